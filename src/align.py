@@ -1,0 +1,22 @@
+"""Aligns trained nets: python src/align.py method=matching; a sweep: python src/align.py -m method=matching,semimatching."""
+
+import hydra
+from omegaconf import DictConfig
+
+from convergent.command import told
+from convergent.jobs import AlignJob
+
+
+@hydra.main(version_base="1.3", config_path="../conf", config_name="align")
+@told
+def main(config: DictConfig) -> None:
+    """Hand the job over; heavy imports wait until there is something to do."""
+    job = AlignJob.of(config)
+    if job.begin():
+        from convergent.align import align
+
+        align(job)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""What every method returns: one linear map from net a's units to net b's, whatever found it.
+
+Axes: `a` units of net a (p of them), `b` units of net b (q of them).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from convergent.scores import explained
+
+if TYPE_CHECKING:
+    from convergent.pairs import Pair
+
+
+@dataclass(frozen=True, eq=False)
+class Alignment:
+    """Every unit of net b accounted for from net a's units: z_nb ~ z_na @ map_ab on standardised units.
+
+    Attributes:
+        map_ab: the linear map, shape (p, q): a permutation scaled by r, a sparse row, a regression within a cluster.
+        score_b: share of each unit's variance explained, shape (q,), on the samples that the map was fitted to; an
+            in-sample figure, see `scores.held_out` for the evidence. 0 for dead and for unmatched units.
+        labels_a: the cluster of each unit of a where the method clusters, shape (p,).
+        labels_b: the cluster of each unit of b, shape (q,).
+        solver: what the solver says of itself (optimality gap, iterations, ...).
+    """
+
+    map_ab: Tensor
+    score_b: Tensor
+    labels_a: Tensor | None = None
+    labels_b: Tensor | None = None
+    solver: Mapping[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        pair: Pair,
+        map_ab: Tensor,
+        labels_a: Tensor | None = None,
+        labels_b: Tensor | None = None,
+        solver: Mapping[str, float] | None = None,
+    ) -> Alignment:
+        """The record of a map that was fitted to `pair`, with its in-sample scores."""
+        return cls(map_ab, explained(map_ab, pair, pair), labels_a, labels_b, solver or {})
+
+    @cached_property
+    def units_used_b(self) -> Tensor:
+        """How many units of a account for each unit of b, shape (q,)."""
+        return (self.map_ab != 0).sum(0)
+
+    @cached_property
+    def partner_b(self) -> Tensor:
+        """The unit of a with the largest weight for each unit of b, shape (q,); -1 for units with none."""
+        return torch.where(self.units_used_b > 0, self.map_ab.abs().argmax(0), -1)
+
+    @cached_property
+    def sharing_a(self) -> Tensor:
+        """For how many units of b each unit of a is the partner, shape (p,)."""
+        return torch.bincount(self.partner_b[self.partner_b >= 0], minlength=len(self.map_ab))
+
+    @cached_property
+    def r_b(self) -> Tensor:
+        """Correlation of each unit of b with what accounts for it, shape (q,).
+
+        Signed for a single partner; the multiple correlation, which is positive, for several.
+        """
+        return torch.where(self.units_used_b == 1, self.map_ab.sum(0), self.score_b.clamp(min=0).sqrt())
+
+
+# A method is any function of a pair; ours are frozen dataclasses of their hyper-parameters, one YAML each in conf/method.
+Method = Callable[["Pair"], Alignment]

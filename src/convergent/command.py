@@ -1,0 +1,51 @@
+"""How a command tells a user's mistake: one sentence, exit code 1, no traceback."""
+
+from __future__ import annotations
+
+import functools
+import sys
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+from hydra.errors import InstantiationException
+from omegaconf.errors import OmegaConfBaseException
+
+from convergent.errors import InputError
+
+# Warnings about what we mean to do, and about what libraries owe one another.
+_NOISE = (
+    "Checkpoint directory .* exists and is not empty",
+    ".*does not have many workers",
+    ".*isinstance.treespec, LeafSpec",
+    "predict returned None",
+    "You are using a custom batch sampler",
+    "The number of training batches .* is smaller than the logging interval",
+)
+
+
+def told(main: Callable[[Any], None]) -> Callable[[Any], None]:
+    """Wrap a command's main function: what the user can mend is printed as one sentence on stderr, and exits with 1."""
+
+    @functools.wraps(main)
+    def wrapped(config: Any) -> None:
+        for message in _NOISE:
+            warnings.filterwarnings("ignore", message)
+        try:
+            main(config)
+        except InputError as error:
+            # a data loader's worker wraps its traceback around the sentence, which is its last line
+            _leave(str(error).strip().rsplit("InputError: ", 1)[-1])
+        except InstantiationException as error:
+            _leave(" ".join(str(error).split()))
+        except OmegaConfBaseException as error:
+            _leave(" ".join(str(error).split()))
+        except KeyboardInterrupt:
+            _leave("stopped; the same command goes on from here.", code=130)
+
+    return wrapped
+
+
+def _leave(sentence: str, code: int = 1) -> None:
+    print(f"error: {sentence}", file=sys.stderr, flush=True)
+    sys.exit(code)

@@ -1,0 +1,118 @@
+"""Weights & Biases: what a job leaves there. Offline unless told otherwise, and nothing is ever asked at a prompt."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import wandb
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.loggers import Logger, WandbLogger
+
+from convergent.errors import InputError
+from convergent.folders import first_process
+from convergent.results import Result
+from convergent.runs import Run
+
+
+def start_logger(
+    config: DictConfig, about: DictConfig, folder: Path, group: str, name: str, job_type: str
+) -> Logger | None:
+    """The logger of one job, None in all processes but the first.
+
+    A resumed job goes on with the W&B run whose id its folder keeps.
+
+    Args:
+        config: of the logger.
+        about: the job's configuration.
+        folder: of the result.
+        group: the experiment.
+        name: of the run.
+        job_type: "train" or "align".
+
+    Raises:
+        InputError: if the logger is to be online but there is no key, or W&B cannot start.
+    """
+    if not first_process():
+        return None
+    if config._target_ != "wandb.init":
+        return instantiate(config, save_dir=str(folder))  # type: ignore[no-any-return]
+    online = config.mode == "online"
+    if online and not wandb.login(prompt=False):
+        raise InputError("W&B has no key for logging online; run `wandb login` first or leave logger.mode=offline.")
+    kept = folder / "wandb-id"
+    if not kept.exists():
+        kept.write_text(secrets.token_hex(4))
+    try:
+        run = instantiate(config, _partial_=True)(
+            name=name,
+            id=kept.read_text(),
+            resume="allow" if online else None,
+            group=group,
+            job_type=job_type,
+            config=OmegaConf.to_container(about, resolve=True),
+            settings=wandb.Settings(silent=True),
+        )
+    except wandb.Error as error:
+        raise InputError(f"W&B cannot start ({' '.join(str(error).split())}); leave logger.mode=offline.") from None
+    return WandbLogger(experiment=run)
+
+
+def log_run(logger: Logger | None, run: Run) -> None:
+    """Leave a trained net's weights as an artifact and end the job's W&B run."""
+    if isinstance(logger, WandbLogger):
+        _artifact(logger, run.folder.parent.name + "-" + run.name, "weights", [run.weights, run.folder / "config.yaml"])
+        wandb.finish()
+
+
+def log_alignment(
+    logger: Logger | None,
+    layers: Mapping[str, Mapping[str, Any]],
+    results: Sequence[Result],
+    figures: Sequence[Path],
+    files: Sequence[Path],
+    name: str,
+) -> None:
+    """Leave an alignment's figures per layer, curves, unit table, pictures and files, and end the job's W&B run.
+
+    Args:
+        logger: of the job; nothing is done for any but W&B's.
+        layers: from `results.by_layer`; they become the run's summary, so that sweeps can be compared.
+        results: of every pair.
+        figures: PNG files.
+        files: of the artifact.
+        name: of the artifact.
+    """
+    if not isinstance(logger, WandbLogger):
+        return
+    run = logger.experiment
+    for layer, values in layers.items():
+        run.summary.update({f"{layer}/{key}": value for key, value in values.items() if value is not None})
+    # series, one step per rank: terminal dashboards draw nothing else
+    sorted_r = {layer: _mean_sorted_r(results, layer) for layer in layers}
+    for rank in range(max(map(len, sorted_r.values()), default=0)):
+        run.log({f"{layer}/r_by_rank": float(r[rank]) for layer, r in sorted_r.items() if rank < len(r)})
+    rows = [row for result in results for row in result.rows()]
+    run.log({"units": wandb.Table(columns=list(rows[0]), data=[list(row.values()) for row in rows])})
+    run.log({f"figures/{path.stem}": wandb.Image(str(path)) for path in figures})
+    _artifact(logger, name, "alignment", files)
+    wandb.finish()
+
+
+def _mean_sorted_r(results: Sequence[Result], layer: str) -> Any:
+    """Correlations with the partner, best first, averaged over the pairs of nets rank by rank."""
+    curves = [np.sort(result.r_b[result.alive_b])[::-1] for result in results if result.layer == layer]
+    width = min(map(len, curves))
+    return np.mean([curve[:width] for curve in curves], 0)
+
+
+def _artifact(logger: WandbLogger, name: str, kind: str, files: Sequence[Path]) -> None:
+    legal = "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in name)[-120:]
+    artifact = wandb.Artifact(legal, type=kind)
+    for file in files:
+        artifact.add_file(str(file), policy="immutable", skip_cache=True)  # no copies in the home directory
+    logger.experiment.log_artifact(artifact)

@@ -1,0 +1,117 @@
+"""Which image is read when: seeded orders that do not depend on the number of processes or workers.
+
+An order yields `Draw`s instead of plain indices, so that the seed of an image's augmentation travels with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch.utils.data import Sampler
+
+from convergent.pairs import block_of_image
+
+
+class Draw(NamedTuple):
+    """One image to be read.
+
+    Attributes:
+        image: its index in the data set.
+        seed: of its augmentation; None for none.
+        counted: False for a repetition that only keeps the processes in step and must not be counted.
+    """
+
+    image: int
+    seed: int | None = None
+    counted: bool = True
+
+
+class TrainingOrder(Sampler[Draw]):
+    """A new permutation every epoch; each process takes every `world`-th image, so all batches together stay the same.
+
+    Args:
+        images: number of images.
+        order_seed: of the permutations.
+        augment_seed: of the augmentations.
+        rank: of this process.
+        world: number of processes; a remainder of the images is left out of the epoch.
+    """
+
+    def __init__(self, images: int, order_seed: int, augment_seed: int, rank: int = 0, world: int = 1) -> None:
+        self.images, self.order_seed, self.augment_seed = images, order_seed, augment_seed
+        self.rank, self.world, self.epoch = rank, world, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Lightning calls this before each epoch, also when it resumes."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.images // self.world
+
+    def __iter__(self) -> Iterator[Draw]:
+        generator = torch.Generator().manual_seed(mixed(self.order_seed, self.epoch))
+        order = torch.randperm(self.images, generator=generator).tolist()
+        for image in order[self.rank : len(self) * self.world : self.world]:
+            yield Draw(image, mixed(self.augment_seed, self.epoch, image))
+
+
+class EvaluationOrder(Sampler[Draw]):
+    """Every image once over all processes; where they do not divide, the last batch is filled up with uncounted ones.
+
+    Args:
+        images: number of images.
+        rank: of this process.
+        world: number of processes.
+    """
+
+    def __init__(self, images: int, rank: int = 0, world: int = 1) -> None:
+        self.images, self.rank, self.world = images, rank, world
+
+    def __len__(self) -> int:
+        return -(-self.images // self.world)
+
+    def __iter__(self) -> Iterator[Draw]:
+        for place in range(self.rank, len(self) * self.world, self.world):
+            yield Draw(place % self.images, counted=place < self.images)
+
+
+class BlockOrder(Sampler[list[Draw]]):
+    """Batches of the statistics pass: block after block, no batch in two blocks, whole blocks to each process.
+
+    A block's batches are the same whatever the number of processes, so its moments are, bit for bit.
+
+    Args:
+        images: number of images.
+        blocks: of images, see `pairs.block_of_image`.
+        batch_size: largest number of images in a batch.
+        rank: of this process.
+        world: number of processes.
+    """
+
+    def __init__(self, images: int, blocks: int, batch_size: int, rank: int = 0, world: int = 1) -> None:
+        block_n = block_of_image(images, blocks)
+        blocks = int(block_n.max()) + 1
+        self.batches: list[list[Draw]] = []
+        for block in range(blocks * rank // world, blocks * (rank + 1) // world):
+            of_block = (block_n == block).nonzero()[:, 0]
+            parts = -(-len(of_block) // batch_size)
+            self.batches += [[Draw(image) for image in part.tolist()] for part in of_block.tensor_split(parts)]
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        return iter(self.batches)
+
+
+def mixed(*numbers: int) -> int:
+    """One well-mixed 63-bit seed from several numbers (splitmix64), so that neighbouring seeds share nothing."""
+    state = 0
+    for number in numbers:
+        state = (state + number + 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
+        state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
+        state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF
+        state ^= state >> 31
+    return state >> 1

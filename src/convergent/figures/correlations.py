@@ -1,0 +1,61 @@
+"""Correlation matrices of two nets before and after alignment.
+
+Source: Li et al. 2016, figure 1.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from convergent.figures.style import panels, styled
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from convergent.alignment import Alignment
+    from convergent.pairs import Pair
+
+
+@styled
+def correlations(pair: Pair, alignment: Alignment) -> Figure:
+    """Within net a, within net b, between them as they come, and between them with b's units put beside their partners.
+
+    In the last panel both nets' units are sorted, best-aligned pair first, so a one-to-one alignment shows as a diagonal
+    that fades; dead units and units without a partner come last.
+    """
+    figure, axes = panels(1, 4, 1.75, 2.0)
+    order_a, order_b = aligned_order(alignment)
+    images = (
+        (pair.corr_aa, f"within {pair.name_a}", pair.name_a, pair.name_a),
+        (pair.corr_bb, f"within {pair.name_b}", pair.name_b, pair.name_b),
+        (pair.corr_ab, "between, as they come", pair.name_b, pair.name_a),
+        (pair.corr_ab[order_a][:, order_b], "between, aligned", f"{pair.name_b}, by partner", f"{pair.name_a}, sorted"),
+    )
+    for axis, letter, (corr, title, across, down) in zip(axes, "abcd", images):
+        shown = axis.imshow(corr.numpy(), vmin=-1, vmax=1, cmap="RdBu_r", interpolation="nearest")
+        axis.set_title(f"({letter}) {title}")
+        axis.set_xlabel(f"unit of {across}")
+        axis.set_ylabel(f"unit of {down}")
+        axis.spines[:].set_visible(True)
+    bar = figure.colorbar(shown, ax=axes, shrink=0.62, pad=0.01)
+    bar.set_label("correlation")
+    figure.suptitle(f"{pair.layer}: correlation of units over {pair.count:,} samples", fontsize=9)
+    return figure
+
+
+def aligned_order(alignment: Alignment) -> tuple[torch.Tensor, torch.Tensor]:
+    """Orders of a's and b's units that put partners side by side, best first.
+
+    Units of b follow their partners; units of a that are nobody's partner come last.
+    """
+    partner_b, r_b = alignment.partner_b, alignment.r_b
+    best_a = torch.full((len(alignment.map_ab),), -torch.inf, dtype=r_b.dtype)
+    matched = partner_b >= 0
+    best_a.scatter_reduce_(0, partner_b[matched], r_b[matched], "amax")
+    order_a = best_a.argsort(descending=True, stable=True)
+    place_a = torch.empty_like(order_a)
+    place_a[order_a] = torch.arange(len(order_a))
+    place_b = torch.where(matched, place_a[partner_b.clamp(min=0)], len(order_a)).double()
+    return order_a, (place_b - r_b / 4).argsort(stable=True)  # |r| <= 1: within a partner the best comes first

@@ -1,0 +1,89 @@
+"""Result folders: made once, found again, never half written. Light to import, so that what is done is said at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from convergent.errors import InputError
+
+# What may differ between two jobs of one configuration without changing its result.
+_IRRELEVANT = (
+    "force", "root", "logger", "data.folder", "data.download", "data.workers",
+    "trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy",
+)  # fmt: skip
+
+
+def claim(folder: Path, config: DictConfig, *, force: bool, other: str = "name=") -> None:
+    """Make a result folder ours: new, or of the very configuration that is asked for.
+
+    Args:
+        folder: of the result.
+        config: resolved, to be kept there as config.yaml.
+        force: delete what is there.
+        other: the option that names another folder, for the message.
+
+    Raises:
+        InputError: if the folder holds the result of another configuration.
+    """
+    if force and folder.exists():
+        shutil.rmtree(folder)
+    kept = folder / "config.yaml"
+    if not kept.exists():
+        with atomic(kept) as file:
+            OmegaConf.save(config, file, resolve=True)
+        return
+    theirs, ours = (_flat(OmegaConf.to_container(c, resolve=True)) for c in (OmegaConf.load(kept), config))
+    if differing := [key for key in {**theirs, **ours} if theirs.get(key) != ours.get(key)]:
+        shown = ", ".join(f"{key} is {theirs.get(key)} there and {ours.get(key)} here" for key in differing[:3])
+        raise InputError(
+            f"{folder} holds the result of another configuration ({shown}); replace it with force=true or keep both with "
+            f"another {other}."
+        )
+
+
+class atomic:
+    """A path to write to that becomes the named file only when the block ends well."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.partial = path.with_name(f".{path.name}.{os.getpid()}")
+
+    def __enter__(self) -> Path:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        return self.partial
+
+    def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
+        if kind is None:
+            self.partial.chmod(0o644)  # some writers make files for the owner only
+            self.partial.replace(self.path)
+        else:
+            self.partial.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a JSON file, whole or not at all."""
+    with atomic(path) as file:
+        file.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def first_process() -> bool:
+    """False in processes that another one of the same job has started, for they only exist because it began."""
+    return os.environ.get("LOCAL_RANK", "0") == "0"
+
+
+def _flat(value: Any, key: str = "") -> dict[str, Any]:
+    """Dotted keys to leaves, without what does not change results."""
+    if key in _IRRELEVANT:
+        return {}
+    if not isinstance(value, dict):
+        return {key: value}
+    leaves = {}
+    for name, inner in value.items():
+        leaves.update(_flat(inner, f"{key}.{name}" if key else str(name)))
+    return leaves

@@ -1,0 +1,140 @@
+"""What a command is to do and where it is kept: decided before anything heavy is imported."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from convergent.errors import InputError
+from convergent.folders import claim, first_process
+from convergent.runs import Run, find_runs
+
+# Settings that are no part of an alignment: not in its folder's name, not in its configuration.
+_NOT_ALIGNMENT = (
+    "runs",
+    "name",
+    "root",
+    "label",
+    "force",
+    "logger",
+    "trainer",
+    "experiment",
+    "data",
+    "net",
+    "optimizer",
+)
+
+
+@dataclass(frozen=True)
+class TrainJob:
+    """One seed of an experiment.
+
+    Attributes:
+        run: its folder.
+        config: resolved.
+    """
+
+    run: Run
+    config: DictConfig
+
+    @classmethod
+    def of(cls, config: DictConfig) -> TrainJob:
+        """The job of a configuration composed from conf/train.yaml."""
+        for seed in ("order_seed", "augment_seed"):
+            config[seed] = config.seed if config[seed] is None else config[seed]
+        return cls(Run(Path(config.root) / "outputs" / "train" / config.name / f"seed={config.seed}"), config)
+
+    def begin(self) -> bool:
+        """Claim the folder for this configuration; False, with a line that says so, if the net is trained already."""
+        if not first_process():
+            return True
+        claim(self.run.folder, self.config, force=self.config.force)
+        if self.run.finished:
+            self.say(f"done already, {self.run.told()}")
+        elif self.run.checkpoint.exists():
+            self.say("going on from the last epoch")
+        return not self.run.finished
+
+    def say(self, text: str) -> None:
+        """Print a line about this job."""
+        print(f"{self.config.name} {self.run.name}: {text}", flush=True)
+
+
+@dataclass(frozen=True)
+class AlignJob:
+    """One method on all pairs of an experiment's nets.
+
+    Attributes:
+        runs: the trained nets.
+        layers: to be aligned.
+        name: of the experiment.
+        label: of the result: the method with the changes to it.
+        folder: of the result.
+        record: everything the result depends on.
+        config: resolved.
+    """
+
+    runs: Sequence[Run]
+    layers: Sequence[str]
+    name: str
+    label: str
+    folder: Path
+    record: DictConfig
+    config: DictConfig
+
+    @classmethod
+    def of(cls, config: DictConfig) -> AlignJob:
+        """The job of a configuration composed from conf/align.yaml.
+
+        Raises:
+            InputError: if there are no two nets that go together.
+        """
+        runs = find_runs(config.runs if isinstance(config.runs, str) else list(config.runs))
+        layers = list(config.layers or _common_layers(runs))
+        name = Path(config.runs).name if isinstance(config.runs, str) else config.name
+        label = config.label or label_of(HydraConfig.get().overrides.task)
+        record = OmegaConf.create({key: value for key, value in config.items() if key not in _NOT_ALIGNMENT})
+        images = config.images or runs[0].config.data.measure
+        record.merge_with({"layers": layers, "images": images, "nets": {run.name: run.content()[:8] for run in runs}})
+        folder = Path(config.root) / "outputs" / "align" / name / label
+        return cls(runs, layers, name, label, folder, record, config)
+
+    def begin(self) -> bool:
+        """False, with a line that says so, if the alignment is done already.
+
+        Raises:
+            InputError: if the folder holds another result.
+        """
+        if not first_process() or self.config.force or not self.folder.exists():
+            return True
+        claim(self.folder, self.record, force=False, other="label=")
+        if done := (self.folder / "done").exists():
+            print(f"{self.name} {self.label}: done already, in {self.folder}", flush=True)
+        return not done
+
+
+def label_of(overrides: Sequence[str]) -> str:
+    """The name of a result's folder: the method with what the command line changes in it.
+
+    >>> label_of(["images=val", "method.alpha=0.1", "method=sparse", "runs=elsewhere", "trainer=cpu"])
+    'sparse,alpha=0.1,images=val'
+    """
+    method, changes = "matching", []
+    for override in overrides:
+        key, _, value = override.lstrip("+~").partition("=")
+        if key == "method":
+            method = value
+        elif key.split(".")[0] not in _NOT_ALIGNMENT:
+            changes.append(f"{key.removeprefix('method.')}={value}")
+    return ",".join([method, *sorted(changes)]).replace("/", "_")
+
+
+def _common_layers(runs: Sequence[Run]) -> list[str]:
+    lists = {tuple(run.config.net.layers) for run in runs}
+    if len(lists) > 1:
+        raise InputError("These nets name different layers to compare; say which as layers=[NAME,...].")
+    return list(lists.pop())

@@ -1,0 +1,45 @@
+"""Semi-matching: every unit of net b takes its best unit of net a, and units of a may be shared.
+
+Axes: `a` units of net a, `b` units of net b.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from convergent.alignment import Alignment
+
+if TYPE_CHECKING:
+    from convergent.pairs import Pair
+
+
+@dataclass(frozen=True)
+class SemiMatching:
+    """Each unit of b takes the unit of a with the highest correlation; ties go to the first.
+
+    Attributes:
+        absolute: rank by |r| instead of the signed correlation of the paper.
+
+    Source: Li et al. 2016, section 3, "bipartite semi-matching".
+
+    >>> from convergent.pairs import Pair
+    >>> SemiMatching()(Pair.of(torch.eye(3), torch.eye(3)[:, [1, 1, 0]])).partner_b
+    tensor([1, 1, 0])
+    """
+
+    absolute: bool = False
+
+    def __call__(self, pair: Pair) -> Alignment:
+        """The alignment of `pair`; dead units have no partner."""
+        corr_ab = pair.corr_ab
+        weight_ab = corr_ab.abs() if self.absolute else corr_ab
+        weight_ab = weight_ab.masked_fill(~pair.alive_a[:, None], -torch.inf)
+        best_b = torch.from_numpy(weight_ab.numpy().argmax(0))  # numpy's argmax is the first maximum, torch's any
+        taken_b = pair.alive_b & pair.alive_a.any()
+        b = taken_b.nonzero()[:, 0]
+        map_ab = torch.zeros_like(corr_ab)
+        map_ab[best_b[b], b] = corr_ab[best_b[b], b]
+        return Alignment.of(pair, map_ab)

@@ -1,0 +1,1 @@
+"""Architectures that torchvision does not have; any other importable `nn.Module` serves as well."""

@@ -1,0 +1,59 @@
+"""CaffeNet as the paper trained it: no grouped convolutions, pooling before normalisation, Caffe's initialisation."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from torch import nn
+
+
+class CaffeNet(nn.Sequential):
+    """Five convolutions and three fully connected layers, for 227 x 227 crops.
+
+    Pictures (n, channels, size, size) in, logits (n, classes) out. The modules conv1..conv5, fc6 and fc7 end in their
+    ReLU, so their outputs are the units of the paper: post-ReLU. Weights start Gaussian with deviation 0.01 (fc6, fc7:
+    0.005), biases at 0 (conv1, conv3, fc8) or at 1 (the others).
+
+    Args:
+        channels: of the pictures.
+        size: height and width of the pictures, in pixels; 227 in the paper.
+        classes: number of logits.
+        dropout: share of fc6's and fc7's units dropped in training.
+
+    Source: Li et al. 2016, section 2; Jia et al. 2014 (bvlc_reference_caffenet), with groups of one.
+    """
+
+    def __init__(self, channels: int = 3, size: int = 227, classes: int = 1000, dropout: float = 0.5) -> None:
+        side = (size - 11) // 4 + 1  # after conv1; conv2..conv5 keep it
+        for _ in range(3):
+            side = (side - 3) // 2 + 1  # after pool1, pool2, pool5
+        super().__init__(
+            OrderedDict(
+                conv1=_with_relu(nn.Conv2d(channels, 96, 11, stride=4), 0.01, 0.0),
+                pool1=nn.MaxPool2d(3, 2),
+                norm1=nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75),
+                conv2=_with_relu(nn.Conv2d(96, 256, 5, padding=2), 0.01, 1.0),
+                pool2=nn.MaxPool2d(3, 2),
+                norm2=nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75),
+                conv3=_with_relu(nn.Conv2d(256, 384, 3, padding=1), 0.01, 0.0),
+                conv4=_with_relu(nn.Conv2d(384, 384, 3, padding=1), 0.01, 1.0),
+                conv5=_with_relu(nn.Conv2d(384, 256, 3, padding=1), 0.01, 1.0),
+                pool5=nn.MaxPool2d(3, 2),
+                flat=nn.Flatten(),
+                fc6=_with_relu(nn.Linear(256 * side**2, 4096), 0.005, 1.0),
+                drop6=nn.Dropout(dropout),
+                fc7=_with_relu(nn.Linear(4096, 4096), 0.005, 1.0),
+                drop7=nn.Dropout(dropout),
+                fc8=_initialised(nn.Linear(4096, classes), 0.01, 0.0),
+            )
+        )
+
+
+def _with_relu(layer: nn.Conv2d | nn.Linear, sd: float, bias: float) -> nn.Sequential:
+    return nn.Sequential(_initialised(layer, sd, bias), nn.ReLU())
+
+
+def _initialised(layer: nn.Conv2d | nn.Linear, sd: float, bias: float) -> nn.Conv2d | nn.Linear:
+    nn.init.normal_(layer.weight, std=sd)
+    nn.init.constant_(layer.bias, bias)  # type: ignore[arg-type]
+    return layer

@@ -1,0 +1,170 @@
+"""Two nets, one layer: what an alignment method is given.
+
+Axes: `n` samples, `a` and `b` units of the two nets (p and q of them), `k` blocks of images.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from convergent.errors import InputError
+from convergent.moments import Moments
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """The joint second moments of one layer's units in net a and net b, per block of images.
+
+    Means, covariances and correlations are those of all blocks together. Dead units are decided here, once: their
+    entries are 0 in every array and `alive_a`, `alive_b` say which they are, so no NaN leaves this record.
+
+    Attributes:
+        moments: of both nets' units side by side, with a leading block axis.
+        a: which of those units are net a's.
+        b: which are net b's.
+        name_a: what to call net a.
+        name_b: what to call net b.
+        layer: the layer's name.
+    """
+
+    moments: Moments
+    a: slice
+    b: slice
+    name_a: str = "a"
+    name_b: str = "b"
+    layer: str = ""
+
+    @classmethod
+    def of(
+        cls,
+        x_na: Tensor | np.ndarray,
+        x_nb: Tensor | np.ndarray,
+        image_n: Tensor | np.ndarray | None = None,
+        blocks: int = 20,
+    ) -> Pair:
+        """The pair of two activation matrices whose rows are the same samples.
+
+        Args:
+            x_na: activations of net a, shape (n samples, p units).
+            x_nb: activations of net b, shape (n samples, q units).
+            image_n: the image of each sample, shape (n,), any whole numbers; each sample an image of its own by default.
+            blocks: how many blocks the images are dealt into, for held-out scores and intervals; at most one per image.
+
+        Raises:
+            InputError: if the samples do not correspond or the activations are unusable.
+
+        >>> pair = Pair.of(torch.eye(4), torch.eye(4).flip(1))
+        >>> pair.corr_ab.argmax(0)
+        tensor([3, 2, 1, 0])
+        """
+        x_na, x_nb = torch.as_tensor(x_na), torch.as_tensor(x_nb)
+        if x_na.ndim != 2 or x_nb.ndim != 2 or len(x_na) != len(x_nb):
+            raise InputError(
+                "A pair needs two matrices (samples, units) whose rows are the same samples, "
+                f"not shapes {tuple(x_na.shape)} and {tuple(x_nb.shape)}."
+            )
+        n, p = x_na.shape
+        image_n = torch.arange(n) if image_n is None else torch.as_tensor(image_n)
+        if image_n.shape != (n,):
+            raise InputError(f"image_n needs one number per sample, shape ({n},), not {tuple(image_n.shape)}.")
+        if blocks < 1:
+            raise InputError(f"blocks needs to be at least 1, not {blocks}.")
+        number, which_n = torch.unique(image_n, return_inverse=True)
+        block_n = block_of_image(len(number), blocks)[which_n]
+        x_nu = torch.cat([x_na.to(torch.float64), x_nb.to(torch.float64)], 1)
+        moments = Moments.stack([Moments.of(x_nu[block_n == k]) for k in range(int(block_n.max()) + 1)])
+        return cls(moments, slice(0, p), slice(p, p + x_nb.shape[1]))
+
+    @property
+    def total(self) -> Moments:
+        """The joint moments of all blocks together."""
+        return self.moments.total
+
+    @property
+    def p(self) -> int:
+        """Number of net a's units, dead ones included."""
+        return int(self.a.stop - self.a.start)
+
+    @property
+    def q(self) -> int:
+        """Number of net b's units, dead ones included."""
+        return int(self.b.stop - self.b.start)
+
+    @property
+    def count(self) -> int:
+        """Number of samples."""
+        return round(self.total.count.item())
+
+    @property
+    def blocks(self) -> int:
+        """Number of blocks of images."""
+        return len(self.moments.count)
+
+    @property
+    def alive_a(self) -> Tensor:
+        """Which units of a vary at all, shape (p,)."""
+        return self.total.alive_u[self.a]
+
+    @property
+    def alive_b(self) -> Tensor:
+        """Which units of b vary at all, shape (q,)."""
+        return self.total.alive_u[self.b]
+
+    @property
+    def corr_aa(self) -> Tensor:
+        """Correlations within net a, shape (p, p)."""
+        return self.total.corr_uu[self.a, self.a]
+
+    @property
+    def corr_ab(self) -> Tensor:
+        """Correlations between the nets, shape (p, q)."""
+        return self.total.corr_uu[self.a, self.b]
+
+    @property
+    def corr_bb(self) -> Tensor:
+        """Correlations within net b, shape (q, q)."""
+        return self.total.corr_uu[self.b, self.b]
+
+    def flip(self) -> Pair:
+        """The same pair seen from the other net: its a is this b."""
+        return replace(self, a=self.b, b=self.a, name_a=self.name_b, name_b=self.name_a)
+
+    def weighted(self, weight_k: Tensor) -> Pair:
+        """The pair with each block of images counted `weight_k` times, shape (k,), for jackknife and bootstrap."""
+        return replace(self, moments=Moments.stack([self.moments.merged(weight_k)]))
+
+    def folds(self, n: int) -> Iterator[tuple[Pair, Pair]]:
+        """Pairs (fit, held out) over `n` folds of the blocks, each block held out once.
+
+        Raises:
+            InputError: if there are fewer than two blocks to tell apart.
+        """
+        n = min(n, self.blocks)
+        if n < 2:
+            raise InputError(
+                f"Held-out scores need at least 2 blocks of images and 2 folds, but there are {self.blocks} blocks and "
+                f"{n} folds; measure with more blocks or ask for folds=0."
+            )
+        for fit, held in self.moments.folds(n):
+            yield replace(self, moments=Moments.stack([fit])), replace(self, moments=Moments.stack([held]))
+
+
+def block_of_image(images: int, blocks: int) -> Tensor:
+    """The block of each of `images` images, shape (images,): dealt at random, always alike, sizes equal up to one.
+
+    By image, never by position or batch: positions of one image depend on each other, images do not.
+    """
+    order_n = torch.randperm(images, generator=torch.Generator().manual_seed(0))
+    block_n = torch.empty(images, dtype=torch.long)
+    blocks = min(blocks, images)
+    block_n[order_n] = torch.arange(images) * blocks // images
+    return block_n

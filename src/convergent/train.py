@@ -1,0 +1,89 @@
+"""Trains one net into its run folder."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import sys
+from typing import Any
+
+import pytorch_lightning as pl
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint, RichProgressBar
+
+from convergent.classifier import Classifier
+from convergent.dashboard import log_run, start_logger
+from convergent.data.images import ImageData
+from convergent.errors import InputError
+from convergent.jobs import TrainJob
+from convergent.runs import build_net
+
+logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # importing it sets INFO
+
+
+def train(job: TrainJob) -> None:
+    """Train the net of one seed into its folder, from the start or from where a killed training stopped.
+
+    Raises:
+        InputError: for whatever the user can mend.
+        KeyboardInterrupt: if the user stops it; the last finished epoch is kept.
+    """
+    config, run = job.config, job.run
+    pl.seed_everything(config.seed, workers=True, verbose=False)
+    classifier = Classifier(
+        build_net(config),
+        config.data.classes,
+        instantiate(config.optimizer.optimizer),
+        instantiate(config.optimizer.scheduler),
+        config.optimizer.interval,
+        config.seed,
+    )
+    trainer = build_trainer(
+        config,
+        max_epochs=config.epochs,
+        precision=config.precision,
+        logger=start_logger(config.logger, config, run.folder, config.name, run.name, "train"),
+        callbacks=[
+            ModelCheckpoint(run.folder, filename="last", save_on_train_epoch_end=True, enable_version_counter=False)
+        ],
+    )
+    data = build_data(config)
+    trainer.fit(classifier, data, ckpt_path=str(run.checkpoint) if run.checkpoint.exists() else None, weights_only=True)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    if not trainer.callback_metrics or config.epochs == 0:
+        trainer.validate(classifier, data, verbose=False)
+    if trainer.is_global_zero:
+        metrics = {name: value.item() for name, value in trainer.callback_metrics.items()}
+        run.finish(classifier.net, metrics)
+        log_run(trainer.logger, run)
+        job.say(f"{run.told()}, in {run.folder}")
+
+
+def build_data(config: DictConfig, **changes: Any) -> ImageData:
+    """The data module of a run's configuration."""
+    settings = instantiate(config.data, _convert_="all")
+    taken = {key: settings[key] for key in settings.keys() & inspect.signature(ImageData).parameters.keys()}
+    return ImageData(**taken | {"order_seed": config.order_seed, "augment_seed": config.augment_seed} | changes)
+
+
+def build_trainer(config: DictConfig, callbacks: list[Callback], **settings: Any) -> pl.Trainer:
+    """The trainer of a configuration, with a progress bar where there is a terminal.
+
+    Raises:
+        InputError: if the machine has not what the configuration asks for.
+    """
+    terminal = sys.stdout.isatty()
+    try:
+        return instantiate(  # type: ignore[no-any-return]
+            config.trainer,
+            callbacks=[*callbacks, *([RichProgressBar()] if terminal else [])],
+            enable_progress_bar=terminal,
+            enable_model_summary=False,
+            **settings,
+            _convert_="object",
+        )
+    except Exception as error:
+        cause = error.__cause__ or error
+        raise InputError(f"This trainer cannot run here: {' '.join(str(cause).split())}") from None

@@ -1,0 +1,118 @@
+"""Hydra launcher that runs each job of a sweep in a process of its own, and the `project_root` resolver.
+
+Lightning's DDP starts its processes by running the command line again, which a sweep's command line does not survive; a
+process per job with the job's own command line does, and a job that fails takes no other along.
+"""
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from queue import SimpleQueue
+
+from hydra.core.utils import JobReturn, JobStatus, filter_overrides
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf
+
+OmegaConf.register_new_resolver("project_root", lambda: str(Path(__file__).parents[2]), replace=True)
+
+
+class ProcessLauncher(Launcher):
+    """Runs `n_jobs` jobs at a time, each as `python SCRIPT OVERRIDES` with its share of the GPUs.
+
+    Args:
+        n_jobs: jobs at a time. With one, its output is the sweep's; with several, each line names its job.
+        devices: indices of the GPUs to deal over the slots; all visible ones by default.
+    """
+
+    def __init__(self, n_jobs: int = 1, devices: Sequence[int] | None = None) -> None:
+        self.n_jobs, self.devices = n_jobs, devices
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:  # noqa: ARG002
+        """Keep what the jobs need of the sweep's configuration."""
+        self.config = config
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Run the jobs; exits with 1 if any of them failed, after all have run."""
+        slots: SimpleQueue[int] = SimpleQueue()
+        for slot in range(self.n_jobs):
+            slots.put(slot)
+
+        def run(job: int) -> int:
+            slot = slots.get()
+            try:
+                return self._run(list(job_overrides[job]), initial_job_idx + job, slot)
+            finally:
+                slots.put(slot)
+
+        with ThreadPoolExecutor(self.n_jobs) as pool:
+            codes = list(pool.map(run, range(len(job_overrides))))
+        if failed := [" ".join(filter_overrides(job_overrides[job])) for job, code in enumerate(codes) if code]:
+            print(f"{len(failed)} of {len(codes)} jobs failed: {'; '.join(failed)}", file=sys.stderr, flush=True)
+            sys.exit(1)
+        return [_returned(list(overrides)) for overrides in job_overrides]
+
+    def _run(self, overrides: list[str], job: int, slot: int) -> int:
+        """Run one job to its end and return its exit code."""
+        of_sweep = ("hydra.mode=", "hydra.sweep", "hydra/sweeper", "hydra.launcher", "hydra/launcher")
+        hydra = [o for o in self.config.hydra.overrides.hydra if not o.lstrip("+").startswith(of_sweep)]
+        own = ["hydra.mode=RUN", f"hydra.job.num={job}"]
+        command = [
+            sys.executable,
+            str(Path(sys.argv[0]).resolve()),
+            *_config_flags(sys.argv[1:]),
+            *overrides,
+            *hydra,
+            *own,
+        ]
+        environment = dict(os.environ)
+        if gpus := _share(self.devices, slot, self.n_jobs):
+            environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
+        if self.n_jobs == 1:
+            return subprocess.run(command, env=environment, check=False).returncode
+        threads = max(1, (os.cpu_count() or 1) // self.n_jobs)
+        environment.setdefault("OMP_NUM_THREADS", str(threads))  # jobs side by side share the cores
+        title = " ".join(filter_overrides(overrides))
+        with subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        ) as job_:
+            for line in job_.stdout or ():
+                with _PRINTING:
+                    print(f"[{title}] {line}", end="", flush=True)
+        return job_.returncode
+
+
+_PRINTING = threading.Lock()
+
+
+def _config_flags(arguments: Sequence[str]) -> list[str]:
+    """The command line's choice of a configuration folder or file, which a job needs as well."""
+    names = ("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn")
+    kept: list[str] = []
+    for place, argument in enumerate(arguments):
+        if argument in names:
+            kept += arguments[place : place + 2]
+        elif argument.split("=")[0] in names:
+            kept.append(argument)
+    return kept
+
+
+def _share(devices: Sequence[int] | None, slot: int, slots: int) -> list[str]:
+    """The GPUs of one slot; none for "leave it as it is" (no GPU known, or only one slot)."""
+    visible = [str(device) for device in devices or []]
+    if not visible and slots > 1:
+        named = os.environ.get("CUDA_VISIBLE_DEVICES")
+        if named is None:  # counted without loading a CUDA library into this process
+            named = ",".join(str(number) for number, _ in enumerate(Path("/proc/driver/nvidia/gpus").glob("*")))
+        visible = [device for device in named.split(",") if device]
+    return visible[slot::slots] or visible[slot % len(visible) :][:1] if visible else []
+
+
+def _returned(overrides: list[str]) -> JobReturn:
+    returned = JobReturn(overrides=overrides, status=JobStatus.COMPLETED)
+    returned.return_value = None
+    return returned

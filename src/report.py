@@ -1,0 +1,19 @@
+"""One table and one chart over all finished methods of an experiment: python src/report.py."""
+
+import hydra
+from omegaconf import DictConfig
+
+from convergent.command import told
+
+
+@hydra.main(version_base="1.3", config_path="../conf", config_name="report")
+@told
+def main(config: DictConfig) -> None:
+    """Hand the configuration over."""
+    from convergent.report import report
+
+    report(config)
+
+
+if __name__ == "__main__":
+    main()

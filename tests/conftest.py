@@ -1,0 +1,77 @@
+import os
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+os.environ.setdefault("WANDB_SILENT", "true")
+PROJECT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def command(capsys):
+    """Runs a command in this process as its user would: command("align", "method=matching") -> (exit code, out, err)."""
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.core.plugins import Plugins
+
+    from convergent.command import told
+
+    def run(name: str, *overrides: str) -> tuple[int, str, str]:
+        GlobalHydra.instance().clear()
+        Plugins.instance()  # registers the resolver of the project's root, as on the command line
+        with initialize_config_dir(str(PROJECT / "conf"), version_base="1.3"):
+            config = compose(name, list(overrides), return_hydra_config=True)
+            HydraConfig.instance().set_config(config)
+            config = compose(name, list(overrides))
+        try:
+            told(_mains()[name])(config)
+            code = 0
+        except SystemExit as left:
+            code = int(left.code or 0)
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
+
+
+def _mains():
+    from convergent.align import align
+    from convergent.jobs import AlignJob, TrainJob
+    from convergent.report import report
+    from convergent.train import train
+
+    def train_main(config):
+        job = TrainJob.of(config)
+        if job.begin():
+            train(job)
+
+    def align_main(config):
+        job = AlignJob.of(config)
+        if job.begin():
+            align(job)
+
+    return {"train": train_main, "align": align_main, "report": report}
+
+
+@pytest.fixture
+def script():
+    """The command line of one of the project's scripts."""
+    return lambda name, *arguments: [sys.executable, str(PROJECT / "src" / f"{name}.py"), *arguments]
+
+
+def planted(n=400, p=6, q=6, noise=0.1, seed=0):
+    """Activations of two nets: b's units are a's in another order, each with its own gain, offset and noise."""
+    generator = torch.Generator().manual_seed(seed)
+    x_na = torch.randn(n, p, generator=generator).double()
+    order = torch.randperm(max(p, q), generator=generator)[:q] % p
+    gain, offset = torch.rand(q, generator=generator) * 5 + 0.1, torch.randn(q, generator=generator) * 10
+    x_nb = (x_na[:, order] + noise * torch.randn(n, q, generator=generator)) * gain + offset
+    return x_na, x_nb, order

@@ -1,0 +1,82 @@
+"""What every method of conf/method must do, whoever writes it."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import PROJECT, planted
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from convergent.pairs import Pair
+from convergent.scores import explained, held_out
+
+METHODS = sorted(path.stem for path in (PROJECT / "conf" / "method").glob("*.yaml"))
+
+
+@pytest.fixture(params=METHODS)
+def method(request):
+    return instantiate(OmegaConf.load(PROJECT / "conf" / "method" / f"{request.param}.yaml"))
+
+
+def test_each_has_its_file_its_test_and_its_line_in_the_readme():
+    readme = (PROJECT / "README.md").read_text()
+    for name in METHODS:
+        assert f"method={name}" in readme
+    for file in (PROJECT / "src" / "convergent" / "methods").glob("[a-z]*.py"):
+        assert (Path(__file__).parent / f"test_{file.name}").exists()
+
+
+def test_the_record_is_whole(method):
+    x_na, x_nb, _ = planted(300, 8, 5, noise=1.0)
+    pair = Pair.of(x_na, x_nb)
+    alignment = method(pair)
+    assert alignment.map_ab.shape == (8, 5)
+    assert alignment.map_ab.dtype == torch.float64
+    assert torch.allclose(alignment.score_b, explained(alignment.map_ab, pair, pair))
+    assert (alignment.score_b <= 1 + 1e-9).all()
+    assert all(isinstance(value, float | int) for value in alignment.solver.values())
+    assert torch.equal(alignment.partner_b >= 0, alignment.units_used_b > 0)
+
+
+def test_the_same_input_gives_the_same_record(method):
+    x_na, x_nb, _ = planted(300, 8, 8, noise=1.0)
+    assert torch.equal(method(Pair.of(x_na, x_nb)).map_ab, method(Pair.of(x_na, x_nb)).map_ab)
+
+
+def test_relabelling_units_relabels_the_map(method):
+    x_na, x_nb, _ = planted(300, 8, 8, noise=1.0)
+    order_a, order_b = torch.randperm(8), torch.randperm(8)
+    map_ab = method(Pair.of(x_na, x_nb)).map_ab
+    relabelled = method(Pair.of(x_na[:, order_a], x_nb[:, order_b])).map_ab
+    assert torch.allclose(relabelled, map_ab[order_a][:, order_b], atol=1e-8)
+
+
+def test_gain_and_offset_of_units_change_nothing(method):
+    x_na, x_nb, _ = planted(300, 8, 8, noise=1.0)
+    gain, offset = torch.rand(8) * 9 + 0.1, torch.randn(8) * 100
+    changed = method(Pair.of(x_na * gain + offset, x_nb * gain.flip(0) - offset)).map_ab
+    assert torch.allclose(changed, method(Pair.of(x_na, x_nb)).map_ab, atol=1e-8)
+
+
+def test_dead_units_use_and_are_used_by_nobody(method):
+    x_na, x_nb, _ = planted(300, 8, 8, noise=1.0)
+    x_na[:, 3], x_nb[:, 5] = 2.0, 0.0
+    alignment = method(Pair.of(x_na, x_nb))
+    assert torch.isfinite(alignment.map_ab).all()
+    assert alignment.map_ab[3].abs().sum() == 0
+    assert alignment.map_ab[:, 5].abs().sum() == 0
+    assert alignment.score_b[5] == 0
+
+
+def test_a_net_is_accounted_for_by_itself(method):
+    x_na, _, _ = planted(2000, 8, 8)
+    assert held_out(method, Pair.of(x_na, x_na)).min() > 0.9
+
+
+def test_held_out_finds_what_was_planted_and_nothing_in_noise(method):
+    x_na, x_nb, _ = planted(2000, 8, 8, noise=0.5)
+    found = held_out(method, Pair.of(x_na, x_nb))
+    assert found.min() > 0.6
+    noise = held_out(method, Pair.of(torch.randn(2000, 8), torch.randn(2000, 8)))
+    assert noise.max() < 0.05
