@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from conftest import planted
 
+from conftest import planted
 from convergent.errors import InputError
 from convergent.moments import Moments
 from convergent.pairs import Pair, block_of_image
@@ -50,7 +50,9 @@ def test_weights_of_blocks():
     x_na, x_nb, _ = planted(60)
     pair = Pair.of(x_na, x_nb, blocks=3)
     block_n = block_of_image(60, 3)
-    twice = torch.cat([x_na, x_nb], 1)[torch.cat([(block_n == 0).nonzero()[:, 0], (block_n == 2).nonzero()[:, 0].repeat(2)])]
+    twice = torch.cat([x_na, x_nb], 1)[
+        torch.cat([(block_n == 0).nonzero()[:, 0], (block_n == 2).nonzero()[:, 0].repeat(2)])
+    ]
     weighted = pair.weighted(torch.tensor([1.0, 0, 2]))
     assert torch.allclose(weighted.total.cov_uu, Moments.of(twice).cov_uu)
 

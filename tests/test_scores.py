@@ -1,9 +1,9 @@
 """The yardstick against brute force on the samples themselves."""
 
 import torch
-from conftest import planted
 from sklearn.metrics import r2_score
 
+from conftest import planted
 from convergent.alignment import Alignment
 from convergent.methods.matching import Matching
 from convergent.methods.semimatching import SemiMatching
@@ -30,8 +30,8 @@ def test_held_out_uses_the_fits_own_means_and_scales():
         mean_a, sd_a = x_na[~held].mean(0), x_na[~held].std(0, correction=0)
         mean_b, sd_b = x_nb[~held].mean(0), x_nb[~held].std(0, correction=0)
         z_na, z_nb = (x_na[held] - mean_a) / sd_a, (x_nb[held] - mean_b) / sd_b
-        error_b += (z_nb - z_na @ Matching()(fit).map_ab).square().sum(0)
-        sst_b += z_nb.square().sum(0)
+        error_b += ((z_nb - z_na @ Matching()(fit).map_ab) * sd_b).square().sum(0)
+        sst_b += (z_nb * sd_b).square().sum(0)
     assert torch.allclose(held_out(Matching(), pair, folds=3), 1 - error_b / sst_b)
 
 

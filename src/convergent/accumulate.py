@@ -57,9 +57,9 @@ def grid_shift(mean_u: Tensor, sd_u: Tensor) -> Tensor:
         mean_u: mean of a calibration batch, shape (u,).
         sd_u: its standard deviation, shape (u,).
     """
-    sd_u = sd_u.clamp(min=torch.finfo(torch.float32).tiny)
+    sd_u = sd_u.double().clamp(min=torch.finfo(torch.float32).tiny)
     q_u = torch.exp2(torch.floor(torch.log2(sd_u)))
-    return (torch.round(mean_u / q_u) * q_u).float()
+    return (torch.round(mean_u.double() / q_u) * q_u).float()
 
 
 class Accumulator:
@@ -81,7 +81,8 @@ class Accumulator:
             shift_u: subtracted from every sample; the same in all processes; its device is where the work is done.
             dtype: of the products, float32 or float64.
         """
-        self.layer, self.units, self.positions, self.shift_u = layer, units, positions, shift_u
+        self.layer, self.units, self.positions = layer, units, positions
+        self.shift_u = shift_u.to(dtype)  # float32 activations less a float32 shift would round in float32
         self.done: dict[int, Sums] = {}
         self._images = max(1, _SAMPLES // positions)  # of one product
         self._buffer_gus = torch.empty(0, len(shift_u), self._images * positions, dtype=dtype, device=shift_u.device)
@@ -116,14 +117,14 @@ class Accumulator:
                 f"Layer {self.layer} of net {net} gives {x_ncp.shape[1]} units at {x_ncp.shape[2]} positions here, but "
                 f"{units.stop - units.start} units at {p} positions for the first images; resize the images to one size."
             )
-        shift_cp = self.shift_u[units, None]
+        shift_c11 = self.shift_u[units, None, None]
         image = 0
         while image < len(x_ncp):
             group, slot = divmod(self._fill + image, m)
             stop = min(len(x_ncp), image + m - slot)
             into_cs = self._buffer_gus[group, units, slot * p : (slot + stop - image) * p]
             into_cnp = into_cs.view(len(into_cs), stop - image, p)
-            torch.sub(x_ncp[image:stop].transpose(0, 1), shift_cp[:, :, None], out=into_cnp)
+            torch.sub(x_ncp[image:stop].transpose(0, 1), shift_c11, out=into_cnp)
             image = stop
 
     def end(self) -> None:

@@ -10,7 +10,6 @@ from typing import Any
 from hydra.utils import instantiate
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 from safetensors.torch import save_file
 
 from convergent.alignment import Alignment
@@ -22,6 +21,7 @@ from convergent.figures.style import save
 from convergent.folders import atomic, claim, first_process, write_json
 from convergent.jobs import AlignJob
 from convergent.measure import LayerMoments, Measurement
+from convergent.report import show
 from convergent.results import Result, by_layer, compare
 from convergent.train import build_data, build_trainer
 
@@ -63,14 +63,13 @@ def align(job: AlignJob) -> None:
     figures += [save(curves(results, kind), folder / "figures", "curves")]
     figures += [save(means(summaries, kind), folder / "figures", "means")]
     table = by_layer(summaries)
-    write_json(
-        folder / "summary.json", {"method": job.label, "images": first.images, "layers": table, "pairs": summaries}
-    )
+    summary = {"method": job.label, "images": first.images, "layers": table, "pairs": summaries}
+    write_json(folder / "summary.json", summary)
     write_rows(folder / "scores.csv", [row for result in results for row in result.rows()])
     (folder / "done").touch()
     files = [folder / "summary.json", folder / "scores.csv", *sorted((folder / "alignments").iterdir())]
     log_alignment(logger, table, results, figures, files, f"{job.name}-{job.label}")
-    show(f"{job.name}, {job.label}, {first.images:,} images", table)
+    show({job.label: summary}, job.name)
     print(f"figures and tables in {folder}")
 
 
@@ -98,29 +97,6 @@ def write_rows(file: Path, rows: list[dict[str, Any]]) -> None:
         writer = csv.DictWriter(stream, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-
-
-def show(title: str, layers: dict[str, dict[str, Any]]) -> None:
-    """Print one result's table."""
-    table = Table(title=title, title_justify="left")
-    columns = {
-        "layer": None,
-        "units": "units",
-        "mean r": "mean_r",
-        "explained, in sample": "explained_in_sample",
-        "explained, held out": "explained_held_out",
-        "units used": "units_used",
-    }
-    for column in columns:
-        table.add_column(column, justify="left" if column == "layer" else "right")
-    for layer, figures in layers.items():
-        cells = [layer, f"{figures['units']:.0f}"]
-        table.add_row(*cells, *(_cell(figures, key) for key in list(columns.values())[2:] if key))
-    Console().print(table)
-
-
-def _cell(figures: dict[str, Any], key: str) -> str:
-    return f"{figures[key]:.3f} ± {figures[key + '_sd']:.3f}" if key in figures else "-"
 
 
 def _and_rest(first: LayerMoments, rest: Any, total: int, title: str) -> Any:

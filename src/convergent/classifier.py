@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -26,9 +27,9 @@ class Classifier(pl.LightningModule):
         net: pictures to logits.
         classes: number of logits.
         optimizer: named parameters to an optimiser.
-        scheduler: optimiser to a scheduler, or None.
-        interval: what one step of the scheduler is, "epoch" or "step".
-        seed: of what is random while training (dropout), per epoch, so that a resumed run draws the same.
+        scheduler: optimiser to a scheduler of steps, or None; one with a parameter `total_steps` is told how many the whole
+            training has. (Lightning forgets the last step of a scheduler of epochs when it resumes.)
+        seed: of what is random while training (dropout), anew at every step, so that a resumed run draws the same.
     """
 
     def __init__(
@@ -36,12 +37,11 @@ class Classifier(pl.LightningModule):
         net: nn.Module,
         classes: int,
         optimizer: Callable[[Iterable[tuple[str, nn.Parameter]]], torch.optim.Optimizer],
-        scheduler: Callable[[torch.optim.Optimizer], Any] | None = None,
-        interval: str = "epoch",
+        scheduler: Callable[..., Any] | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.net, self.optimizer, self.scheduler, self.interval, self.seed = net, optimizer, scheduler, interval, seed
+        self.net, self.optimizer, self.scheduler, self.seed = net, optimizer, scheduler, seed
         accuracy: dict[str, Metric | MetricCollection] = {"acc_top1": _accuracy(classes, 1)}
         if classes > 5:
             accuracy["acc_top5"] = _accuracy(classes, 5)
@@ -53,9 +53,9 @@ class Classifier(pl.LightningModule):
         """Logits (n, classes) of pictures (n, channels, height, width)."""
         return self.net(x)  # type: ignore[no-any-return]
 
-    def on_train_epoch_start(self) -> None:
-        """Seed the epoch's random numbers."""
-        torch.manual_seed(mixed(self.seed, self.current_epoch, self.global_rank))
+    def on_train_batch_start(self, *_: Any) -> None:
+        """Seed the step's random numbers."""
+        torch.manual_seed(mixed(self.seed, self.global_step, self.global_rank))
 
     def training_step(self, batch: Batch, _batch_idx: int) -> Tensor:
         """The loss of one batch."""
@@ -84,8 +84,10 @@ class Classifier(pl.LightningModule):
         optimizer = self.optimizer(self.net.named_parameters())
         if self.scheduler is None:
             return optimizer
-        scheduler = {"scheduler": self.scheduler(optimizer), "interval": self.interval}
-        return {"optimizer": optimizer, "lr_scheduler": scheduler}
+        told = "total_steps" in inspect.signature(self.scheduler).parameters
+        settings = {"total_steps": int(self.trainer.estimated_stepping_batches)} if told else {}
+        scheduler = self.scheduler(optimizer, **settings)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     @staticmethod
     def _checked(logits: Tensor, target: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -44,6 +45,7 @@ def start_logger(
     online = config.mode == "online"
     if online and not wandb.login(prompt=False):
         raise InputError("W&B has no key for logging online; run `wandb login` first or leave logger.mode=offline.")
+    os.environ.setdefault("WANDB_DATA_DIR", str(config.dir))  # where it stages tables: not in the home directory
     kept = folder / "wandb-id"
     if not kept.exists():
         kept.write_text(secrets.token_hex(4))

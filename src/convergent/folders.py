@@ -12,6 +12,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from convergent.errors import InputError
 
+# What makes a folder worth keeping: the mark of a finished result, and what an unfinished training resumes from.
+RESULTS = ("done", "last.ckpt")
+
 # What may differ between two jobs of one configuration without changing its result.
 _IRRELEVANT = (
     "force", "root", "logger", "data.folder", "data.download", "data.workers",
@@ -31,19 +34,20 @@ def claim(folder: Path, config: DictConfig, *, force: bool, other: str = "name="
     Raises:
         InputError: if the folder holds the result of another configuration.
     """
+    ours = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     if force and folder.exists():
         shutil.rmtree(folder)
     kept = folder / "config.yaml"
-    if not kept.exists():
+    if not any((folder / name).exists() for name in RESULTS):
         with atomic(kept) as file:
-            OmegaConf.save(config, file, resolve=True)
+            OmegaConf.save(OmegaConf.create(ours), file)
         return
-    theirs, ours = (_flat(OmegaConf.to_container(c, resolve=True)) for c in (OmegaConf.load(kept), config))
-    if differing := [key for key in {**theirs, **ours} if theirs.get(key) != ours.get(key)]:
-        shown = ", ".join(f"{key} is {theirs.get(key)} there and {ours.get(key)} here" for key in differing[:3])
+    before, now = _flat(OmegaConf.to_container(OmegaConf.load(kept))), _flat(ours)
+    if differing := [key for key in {**before, **now} if before.get(key) != now.get(key)]:
+        shown = ", ".join(f"{key} is {before.get(key)} there and {now.get(key)} here" for key in differing[:3])
         raise InputError(
-            f"{folder} holds the result of another configuration ({shown}); replace it with force=true or keep both with "
-            f"another {other}."
+            f"{folder} holds the result of another configuration ({shown}); replace it with force=true or keep both "
+            f"with another {other}."
         )
 
 

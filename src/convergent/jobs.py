@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from convergent.errors import InputError
-from convergent.folders import claim, first_process
+from convergent.folders import RESULTS, claim, first_process
 from convergent.runs import Run, find_runs
 
 # Settings that are no part of an alignment: not in its folder's name, not in its configuration.
@@ -58,6 +60,13 @@ class TrainJob:
         elif self.run.checkpoint.exists():
             self.say("going on from the last epoch")
         return not self.run.finished
+
+    def abandon(self) -> None:
+        """Remove the folder of a training that could not start, unless there is something to resume from."""
+        if first_process() and not any((self.run.folder / name).exists() for name in RESULTS):
+            shutil.rmtree(self.run.folder, ignore_errors=True)
+            with contextlib.suppress(OSError):  # other seeds are there
+                self.run.folder.parent.rmdir()
 
     def say(self, text: str) -> None:
         """Print a line about this job."""

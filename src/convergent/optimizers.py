@@ -1,12 +1,14 @@
-"""Optimisers that torch does not have; each takes named parameters."""
+"""Optimisers and schedules that torch does not have; an optimiser takes named parameters."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
 from torch import nn
-from torch.optim import SGD
+from torch.optim import SGD, Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 
 
 def caffe_sgd(
@@ -27,3 +29,11 @@ def caffe_sgd(
         momentum=momentum,
         weight_decay=weight_decay,
     )
+
+
+def cosine(optimizer: Optimizer, total_steps: int) -> LambdaLR:
+    """The rate falls from its start to zero along half a cosine, over all steps of the training.
+
+    Source: Loshchilov, Hutter 2017, "SGDR", equation 5, without restarts.
+    """
+    return LambdaLR(optimizer, lambda step: (1 + math.cos(math.pi * min(step / max(total_steps, 1), 1.0))) / 2)

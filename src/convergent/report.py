@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -19,9 +20,9 @@ from convergent.folders import atomic
 # The columns of the table: heading, figure of summary.json.
 _COLUMNS = (
     ("mean r", "mean_r"),
-    ("explained, in sample", "explained_in_sample"),
-    ("explained, held out", "explained_held_out"),
-    ("units used", "units_used"),
+    ("R² fitted", "explained_in_sample"),
+    ("R² held out", "explained_held_out"),
+    ("used", "units_used"),
 )
 _MARK = "<!-- results: written by `make readme` -->"
 
@@ -34,7 +35,9 @@ def report(config: DictConfig) -> None:
     """
     root = Path(config.root)
     folder, aligned = root / "outputs" / "report" / config.name, root / "outputs" / "align" / config.name
-    found = {done.parent.name: json.loads((done.parent / "summary.json").read_text()) for done in aligned.glob("*/done")}
+    found = {
+        done.parent.name: json.loads((done.parent / "summary.json").read_text()) for done in aligned.glob("*/done")
+    }
     if not found:
         raise InputError(f"No finished alignment in {aligned}; make one with: python src/align.py method=matching")
     found = dict(sorted(found.items(), key=lambda item: (-item[1]["images"], item[0])))
@@ -55,16 +58,16 @@ def rows_of(found: dict[str, dict[str, Any]]) -> list[list[str]]:
     for layer in layers:
         for name, summary in found.items():
             if figures := summary["layers"].get(layer):
-                cells = [f"{figures[key]:.3f} ± {figures[key + '_sd']:.3f}" if key in figures else "–" for _, key in _COLUMNS]
-                rows.append([layer, name.split(",images=")[0], f"{summary['images']:,}", f"{figures['units']:.0f}", *cells])
+                cells = [_cell(figures, key) for _, key in _COLUMNS]
+                rows.append([layer, name.split(",images=")[0], f"{summary['images']:,}", *cells])
     return rows
 
 
 def show(found: dict[str, dict[str, Any]], name: str) -> None:
     """Print the table."""
-    table = Table(title=f"{name}: net b's units accounted for from net a's", title_justify="left")
+    table = Table(title=f"{name}: net b's units accounted for from net a's", title_justify="left", box=SIMPLE_HEAD)
     for heading in _headings():
-        table.add_column(heading, justify="left" if heading in ("layer", "method") else "right")
+        table.add_column(heading, justify="left" if heading in ("layer", "method") else "right", no_wrap=True)
     last = ""
     for row in rows_of(found):
         if last and row[0] != last:
@@ -100,4 +103,10 @@ def write_readme(root: Path, table: str, figures: list[Path]) -> None:
 
 
 def _headings() -> list[str]:
-    return ["layer", "method", "images", "units", *(heading for heading, _ in _COLUMNS)]
+    return ["layer", "method", "images", *(heading for heading, _ in _COLUMNS)]
+
+
+def _cell(figures: dict[str, Any], key: str) -> str:
+    if key not in figures:
+        return "-"
+    return f"{figures[key]:.2f}" if key == "units_used" else f"{figures[key]:.2f} ± {figures[key + '_sd']:.2f}"

@@ -48,8 +48,9 @@ def held_out(method: Method, pair: Pair, folds: int = 5) -> Tensor:
     """Share of each unit's variance explained on images that the method did not see, shape (q,).
 
     The method is refitted without each fold of image blocks in turn and predicts that fold with the fit's own means and
-    scales; errors are summed over the folds before the ratio is taken. Choosing the best of many partners makes the
-    in-sample score too high: this one is the evidence.
+    scales; errors, in b's own units, are summed over the folds before the ratio is taken. Choosing the best of many
+    partners makes the in-sample score too high: this one is the evidence. It has no lower bound: a unit that fires in a
+    handful of images may be predicted far worse than by its mean.
 
     Raises:
         InputError: if the pair has fewer than two blocks of images.
@@ -57,7 +58,8 @@ def held_out(method: Method, pair: Pair, folds: int = 5) -> Tensor:
     error_b, sst_b = torch.zeros(pair.q).double(), torch.zeros(pair.q).double()
     for fit, rest in pair.folds(folds):
         error, sst = errors(method(fit).map_ab, fit, rest)
-        error_b, sst_b = error_b + error, sst_b + sst
+        variance_b = fit.total.sd_u[fit.b].square()  # folds are weighed alike, whatever a unit's scale in them
+        error_b, sst_b = error_b + variance_b * error, sst_b + variance_b * sst
     return _share(error_b, sst_b)
 
 

@@ -30,35 +30,38 @@ def train(job: TrainJob) -> None:
         KeyboardInterrupt: if the user stops it; the last finished epoch is kept.
     """
     config, run = job.config, job.run
-    pl.seed_everything(config.seed, workers=True, verbose=False)
-    classifier = Classifier(
-        build_net(config),
-        config.data.classes,
-        instantiate(config.optimizer.optimizer),
-        instantiate(config.optimizer.scheduler),
-        config.optimizer.interval,
-        config.seed,
-    )
-    trainer = build_trainer(
-        config,
-        max_epochs=config.epochs,
-        precision=config.precision,
-        logger=start_logger(config.logger, config, run.folder, config.name, run.name, "train"),
-        callbacks=[
-            ModelCheckpoint(run.folder, filename="last", save_on_train_epoch_end=True, enable_version_counter=False)
-        ],
-    )
-    data = build_data(config)
+    try:
+        classifier, data, trainer = _prepared(job)
+    except Exception:
+        job.abandon()
+        raise
+    trainer.logger = start_logger(config.logger, config, run.folder, config.name, run.name, "train")
     trainer.fit(classifier, data, ckpt_path=str(run.checkpoint) if run.checkpoint.exists() else None, weights_only=True)
     if trainer.interrupted:
         raise KeyboardInterrupt
-    if not trainer.callback_metrics or config.epochs == 0:
+    if config.epochs == 0:
         trainer.validate(classifier, data, verbose=False)
     if trainer.is_global_zero:
         metrics = {name: value.item() for name, value in trainer.callback_metrics.items()}
         run.finish(classifier.net, metrics)
         log_run(trainer.logger, run)
         job.say(f"{run.told()}, in {run.folder}")
+
+
+def _prepared(job: TrainJob) -> tuple[Classifier, ImageData, pl.Trainer]:
+    """Everything that can be wrong with a configuration, before anything is logged."""
+    config = job.config
+    pl.seed_everything(config.seed, workers=True, verbose=False)
+    net = build_net(config)
+    make, schedule = instantiate(config.optimizer.optimizer), instantiate(config.optimizer.scheduler)
+    classifier = Classifier(net, config.data.classes, make, schedule, config.seed)
+    data = build_data(config)
+    data.check()
+    checkpoint = ModelCheckpoint(
+        job.run.folder, filename="last", save_on_train_epoch_end=True, enable_version_counter=False
+    )
+    settings = {"max_epochs": config.epochs, "precision": config.precision, "logger": False}
+    return classifier, data, build_trainer(config, [checkpoint], **settings)
 
 
 def build_data(config: DictConfig, **changes: Any) -> ImageData:

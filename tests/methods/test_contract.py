@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import PROJECT, planted
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+from conftest import PROJECT, planted
 from convergent.pairs import Pair
 from convergent.scores import explained, held_out
 

@@ -5,8 +5,8 @@ from itertools import permutations
 import numpy as np
 import pytest
 import torch
-from conftest import planted
 
+from conftest import planted
 from convergent.methods.matching import Matching, duality_gap
 from convergent.methods.semimatching import SemiMatching
 from convergent.pairs import Pair
@@ -26,7 +26,9 @@ def test_brute_force_agrees(shape):
     pair = Pair.of(torch.randn(40, p), torch.randn(40, q))
     corr, alignment = pair.corr_ab, Matching()(pair)
     wide = corr if p <= q else corr.T
-    best = max(wide[range(len(wide)), list(choice)].sum().item() for choice in permutations(range(wide.shape[1]), len(wide)))
+    best = max(
+        wide[range(len(wide)), list(choice)].sum().item() for choice in permutations(range(wide.shape[1]), len(wide))
+    )
     assert alignment.map_ab.sum().item() == pytest.approx(best, abs=1e-12)
 
 

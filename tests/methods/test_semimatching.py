@@ -1,8 +1,8 @@
 """Laws of the best partner."""
 
 import torch
-from conftest import planted
 
+from conftest import planted
 from convergent.methods.semimatching import SemiMatching
 from convergent.pairs import Pair
 

@@ -120,6 +120,15 @@ class ImageData(pl.LightningDataModule):
         self.batch_size, self.workers, self.skip_corrupt = batch_size, workers, skip_corrupt
         self.order_seed, self.augment_seed = order_seed, augment_seed
         self.blocks = 64
+        self._found: dict[str, Dataset[Any]] = {}
+
+    def check(self) -> None:
+        """Find out that there are images to train on, before anything is started.
+
+        Raises:
+            InputError: if there are none.
+        """
+        self.images("train"), self.images("val")
 
     def images(self, source: str, transform: Callable[[Any], Any] | None = None) -> Images:
         """The images of one source, prepared as for evaluation unless told otherwise.
@@ -127,6 +136,11 @@ class ImageData(pl.LightningDataModule):
         Raises:
             InputError: if there is no such source, or no image in it.
         """
+        if source not in self._found:
+            self._found[source] = self._find(source)
+        return Images(self._found[source], transform or self.evaluation, skip_corrupt=self.skip_corrupt)
+
+    def _find(self, source: str) -> Dataset[Any]:
         if source not in self.sources:
             raise InputError(f"images needs to be one of {', '.join(self.sources)}, not {source!r}.")
         try:
@@ -137,7 +151,7 @@ class ImageData(pl.LightningDataModule):
             raise InputError(f"No images for {source}: {str(error).splitlines()[0]}") from None
         if len(dataset) == 0:  # type: ignore[arg-type]
             raise InputError(f"No images for {source} in {dataset!r}; set data.folder.")
-        return Images(dataset, transform or self.evaluation, skip_corrupt=self.skip_corrupt)
+        return dataset
 
     @cached_property
     def measured(self) -> Images:

@@ -57,6 +57,8 @@ def save(figure: Figure, folder: Path, name: str) -> Path:
     """Save as vector PDF and as PNG; returns the PNG."""
     folder.mkdir(parents=True, exist_ok=True)
     with mpl.rc_context(_RC):
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")  # laid out once, not once per format
         figure.savefig(folder / f"{name}.pdf", metadata={"CreationDate": None})
         figure.savefig(folder / f"{name}.png", dpi=200)
     return folder / f"{name}.png"

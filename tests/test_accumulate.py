@@ -1,0 +1,116 @@
+"""The streaming pass against the record of all samples at once."""
+
+import pytest
+import torch
+
+from convergent.accumulate import Accumulator, add_gram, grid_shift
+from convergent.errors import InputError
+from convergent.moments import Moments
+
+UNITS = {"one": slice(0, 5), "two": slice(5, 12)}
+
+
+def stream(x_nup, block_n, batch, dtype=torch.float64):
+    """Feed images (n, u, p) in batches and return the moments of each block."""
+    first = x_nup[:8].double().transpose(0, 1).flatten(1)
+    shift_u = grid_shift(first.mean(1), first.std(1, correction=0))
+    accumulator = Accumulator("layer", UNITS, x_nup.shape[2], shift_u, dtype)
+    for x, block in zip(x_nup.split(batch), block_n.split(batch)):
+        accumulator.begin(block.tolist())
+        for net, units in UNITS.items():
+            accumulator.write(net, x[:, units])
+        accumulator.end()
+    accumulator.close()
+    return {block: sums.moments(shift_u) for block, sums in accumulator.done.items()}
+
+
+def images(n=90, p=50):
+    x_nup = torch.randn(n, 12, p)
+    x_nup[:, 3] += 300
+    x_nup[:, 4] = x_nup[:, 4].clamp(min=0)
+    x_nup[:, 6:8] += x_nup[:, 0:2]
+    return x_nup
+
+
+@pytest.mark.parametrize("batch", [1, 7, 30, 90])
+@pytest.mark.parametrize("positions", [1, 50, 5000])
+def test_any_batch_size_any_number_of_positions(batch, positions):
+    x_nup = images(90 if positions < 5000 else 6, positions)
+    block_n = torch.arange(len(x_nup)) * 3 // len(x_nup)
+    blocks = stream(x_nup, block_n, batch)
+    for block in range(3):
+        expected = Moments.of(x_nup[block_n == block].transpose(1, 2).flatten(0, 1))
+        assert blocks[block].count == expected.count
+        assert (blocks[block].corr_uu - expected.corr_uu).abs().max() < 1e-10
+        assert torch.allclose(blocks[block].mean_u, expected.mean_u, rtol=1e-12)
+
+
+def test_images_in_any_order_reach_their_blocks():
+    x_nup, block_n = images(), torch.arange(90) % 4
+    order = torch.randperm(90)
+    blocks = stream(x_nup[order], block_n[order], 16)
+    for block in range(4):
+        expected = Moments.of(x_nup[block_n == block].transpose(1, 2).flatten(0, 1))
+        assert blocks[block].count == expected.count
+        assert (blocks[block].corr_uu - expected.corr_uu).abs().max() < 1e-10
+
+
+def hard(n):
+    """Samples (n, 12) in float32: means of up to 1e4 deviations, rectified units, a drifting mean, lognormal."""
+    x = torch.randn(n, 12) + torch.randn(n, 1)
+    x[:, 1] += 30
+    x[:, 2] += 300
+    x[:, 3] += 1e4
+    for unit, threshold in ((4, 0), (5, 1.8), (6, 3.2)):
+        x[:, unit] = (x[:, unit] - threshold).clamp(min=0)
+    x[:, 7] = x[:, 7].exp()
+    x[:, 8] += torch.linspace(0, 20, n)
+    return x
+
+
+def test_float32_products_keep_correlations_to_3e_7():
+    x_nu = hard(1_000_000)
+    x_nup = x_nu.view(-1, 500, 12).transpose(1, 2)
+    moments = stream(x_nup, torch.zeros(len(x_nup), dtype=torch.long), 128, torch.float32)[0]
+    assert (moments.corr_uu - Moments.of(x_nu).corr_uu).abs().max() < 3e-7
+
+
+def test_half_precision_activations_do_not_overflow():
+    x_nup = (images() * 100).half()
+    moments = stream(x_nup, torch.zeros(90, dtype=torch.long), 30)[0]
+    expected = Moments.of(x_nup.double().transpose(1, 2).flatten(0, 1))
+    assert (moments.corr_uu - expected.corr_uu).abs().max() < 1e-10
+
+
+def test_strips_give_the_upper_triangle_of_the_product():
+    for u in (1, 63, 64, 200, 300, 1700):
+        x_us, s_uu = torch.randn(u, 20).double(), torch.zeros(u, u).double()
+        add_gram(s_uu, x_us)
+        add_gram(s_uu, x_us)
+        assert torch.allclose(s_uu.triu(), (2 * x_us @ x_us.T).triu())
+
+
+def test_the_shift_is_near_the_mean_and_leaves_the_zeros_of_sparse_units():
+    mean_u, sd_u = torch.tensor([0.0, 0.1, -7.3, 1e4, 5.0]), torch.tensor([1.0, 0.3, 0.9, 1.0, 0.0])
+    shift_u = grid_shift(mean_u, sd_u)
+    assert shift_u[:2].tolist() == [0, 0]
+    assert ((shift_u - mean_u).abs()[:4] <= sd_u[:4] / 2 + 1e-6).all()
+    assert shift_u[4] == 5
+    assert torch.isfinite(shift_u).all()
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_nan_is_told_with_net_layer_and_batch(bad):
+    x_nup = images()
+    x_nup[65, 7, 3] = bad
+    with pytest.raises(
+        InputError, match=r"Layer layer of net two gives NaN or infinite activations \(unit 2, from batch 6 on"
+    ):
+        stream(x_nup, torch.arange(90) // 10, 10)
+
+
+def test_images_of_another_size_are_refused():
+    accumulator = Accumulator("layer", UNITS, 4, torch.zeros(12), torch.float64)
+    accumulator.begin([0])
+    with pytest.raises(InputError, match="5 units at 9 positions here, but 5 units at 4 positions"):
+        accumulator.write("one", torch.zeros(1, 5, 9))

@@ -1,0 +1,326 @@
+"""The README's commands as their user would type them, and what a mistake is answered with."""
+
+import csv
+import fcntl
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from safetensors.torch import load_file, save_file
+
+from conftest import PROJECT
+
+pytestmark = [pytest.mark.command, pytest.mark.xdist_group("commands")]
+
+SMALL = ("epochs=3", "net.module.widths=[6,6,6,8]")
+
+
+def typed(*command, code=0, cwd=None, **environment):
+    """Run a command line in a process of its own and return what it said."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1"} | environment
+    done = subprocess.run(
+        [str(c) for c in command], cwd=cwd, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """A folder with a space, in which two small nets have been trained and aligned as the README says."""
+    return tmp_path_factory.mktemp("a folder")
+
+
+@pytest.fixture(scope="module")
+def trained(root):
+    from conftest import sys
+
+    python, src = sys.executable, PROJECT / "src"
+    arguments = ("-m", "seed=0,1", *SMALL, f"root='{root}'", "hydra.launcher.n_jobs=2")
+    said = typed(python, src / "train.py", *arguments, cwd=root)  # from another folder, with a space
+    assert said.count("val/acc_top1") == 2
+    return root / "outputs" / "train" / "digits-convnet"
+
+
+@pytest.fixture(scope="module")
+def aligned(trained, root):
+    from conftest import sys
+
+    said = typed(sys.executable, PROJECT / "src" / "align.py", "-m", "method=matching,semimatching", f"root='{root}'")
+    assert "Moments of 4 layers found in" in said  # the second method reuses the pass of the first
+    return root / "outputs" / "align" / "digits-convnet"
+
+
+def test_a_run_folder_holds_everything_readable_by_anybody(trained):
+    for seed in (0, 1):
+        folder = trained / f"seed={seed}"
+        there = {path.name for path in folder.iterdir()}
+        assert {"config.yaml", "weights.safetensors", "last.ckpt", "metrics.json", "done"} <= there
+        assert OmegaConf.load(folder / "config.yaml").seed == seed
+        assert json.loads((folder / "metrics.json").read_text())["val/acc_top1"] > 0.2
+        torch.load(folder / "last.ckpt", weights_only=True)  # plain containers only
+    weights = [load_file(trained / f"seed={seed}" / "weights.safetensors") for seed in (0, 1)]
+    assert not torch.equal(weights[0]["conv1.0.weight"], weights[1]["conv1.0.weight"])
+
+
+def test_what_is_done_is_said_and_not_done_again(trained, root, script):
+    before = (trained / "seed=0" / "weights.safetensors").stat().st_mtime_ns
+    said = typed(*script("train", "seed=0", *SMALL, f"root='{root}'"))
+    assert said.startswith("digits-convnet seed=0: done already, val/acc_top1")
+    assert (trained / "seed=0" / "weights.safetensors").stat().st_mtime_ns == before
+
+
+def test_another_configuration_of_a_done_run_is_refused(trained, command, root):
+    code, _, err = command("train", "seed=0", *SMALL[1:], "epochs=2", f"root='{root}'")
+    assert code == 1
+    assert err.count("\n") == 1
+    assert "epochs is 3 there and 2 here" in err
+
+
+def test_an_alignment_folder_is_whole(aligned):
+    for method in ("matching", "semimatching"):
+        folder = aligned / method
+        summary = json.loads((folder / "summary.json").read_text())
+        assert set(summary["layers"]) == {"conv1", "conv2", "conv3", "fc1"}
+        assert len(summary["pairs"]) == 4 * 2  # both directions
+        assert summary["images"] == 1797
+        assert summary["pairs"][0]["samples"] == 1797 * 64
+        with (folder / "scores.csv").open() as file:
+            rows = list(csv.DictReader(file))
+        assert len(rows) == 2 * (6 + 6 + 6 + 8)
+        figures = {path.name for path in (folder / "figures").iterdir()}
+        assert {"correlations-conv1.png", "correlations-fc1.pdf", "curves.png", "means.pdf"} <= figures
+        saved = load_file(folder / "alignments" / "conv1.safetensors")
+        shape = tuple(saved["seed=0 to seed=1/shape"].tolist())
+        map_ab = torch.sparse_coo_tensor(saved["seed=0 to seed=1/index_ab"], saved["seed=0 to seed=1/weight"], shape)
+        assert map_ab.to_dense().shape == (6, 6)
+        first = [row for row in rows if (row["layer"], row["a"]) == ("conv1", "seed=0")]
+        assert [float(row["r"]) for row in first] == pytest.approx(map_ab.to_dense().sum(0).tolist(), abs=1e-5)
+
+
+def test_the_pass_was_read_once_for_both_methods(aligned, root):
+    assert len(list((root / "outputs" / "moments").iterdir())) == 1
+
+
+def test_the_moments_are_those_of_the_nets_on_the_images(aligned, trained, root):
+    from convergent.data.images import ImageData
+    from convergent.moments import Moments
+    from convergent.runs import Run
+    from convergent.train import build_data
+
+    run = Run(trained / "seed=1")
+    data: ImageData = build_data(run.config)
+    x = torch.stack([data.measured[image][0] for image in range(1797)])
+    with torch.no_grad():
+        expected = Moments.of(run.net().conv1(x).transpose(0, 1).flatten(1).T)
+    (folder,) = {path.parent for path in (root / "outputs" / "moments").glob("*/conv1.safetensors")}
+    saved = load_file(folder / "conv1.safetensors")
+    ours = Moments(saved["count_k"], saved["mean_ku"], saved["scatter_kuu"]).total.select(torch.arange(6, 12))
+    assert (ours.corr_uu - expected.corr_uu).abs().max() < 1e-6  # the forward pass itself varies with the batch
+
+
+def test_the_report_lists_every_method(aligned, root, command):
+    code, out, _ = command("report", f"root='{root}'")
+    assert code == 0
+    table = (root / "outputs" / "report" / "digits-convnet" / "table.md").read_text()
+    assert table.count("| matching |") == table.count("| semimatching |") == 4
+    assert (root / "outputs" / "report" / "digits-convnet" / "comparison.png").exists()
+    assert "semimatching" in out
+
+
+def test_moments_cut_short_are_measured_again(aligned, root, command, caplog):
+    (folder,) = {path.parent for path in (root / "outputs" / "moments").glob("*/conv1.safetensors")}
+    file = folder / "conv2.safetensors"
+    whole, tensors = file.read_bytes(), {key: tensor.clone() for key, tensor in load_file(file).items()}
+    file.write_bytes(whole[: len(whole) // 2])
+    code, _, _ = command("align", "method=matching", "label=again", f"root='{root}'", "logger=csv")
+    assert code == 0
+    assert "conv2.safetensors cannot be read" in caplog.text
+    assert "measuring it again" in caplog.text
+    again = load_file(file)
+    assert all(torch.allclose(again[key], tensor, rtol=1e-5, atol=1e-7) for key, tensor in tensors.items())
+
+
+def test_two_processes_measure_what_one_does(aligned, trained, root, script):
+    (folder,) = {path.parent for path in (root / "outputs" / "moments").glob("*/conv1.safetensors")}
+    alone = {path.name: path.read_bytes() for path in folder.glob("*.safetensors")}
+    for path in folder.glob("*.safetensors"):
+        path.unlink()
+    ddp = ("trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu", "label=ddp", "logger=csv")
+    typed(*script("align", "method=matching", *ddp, f"root='{root}'"), cwd="/")
+    for name, content in alone.items():
+        ours, theirs = load_file(folder / name), dict(_loaded(content))
+        assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+
+
+def _loaded(content):
+    from safetensors.torch import load
+
+    return load(content)
+
+
+def test_training_in_two_processes_counts_every_validation_image_once(root, script):
+    ddp = ("trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu", "name=ddp", "logger=csv")
+    said = typed(*script("train", "seed=0", *SMALL, *ddp, f"root='{root}'"))
+    assert said.count("val/acc_top1") == 1  # one of the processes speaks
+    metrics = json.loads((root / "outputs" / "train" / "ddp" / "seed=0" / "metrics.json").read_text())
+    assert metrics["val/acc_top1"] * 360 == pytest.approx(round(metrics["val/acc_top1"] * 360), abs=1e-3)
+
+
+def test_wandb_has_it_all_offline_and_can_be_read_back(aligned, trained, root):
+    from conftest import sys
+
+    runs = {}
+    for folder in sorted((root / "outputs" / "wandb").glob("offline-run-*")):
+        said = typed(Path(sys.executable).parent / "wandb", "leet", "inspect", "--json", folder)
+        records = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
+        (run,) = [record for record in records if record["type"] == "run"]
+        runs[json.dumps(run, separators=(",", ":"))] = said
+    assert len(runs) == 4
+    by_name = {}
+    for name in ("seed=0", "seed=1", "matching", "semimatching"):
+        (by_name[name],) = [said for run, said in runs.items() if f'"display_name":"{name}"' in run]
+    for run in runs:
+        assert '"digits-convnet"' in run
+    assert all(text in by_name["seed=0"] for text in ("val/acc_top1", "train/loss", "weights.safetensors"))
+    wanted = ("conv1/r_by_rank", "fc1/mean_r", "figures/curves", "units.table.json", "scores.csv")
+    assert all(text in by_name["matching"] for text in wanted)
+    assert str(Path.home() / ".local") not in by_name["matching"]  # nothing is copied into the home directory
+
+
+def test_a_killed_training_goes_on_from_its_last_epoch(root, script):
+    import signal
+    import time
+
+    arguments = script("train", "seed=5", "epochs=12", *SMALL[1:], f"root='{root}'", "name=killed", "logger=csv")
+    process = subprocess.Popen(arguments, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL)
+    checkpoint = root / "outputs" / "train" / "killed" / "seed=5" / "last.ckpt"
+    for _ in range(600):
+        if checkpoint.exists():
+            break
+        time.sleep(0.1)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    epoch = torch.load(checkpoint, weights_only=True)["epoch"]
+    assert not (checkpoint.parent / "done").exists()
+    assert epoch < 11
+    said = typed(*arguments)
+    assert "going on from the last epoch" in said
+    assert torch.load(checkpoint, weights_only=True)["epoch"] == 11
+
+
+# --- bad input: one sentence, exit code 1, nothing half written ---
+
+
+@pytest.fixture
+def refused(command, root):
+    def kept():
+        """Everything in outputs/ but what the statistics pass keeps."""
+        return {str(path) for path in (root / "outputs").rglob("*") if "/moments" not in str(path)}
+
+    def refused(name, *overrides):
+        there = kept()
+        code, out, err = command(name, f"root='{root}'", *overrides)
+        assert code == 1
+        assert err.startswith("error: ")
+        assert err.count("\n") == 1
+        assert "Traceback" not in out + err
+        assert kept() == there
+        return err
+
+    return refused
+
+
+def test_an_unknown_layer_lists_near_names(trained, refused):
+    assert "near names are conv1" in refused("align", "layers=[cnov1]")
+
+
+def test_one_net_is_not_enough(trained, refused, root):
+    said = refused("align", "runs='" + str(root / "outputs" / "nothing") + "'")
+    assert "at least two finished nets" in said
+    assert "python src/train.py -m seed=0,1,2,3" in said
+    assert "no finished run" in refused("align", f"runs=['{trained}/seed=0','{root}/elsewhere']")
+
+
+def test_nets_of_other_images_do_not_go_together(trained, refused, root):
+    other = root / "outputs" / "other" / "seed=0"
+    other.mkdir(parents=True)
+    config = OmegaConf.load(trained / "seed=0" / "config.yaml")
+    config.data.name, config.data.classes = "cifar10", 10
+    OmegaConf.save(config, other / "config.yaml")
+    (other / "done").touch()
+    assert "data.name is digits" in refused("align", f"runs=['{trained}/seed=0','{other}']")
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut", "other net"])
+def test_damaged_weights_are_told(trained, refused, root, damage):
+    import shutil
+
+    copies = root / "outputs" / f"damaged {damage}"
+    shutil.copytree(trained, copies)
+    weights = copies / "seed=1" / "weights.safetensors"
+    if damage == "missing":
+        weights.unlink()
+    elif damage == "cut":
+        weights.write_bytes(weights.read_bytes()[:1000])
+    else:
+        save_file({"x": torch.zeros(1)}, weights)
+    said = refused("align", f"runs='{copies}'")
+    assert str(weights) in said
+    assert "force=true" in said
+
+
+def test_nan_in_a_net_is_told(trained, refused, root):
+    import shutil
+
+    copies = root / "outputs" / "nan"
+    shutil.copytree(trained, copies)
+    weights = load_file(copies / "seed=1" / "weights.safetensors")
+    weights["conv2.0.bias"][3] = torch.nan
+    save_file(weights, copies / "seed=1" / "weights.safetensors")
+    assert "Layer conv2 of net seed=1 gives NaN" in refused("align", f"runs='{copies}'")
+
+
+def test_a_misspelt_option_is_hydras_own_message(root, script):
+    said = typed(*script("train", "sede=1", f"root='{root}'"), code=1)
+    assert "Could not override 'sede'" in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["net.module._target_=nowhere.Net"], "nowhere"),
+        (["net.module={_target_: builtins.dict}"], "needs to be an nn.Module"),
+        (["trainer=gpu"], "This trainer cannot run here"),
+        (["data=folder"], "data.folder has no value; set it on the command line"),
+        (["data=folder", "data.classes=2", "data.folder=/nowhere"], "No images for"),
+    ],
+)
+def test_a_training_that_cannot_be_is_told(refused, overrides, message):
+    if message.startswith("This trainer") and torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
+    assert message in refused("train", "name=bad", *overrides)
+
+
+def test_jobs_at_the_same_time_measure_once(aligned, root, script):
+    (folder,) = {path.parent for path in (root / "outputs" / "moments").glob("*/conv1.safetensors")}
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # as another job would hold it
+        process = subprocess.Popen(
+            script("align", "method=matching", "label=waits", f"root='{root}'", "logger=csv"),
+            stdout=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
+        for line in process.stdout:
+            if "Another job is measuring" in line:
+                break
+        else:
+            pytest.fail("did not wait")
+        assert process.poll() is None
+    said = process.communicate(timeout=120)[0]  # the lock's owner is gone: it goes on
+    assert process.returncode == 0
+    assert "Moments of 4 layers found" in said

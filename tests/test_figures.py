@@ -1,0 +1,59 @@
+"""Every figure draws for every method, in both formats, also with dead and unmatched units."""
+
+import pytest
+import torch
+from PIL import Image
+
+from conftest import planted
+from convergent.figures.comparison import comparison
+from convergent.figures.correlations import aligned_order, correlations
+from convergent.figures.curves import curves
+from convergent.figures.means import means
+from convergent.figures.style import save
+from convergent.methods.matching import Matching
+from convergent.methods.semimatching import SemiMatching
+from convergent.pairs import Pair
+from convergent.results import compare
+
+
+def pair(p=9, q=12):
+    x_na, x_nb, _ = planted(200, p, q, noise=0.5)
+    x_na[:, 0], x_nb[:, 1] = 1.0, 0.0
+    return Pair.of(x_na, x_nb)
+
+
+@pytest.mark.parametrize("method", [Matching(), SemiMatching()])
+def test_all_figures_draw(tmp_path, method):
+    name = type(method).__name__.lower()
+    alignment, result = compare(method, pair(), 200, 5)
+    _, back = compare(method, pair().flip(), 200, 5)
+    summaries = [result.summary(), back.summary()]
+    figures = {
+        "correlations": correlations(pair(), alignment),
+        "curves": curves([result, back], name),
+        "means": means(summaries, name),
+        "comparison": comparison({name: summaries}),
+    }
+    for title, figure in figures.items():
+        png = save(figure, tmp_path, title)
+        with Image.open(png) as picture:
+            assert min(picture.size) > 250
+            assert len(picture.convert("L").getcolors()) > 20  # not blank
+        assert png.with_suffix(".pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_the_aligned_order_puts_partners_side_by_side_best_first():
+    alignment = Matching()(pair(9, 9))
+    order_a, order_b = aligned_order(alignment)
+    assert sorted(order_a.tolist()) == sorted(order_b.tolist()) == list(range(9))
+    diagonal = alignment.map_ab[order_a][:, order_b].diagonal()[:8]
+    assert (diagonal > 0).all()
+    assert (diagonal.diff() <= 0).all()
+
+
+def test_units_of_b_follow_their_shared_partner():
+    x_na, _, _ = planted(300, 3, 3)
+    x_nb = x_na[:, [2, 0, 2, 1]] + torch.tensor([0.9, 0.1, 0.2, 0.5]) * torch.randn(300, 4)
+    order_a, order_b = aligned_order(SemiMatching()(Pair.of(x_na, x_nb)))
+    assert order_a.tolist() == [0, 2, 1]
+    assert order_b.tolist() == [1, 2, 0, 3]

@@ -1,0 +1,31 @@
+"""The README's notebook, as it stands there."""
+
+import re
+
+import torch
+
+from conftest import PROJECT, planted
+
+README = (PROJECT / "README.md").read_text()
+
+
+def test_the_six_lines_of_the_notebook_run():
+    (code,) = re.findall(r"```python\n(from convergent.pairs.*?)```", README, re.DOTALL)
+    x_na, x_nb, order = planted(300)
+    for kind in (torch.as_tensor, lambda x: x.numpy()):
+        names = {"x_na": kind(x_na), "x_nb": kind(x_nb)}
+        exec(code, names)
+        assert torch.equal(names["alignment"].partner_b, order)
+        assert names["alignment"].map_ab.shape == (6, 6)
+        assert (names["alignment"].score_b > 0.9).all()
+
+
+def test_the_results_table_was_written_by_the_report():
+    from convergent.report import _MARK
+
+    before, table, after = README.split(_MARK)
+    rows = table.strip().splitlines()
+    assert rows[0] == "| layer | method | images | mean r | R² fitted | R² held out | used |"
+    assert len(rows) > 10
+    for picture in re.findall(r"\]\((docs/.*?)\)", before + after):
+        assert (PROJECT / picture).stat().st_size > 5000
