@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import track
 from safetensors.torch import save_file
 
-from convergent.alignment import Alignment
+from convergent.alignment import Alignment, Method
 from convergent.dashboard import log_alignment, start_logger
 from convergent.figures.correlations import correlations
 from convergent.figures.curves import curves
@@ -20,8 +20,7 @@ from convergent.figures.means import means
 from convergent.figures.style import save
 from convergent.folders import atomic, claim, first_process, write_json
 from convergent.jobs import AlignJob
-from convergent.measure import LayerMoments, Measurement
-from convergent.report import show
+from convergent.measure import Measurement
 from convergent.results import Result, by_layer, compare
 from convergent.train import build_data, build_trainer
 
@@ -33,44 +32,61 @@ def align(job: AlignJob) -> None:
         InputError: for whatever the user can mend.
     """
     config, folder = job.config, job.folder
+    measurement = Measurement(
+        runs=job.runs,
+        data=build_data(job.runs[0].config, measure=job.record.images),
+        sample=config.sample,
+        blocks=config.blocks,
+        block_memory=config.block_memory * 1e9,
+        cache=Path(config.root) / "outputs" / "moments",
+    )
     method = instantiate(config.method)
-    data = build_data(job.runs[0].config, measure=job.record.images)
-    cache = Path(config.root) / "outputs" / "moments"
-    measurement = Measurement(job.runs, data, config.sample, config.blocks, config.block_memory * 1e9, cache)
-    measured = measurement.layers(job.layers, lambda callbacks: build_trainer(config, callbacks, logger=False))
+    measurement.ensure(job.layers, lambda callbacks: build_trainer(config, callbacks, logger=False))
     if not first_process():
-        list(measured)
         return
-    first = next(measured)  # whatever is wrong with nets, layers or images shows before a folder is made
     claim(folder, job.record, force=config.force, other="label=")
     logger = start_logger(config.logger, job.record, folder, job.name, job.label, "align")
-
-    results: list[Result] = []
-    figures: list[Path] = []
-    for layer in _and_rest(first, measured, len(job.layers), f"aligning by {job.label}"):
-        alignments = {}
-        for a, b in permutations(range(len(job.runs)), 2):
-            pair = layer.pair(a, b)
-            alignment, result = compare(method, pair, layer.images, config.folds)
-            results.append(result)
-            alignments[f"{pair.name_a} to {pair.name_b}"] = alignment
-            if (a, b) == (0, 1):
-                figures.append(save(correlations(pair, alignment), folder / "figures", f"correlations-{layer.layer}"))
-        save_alignments(folder / "alignments" / f"{layer.layer}.safetensors", alignments)
-
+    results, figures = _align_pairs(job, method, measurement)
     summaries = [result.summary() for result in results]
-    kind = config.method._target_.rpartition(".")[0].rpartition(".")[2]
+    kind = type(method).__name__.lower()
     figures += [save(curves(results, kind), folder / "figures", "curves")]
     figures += [save(means(summaries, kind), folder / "figures", "means")]
-    table = by_layer(summaries)
-    summary = {"method": job.label, "images": first.images, "layers": table, "pairs": summaries}
+    layers = by_layer(summaries)
+    summary = {"method": job.label, "images": results[0].images, "layers": layers, "pairs": summaries}
     write_json(folder / "summary.json", summary)
     write_rows(folder / "scores.csv", [row for result in results for row in result.rows()])
     (folder / "done").touch()
     files = [folder / "summary.json", folder / "scores.csv", *sorted((folder / "alignments").iterdir())]
-    log_alignment(logger, table, results, figures, files, f"{job.name}-{job.label}")
-    show({job.label: summary}, job.name)
-    print(f"figures and tables in {folder}")
+    log_alignment(logger, layers, results, figures, files, f"{job.name}-{job.label}")
+    mean_r = ", ".join(f"{layer} {found['mean_r']:.2f}" for layer, found in layers.items() if "mean_r" in found)
+    print(f"{job.name} {job.label}: mean r {mean_r}, in {folder}", flush=True)
+
+
+def _align_pairs(job: AlignJob, method: Method, measurement: Measurement) -> tuple[list[Result], list[Path]]:
+    """Align every ordered pair of nets, layer by layer; maps go to disk as they come, for they may be large."""
+    results: list[Result] = []
+    figures: list[Path] = []
+    console = Console()
+    hidden = not console.is_terminal
+    for layer in track(
+        measurement.load(job.layers),
+        f"aligning by {job.label}",
+        len(job.layers),
+        console=console,
+        transient=True,
+        disable=hidden,
+    ):
+        alignments = {}
+        for a, b in permutations(range(len(job.runs)), 2):
+            pair = layer.pair(a, b)
+            alignment, result = compare(method, pair, layer.images, job.config.folds)
+            results.append(result)
+            alignments[f"{pair.name_a} to {pair.name_b}"] = alignment
+            if (a, b) == (0, 1):
+                figure = correlations(pair, alignment)
+                figures.append(save(figure, job.folder / "figures", f"correlations-{layer.layer}"))
+        save_alignments(job.folder / "alignments" / f"{layer.layer}.safetensors", alignments)
+    return results, figures
 
 
 def save_alignments(file: Path, alignments: dict[str, Alignment]) -> None:
@@ -97,14 +113,3 @@ def write_rows(file: Path, rows: list[dict[str, Any]]) -> None:
         writer = csv.DictWriter(stream, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-
-
-def _and_rest(first: LayerMoments, rest: Any, total: int, title: str) -> Any:
-    """All layers, with a progress bar where there is a terminal."""
-
-    def chain() -> Any:
-        yield first
-        yield from rest
-
-    console = Console()
-    return track(chain(), title, total, console=console, disable=not console.is_terminal, transient=True)

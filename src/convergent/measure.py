@@ -120,6 +120,10 @@ class MomentsCallback(pl.Callback):
         batch = loader.collate_fn([loader.dataset[image] for image in first])
         calibration = calibrate(pl_module, batch[0].to(pl_module.device), self.layers, self.sample)
         self._accumulators = {layer: self._accumulator(layer, seen, total) for layer, seen in calibration.items()}
+        for layer in self.layers:
+            if (blocks := self.blocks_of(layer)) < min(self.blocks, total):
+                units = len(self._accumulators[layer].shift_u)
+                log.info("Layer %s has %d units in all nets together: %d blocks of images fit", layer, units, blocks)
         self._capture = Capture(pl_module.nets, self.layers, self._write).__enter__()
 
     def _accumulator(self, layer: str, seen: Mapping[str, Tensor], total: int) -> Accumulator:
@@ -244,10 +248,8 @@ class Measurement:
         }
         return self.cache / hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
-    def layers(
-        self, layers: Sequence[str], trainer: Callable[[list[pl.Callback]], pl.Trainer]
-    ) -> Iterator[LayerMoments]:
-        """The moments of some layers, one after another; those not saved yet are measured first, in one pass.
+    def ensure(self, layers: Sequence[str], trainer: Callable[[list[pl.Callback]], pl.Trainer]) -> None:
+        """Measure, in one pass, those of the layers that are not saved yet.
 
         Jobs that run at the same time measure once: the first holds a lock, which its death releases, the others wait.
 
@@ -265,6 +267,10 @@ class Measurement:
                 self._measure(missing, folder, trainer)
             else:
                 log.info("Moments of %d layers found in %s", len(layers), folder)
+
+    def load(self, layers: Sequence[str]) -> Iterator[LayerMoments]:
+        """The saved moments of some layers, one after another."""
+        folder = self.folder()
         for layer in layers:
             yield self._load(folder / f"{layer}.safetensors", layer)
 

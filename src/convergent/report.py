@@ -42,7 +42,8 @@ def report(config: DictConfig) -> None:
         raise InputError(f"No finished alignment in {aligned}; make one with: python src/align.py method=matching")
     found = dict(sorted(found.items(), key=lambda item: (-item[1]["images"], item[0])))
     show(found, config.name)
-    chart = save(comparison({name: summary["pairs"] for name, summary in found.items()}), folder, "comparison")
+    charted = {f"{_method(name)}, {summary['images']:,} images": summary["pairs"] for name, summary in found.items()}
+    chart = save(comparison(charted), folder, "comparison")
     table = markdown(found)
     with atomic(folder / "table.md") as file:
         file.write_text(table)
@@ -59,13 +60,14 @@ def rows_of(found: dict[str, dict[str, Any]]) -> list[list[str]]:
         for name, summary in found.items():
             if figures := summary["layers"].get(layer):
                 cells = [_cell(figures, key) for _, key in _COLUMNS]
-                rows.append([layer, name.split(",images=")[0], f"{summary['images']:,}", *cells])
+                rows.append([layer, _method(name), f"{summary['images']:,}", *cells])
     return rows
 
 
 def show(found: dict[str, dict[str, Any]], name: str) -> None:
     """Print the table."""
-    table = Table(title=f"{name}: net b's units accounted for from net a's", title_justify="left", box=SIMPLE_HEAD)
+    title = f"{name}: net b's units accounted for from net a's"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)  # fits into 80 columns
     for heading in _headings():
         table.add_column(heading, justify="left" if heading in ("layer", "method") else "right", no_wrap=True)
     last = ""
@@ -110,3 +112,8 @@ def _cell(figures: dict[str, Any], key: str) -> str:
     if key not in figures:
         return "-"
     return f"{figures[key]:.2f}" if key == "units_used" else f"{figures[key]:.2f} ± {figures[key + '_sd']:.2f}"
+
+
+def _method(name: str) -> str:
+    """The name of a result without its images, which have a column of their own."""
+    return name.split(",images=")[0]

@@ -40,7 +40,7 @@ def comparison(summaries: Mapping[str, Sequence[dict[str, Any]]]) -> Figure:
         colour = COLOURS[place % len(COLOURS)]
         axis.errorbar(
             at, mean, (mean - low, high - mean), marker=_MARKS[place % len(_MARKS)], ms=4, lw=1, capsize=2,
-            color=colour, label=f"{name}, {rows[0]['images']:,} images",
+            color=colour, label=name,
         )  # fmt: skip
     axis.axhline(0, color="0.8", lw=0.6, zorder=0)
     axis.set_xticks(range(len(layers)), layers)

@@ -31,7 +31,7 @@ def correlations(pair: Pair, alignment: Alignment) -> Figure:
         (pair.corr_aa, f"within {pair.name_a}", pair.name_a, pair.name_a),
         (pair.corr_bb, f"within {pair.name_b}", pair.name_b, pair.name_b),
         (pair.corr_ab, "between, as they come", pair.name_b, pair.name_a),
-        (pair.corr_ab[order_a][:, order_b], "between, aligned", f"{pair.name_b}, by partner", f"{pair.name_a}, sorted"),
+        (pair.corr_ab[order_a][:, order_b], "aligned, best first", f"{pair.name_b}, by partner", pair.name_a),
     )
     for axis, letter, (corr, title, across, down) in zip(axes, "abcd", images):
         shown = axis.imshow(corr.numpy(), vmin=-1, vmax=1, cmap="RdBu_r", interpolation="nearest")
