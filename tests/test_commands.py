@@ -239,6 +239,24 @@ def test_an_unknown_layer_lists_near_names(trained, refused):
     assert "near names are conv1" in refused("align", "layers=[cnov1]")
 
 
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("blocks=0", "blocks needs to be a whole number, 1 or more, not 0"),
+        ("folds=half", "folds needs to be"),
+        ("sample=some", "sample needs to be every, pooled or centre, not 'some'"),
+        ("images=test", "one of train, val, all, not 'test'"),
+        ("layers=[fc2]", ""),
+    ],
+)
+def test_an_option_that_cannot_be_is_told(trained, refused, override, message, command, root):
+    if message:
+        assert message in refused("align", override)
+    else:  # the logits are a layer as any other
+        code, _, _ = command("align", override, f"root='{root}'", "logger=csv", "label=logits")
+        assert code == 0
+
+
 def test_one_net_is_not_enough(trained, refused, root):
     said = refused("align", "runs='" + str(root / "outputs" / "nothing") + "'")
     assert "at least two finished nets" in said
@@ -299,6 +317,8 @@ def test_a_misspelt_option_is_hydras_own_message(root, script):
         (["trainer=gpu"], "This trainer cannot run here"),
         (["data=folder"], "data.folder has no value; set it on the command line"),
         (["data=folder", "data.classes=2", "data.folder=/nowhere"], "No images for"),
+        (["seed=first"], "seed needs to be a whole number, 0 or more, not 'first'"),
+        (["epochs=-1"], "epochs needs to be a whole number, 0 or more, not -1"),
     ],
 )
 def test_a_training_that_cannot_be_is_told(refused, overrides, message):

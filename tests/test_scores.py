@@ -8,7 +8,8 @@ from convergent.alignment import Alignment
 from convergent.methods.matching import Matching
 from convergent.methods.semimatching import SemiMatching
 from convergent.pairs import Pair, block_of_image
-from convergent.scores import errors, explained, held_out
+from convergent.prediction import errors, explained
+from convergent.scores import held_out
 
 
 def test_in_sample_is_r2_of_the_predictions():

@@ -20,8 +20,8 @@ from convergent.figures.means import means
 from convergent.figures.style import save
 from convergent.folders import atomic, claim, first_process, write_json
 from convergent.jobs import AlignJob
-from convergent.measure import Measurement
 from convergent.results import Result, by_layer, compare
+from convergent.saved_moments import Measurement
 from convergent.train import build_data, build_trainer
 
 

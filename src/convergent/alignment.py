@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from convergent.scores import explained
+from convergent.prediction import explained
 
 if TYPE_CHECKING:
     from convergent.pairs import Pair

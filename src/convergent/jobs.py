@@ -45,9 +45,14 @@ class TrainJob:
 
     @classmethod
     def of(cls, config: DictConfig) -> TrainJob:
-        """The job of a configuration composed from conf/train.yaml."""
+        """The job of a configuration composed from conf/train.yaml.
+
+        Raises:
+            InputError: if a number is none that it can be.
+        """
         for seed in ("order_seed", "augment_seed"):
             config[seed] = config.seed if config[seed] is None else config[seed]
+        _check_numbers(config, {"seed": 0, "order_seed": 0, "augment_seed": 0, "epochs": 0, "data.batch_size": 1})
         return cls(Run(Path(config.root) / "outputs" / "train" / config.name / f"seed={config.seed}"), config)
 
     def begin(self) -> bool:
@@ -100,8 +105,9 @@ class AlignJob:
         """The job of a configuration composed from conf/align.yaml.
 
         Raises:
-            InputError: if there are no two nets that go together.
+            InputError: if there are no two nets that go together, or a number is none that it can be.
         """
+        _check_numbers(config, {"blocks": 1, "folds": 0})
         runs = find_runs(config.runs if isinstance(config.runs, str) else list(config.runs))
         layers = list(config.layers or _common_layers(runs))
         name = Path(config.runs).name if isinstance(config.runs, str) else config.name
@@ -140,6 +146,12 @@ def label_of(overrides: Sequence[str]) -> str:
         elif key.split(".")[0] not in _NOT_ALIGNMENT:
             changes.append(f"{key.removeprefix('method.')}={value}")
     return ",".join([method, *sorted(changes)]).replace("/", "_")
+
+
+def _check_numbers(config: DictConfig, least: dict[str, int]) -> None:
+    for key, value in ((key, OmegaConf.select(config, key)) for key in least):
+        if not isinstance(value, int) or value < least[key]:
+            raise InputError(f"{key} needs to be a whole number, {least[key]} or more, not {value!r}.")
 
 
 def _common_layers(runs: Sequence[Run]) -> list[str]:

@@ -87,7 +87,7 @@ def markdown(found: dict[str, dict[str, Any]]) -> str:
 
 
 def write_readme(root: Path, table: str, figures: list[Path]) -> None:
-    """Put the table between the README's marks and the figures beside it.
+    """Put the table between the README's marks, and the figures that it shows into docs/.
 
     Raises:
         InputError: if the README has no marks.
@@ -100,7 +100,8 @@ def write_readme(root: Path, table: str, figures: list[Path]) -> None:
         file.write_text(f"{parts[0]}{_MARK}\n{table}{_MARK}{parts[2]}")
     (root / "docs").mkdir(exist_ok=True)
     for figure in figures:
-        shutil.copyfile(figure, root / "docs" / figure.name)
+        if f"(docs/{figure.name})" in parts[0] + parts[2]:
+            shutil.copyfile(figure, root / "docs" / figure.name)
     print(f"results written into {readme}")
 
 

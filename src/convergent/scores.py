@@ -1,4 +1,4 @@
-"""The common yardstick: how much of net b's variance a map explains, on the fitted images and on held-out ones.
+"""The common yardstick of all methods: how much of net b's variance they explain on images they have not seen.
 
 Axes: `a` units of net a, `b` units of net b.
 """
@@ -10,38 +10,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from convergent.prediction import errors, share
+
 if TYPE_CHECKING:
     from convergent.alignment import Method
     from convergent.pairs import Pair
-
-
-def errors(map_ab: Tensor, fit: Pair, on: Pair) -> tuple[Tensor, Tensor]:
-    """Squared errors of the map's predictions of b, and of predicting the mean, summed over the samples of `on`.
-
-    Both are in units of the fit's standard deviations about the fit's means, so a map of zeros has equal errors even on
-    held-out samples.
-
-    Args:
-        map_ab: linear map on standardised units, shape (p, q).
-        fit: the pair whose means and scales standardise; dead units there are left out (0).
-        on: the pair of the samples to be predicted.
-
-    Returns:
-        Error of the map and error of the mean, each of shape (q,).
-    """
-    scale_u = fit.total.scale_u
-    gap_u = on.total.mean_u - fit.total.mean_u
-    moment_uu = on.total.scatter_uu + on.total.count * torch.outer(gap_u, gap_u)  # about the fit's means
-    moment_uu = moment_uu * torch.outer(scale_u, scale_u)
-    sst_b = moment_uu.diagonal()[fit.b]
-    cross_b = (map_ab * moment_uu[fit.a, fit.b]).sum(0)
-    square_b = (map_ab * (moment_uu[fit.a, fit.a] @ map_ab)).sum(0)
-    return sst_b - 2 * cross_b + square_b, sst_b
-
-
-def explained(map_ab: Tensor, fit: Pair, on: Pair) -> Tensor:
-    """Share of each unit's variance that the map explains on the samples of `on`, shape (q,); 0 for dead units."""
-    return _share(*errors(map_ab, fit, on))
 
 
 def held_out(method: Method, pair: Pair, folds: int = 5) -> Tensor:
@@ -60,9 +33,4 @@ def held_out(method: Method, pair: Pair, folds: int = 5) -> Tensor:
         error, sst = errors(method(fit).map_ab, fit, rest)
         variance_b = fit.total.sd_u[fit.b].square()  # folds are weighed alike, whatever a unit's scale in them
         error_b, sst_b = error_b + variance_b * error, sst_b + variance_b * sst
-    return _share(error_b, sst_b)
-
-
-def _share(error_b: Tensor, sst_b: Tensor) -> Tensor:
-    dead_b = sst_b <= 0
-    return torch.where(dead_b, 0.0, 1 - error_b / sst_b.where(~dead_b, torch.ones_like(sst_b)))
+    return share(error_b, sst_b)

@@ -9,7 +9,8 @@ from omegaconf import OmegaConf
 
 from conftest import PROJECT, planted
 from convergent.pairs import Pair
-from convergent.scores import explained, held_out
+from convergent.prediction import explained
+from convergent.scores import held_out
 
 METHODS = sorted(path.stem for path in (PROJECT / "conf" / "method").glob("*.yaml"))
 

@@ -1,0 +1,49 @@
+"""How well a linear map between two nets predicts: errors on any samples, from second moments alone.
+
+Axes: `a` units of net a, `b` units of net b.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from convergent.pairs import Pair
+
+
+def errors(map_ab: Tensor, fit: Pair, on: Pair) -> tuple[Tensor, Tensor]:
+    """Squared errors of the map's predictions of b, and of predicting the mean, summed over the samples of `on`.
+
+    Both are in units of the fit's standard deviations about the fit's means, so a map of zeros has equal errors even on
+    held-out samples.
+
+    Args:
+        map_ab: linear map on standardised units, shape (p, q).
+        fit: the pair whose means and scales standardise; dead units there are left out (0).
+        on: the pair of the samples to be predicted.
+
+    Returns:
+        Error of the map and error of the mean, each of shape (q,).
+    """
+    scale_u = fit.total.scale_u
+    gap_u = on.total.mean_u - fit.total.mean_u
+    moment_uu = on.total.scatter_uu + on.total.count * torch.outer(gap_u, gap_u)  # about the fit's means
+    moment_uu = moment_uu * torch.outer(scale_u, scale_u)
+    sst_b = moment_uu.diagonal()[fit.b]
+    cross_b = (map_ab * moment_uu[fit.a, fit.b]).sum(0)
+    square_b = (map_ab * (moment_uu[fit.a, fit.a] @ map_ab)).sum(0)
+    return sst_b - 2 * cross_b + square_b, sst_b
+
+
+def explained(map_ab: Tensor, fit: Pair, on: Pair) -> Tensor:
+    """Share of each unit's variance that the map explains on the samples of `on`, shape (q,); 0 for dead units."""
+    return share(*errors(map_ab, fit, on))
+
+
+def share(error_b: Tensor, sst_b: Tensor) -> Tensor:
+    """1 - error / error of the mean, per unit; 0 where the mean makes no error."""
+    dead_b = sst_b <= 0
+    return torch.where(dead_b, 0.0, 1 - error_b / sst_b.where(~dead_b, torch.ones_like(sst_b)))
