@@ -220,7 +220,7 @@ def test_a_killed_training_goes_on_from_its_last_epoch(root, script):
 def refused(command, root):
     def kept():
         """Everything in outputs/ but what the statistics pass keeps."""
-        return {str(path) for path in (root / "outputs").rglob("*") if "/moments" not in str(path)}
+        return {str(path) for path in (root / "outputs").rglob("*") if path.is_file() and "/moments/" not in str(path)}
 
     def refused(name, *overrides):
         there = kept()
@@ -315,7 +315,7 @@ def test_a_misspelt_option_is_hydras_own_message(root, script):
         (["net.module._target_=nowhere.Net"], "nowhere"),
         (["net.module={_target_: builtins.dict}"], "needs to be an nn.Module"),
         (["trainer=gpu"], "This trainer cannot run here"),
-        (["data=folder"], "data.folder has no value; set it on the command line"),
+        (["data=folder"], "data.classes has no value; set it on the command line, as data.classes=..."),
         (["data=folder", "data.classes=2", "data.folder=/nowhere"], "No images for"),
         (["seed=first"], "seed needs to be a whole number, 0 or more, not 'first'"),
         (["epochs=-1"], "epochs needs to be a whole number, 0 or more, not -1"),

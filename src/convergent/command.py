@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import re
 import sys
 import warnings
 from collections.abc import Callable
@@ -40,8 +39,6 @@ def told(main: Callable[[Any], None]) -> Callable[[Any], None]:
         except InstantiationException as error:
             _leave(" ".join(str(error).split()))
         except OmegaConfBaseException as error:
-            if missing := re.search(r"[Mm]issing mandatory value: (\S+)", str(error)):
-                _leave(f"{missing[1]} has no value; set it on the command line, as {missing[1]}=...")
             _leave(" ".join(str(error).split()))
         except KeyboardInterrupt:
             _leave("stopped; the same command goes on from here.", code=130)

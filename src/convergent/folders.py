@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ def claim(folder: Path, config: DictConfig, *, force: bool, other: str = "name="
         with atomic(kept) as file:
             OmegaConf.save(OmegaConf.create(ours), file)
         return
-    before, now = _flat(OmegaConf.to_container(OmegaConf.load(kept))), _flat(ours)
+    before, now = flat(OmegaConf.to_container(OmegaConf.load(kept)), _IRRELEVANT), flat(ours, _IRRELEVANT)
     if differing := [key for key in {**before, **now} if before.get(key) != now.get(key)]:
         shown = ", ".join(f"{key} is {before.get(key)} there and {now.get(key)} here" for key in differing[:3])
         raise InputError(
@@ -81,13 +82,13 @@ def first_process() -> bool:
     return os.environ.get("LOCAL_RANK", "0") == "0"
 
 
-def _flat(value: Any, key: str = "") -> dict[str, Any]:
-    """Dotted keys to leaves, without what does not change results."""
-    if key in _IRRELEVANT:
+def flat(value: Any, without: Sequence[str] = (), key: str = "") -> dict[str, Any]:
+    """The leaves of nested dictionaries by their dotted keys, leaving out the branches `without`."""
+    if key in without:
         return {}
     if not isinstance(value, dict):
         return {key: value}
     leaves = {}
     for name, inner in value.items():
-        leaves.update(_flat(inner, f"{key}.{name}" if key else str(name)))
+        leaves.update(flat(inner, without, f"{key}.{name}" if key else str(name)))
     return leaves

@@ -12,7 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from convergent.errors import InputError
-from convergent.folders import RESULTS, claim, first_process
+from convergent.folders import RESULTS, claim, first_process, flat
 from convergent.runs import Run, find_runs
 
 # Settings that are no part of an alignment: not in its folder's name, not in its configuration.
@@ -48,8 +48,11 @@ class TrainJob:
         """The job of a configuration composed from conf/train.yaml.
 
         Raises:
-            InputError: if a number is none that it can be.
+            InputError: if a value is missing, or a number is none that it can be.
         """
+        values = flat(OmegaConf.to_container(config, resolve=False))
+        if missing := [key for key, value in values.items() if value == "???"]:
+            raise InputError(f"{missing[0]} has no value; set it on the command line, as {missing[0]}=...")
         for seed in ("order_seed", "augment_seed"):
             config[seed] = config.seed if config[seed] is None else config[seed]
         _check_numbers(config, {"seed": 0, "order_seed": 0, "augment_seed": 0, "epochs": 0, "data.batch_size": 1})

@@ -45,6 +45,8 @@ def train(job: TrainJob) -> None:
         metrics = {name: value.item() for name, value in trainer.callback_metrics.items()}
         run.finish(classifier.net, metrics)
         log_run(trainer.logger, run)
+        if skipped := data.skipped():
+            job.say(f"{skipped} images could not be read and were skipped")
         job.say(f"{run.told()}, in {run.folder}")
 
 

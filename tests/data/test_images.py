@@ -138,7 +138,9 @@ def test_a_corrupt_image_is_named(tmp_path, workers):
     overrides = ("data=folder", f"data.folder={folder}", "data.classes=2", f"data.workers={workers}")
     with pytest.raises(InputError, match=r"n02_1.JPEG cannot be read .*skip_corrupt"):
         list(build_data(configured(*overrides)).val_dataloader())
-    ((x, _, image),) = build_data(configured(*overrides, "data.skip_corrupt=true")).val_dataloader()
+    data = build_data(configured(*overrides, "data.skip_corrupt=true"))
+    ((x, _, image),) = data.val_dataloader()
+    assert data.skipped() == 1
     assert len(x) == 5
     assert 4 not in image.tolist()
 

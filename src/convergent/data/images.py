@@ -33,6 +33,8 @@ class Images(Dataset[tuple[Any, int, int] | None]):
 
     def __init__(self, dataset: Dataset[Any], transform: Callable[[Any], Any], *, skip_corrupt: bool = False) -> None:
         self.dataset, self.transform, self.skip_corrupt = dataset, transform, skip_corrupt
+        self.skipped_n = torch.zeros(len(self), dtype=torch.bool)
+        self.skipped_n.share_memory_()  # type: ignore[no-untyped-call]  # workers write into it, too
 
     def __len__(self) -> int:
         return len(self.dataset)  # type: ignore[arg-type]
@@ -43,6 +45,7 @@ class Images(Dataset[tuple[Any, int, int] | None]):
             picture, target = self.dataset[draw.image]
         except (UnidentifiedImageError, OSError, SyntaxError) as error:  # PIL raises all three on broken files
             if self.skip_corrupt:
+                self.skipped_n[draw.image] = True
                 return None
             raise InputError(
                 f"Image {self.name(draw.image)} cannot be read ({str(error).splitlines()[0]}); mend or remove it, or set "
@@ -120,7 +123,8 @@ class ImageData(pl.LightningDataModule):
         self.batch_size, self.workers, self.skip_corrupt = batch_size, workers, skip_corrupt
         self.order_seed, self.augment_seed = order_seed, augment_seed
         self.blocks = 64
-        self._found: dict[str, Dataset[Any]] = {}
+        self._datasets: dict[str, Dataset[Any]] = {}
+        self._read: list[Images] = []
 
     def check(self) -> None:
         """Find out that there are images to train on, before anything is started.
@@ -136,9 +140,14 @@ class ImageData(pl.LightningDataModule):
         Raises:
             InputError: if there is no such source, or no image in it.
         """
-        if source not in self._found:
-            self._found[source] = self._find(source)
-        return Images(self._found[source], transform or self.evaluation, skip_corrupt=self.skip_corrupt)
+        if source not in self._datasets:
+            self._datasets[source] = self._find(source)
+        self._read.append(Images(self._datasets[source], transform or self.evaluation, skip_corrupt=self.skip_corrupt))
+        return self._read[-1]
+
+    def skipped(self) -> int:
+        """How many images this process and its workers could not read so far."""
+        return sum(int(images.skipped_n.sum()) for images in self._read)
 
     def _find(self, source: str) -> Dataset[Any]:
         if source not in self.sources:
