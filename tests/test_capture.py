@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from convergent.capture import Capture, find_layer, samples
+from convergent.capture import Capture, find_layer, random_positions, samples
 from convergent.errors import InputError
 
 
@@ -91,12 +91,34 @@ def test_samples_of_a_layer(shape, sample, expected):
         assert torch.equal(taken[:, :, 0], x[:, :, 1, 2])
 
 
+def test_random_positions_are_those_of_the_image_whatever_the_batch_or_the_net():
+    x, other = torch.randn(6, 3, 7, 9), torch.randn(6, 5, 7, 9)
+    image_n = torch.tensor([8, 3, 1000, 7, 0, 5])
+    taken = samples(x, 10, "here", image_n)
+    assert taken.shape == (6, 3, 10)
+    assert torch.equal(samples(x[[4, 1]], 10, "here", image_n[[4, 1]]), taken[[4, 1]])
+    chosen = random_positions(image_n, 63, 10)
+    assert torch.equal(taken[2], x[2].flatten(1)[:, chosen[2]])
+    assert torch.equal(samples(other, 10, "here", image_n)[2], other[2].flatten(1)[:, chosen[2]])
+    assert all(len(set(row)) == 10 for row in chosen.tolist())
+    assert samples(x, 63, "here", image_n).shape == (6, 3, 63)
+
+
+def test_random_positions_are_no_stride_and_favour_none():
+    chosen = random_positions(torch.arange(20_000), 49, 7)
+    counts = torch.bincount(chosen.flatten(), minlength=49).double()
+    assert ((counts - 20_000 / 7).abs() < 6 * (20_000 * 6 / 49) ** 0.5).all()  # six binomial standard deviations
+    assert chosen.diff(dim=1).unique().numel() > 20
+
+
 def test_channels_last_activations_are_the_same_samples():
     x = torch.randn(2, 3, 4, 5)
     assert torch.equal(samples(x.to(memory_format=torch.channels_last), "every", "here"), samples(x, "every", "here"))
 
 
-@pytest.mark.parametrize(("shape", "sample"), [((2, 3, 4, 5, 6), "every"), ((2, 3), "some")])
+@pytest.mark.parametrize(
+    ("shape", "sample"), [((2, 3, 4, 5, 6), "every"), ((2, 3, 4, 4), "some"), ((2, 3, 4, 4), 0), ((2, 3, 4), "centre")]
+)
 def test_what_is_no_sample_is_refused(shape, sample):
     with pytest.raises(InputError, match=r"needed are|needs to be"):
         samples(torch.zeros(shape), sample, "here")

@@ -244,7 +244,7 @@ def test_an_unknown_layer_lists_near_names(trained, refused):
     [
         ("blocks=0", "blocks needs to be a whole number, 1 or more, not 0"),
         ("folds=half", "folds needs to be"),
-        ("sample=some", "sample needs to be every, pooled or centre, not 'some'"),
+        ("sample=some", "sample needs to be every, pooled, centre or a number of positions, not 'some'"),
         ("images=test", "one of train, val, all, not 'test'"),
         ("layers=[fc2]", ""),
     ],

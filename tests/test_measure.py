@@ -100,6 +100,13 @@ def test_unequal_positions_are_refused_with_a_way_out_that_works():
     assert pooled.moments["2"].total.count == 50
 
 
+def test_random_positions_do_not_depend_on_the_batches():
+    both, data = nets(), dataset()
+    some = [measured(both, data, DataLoader(data, batch_size=size), sample=5).moments["2"] for size in (7, 50)]
+    assert some[0].total.count == 50 * 5
+    assert (some[0].total.corr_uu - some[1].total.corr_uu).abs().max() < 1e-6
+
+
 def test_wide_layers_get_fewer_blocks_nested_in_the_others():
     both, data = nets(), dataset()
     wide = measured(both, data, block_memory=10 * 10 * 8 * 3)  # three blocks of ten units would fit: two it is

@@ -90,16 +90,18 @@ def find_layer(net: nn.Module, layer: str, name: str) -> nn.Module:
     raise InputError(f"Net {name} has no layer {layer!r}; near names are {', '.join(near)}.")
 
 
-def samples(activation: Tensor, sample: str, where: str) -> Tensor:
+def samples(activation: Tensor, sample: str | int, where: str, image_n: Tensor | None = None) -> Tensor:
     """The samples that an activation consists of, as a view where possible, shape (n images, c units, p positions).
 
     Args:
         activation: (n, c), (n, c, height, width), or (n, tokens, c).
-        sample: "every" position, the mean over positions ("pooled"), or the "centre" position.
+        sample: "every" position, the mean over positions ("pooled"), the "centre" position, or so many random positions
+            of each image, drawn anew for every image and alike for all nets and layers of one size.
         where: how a message names the layer.
+        image_n: numbers of the images, shape (n,), which seed their random positions; the first n by default.
 
     Raises:
-        InputError: if the activation has another number of axes, or `sample` is none of the three.
+        InputError: if the activation has another number of axes, or `sample` is none of these.
     """
     if activation.ndim == 2:
         x_ncp = activation.unsqueeze(2)
@@ -112,13 +114,32 @@ def samples(activation: Tensor, sample: str, where: str) -> Tensor:
             f"{where} gives activations of shape {tuple(activation.shape)}; needed are (images, units), "
             "(images, units, height, width) or (images, tokens, units), so choose another layer."
         )
-    if sample == "every":
+    positions = x_ncp.shape[2]
+    if sample == "every" or positions == 1:
         return x_ncp
     if sample == "pooled":
         return x_ncp.mean(2, keepdim=True, dtype=torch.promote_types(x_ncp.dtype, torch.float32))
-    if sample == "centre":
-        middle = (
-            activation.shape[2] // 2 * activation.shape[3] + activation.shape[3] // 2 if activation.ndim == 4 else 0
-        )
+    if sample == "centre" and activation.ndim == 4:
+        middle = activation.shape[2] // 2 * activation.shape[3] + activation.shape[3] // 2
         return x_ncp[:, :, middle : middle + 1]
-    raise InputError(f"sample needs to be every, pooled or centre, not {sample!r}.")
+    if isinstance(sample, int) and sample > 0:
+        if sample >= positions:
+            return x_ncp
+        image_n = torch.arange(len(x_ncp)) if image_n is None else image_n
+        chosen_np = random_positions(image_n.to(x_ncp.device), positions, sample)
+        return x_ncp.gather(2, chosen_np[:, None].expand(-1, x_ncp.shape[1], -1))
+    raise InputError(f"sample needs to be every, pooled, centre or a number of positions, not {sample!r}.")
+
+
+def random_positions(image_n: Tensor, positions: int, chosen: int) -> Tensor:
+    """Distinct random positions of each image, shape (n, chosen): the same whatever batch, net or process reads it.
+
+    Each position of each image gets a hash of both numbers, and those with the largest are chosen.
+
+    Source: Steele, Lea, Flood 2014, "Fast splittable pseudorandom number generators" (the mixing function).
+    """
+    mixed_np = (image_n.long()[:, None] << 32) + torch.arange(1, positions + 1, device=image_n.device)
+    mixed_np = mixed_np * -7046029254386353131  # the golden ratio's 64 bits: neighbours go far apart
+    for shift, factor in ((30, -4658895280553007687), (27, -7723592293110705685)):
+        mixed_np = (mixed_np ^ ((mixed_np >> shift) & ((1 << (64 - shift)) - 1))) * factor
+    return mixed_np.topk(chosen, dim=1).indices.sort(1).values

@@ -72,7 +72,7 @@ class Measurement:
 
     runs: Sequence[Run]
     data: ImageData
-    sample: str
+    sample: str | int
     blocks: int
     block_memory: float
     cache: Path

@@ -1,0 +1,82 @@
+"""What the statistics pass costs over the bare forward pass of the same nets on the same batches.
+
+One thread, process CPU time, bare and measured batches interleaved, median of the ratios after a warm-up:
+
+    python tests/benchmarks/statistics_pass.py caffenet:2 resnet18:2
+"""
+
+import argparse
+import json
+import platform
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import torch
+from torchvision.models import get_model
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "src"))
+
+from convergent.nets.caffenet import CaffeNet
+from convergent.statistics_pass import StatisticsPass
+
+CASES = {
+    "caffenet": (CaffeNet, 227, 64, [*(f"conv{i}" for i in range(1, 6)), "fc6", "fc7", "fc8"]),
+    "resnet18": (lambda: get_model("resnet18"), 224, 16, [f"layer{i}.{j}" for i in range(1, 5) for j in range(2)]),
+    "resnet50": (
+        lambda: get_model("resnet50"), 224, 64, [f"layer{i}.{j}" for i, n in enumerate((3, 4, 6, 3), 1) for j in range(n)],
+    ),
+}  # fmt: skip
+
+
+def forward(nets: dict, x: torch.Tensor) -> None:
+    """Run every net."""
+    for net in nets.values():
+        net(x)
+
+
+def measured(case: str, k: int, batches: int, blocks: int, sample: str | int) -> dict:
+    """Ratio of the pass with statistics to the bare forward pass, batch by batch."""
+    make, size, batch, layers = CASES[case]
+    torch.manual_seed(0)
+    nets = {f"net{i}": make().eval() for i in range(k)}
+    x, images = torch.randn(batch, 3, size, size), torch.arange(batch)
+    ratios, bare_s = [], []
+    with torch.inference_mode():
+        reading = StatisticsPass(nets, layers, 50_000, x[:8], sample, blocks)
+        order = reading.block_n.argsort(stable=True)  # block after block, as the data module reads
+        for number in range(batches + 2):
+            start = time.process_time()
+            forward(nets, x)
+            bare = time.process_time() - start
+            start = time.process_time()
+            with reading:
+                reading.begin(order[images + number * batch])
+                forward(nets, x)
+                reading.end()
+            with_statistics = time.process_time() - start
+            if number >= 2:
+                ratios.append(with_statistics / bare)
+                bare_s.append(bare)
+    return {"case": f"{case}:{k}", "sample": sample, "batch": batch, "blocks": blocks, "ratio": statistics.median(ratios),
+            "least": min(ratios), "most": max(ratios), "bare_s": statistics.median(bare_s)}  # fmt: skip
+
+
+def main() -> None:
+    """Measure the cases named on the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("cases", nargs="*", default=["caffenet:2", "resnet18:2"])
+    parser.add_argument("--batches", type=int, default=6)
+    parser.add_argument("--blocks", type=int, default=8)
+    parser.add_argument("--sample", default="every", type=lambda text: int(text) if text.isdigit() else text)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    print(json.dumps({"torch": torch.__version__, "processor": platform.processor() or platform.machine()}))
+    for case in options.cases:
+        name, _, k = case.partition(":")
+        print(json.dumps(measured(name, int(k or 2), options.batches, options.blocks, options.sample)), flush=True)
+
+
+if __name__ == "__main__":
+    main()
