@@ -13,6 +13,7 @@ from convergent.data.order import BlockOrder
 from convergent.errors import InputError
 from convergent.measure import MomentsCallback, Nets
 from convergent.moments import Moments
+from convergent.statistics_pass import StatisticsPass
 
 QUIET = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
 
@@ -170,3 +171,14 @@ def _rank(rank, port, queue):
 def dataset_of_seed():
     torch.manual_seed(1)
     return dataset(53)
+
+
+def test_the_plan_is_stated_and_memory_checked_before_the_pass(monkeypatch):
+    both = nets()
+    how = {"images": 50, "calibration": torch.randn(8, 1, 8, 8), "blocks": 8}
+    lines = StatisticsPass(both, ["1", "2"], **how).plan().splitlines()
+    assert len(lines) == 3
+    assert lines[1].split() == ["1", "4,", "6", "36", "8", "float64", "0", "MB"]
+    monkeypatch.setattr("convergent.statistics_pass.available_memory", lambda: 1)
+    with pytest.raises(InputError, match=r"GB are free; ask for fewer blocks \(blocks=2, block_memory=\)"):
+        StatisticsPass(both, ["1", "2"], **how)

@@ -82,6 +82,7 @@ class Accumulator:
             dtype: of the products, float32 or float64.
         """
         self.layer, self.units, self.positions = layer, units, positions
+        self.dtype = dtype
         self.shift_u = shift_u.to(dtype)  # float32 activations less a float32 shift would round in float32
         self.done: dict[int, Sums] = {}
         self._images = max(1, _SAMPLES // positions)  # of one product

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,8 @@ from convergent.data.images import Batch
 from convergent.moments import Moments
 from convergent.pairs import block_of_image
 from convergent.statistics_pass import StatisticsPass
+
+log = logging.getLogger(__name__)
 
 _CALIBRATION = 32  # images
 
@@ -78,6 +81,8 @@ class MomentsCallback(pl.Callback):
             pl_module.nets, self.layers, images, x, self.sample, self.blocks, self.block_memory
         ).__enter__()
         self.units = self._pass.units
+        if trainer.is_global_zero:
+            log.info(self._pass.plan())
 
     def on_predict_batch_start(
         self, _trainer: pl.Trainer, _module: pl.LightningModule, batch: Batch, _batch_idx: int, _loader: int = 0

@@ -5,8 +5,8 @@ Axes: `n` images of a batch, `c` units of one net, `u` units of all nets, `p` po
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Self
 
 import torch
@@ -17,8 +17,6 @@ from convergent.capture import Capture, samples
 from convergent.errors import InputError
 from convergent.moments import Moments
 from convergent.pairs import block_of_image
-
-log = logging.getLogger(__name__)
 
 
 class StatisticsPass:
@@ -56,17 +54,14 @@ class StatisticsPass:
             block_memory: bytes that one layer's blocks may take.
 
         Raises:
-            InputError: if a layer cannot be captured, or the nets disagree on its positions.
+            InputError: if a layer cannot be captured, the nets disagree on its positions, or memory does not suffice.
         """
         self.layers, self.sample, self.block_memory = list(layers), sample, block_memory
         self.block_n = block_of_image(images, blocks)
         self.units: dict[str, dict[str, slice]] = {}
         seen = calibrate(nets, calibration, layers, sample)
         self._accumulators = {layer: self._accumulator(layer, seen[layer]) for layer in self.layers}
-        for layer in self.layers:
-            if self.blocks(layer) < self._finest:
-                units = len(self._accumulators[layer].shift_u)
-                log.info("Layer %s: %d units in all nets, so %d blocks of images", layer, units, self.blocks(layer))
+        self._check_memory()
         self._capture = Capture(nets, self.layers, self._write)
 
     def __enter__(self) -> Self:
@@ -86,6 +81,31 @@ class StatisticsPass:
         while blocks > 1 and blocks * units**2 * 8 > self.block_memory:
             blocks //= 2
         return blocks
+
+    def memory(self, layer: str) -> int:
+        """Bytes of host memory that a layer's sums take by the end of the pass."""
+        return self.blocks(layer) * len(self._accumulators[layer].shift_u) ** 2 * 8
+
+    def plan(self) -> str:
+        """A table of what is measured and what it takes, a line per layer."""
+        width = max(map(len, ["layer", *self.layers]))
+        lines = [f"{'layer':{width}}  {'units of each net':>20}  positions  blocks  products     memory"]
+        for layer, accumulator in self._accumulators.items():
+            widths = [units.stop - units.start for units in self.units[layer].values()]
+            told = f"{len(widths)} x {widths[0]}" if len(set(widths)) == 1 else ", ".join(map(str, widths))
+            kind = str(accumulator.dtype).removeprefix("torch.")
+            cells = f"{told:>20}  {accumulator.positions:9,}  {self.blocks(layer):6}  {kind:>8}"
+            lines.append(f"{layer:{width}}  {cells}  {self.memory(layer) / 1e6:6,.0f} MB")
+        return "\n".join(lines)
+
+    def _check_memory(self) -> None:
+        needed = sum(map(self.memory, self.layers))
+        free = available_memory()
+        if needed > free:
+            raise InputError(
+                f"The sums of these layers take {needed / 1e9:.1f} GB of memory, but {free / 1e9:.1f} GB are free; ask for "
+                f"fewer blocks (blocks={self._finest // 4}, block_memory=) or for the layers in groups (layers=[...])."
+            )
 
     def begin(self, image_n: Tensor) -> None:
         """Start a batch of these images."""
@@ -111,7 +131,7 @@ class StatisticsPass:
         for layer, accumulator in self._accumulators.items():
             accumulator.close()
             blocks = range(self.blocks(layer))
-            sums = [_over_processes(accumulator.done.get(block), accumulator.shift_u) for block in blocks]
+            sums = [_over_processes(accumulator.done.pop(block, None), accumulator.shift_u) for block in blocks]
             moments[layer] = Moments.stack([s.moments(accumulator.shift_u.cpu()) for s in sums])
         return moments
 
@@ -150,6 +170,14 @@ def calibrate(
             net(x)
         capture.end()
     return seen
+
+
+def available_memory() -> float:
+    """Bytes of host memory that can be had without swapping; infinite where the system does not tell."""
+    meminfo = Path("/proc/meminfo")
+    lines = meminfo.read_text().splitlines() if meminfo.exists() else []
+    kilobytes = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
+    return int(kilobytes[0]) * 1024 if kilobytes else float("inf")
 
 
 def _over_processes(sums: Sums | None, shift_u: Tensor) -> Sums:

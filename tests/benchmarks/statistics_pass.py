@@ -1,6 +1,7 @@
 """What the statistics pass costs over the bare forward pass of the same nets on the same batches.
 
-One thread, process CPU time, bare and measured batches interleaved, median of the ratios after a warm-up:
+One thread, process CPU time, bare and measured batches interleaved, after a warm-up; `whole` is the ratio of the sums with
+every product, also those of a partly filled buffer at the end:
 
     python tests/benchmarks/statistics_pass.py caffenet:2 resnet18:2
 """
@@ -36,46 +37,51 @@ def forward(nets: dict, x: torch.Tensor) -> None:
         net(x)
 
 
-def measured(case: str, k: int, batches: int, blocks: int, sample: str | int) -> dict:
-    """Ratio of the pass with statistics to the bare forward pass, batch by batch."""
+def measured(case: str, k: int, count: int, blocks: int, sample: str | int) -> dict:
+    """Seconds of the pass with statistics over seconds of the bare forward pass, for `count` images."""
     make, size, batch, layers = CASES[case]
     torch.manual_seed(0)
     nets = {f"net{i}": make().eval() for i in range(k)}
-    x, images = torch.randn(batch, 3, size, size), torch.arange(batch)
-    ratios, bare_s = [], []
+    x = torch.randn(batch, 3, size, size)
+    bare_s, with_s = [], []
     with torch.inference_mode():
         reading = StatisticsPass(nets, layers, 50_000, x[:8], sample, blocks)
         order = reading.block_n.argsort(stable=True)  # block after block, as the data module reads
-        for number in range(batches + 2):
+        forward(nets, x)
+        for first in range(0, count + batch, batch):
             start = time.process_time()
             forward(nets, x)
-            bare = time.process_time() - start
+            bare_s.append(time.process_time() - start)
             start = time.process_time()
             with reading:
-                reading.begin(order[images + number * batch])
+                reading.begin(order[first : first + batch])
                 forward(nets, x)
                 reading.end()
-            with_statistics = time.process_time() - start
-            if number >= 2:
-                ratios.append(with_statistics / bare)
-                bare_s.append(bare)
-    return {"case": f"{case}:{k}", "sample": sample, "batch": batch, "blocks": blocks, "ratio": statistics.median(ratios),
-            "least": min(ratios), "most": max(ratios), "bare_s": statistics.median(bare_s)}  # fmt: skip
+            with_s.append(time.process_time() - start)
+        bare_s, with_s = bare_s[1:], with_s[1:]  # the first batch warms up
+        start = time.process_time()
+        reading.finish()
+        last = time.process_time() - start
+    found = {"case": f"{case}:{k}", "sample": sample, "batch": batch, "images": count}
+    found |= {"blocks": {str(reading.blocks(layer)): layer for layer in layers}}
+    ratios = [w / b for w, b in zip(with_s, bare_s)]
+    found |= {"median_of_batches": statistics.median(ratios), "least": min(ratios), "most": max(ratios)}
+    return found | {"whole": (sum(with_s) + last) / sum(bare_s), "bare_s_per_image": sum(bare_s) / count}
 
 
 def main() -> None:
     """Measure the cases named on the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cases", nargs="*", default=["caffenet:2", "resnet18:2"])
-    parser.add_argument("--batches", type=int, default=6)
-    parser.add_argument("--blocks", type=int, default=8)
+    parser.add_argument("--images", type=int, default=512, help="4096 fill the buffer of fully connected layers once")
+    parser.add_argument("--blocks", type=int, default=64)
     parser.add_argument("--sample", default="every", type=lambda text: int(text) if text.isdigit() else text)
     options = parser.parse_args()
     torch.set_num_threads(1)
     print(json.dumps({"torch": torch.__version__, "processor": platform.processor() or platform.machine()}))
     for case in options.cases:
         name, _, k = case.partition(":")
-        print(json.dumps(measured(name, int(k or 2), options.batches, options.blocks, options.sample)), flush=True)
+        print(json.dumps(measured(name, int(k or 2), options.images, options.blocks, options.sample)), flush=True)
 
 
 if __name__ == "__main__":
