@@ -264,6 +264,21 @@ def test_one_net_is_not_enough(trained, refused, root):
     assert "no finished run" in refused("align", f"runs=['{trained}/seed=0','{root}/elsewhere']")
 
 
+def test_runs_of_two_experiments_go_together_and_are_told_apart(trained, command, root):
+    import shutil
+
+    other = root / "outputs" / "train" / "another"
+    shutil.copytree(trained / "seed=1", other / "seed=0")
+    runs = f"runs=['{trained}/seed=0','{other}/seed=0']"
+    code, _, _ = command("align", runs, "label=two", "layers=[fc1]", "logger=csv", f"root='{root}'")
+    assert code == 0
+    summary = json.loads((root / "outputs" / "align" / "digits-convnet" / "two" / "summary.json").read_text())
+    assert {pair["a"] for pair in summary["pairs"]} == {"digits-convnet/seed=0", "another/seed=0"}
+    code, _, err = command("align", f"runs=['{trained}/seed=0','{trained}/seed=0']", f"root='{root}'")
+    assert code == 1
+    assert "a name of its own" in err
+
+
 def test_nets_of_other_images_do_not_go_together(trained, refused, root):
     other = root / "outputs" / "other" / "seed=0"
     other.mkdir(parents=True)

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from convergent.errors import InputError
 from convergent.folders import RESULTS, claim, first_process, flat
-from convergent.runs import Run, find_runs
+from convergent.runs import Run, find_runs, names_of
 
 # Settings that are no part of an alignment: not in its folder's name, not in its configuration.
 _NOT_ALIGNMENT = (
@@ -117,7 +117,13 @@ class AlignJob:
         label = config.label or label_of(HydraConfig.get().overrides.task)
         record = OmegaConf.create({key: value for key, value in config.items() if key not in _NOT_ALIGNMENT})
         images = config.images or runs[0].config.data.measure
-        record.merge_with({"layers": layers, "images": images, "nets": {run.name: run.content()[:8] for run in runs}})
+        record.merge_with(
+            {
+                "layers": layers,
+                "images": images,
+                "nets": {name: run.content()[:8] for name, run in zip(names_of(runs), runs)},
+            }
+        )
         folder = Path(config.root) / "outputs" / "align" / name / label
         return cls(runs, layers, name, label, folder, record, config)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -161,6 +162,20 @@ def find_runs(runs: str | list[str]) -> list[Run]:
                     f"{first.folder} and {run.config.data[key]} in {run.folder}; name runs of one data set."
                 )
     return found
+
+
+def names_of(runs: Sequence[Run]) -> list[str]:
+    """What the nets are called: their folders' names, with the experiment's in front where those are not distinct.
+
+    Raises:
+        InputError: if a run is named twice.
+    """
+    names = [run.name for run in runs]
+    if len(set(names)) < len(names):
+        names = [f"{run.folder.parent.name}/{run.name}" for run in runs]
+    if len(set(names)) < len(names):
+        raise InputError(f"Each net needs a name of its own, but these folders are called alike: {', '.join(names)}.")
+    return names
 
 
 def _natural(folder: Path) -> tuple[Any, ...]:

@@ -10,6 +10,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from convergent.folders import atomic, first_process
 from convergent.measure import MomentsCallback, Nets
 from convergent.moments import Moments
 from convergent.pairs import Pair
-from convergent.runs import Run
+from convergent.runs import Run, names_of
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +78,7 @@ class Measurement:
     block_memory: float
     cache: Path
 
+    @cached_property
     def folder(self) -> Path:
         """The folder of this content: the key changes with the nets' bytes, the images, or how they are read."""
         content = {
@@ -97,7 +99,7 @@ class Measurement:
             layers: names of modules.
             trainer: makes the trainer of the pass, given its callbacks.
         """
-        folder = self.folder()
+        folder = self.folder
         if not first_process():  # started by the first process, which has found that there is something to measure
             self._measure(self._missing(folder, layers, quiet=True), folder, trainer)
             return
@@ -110,7 +112,7 @@ class Measurement:
 
     def load(self, layers: Sequence[str]) -> Iterator[LayerMoments]:
         """The saved moments of some layers, one after another."""
-        folder = self.folder()
+        folder = self.folder
         for layer in layers:
             yield self._load(folder / f"{layer}.safetensors", layer)
 
@@ -130,7 +132,7 @@ class Measurement:
         return missing
 
     def _measure(self, layers: list[str], folder: Path, trainer: Callable[[list[pl.Callback]], pl.Trainer]) -> None:
-        nets = Nets({run.name: run.net() for run in self.runs})
+        nets = Nets({name: run.net() for name, run in zip(names_of(self.runs), self.runs)})
         callback = MomentsCallback(layers, self.sample, self.blocks, self.block_memory)
         self.data.blocks = self.blocks
         passing = trainer([callback])
@@ -143,18 +145,17 @@ class Measurement:
             log.warning("%d of %d images could not be read and were skipped", skipped, len(self.data.measured))
         for layer, moments in callback.moments.items():
             units = [[units.start, units.stop] for units in callback.units[layer].values()]
-            about = {"images": str(callback.images), "nets": json.dumps(list(nets.names)), "units": json.dumps(units)}
+            about = {"images": str(callback.images), "units": json.dumps(units)}
             tensors = {"count_k": moments.count, "mean_ku": moments.mean_u, "scatter_kuu": moments.scatter_uu}
             with atomic(folder / f"{layer}.safetensors") as file:
                 save_file(tensors, file, about)
 
-    @staticmethod
-    def _load(file: Path, layer: str) -> LayerMoments:
+    def _load(self, file: Path, layer: str) -> LayerMoments:
         with safe_open(file, "pt") as saved:
             about = saved.metadata()
             moments = Moments(*(saved.get_tensor(name) for name in ("count_k", "mean_ku", "scatter_kuu")))
         units = [slice(*edges) for edges in json.loads(about["units"])]
-        return LayerMoments(layer, json.loads(about["nets"]), units, moments, int(about["images"]))
+        return LayerMoments(layer, names_of(self.runs), units, moments, int(about["images"]))
 
 
 def _waiting(path: Path) -> AcquireReturnProxy[Any]:
