@@ -16,7 +16,7 @@ def main(config):
     with open(os.path.join(config.out, f"x={config.x}"), "w") as file:
         file.write(f"{os.getpid()} {gpus} {config.y}")
     print("ran", config.x)
-    sys.exit(3 if config.x == 1 else 0)
+    sys.exit({1: 3, 9: 130}.get(config.x, 0))
 main()
 """
 
@@ -64,6 +64,14 @@ def test_every_job_runs_and_the_exit_code_tells_of_the_failed_one(app, n_jobs):
 def test_a_sweep_without_failures_exits_with_0(app):
     _, run = app
     assert run("-m", "x=0,2").returncode == 0
+
+
+def test_after_a_stop_no_other_job_begins(app):
+    folder, run = app
+    done = run("-m", "x=0,9,2")
+    assert done.returncode == 130
+    assert "stopped; the same command goes on from here." in done.stderr
+    assert not (folder / "x=2").exists()
 
 
 def test_gpus_are_dealt_over_the_slots():

@@ -22,7 +22,7 @@ from convergent.folders import atomic, claim, first_process, write_json
 from convergent.jobs import AlignJob
 from convergent.results import Result, by_layer, compare
 from convergent.saved_moments import Measurement
-from convergent.train import build_data, build_trainer
+from convergent.train import build_data, build_trainer, stoppable
 
 
 def align(job: AlignJob) -> None:
@@ -41,7 +41,8 @@ def align(job: AlignJob) -> None:
         cache=Path(config.root) / "outputs" / "moments",
     )
     method = instantiate(config.method)
-    measurement.ensure(job.layers, lambda callbacks: build_trainer(config, callbacks, logger=False))
+    with stoppable():
+        measurement.ensure(job.layers, lambda callbacks: build_trainer(config, callbacks, logger=False))
     if not first_process():
         return
     claim(folder, job.record, force=config.force, other="label=")

@@ -41,11 +41,12 @@ def told(main: Callable[[Any], None]) -> Callable[[Any], None]:
         except OmegaConfBaseException as error:
             _leave(" ".join(str(error).split()))
         except KeyboardInterrupt:
-            _leave("stopped; the same command goes on from here.", code=130)
+            print("stopped; the same command goes on from here.", file=sys.stderr, flush=True)
+            sys.exit(130)
 
     return wrapped
 
 
-def _leave(sentence: str, code: int = 1) -> None:
+def _leave(sentence: str) -> None:
     print(f"error: {sentence}", file=sys.stderr, flush=True)
-    sys.exit(code)
+    sys.exit(1)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import logging
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import pytorch_lightning as pl
@@ -36,9 +38,9 @@ def train(job: TrainJob) -> None:
         job.abandon()
         raise
     trainer.logger = start_logger(config.logger, config, run.folder, config.name, run.name, "train")
-    trainer.fit(classifier, data, ckpt_path=str(run.checkpoint) if run.checkpoint.exists() else None, weights_only=True)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+    checkpoint = str(run.checkpoint) if run.checkpoint.exists() else None
+    with stoppable():
+        trainer.fit(classifier, data, ckpt_path=checkpoint, weights_only=True)
     if config.epochs == 0:
         trainer.validate(classifier, data, verbose=False)
     if trainer.is_global_zero:
@@ -64,6 +66,19 @@ def _prepared(job: TrainJob) -> tuple[Classifier, ImageData, pl.Trainer]:
     )
     settings = {"max_epochs": config.epochs, "precision": config.precision, "logger": False}
     return classifier, data, build_trainer(config, [checkpoint], **settings)
+
+
+@contextlib.contextmanager
+def stoppable() -> Iterator[None]:
+    """Let Ctrl-C through as what it is: Lightning turns it into an exit of its own.
+
+    Raises:
+        KeyboardInterrupt: if the user stops the trainer.
+    """
+    try:
+        yield
+    except SystemExit:
+        raise KeyboardInterrupt from None
 
 
 def build_data(config: DictConfig, **changes: Any) -> ImageData:

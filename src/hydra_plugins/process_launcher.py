@@ -5,6 +5,7 @@ process per job with the job's own command line does, and a job that fails takes
 """
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -37,20 +38,34 @@ class ProcessLauncher(Launcher):
         self.config = config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Run the jobs; exits with 1 if any of them failed, after all have run."""
+        """Run the jobs; exits with 1 if any of them failed, after all have run, and with 130 if they were stopped."""
         slots: SimpleQueue[int] = SimpleQueue()
         for slot in range(self.n_jobs):
             slots.put(slot)
 
+        stopped = threading.Event()
+
         def run(job: int) -> int:
             slot = slots.get()
             try:
-                return self._run(list(job_overrides[job]), initial_job_idx + job, slot)
+                code = (
+                    _STOPPED if stopped.is_set() else self._run(list(job_overrides[job]), initial_job_idx + job, slot)
+                )
             finally:
                 slots.put(slot)
+            if code in (_STOPPED, -signal.SIGINT):  # Ctrl-C reaches the jobs, too: no other is to begin
+                stopped.set()
+            return code
 
-        with ThreadPoolExecutor(self.n_jobs) as pool:
+        pool = ThreadPoolExecutor(self.n_jobs)
+        try:
             codes = list(pool.map(run, range(len(job_overrides))))
+        except KeyboardInterrupt:
+            stopped.set()
+        pool.shutdown()
+        if stopped.is_set():
+            print("stopped; the same command goes on from here.", file=sys.stderr, flush=True)
+            sys.exit(_STOPPED)
         if failed := [" ".join(filter_overrides(job_overrides[job])) for job, code in enumerate(codes) if code]:
             print(f"{len(failed)} of {len(codes)} jobs failed: {'; '.join(failed)}", file=sys.stderr, flush=True)
             sys.exit(1)
@@ -87,6 +102,7 @@ class ProcessLauncher(Launcher):
 
 
 _PRINTING = threading.Lock()
+_STOPPED = 130  # the exit code of a job that Ctrl-C has stopped
 
 
 def _config_flags(arguments: Sequence[str]) -> list[str]:
