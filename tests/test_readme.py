@@ -1,6 +1,7 @@
 """The README's notebook, as it stands there."""
 
 import re
+from collections import OrderedDict
 
 import torch
 
@@ -29,3 +30,21 @@ def test_the_results_table_was_written_by_the_report():
     assert len(rows) > 10
     for picture in re.findall(r"\]\((docs/.*?)\)", before + after):
         assert (PROJECT / picture).stat().st_size > 5000
+
+
+def test_the_callback_runs_in_a_run_of_ones_own():
+    import pytorch_lightning
+    from torch import nn
+    from torch.utils.data import DataLoader
+
+    (code,) = re.findall(r"```python\n(from convergent.measure.*?)```", README, re.DOTALL)
+
+    def net():
+        return nn.Sequential(OrderedDict(layer1=nn.Linear(4, 3), layer4=nn.Linear(3, 2)))
+
+    pictures = [(torch.randn(4), 0, image) for image in range(20)]
+    names = {"net1": net(), "net2": net(), "loader": DataLoader(pictures, 5), "pytorch_lightning": pytorch_lightning}
+    exec(code, names)
+    moments = names["callback"].moments["layer1"]
+    assert moments.mean_u.shape == (20, 6)
+    assert moments.total.count == 20
