@@ -77,13 +77,17 @@ def test_the_root_is_the_project_wherever_one_stands(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("overrides", "label"),
+    ("method", "overrides", "label"),
     [
-        ([], "matching"),
-        (["method=semimatching", "force=true", "root=/x", "logger=csv", "trainer.devices=2"], "semimatching"),
-        (["images=val", "method=matching", "method.absolute=true"], "matching,absolute=true,images=val"),
-        (["layers=[a/b]", "+method.new=1"], "matching,layers=[a_b],new=1"),
+        ("matching", [], "matching"),
+        (
+            "semimatching",
+            ["method=semimatching", "force=true", "root=/x", "logger=csv", "trainer.devices=2"],
+            "semimatching",
+        ),
+        ("matching", ["images=val", "method=matching", "method.absolute=true"], "matching,absolute=true,images=val"),
+        ("matching", ["layers=[a/b]", "+method.new=1"], "matching,layers=[a_b],new=1"),
     ],
 )
-def test_a_results_folder_is_the_method_with_its_overrides(overrides, label):
-    assert label_of(overrides) == label
+def test_a_results_folder_is_the_method_with_its_overrides(method, overrides, label):
+    assert label_of(method, overrides) == label

@@ -88,7 +88,8 @@ class Accumulator:
         self._images = max(1, _SAMPLES // positions)  # of one product
         self._buffer_gus = torch.empty(0, len(shift_u), self._images * positions, dtype=dtype, device=shift_u.device)
         self._fill = 0  # images in the buffer
-        self._batch, self._batches = -1, []  # type: int, list[int]
+        self._batch = -1
+        self._batches: list[int] = []  # of the images in the buffer
         self._block_n: list[int] = []  # of the images in the buffer
         self._open: tuple[int, Sums] | None = None
         self._bad_u = torch.full((len(shift_u),), -1, device=shift_u.device)  # first batch with NaN, on the device

@@ -114,7 +114,8 @@ class AlignJob:
         runs = find_runs(config.runs if isinstance(config.runs, str) else list(config.runs))
         layers = list(config.layers or _common_layers(runs))
         name = Path(config.runs).name if isinstance(config.runs, str) else config.name
-        label = config.label or label_of(HydraConfig.get().overrides.task)
+        hydra = HydraConfig.get()
+        label = config.label or label_of(hydra.runtime.choices["method"], hydra.overrides.task)
         record = OmegaConf.create({key: value for key, value in config.items() if key not in _NOT_ALIGNMENT})
         images = config.images or runs[0].config.data.measure
         record.merge_with(
@@ -141,18 +142,16 @@ class AlignJob:
         return not done
 
 
-def label_of(overrides: Sequence[str]) -> str:
+def label_of(method: str, overrides: Sequence[str]) -> str:
     """The name of a result's folder: the method with what the command line changes in it.
 
-    >>> label_of(["images=val", "method.alpha=0.1", "method=sparse", "runs=elsewhere", "trainer=cpu"])
+    >>> label_of("sparse", ["images=val", "method.alpha=0.1", "method=sparse", "runs=elsewhere", "trainer=cpu"])
     'sparse,alpha=0.1,images=val'
     """
-    method, changes = "matching", []
+    changes = []
     for override in overrides:
         key, _, value = override.lstrip("+~").partition("=")
-        if key == "method":
-            method = value
-        elif key.split(".")[0] not in _NOT_ALIGNMENT:
+        if key != "method" and key.split(".")[0] not in _NOT_ALIGNMENT:
             changes.append(f"{key.removeprefix('method.')}={value}")
     return ",".join([method, *sorted(changes)]).replace("/", "_")
 
