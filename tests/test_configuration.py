@@ -1,5 +1,7 @@
 """Every word of conf/ composes, and what can be built without data or a GPU is built."""
 
+import subprocess
+
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
@@ -91,3 +93,12 @@ def test_the_root_is_the_project_wherever_one_stands(tmp_path, monkeypatch):
 )
 def test_a_results_folder_is_the_method_with_its_overrides(method, overrides, label):
     assert label_of(method, overrides) == label
+
+
+@pytest.mark.parametrize("name", ["train", "align", "report"])
+def test_help_says_what_a_newcomer_needs(name, script):
+    said = subprocess.run(script(name, "--help"), capture_output=True, text=True, check=True).stdout
+    assert f"python src/{name}.py" in said
+    assert len(said.splitlines()) < 45
+    if name != "report":
+        assert all(word in said for group in ("data", "net", "method", "trainer") for word in words(group))
