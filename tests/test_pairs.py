@@ -19,6 +19,13 @@ def test_correlations_are_those_of_the_samples():
     assert (pair.p, pair.q, pair.count, pair.blocks) == (5, 7, 300, 20)
 
 
+def test_activations_that_carry_gradients_or_integers_will_do():
+    x_na, x_nb, _ = planted(100)
+    pair = Pair.of(x_na.requires_grad_(), (x_nb.detach() * 100).int())
+    assert not pair.corr_ab.requires_grad
+    assert pair.corr_ab.dtype == torch.float64
+
+
 def test_the_flipped_pair_is_the_pair_of_flipped_samples():
     x_na, x_nb, _ = planted(100, 3, 4)
     flipped, other = Pair.of(x_na, x_nb).flip(), Pair.of(x_nb, x_na)

@@ -53,18 +53,18 @@ class Moments:
         """The moments of one batch of samples.
 
         Args:
-            x_nu: activations, shape (n samples, u units), numpy or torch, any real type.
+            x_nu: activations, shape (n samples, u units), numpy or torch, any real type, any device.
 
         Raises:
             InputError: if `x_nu` has not two axes, has no sample, or holds NaN or infinity.
         """
-        x_nu = torch.as_tensor(x_nu)
+        x_nu = torch.as_tensor(x_nu).detach()
         if x_nu.ndim != 2 or len(x_nu) == 0:
             raise InputError(
                 f"Moments need activations of shape (samples, units) with at least one sample, not {tuple(x_nu.shape)}; "
                 "reshape convolutional activations so that every position is a sample."
             )
-        x_nu = x_nu.to(torch.float64)
+        x_nu = x_nu.to("cpu", torch.float64)
         mean_u = x_nu.mean(0)
         if not torch.isfinite(mean_u).all():
             unit = int((~torch.isfinite(mean_u)).nonzero()[0])

@@ -66,14 +66,14 @@ class Pair:
         >>> pair.corr_ab.argmax(0)
         tensor([3, 2, 1, 0])
         """
-        x_na, x_nb = torch.as_tensor(x_na), torch.as_tensor(x_nb)
+        x_na, x_nb = (torch.as_tensor(x).detach().cpu() for x in (x_na, x_nb))
         if x_na.ndim != 2 or x_nb.ndim != 2 or len(x_na) != len(x_nb):
             raise InputError(
                 "A pair needs two matrices (samples, units) whose rows are the same samples, "
                 f"not shapes {tuple(x_na.shape)} and {tuple(x_nb.shape)}."
             )
         n, p = x_na.shape
-        image_n = torch.arange(n) if image_n is None else torch.as_tensor(image_n)
+        image_n = torch.arange(n) if image_n is None else torch.as_tensor(image_n).cpu()
         if image_n.shape != (n,):
             raise InputError(f"image_n needs one number per sample, shape ({n},), not {tuple(image_n.shape)}.")
         if blocks < 1:
