@@ -68,7 +68,8 @@ def test_the_moments_are_those_of_all_activations_in_any_order(order):
         assert len(moments.count) == 8
         truth = expected(both, data, layer)
         assert moments.total.count == truth.count == 50 * 36
-        assert (moments.total.corr_uu - truth.corr_uu).abs().max() < 1e-10
+        # the nets' own forward pass varies with the batch; what is done with it is exact, see test_accumulate
+        assert (moments.total.corr_uu - truth.corr_uu).abs().max() < 1e-6
     assert (callback.moments["1"].total.mean_u.abs().sum()) != 0
 
 

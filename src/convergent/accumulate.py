@@ -16,6 +16,7 @@ from torch import Tensor
 
 from convergent.errors import InputError
 from convergent.moments import Moments
+from convergent.products import Product, portable
 
 # Samples per matrix product: enough that adding the product to the float64 sums is a few per cent of its cost, few
 # enough that float32 products lose nothing (their error grows with the samples summed in float32).
@@ -70,7 +71,13 @@ class Accumulator:
     """
 
     def __init__(
-        self, layer: str, units: dict[str, slice], positions: int, shift_u: Tensor, dtype: torch.dtype
+        self,
+        layer: str,
+        units: dict[str, slice],
+        positions: int,
+        shift_u: Tensor,
+        dtype: torch.dtype,
+        product: Product = portable,
     ) -> None:
         """Prepare the buffer.
 
@@ -80,9 +87,10 @@ class Accumulator:
             positions: samples per image.
             shift_u: subtracted from every sample; the same in all processes; its device is where the work is done.
             dtype: of the products, float32 or float64.
+            product: how matrices are multiplied, see `products`.
         """
         self.layer, self.units, self.positions = layer, units, positions
-        self.dtype = dtype
+        self.dtype, self.product = dtype, product
         self.shift_u = shift_u.to(dtype)  # float32 activations less a float32 shift would round in float32
         self.done: dict[int, Sums] = {}
         self._images = max(1, _SAMPLES // positions)  # of one product
@@ -173,7 +181,7 @@ class Accumulator:
         s_u = x_us.sum(1, dtype=torch.float64)
         self._bad_u = torch.where((self._bad_u < 0) & ~torch.isfinite(s_u), batch, self._bad_u)
         sums.s_u.add_(s_u)
-        add_gram(sums.s_uu, x_us)
+        add_gram(sums.s_uu, x_us, self.product)
         self._open = (block, Sums(sums.count + x_us.shape[1], sums.s_u, sums.s_uu))
 
     def _finish_block(self) -> None:
@@ -193,14 +201,15 @@ class Accumulator:
         self._open = None
 
 
-def add_gram(s_uu: Tensor, x_us: Tensor) -> None:
+def add_gram(s_uu: Tensor, x_us: Tensor, product: Product = portable) -> None:
     """Add the upper triangle of x x^T to `s_uu`, in row strips: little more than half the work of the full product.
 
     Args:
         s_uu: float64 sums, shape (u, u); below the diagonal blocks nothing is added.
         x_us: samples in columns, shape (u, s), float32 or float64.
+        product: of two matrices over their columns.
     """
     u = len(x_us)
     strip = 64 if u <= 256 else 128 if u <= 1536 else 256
     for i in range(0, u, strip):
-        s_uu[i : i + strip, i:].add_(x_us[i : i + strip] @ x_us[i:].T)
+        s_uu[i : i + strip, i:].add_(product(x_us[i : i + strip], x_us[i:]))

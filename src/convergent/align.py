@@ -38,6 +38,7 @@ def align(job: AlignJob) -> None:
         sample=config.sample,
         blocks=config.blocks,
         block_memory=config.block_memory * 1e9,
+        products=config.products,
         cache=Path(config.root) / "outputs" / "moments",
     )
     method = instantiate(config.method)

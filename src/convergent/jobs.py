@@ -24,6 +24,7 @@ _NOT_ALIGNMENT = (
     "force",
     "logger",
     "trainer",
+    "products",
     "experiment",
     "data",
     "net",

@@ -59,12 +59,19 @@ class MomentsCallback(pl.Callback):
         sample: of a convolutional layer, see `capture.samples`.
         blocks: of images; layers so wide that these would not fit into `block_memory` get a half, a quarter, ... of them.
         block_memory: bytes that one layer's blocks may take.
+        products: backend of the float32 matrix products, see `products.chosen`.
     """
 
     def __init__(
-        self, layers: Sequence[str], sample: str | int = "every", blocks: int = 64, block_memory: float = 1e9
+        self,
+        layers: Sequence[str],
+        sample: str | int = "every",
+        blocks: int = 64,
+        block_memory: float = 1e9,
+        products: str = "auto",
     ) -> None:
         self.layers, self.sample, self.blocks, self.block_memory = list(layers), sample, blocks, block_memory
+        self.products = products
         self.moments: dict[str, Moments] = {}
         self.units: dict[str, dict[str, slice]] = {}
         self.images = 0
@@ -78,7 +85,7 @@ class MomentsCallback(pl.Callback):
         first = (block_of_image(images, self.blocks) == 0).nonzero()[:_CALIBRATION, 0].tolist()
         x = loader.collate_fn([loader.dataset[image] for image in first])[0].to(pl_module.device)
         self._pass = StatisticsPass(
-            pl_module.nets, self.layers, images, x, self.sample, self.blocks, self.block_memory
+            pl_module.nets, self.layers, images, x, self.sample, self.blocks, self.block_memory, self.products
         ).__enter__()
         self.units = self._pass.units
         if trainer.is_global_zero:

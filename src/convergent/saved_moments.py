@@ -68,6 +68,7 @@ class Measurement:
         sample: see `capture.samples`.
         blocks: of images.
         block_memory: bytes that one layer's blocks may take.
+        products: backend of the float32 matrix products; no part of the key, for they agree to 1e-6 in any correlation.
         cache: folder of all saved moments.
     """
 
@@ -76,6 +77,7 @@ class Measurement:
     sample: str | int
     blocks: int
     block_memory: float
+    products: str
     cache: Path
 
     @cached_property
@@ -133,7 +135,7 @@ class Measurement:
 
     def _measure(self, layers: list[str], folder: Path, trainer: Callable[[list[pl.Callback]], pl.Trainer]) -> None:
         nets = Nets({name: run.net() for name, run in zip(names_of(self.runs), self.runs)})
-        callback = MomentsCallback(layers, self.sample, self.blocks, self.block_memory)
+        callback = MomentsCallback(layers, self.sample, self.blocks, self.block_memory, self.products)
         self.data.blocks = self.blocks
         passing = trainer([callback])
         passing.predict(nets, datamodule=self.data, return_predictions=False)

@@ -17,6 +17,7 @@ from convergent.capture import Capture, samples
 from convergent.errors import InputError
 from convergent.moments import Moments
 from convergent.pairs import block_of_image
+from convergent.products import chosen
 
 
 class StatisticsPass:
@@ -41,6 +42,7 @@ class StatisticsPass:
         sample: str | int = "every",
         blocks: int = 64,
         block_memory: float = 1e9,
+        products: str = "auto",
     ) -> None:
         """Look at the layers' shapes and scales, and plan.
 
@@ -52,11 +54,13 @@ class StatisticsPass:
             sample: of a convolutional layer, see `capture.samples`.
             blocks: of images; layers too wide for `block_memory` get a half, a quarter, ... of them.
             block_memory: bytes that one layer's blocks may take.
+            products: backend of the float32 matrix products, see `products.chosen`.
 
         Raises:
             InputError: if a layer cannot be captured, the nets disagree on its positions, or memory does not suffice.
         """
         self.layers, self.sample, self.block_memory = list(layers), sample, block_memory
+        self.products = products
         self.block_n = block_of_image(images, blocks)
         self.units: dict[str, dict[str, slice]] = {}
         seen = calibrate(nets, calibration, layers, sample)
@@ -148,7 +152,8 @@ class StatisticsPass:
         shift_u = grid_shift(x_us.mean(1).nan_to_num(), x_us.std(1, correction=0).nan_to_num())
         p = next(iter(positions.values()))
         dtype = torch.float64 if len(self.block_n) * p < FLOAT64_BELOW else torch.float32
-        return Accumulator(layer, self.units[layer], p, shift_u, dtype)
+        product = chosen(self.products, shift_u.device, dtype)
+        return Accumulator(layer, self.units[layer], p, shift_u, dtype, product)
 
     def _write(self, net: str, layer: str, activation: Tensor) -> None:
         where = f"Layer {layer} of net {net}"

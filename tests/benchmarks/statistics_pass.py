@@ -37,7 +37,7 @@ def forward(nets: dict, x: torch.Tensor) -> None:
         net(x)
 
 
-def measured(case: str, k: int, count: int, blocks: int, sample: str | int) -> dict:
+def measured(case: str, k: int, count: int, blocks: int, sample: str | int, products: str) -> dict:
     """Seconds of the pass with statistics over seconds of the bare forward pass, for `count` images."""
     make, size, batch, layers = CASES[case]
     torch.manual_seed(0)
@@ -45,7 +45,7 @@ def measured(case: str, k: int, count: int, blocks: int, sample: str | int) -> d
     x = torch.randn(batch, 3, size, size)
     bare_s, with_s = [], []
     with torch.inference_mode():
-        reading = StatisticsPass(nets, layers, 50_000, x[:8], sample, blocks)
+        reading = StatisticsPass(nets, layers, 50_000, x[:8], sample, blocks, products=products)
         order = reading.block_n.argsort(stable=True)  # block after block, as the data module reads
         forward(nets, x)
         for first in range(0, count + batch, batch):
@@ -62,7 +62,7 @@ def measured(case: str, k: int, count: int, blocks: int, sample: str | int) -> d
         start = time.process_time()
         reading.finish()
         last = time.process_time() - start
-    found = {"case": f"{case}:{k}", "sample": sample, "batch": batch, "images": count}
+    found = {"case": f"{case}:{k}", "products": products, "sample": sample, "batch": batch, "images": count}
     found |= {"blocks": {str(reading.blocks(layer)): layer for layer in layers}}
     ratios = [w / b for w, b in zip(with_s, bare_s)]
     found |= {"median_of_batches": statistics.median(ratios), "least": min(ratios), "most": max(ratios)}
@@ -77,12 +77,16 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=512, help="4096 fill the buffer of fully connected layers once")
     parser.add_argument("--blocks", type=int, default=64)
     parser.add_argument("--sample", default="every", type=lambda text: int(text) if text.isdigit() else text)
+    parser.add_argument("--products", default="auto")
     options = parser.parse_args()
     torch.set_num_threads(1)
     print(json.dumps({"torch": torch.__version__, "processor": platform.processor() or platform.machine()}))
     for case in options.cases:
         name, _, k = case.partition(":")
-        print(json.dumps(measured(name, int(k or 2), options.images, options.blocks, options.sample)), flush=True)
+        print(
+            json.dumps(measured(name, int(k or 2), options.images, options.blocks, options.sample, options.products)),
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -1,0 +1,93 @@
+"""Matrix products of the statistics pass: the fastest that this machine has, tested to agree, `torch.mm` as fallback.
+
+Axes: `i` and `j` units, `s` samples.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from convergent.errors import InputError
+
+# a_is, b_js -> their product over s, shape (i, j)
+Product = Callable[[Tensor, Tensor], Tensor]
+
+# A backend is taken only if it is faster by this factor, so that noise decides nothing where they are alike.
+_CLEARLY = 1.2
+
+
+def portable(a_is: Tensor, b_js: Tensor) -> Tensor:
+    """The product by `torch.mm`, which every device and type has."""
+    return a_is @ b_js.T
+
+
+def onednn(a_is: Tensor, b_js: Tensor) -> Tensor:
+    """The product by oneDNN, which has kernels for AVX-512 where torch's BLAS does not use them (on AMD's processors).
+
+    The operator is private to torch: `fastest` tries it before it is used, and where operands have gaps between rows, with
+    which it is a thousand times slower, `torch.mm` steps in.
+    """
+    if not (a_is.is_contiguous() and b_js.is_contiguous()):
+        return portable(a_is, b_js)
+    return torch.ops.mkldnn._linear_pointwise(a_is, b_js, None, "none", [], "")  # type: ignore[no-any-return]
+
+
+_BACKENDS: dict[str, Product] = {"portable": portable, "onednn": onednn}
+
+
+def chosen(products: str, device: torch.device, dtype: torch.dtype) -> Product:
+    """The backend of that name, or for "auto" the fastest, the same in all processes.
+
+    Args:
+        products: "auto", "portable" or "onednn".
+        device: of the operands.
+        dtype: of the operands; all but float32 on a processor are left to `torch.mm`.
+
+    Raises:
+        InputError: if there is no such backend, or this machine does not have it.
+    """
+    if products not in ("auto", *_BACKENDS):
+        raise InputError(f"products needs to be auto, {' or '.join(_BACKENDS)}, not {products!r}.")
+    if products == "portable" or device.type != "cpu" or dtype != torch.float32:
+        return portable
+    if products == "onednn":
+        if not _works():
+            raise InputError("This torch has no oneDNN product; choose products=auto.")
+        return onednn
+    faster = torch.tensor(float(_faster()))
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.all_reduce(faster, torch.distributed.ReduceOp.MIN)
+    return onednn if faster else portable
+
+
+@cache
+def _works() -> bool:
+    """Whether the private operator exists and agrees with `torch.mm`."""
+    a_is, b_js = torch.randn(5, 300), torch.randn(70, 300)
+    try:
+        return bool(torch.allclose(onednn(a_is, b_js), portable(a_is, b_js), atol=1e-3))
+    except (AttributeError, RuntimeError, TypeError):
+        return False
+
+
+@cache
+def _faster() -> bool:
+    """Whether oneDNN is clearly faster here, by some twenty milliseconds of either."""
+    if not _works():
+        return False
+    a_is, b_js = torch.randn(64, 4096), torch.randn(512, 4096)
+
+    def least(product: Product) -> float:
+        seconds = []
+        for _ in range(8):
+            start = time.perf_counter()
+            product(a_is, b_js)
+            seconds.append(time.perf_counter() - start)
+        return min(seconds)
+
+    return least(portable) > _CLEARLY * least(onednn)
