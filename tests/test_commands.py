@@ -219,6 +219,22 @@ def test_a_killed_training_goes_on_from_its_last_epoch(root, script):
     assert torch.load(checkpoint, weights_only=True)["epoch"] == 11
 
 
+def test_a_net_of_ones_own_trains_and_aligns(root, command, tmp_path, monkeypatch):
+    (tmp_path / "my_nets.py").write_text(
+        "from torch import nn\n"
+        "class Net(nn.Sequential):\n"
+        "    def __init__(self, width):\n"
+        "        super().__init__(nn.Flatten(), nn.Linear(64, width), nn.Tanh(), nn.Linear(width, 10))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    own = ("net=module", "net.name=mine", "net.module._target_=my_nets.Net", "+net.module.width=12", "net.layers=['2']")
+    for seed in (0, 1):
+        assert command("train", *own, f"seed={seed}", "epochs=2", f"root='{root}'", "logger=csv")[0] == 0
+    assert command("align", "name=digits-mine", f"root='{root}'", "logger=csv")[0] == 0
+    summary = json.loads((root / "outputs" / "align" / "digits-mine" / "matching" / "summary.json").read_text())
+    assert summary["layers"]["2"]["units"] == 12
+
+
 # --- bad input: one sentence, exit code 1, nothing half written ---
 
 

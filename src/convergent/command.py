@@ -6,6 +6,7 @@ import functools
 import sys
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from hydra.errors import InstantiationException
@@ -31,6 +32,7 @@ def told(main: Callable[[Any], None]) -> Callable[[Any], None]:
     def wrapped(config: Any) -> None:
         for message in _NOISE:
             warnings.filterwarnings("ignore", message)
+        sys.path.append(str(Path.cwd()))  # a user's own modules, after everything installed
         try:
             main(config)
         except InputError as error:
