@@ -78,8 +78,8 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def first_process() -> bool:
-    """False in processes that another one of the same job has started, for they only exist because it began."""
-    return os.environ.get("LOCAL_RANK", "0") == "0"
+    """Whether this is the one process of a job that decides, writes and speaks (Lightning, torchrun or SLURM started it)."""
+    return all(os.environ.get(rank, "0") == "0" for rank in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"))
 
 
 def flat(value: Any, without: Sequence[str] = (), key: str = "") -> dict[str, Any]:

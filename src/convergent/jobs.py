@@ -62,7 +62,7 @@ class TrainJob:
     def begin(self) -> bool:
         """Claim the folder for this configuration; False, with a line that says so, if the net is trained already."""
         if not first_process():
-            return True
+            return self.config.force or not self.run.finished
         claim(self.run.folder, self.config, force=self.config.force)
         if self.run.finished:
             self.say(f"done already, {self.run.told()}")
@@ -135,8 +135,10 @@ class AlignJob:
         Raises:
             InputError: if the folder holds another result.
         """
-        if not first_process() or self.config.force or not self.folder.exists():
+        if self.config.force or not self.folder.exists():
             return True
+        if not first_process():
+            return not (self.folder / "done").exists()
         claim(self.folder, self.record, force=False, other="label=")
         if done := (self.folder / "done").exists():
             print(f"{self.name} {self.label}: done already, in {self.folder}", flush=True)

@@ -102,8 +102,9 @@ class Measurement:
             trainer: makes the trainer of the pass, given its callbacks.
         """
         folder = self.folder
-        if not first_process():  # started by the first process, which has found that there is something to measure
-            self._measure(self._missing(folder, layers, quiet=True), folder, trainer)
+        if not first_process():  # it finds what the first process finds, which waits for it before it measures
+            if missing := self._missing(folder, layers, quiet=True):
+                self._measure(missing, folder, trainer)
             return
         folder.mkdir(parents=True, exist_ok=True)
         with _waiting(folder / "lock"):
