@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -37,8 +38,6 @@ def root(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained(root):
-    from conftest import sys
-
     python, src = sys.executable, PROJECT / "src"
     arguments = ("-m", "seed=0,1", *SMALL, f"root='{root}'", "hydra.launcher.n_jobs=2")
     said = typed(python, src / "train.py", *arguments, cwd=root)  # from another folder, with a space
@@ -48,8 +47,6 @@ def trained(root):
 
 @pytest.fixture(scope="module")
 def aligned(trained, root):
-    from conftest import sys
-
     said = typed(sys.executable, PROJECT / "src" / "align.py", "-m", "method=matching,semimatching", f"root='{root}'")
     assert "Moments of 4 layers found in" in said  # the second method reuses the pass of the first
     return root / "outputs" / "align" / "digits-convnet"
@@ -178,8 +175,6 @@ def test_two_processes_train_the_net_that_one_does(root, script, command):
 
 
 def test_wandb_has_it_all_offline_and_can_be_read_back(aligned, trained, root):
-    from conftest import sys
-
     runs = {}
     for folder in sorted((root / "outputs" / "wandb").glob("offline-run-*")):
         said = typed(Path(sys.executable).parent / "wandb", "leet", "inspect", "--json", folder)
@@ -362,6 +357,21 @@ def test_a_training_that_cannot_be_is_told(refused, overrides, message):
     if message.startswith("This trainer") and torch.cuda.is_available():
         pytest.skip("there is a GPU here")
     assert message in refused("train", "name=bad", *overrides)
+
+
+def test_a_training_that_meets_a_broken_image_leaves_nothing_behind(refused, tmp_path):
+    from PIL import Image
+
+    for split in ("train", "val"):
+        for name in ("cats", "dogs"):
+            (tmp_path / split / name).mkdir(parents=True)
+            Image.new("RGB", (40, 40)).save(tmp_path / split / name / "1.png")
+    broken = tmp_path / "train" / "dogs" / "1.png"
+    broken.write_bytes(broken.read_bytes()[:60])
+    said = refused(
+        "train", "name=broken", "logger=csv", "data=folder", f"data.folder={tmp_path}", "data.classes=2"
+    )  # with two workers
+    assert f"Image {broken} cannot be read" in said
 
 
 def test_jobs_at_the_same_time_measure_once(aligned, root, script):

@@ -71,7 +71,7 @@ class TrainJob:
         return not self.run.finished
 
     def abandon(self) -> None:
-        """Remove the folder of a training that could not start, unless there is something to resume from."""
+        """Remove the folder of a training that failed, unless there is something to resume from."""
         if first_process() and not any((self.run.folder / name).exists() for name in RESULTS):
             shutil.rmtree(self.run.folder, ignore_errors=True)
             with contextlib.suppress(OSError):  # other seeds are there

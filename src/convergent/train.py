@@ -34,13 +34,13 @@ def train(job: TrainJob) -> None:
     config, run = job.config, job.run
     try:
         classifier, data, trainer = _prepared(job)
+        trainer.logger = start_logger(config.logger, config, run.folder, config.name, run.name, "train")
+        checkpoint = str(run.checkpoint) if run.checkpoint.exists() else None
+        with stoppable():
+            trainer.fit(classifier, data, ckpt_path=checkpoint, weights_only=True)
     except Exception:
         job.abandon()
         raise
-    trainer.logger = start_logger(config.logger, config, run.folder, config.name, run.name, "train")
-    checkpoint = str(run.checkpoint) if run.checkpoint.exists() else None
-    with stoppable():
-        trainer.fit(classifier, data, ckpt_path=checkpoint, weights_only=True)
     if config.epochs == 0:
         trainer.validate(classifier, data, verbose=False)
     if trainer.is_global_zero:

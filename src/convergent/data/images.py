@@ -97,8 +97,6 @@ class ImageData(pl.LightningDataModule):
         InputError: if there is no image, or the batch does not divide over the processes.
     """
 
-    allow_zero_length_dataloader_with_multiple_devices = False
-
     def __init__(
         self,
         sources: dict[str, Callable[[], Dataset[Any]]],
@@ -132,7 +130,8 @@ class ImageData(pl.LightningDataModule):
         Raises:
             InputError: if there are none.
         """
-        self.images("train"), self.images("val")
+        for source in ("train", "val"):
+            self._dataset(source)
 
     def images(self, source: str, transform: Callable[[Any], Any] | None = None) -> Images:
         """The images of one source, prepared as for evaluation unless told otherwise.
@@ -140,16 +139,22 @@ class ImageData(pl.LightningDataModule):
         Raises:
             InputError: if there is no such source, or no image in it.
         """
-        if source not in self._datasets:
-            self._datasets[source] = self._find(source)
-        self._read.append(Images(self._datasets[source], transform or self.evaluation, skip_corrupt=self.skip_corrupt))
-        return self._read[-1]
+        images = Images(self._dataset(source), transform or self.evaluation, skip_corrupt=self.skip_corrupt)
+        self._read.append(images)
+        return images
 
     def skipped(self) -> int:
         """How many images this process and its workers could not read so far."""
         return sum(int(images.skipped_n.sum()) for images in self._read)
 
-    def _find(self, source: str) -> Dataset[Any]:
+    def _dataset(self, source: str) -> Dataset[Any]:
+        """The data set of one source, opened once: listing a million files takes its time.
+
+        Raises:
+            InputError: if there is no such source, or no image in it.
+        """
+        if source in self._datasets:
+            return self._datasets[source]
         if source not in self.sources:
             raise InputError(f"images needs to be one of {', '.join(self.sources)}, not {source!r}.")
         try:
@@ -160,6 +165,7 @@ class ImageData(pl.LightningDataModule):
             raise InputError(f"No images for {source}: {str(error).splitlines()[0]}") from None
         if len(dataset) == 0:  # type: ignore[arg-type]
             raise InputError(f"No images for {source} in {dataset!r}; set data.folder.")
+        self._datasets[source] = dataset
         return dataset
 
     @cached_property
