@@ -3,26 +3,42 @@
 import pytest
 import torch
 
-from convergent.accumulate import Accumulator, add_gram, grid_shift
+from convergent.accumulate import Accumulator, grid_shift
 from convergent.errors import InputError
 from convergent.moments import Moments
 from convergent.products import _works, onednn, portable
 
+WIDTHS = {"one": 5, "two": 7}
 UNITS = {"one": slice(0, 5), "two": slice(5, 12)}
 
 
-def stream(x_nup, block_n, batch, dtype=torch.float64, product=portable):
-    """Feed images (n, u, p) in batches and return the moments of each block."""
+def accumulator_of(x_nup, block_n, dtype=torch.float64, product=portable):
+    """An accumulator calibrated as the pass does it."""
     first = x_nup[:8].double().transpose(0, 1).flatten(1)
     shift_u = grid_shift(first.mean(1), first.std(1, correction=0))
-    accumulator = Accumulator("layer", UNITS, x_nup.shape[2], shift_u, dtype, product)
+    blocks = int(block_n.max()) + 1
+    return Accumulator("layer", WIDTHS, x_nup.shape[2], shift_u, dtype, blocks, product=product)
+
+
+def fed(accumulator, x_nup, block_n, batch):
+    """Feed images (n, u, p) in batches."""
     for x, block in zip(x_nup.split(batch), block_n.split(batch)):
         accumulator.begin(block.tolist())
         for net, units in UNITS.items():
             accumulator.write(net, x[:, units])
         accumulator.end()
+    return accumulator
+
+
+def stream(x_nup, block_n, batch, dtype=torch.float64, product=portable):
+    """The moments of both nets' units for images (n, u, p) that come in batches."""
+    accumulator = fed(accumulator_of(x_nup, block_n, dtype, product), x_nup, block_n, batch)
     accumulator.close()
-    return {block: sums.moments(shift_u) for block, sums in accumulator.done.items()}
+    return accumulator.moments(len(x_nup)).moments()
+
+
+def block_of(moments, block):
+    return Moments(moments.count[block], moments.mean_u[block], moments.scatter_uu[block])
 
 
 def images(n=90, p=50):
@@ -41,9 +57,10 @@ def test_any_batch_size_any_number_of_positions(batch, positions):
     blocks = stream(x_nup, block_n, batch)
     for block in range(3):
         expected = Moments.of(x_nup[block_n == block].transpose(1, 2).flatten(0, 1))
-        assert blocks[block].count == expected.count
-        assert (blocks[block].corr_uu - expected.corr_uu).abs().max() < 1e-10
-        assert torch.allclose(blocks[block].mean_u, expected.mean_u, rtol=1e-12)
+        found = block_of(blocks, block)
+        assert found.count == expected.count
+        assert (found.corr_uu - expected.corr_uu).abs().max() < 1e-10
+        assert torch.allclose(found.mean_u, expected.mean_u, rtol=1e-12)
 
 
 def test_images_in_any_order_reach_their_blocks():
@@ -52,8 +69,9 @@ def test_images_in_any_order_reach_their_blocks():
     blocks = stream(x_nup[order], block_n[order], 16)
     for block in range(4):
         expected = Moments.of(x_nup[block_n == block].transpose(1, 2).flatten(0, 1))
-        assert blocks[block].count == expected.count
-        assert (blocks[block].corr_uu - expected.corr_uu).abs().max() < 1e-10
+        found = block_of(blocks, block)
+        assert found.count == expected.count
+        assert (found.corr_uu - expected.corr_uu).abs().max() < 1e-10
 
 
 def hard(n):
@@ -75,23 +93,43 @@ def test_float32_products_keep_correlations(product, tolerance):
         pytest.skip("this torch has no oneDNN product")
     x_nu = hard(1_000_000)
     x_nup = x_nu.view(-1, 500, 12).transpose(1, 2)
-    moments = stream(x_nup, torch.zeros(len(x_nup), dtype=torch.long), 128, torch.float32, product)[0]
-    assert (moments.corr_uu - Moments.of(x_nu).corr_uu).abs().max() < tolerance
+    moments = stream(x_nup, torch.zeros(len(x_nup), dtype=torch.long), 128, torch.float32, product)
+    assert (moments.total.corr_uu - Moments.of(x_nu).corr_uu).abs().max() < tolerance
 
 
 def test_half_precision_activations_do_not_overflow():
     x_nup = (images() * 100).half()
-    moments = stream(x_nup, torch.zeros(90, dtype=torch.long), 30)[0]
+    moments = stream(x_nup, torch.zeros(90, dtype=torch.long), 30).total
     expected = Moments.of(x_nup.double().transpose(1, 2).flatten(0, 1))
     assert (moments.corr_uu - expected.corr_uu).abs().max() < 1e-10
 
 
-def test_strips_give_the_upper_triangle_of_the_product():
-    for u in (1, 63, 64, 200, 300, 1700):
-        x_us, s_uu = torch.randn(u, 20).double(), torch.zeros(u, u).double()
-        add_gram(s_uu, x_us)
-        add_gram(s_uu, x_us)
-        assert torch.allclose(s_uu.triu(), (2 * x_us @ x_us.T).triu())
+@pytest.mark.parametrize("stopped", [1, 40, 89])
+@pytest.mark.parametrize("positions", [1, 50, 5000])
+def test_a_pass_taken_up_from_its_state_ends_with_the_very_same_bits(stopped, positions):
+    x_nup = images(90, min(positions, 500))
+    block_n = torch.arange(90) // 30
+    alone = stream(x_nup, block_n, 1)
+    first = fed(accumulator_of(x_nup, block_n), x_nup[:stopped], block_n[:stopped], 1)
+    second = accumulator_of(x_nup, block_n)
+    second.load_state({name: tensor.clone() for name, tensor in first.state().items()})
+    fed(second, x_nup[stopped:], block_n[stopped:], 1).close()
+    resumed = second.moments(90).moments()
+    assert torch.equal(resumed.count, alone.count)
+    assert torch.equal(resumed.mean_u, alone.mean_u)
+    assert torch.equal(resumed.scatter_uu, alone.scatter_uu)
+
+
+def test_nets_set_to_a_lower_precision_do_not_lower_that_of_the_statistics():
+    x_nu = hard(200_000)
+    x_nup = x_nu.view(-1, 500, 12).transpose(1, 2)
+    torch.set_float32_matmul_precision("medium")  # bfloat16 products on processors that have them
+    try:
+        moments = stream(x_nup, torch.zeros(len(x_nup), dtype=torch.long), 128, torch.float32)
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    assert (moments.total.corr_uu - Moments.of(x_nu).corr_uu).abs().max() < 1e-6
 
 
 def test_the_shift_is_near_the_mean_and_leaves_the_zeros_of_sparse_units():
@@ -114,7 +152,7 @@ def test_nan_is_told_with_net_layer_and_batch(bad):
 
 
 def test_images_of_another_size_are_refused():
-    accumulator = Accumulator("layer", UNITS, 4, torch.zeros(12), torch.float64)
+    accumulator = Accumulator("layer", WIDTHS, 4, torch.zeros(12), torch.float64)
     accumulator.begin([0])
     with pytest.raises(InputError, match="5 units at 9 positions here, but 5 units at 4 positions"):
         accumulator.write("one", torch.zeros(1, 5, 9))

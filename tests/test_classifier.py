@@ -12,7 +12,7 @@ from torch import nn
 from conftest import PROJECT
 from convergent.classifier import Classifier
 from convergent.errors import InputError
-from convergent.runs import build_net
+from convergent.runs import build
 from convergent.train import build_data
 
 QUIET = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "num_sanity_val_steps": 0}
@@ -26,7 +26,7 @@ def trained(tmp_path, epochs, resume=None, seed=0, stop_after=None):
         config = compose("train", [*overrides, "net.module.widths=[4,4,4,8]", "data.batch_size=256"])
     pl.seed_everything(seed)
     classifier = Classifier(
-        build_net(config),
+        build(config.net.module),
         10,
         instantiate(config.optimizer.optimizer),
         instantiate(config.optimizer.scheduler),

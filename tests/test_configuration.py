@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 
 from conftest import PROJECT
 from convergent.jobs import TrainJob, label_of
-from convergent.runs import build_net
+from convergent.runs import build
 from convergent.train import build_data, build_trainer
 
 NEEDED = {
@@ -45,7 +45,7 @@ def test_data(word):
 @pytest.mark.parametrize("word", words("net"))
 def test_net(word):
     config = composed("train", f"net={word}", "data.size=67", *NEEDED.get(word, []))
-    net = build_net(config)
+    net = build(config.net.module)
     names = {name for name, _ in net.named_modules()}
     assert set(config.net.layers) <= names
 
@@ -69,8 +69,8 @@ def test_trainer(word):
 @pytest.mark.parametrize("word", words("experiment"))
 def test_an_experiment_composes_for_train_and_for_align(word):
     train, align = composed("train", f"experiment={word}"), composed("align", f"experiment={word}")
-    assert align.runs.endswith(f"outputs/train/{train.name}")
-    assert set(align.layers) <= {name for name, _ in build_net(train).named_modules()}
+    assert align.nets.endswith(f"outputs/train/{train.name}")
+    assert set(align.layers or []) <= {name for name, _ in build(train.net.module).named_modules()}
 
 
 def test_the_root_is_the_project_wherever_one_stands(tmp_path, monkeypatch):

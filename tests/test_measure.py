@@ -13,7 +13,9 @@ from convergent.data.order import BlockOrder
 from convergent.errors import InputError
 from convergent.measure import MomentsCallback, Nets
 from convergent.moments import Moments
-from convergent.statistics_pass import StatisticsPass
+from convergent.pairs import Pair
+from convergent.snapshots import Snapshots
+from convergent.statistics_pass import Reading, StatisticsPass
 
 QUIET = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
 
@@ -62,15 +64,15 @@ def test_the_moments_are_those_of_all_activations_in_any_order(order):
     }[order]
     both = nets()
     callback = measured(both, data, loader)
-    assert callback.images == 50
     for layer in ("1", "2"):
-        moments = callback.moments[layer]
+        moments = callback.moments[layer].moments()
         assert len(moments.count) == 8
         truth = expected(both, data, layer)
+        assert callback.moments[layer].images == 50
         assert moments.total.count == truth.count == 50 * 36
         # the nets' own forward pass varies with the batch; what is done with it is exact, see test_accumulate
         assert (moments.total.corr_uu - truth.corr_uu).abs().max() < 1e-6
-    assert (callback.moments["1"].total.mean_u.abs().sum()) != 0
+    assert (callback.moments["1"].mean_ku.abs().sum()) != 0
 
 
 def test_nets_keep_mode_buffers_and_no_hooks():
@@ -99,24 +101,26 @@ def test_unequal_positions_are_refused_with_a_way_out_that_works():
     with pytest.raises(InputError, match=r"36 in small, 16 in large\).*sample=pooled"):
         measured(both, dataset())
     pooled = measured(both, dataset(), sample="pooled")
-    assert pooled.moments["2"].total.count == 50
+    assert pooled.moments["2"].count_k.sum() == 50
 
 
 def test_random_positions_do_not_depend_on_the_batches():
     both, data = nets(), dataset()
-    some = [measured(both, data, DataLoader(data, batch_size=size), sample=5).moments["2"] for size in (7, 50)]
+    some = [
+        measured(both, data, DataLoader(data, batch_size=size), sample=5).moments["2"].moments() for size in (7, 50)
+    ]
     assert some[0].total.count == 50 * 5
     assert (some[0].total.corr_uu - some[1].total.corr_uu).abs().max() < 1e-6
 
 
 def test_wide_layers_get_fewer_blocks_nested_in_the_others():
     both, data = nets(), dataset()
-    wide = measured(both, data, block_memory=10 * 10 * 8 * 3)  # three blocks of ten units would fit: two it is
+    wide = measured(both, data, block_memory=87 * 8 * 3)  # three blocks of ten units would fit: two it is
     narrow = measured(both, data)
-    assert [len(c.moments["2"].count) for c in (wide, narrow)] == [2, 8]
-    quarters = narrow.moments["2"]
+    assert [len(c.moments["2"].count_k) for c in (wide, narrow)] == [2, 8]
+    quarters = narrow.moments["2"].moments()
     half = Moments(*(t[:4] for t in (quarters.count, quarters.mean_u, quarters.scatter_uu))).merged()
-    assert torch.allclose(half.scatter_uu, wide.moments["2"].scatter_uu[0])
+    assert torch.allclose(half.scatter_uu, wide.moments["2"].moments().scatter_uu[0])
 
 
 def test_two_processes_give_the_very_same_blocks():
@@ -134,9 +138,10 @@ def test_two_processes_give_the_very_same_blocks():
         assert worker.exitcode == 0
     assert images == 53
     for layer in ("1", "2"):
-        assert torch.equal(torch.tensor(counts[layer], dtype=torch.float64), alone.moments[layer].count)
-        assert torch.equal(torch.tensor(means[layer], dtype=torch.float64), alone.moments[layer].mean_u)
-        assert torch.equal(torch.tensor(scatters[layer], dtype=torch.float64), alone.moments[layer].scatter_uu)
+        expected = alone.moments[layer].moments()
+        assert torch.equal(torch.tensor(counts[layer], dtype=torch.float64), expected.count)
+        assert torch.equal(torch.tensor(means[layer], dtype=torch.float64), expected.mean_u)
+        assert torch.equal(torch.tensor(scatters[layer], dtype=torch.float64), expected.scatter_uu)
 
 
 def _rank(rank, port, queue):
@@ -163,10 +168,10 @@ def _rank(rank, port, queue):
     torch.distributed.destroy_process_group()
     if rank == 0:
         lists = [
-            {layer: getattr(m, part).tolist() for layer, m in callback.moments.items()}
+            {layer: getattr(m.moments(), part).tolist() for layer, m in callback.moments.items()}
             for part in ("count", "mean_u", "scatter_uu")
         ]
-        queue.put((*lists, callback.images))
+        queue.put((*lists, callback.moments["1"].images))
 
 
 def dataset_of_seed():
@@ -175,11 +180,69 @@ def dataset_of_seed():
 
 
 def test_the_plan_is_stated_and_memory_checked_before_the_pass(monkeypatch):
-    both = nets()
-    how = {"images": 50, "calibration": torch.randn(8, 1, 8, 8), "blocks": 8}
+    both, x = nets(), torch.randn(8, 1, 8, 8)
+    how = {"images": 50, "calibration": dict.fromkeys(both, x), "how": Reading(blocks=8)}
     lines = StatisticsPass(both, ["1", "2"], **how).plan().splitlines()
     assert len(lines) == 3
-    assert lines[1].split() == ["1", "4,", "6", "36", "8", "float64", "0", "MB"]
+    told = "1 4 x 6 x 6, 6 x 6 x 6 channel 4, 6 36 1,800 8 float64 0 MB"
+    assert lines[1].split() == told.split()
     monkeypatch.setattr("convergent.statistics_pass.available_memory", lambda: 1)
-    with pytest.raises(InputError, match=r"GB are free; ask for fewer blocks \(blocks=2, block_memory=\)"):
+    with pytest.raises(InputError, match=r"blocks=2.*layers_per_pass=1.*pairs="):
         StatisticsPass(both, ["1", "2"], **how)
+
+
+def test_only_the_pairs_asked_for_are_kept():
+    three, data = nets((4, 6, 5)), dataset()
+    some, every = measured(three, data, pairs=[("net2", "net0")]), measured(three, data)
+    assert some.moments["2"].pairs == [(0, 2)]
+    expected_ab = every.moments["2"].pair(0, 2).corr_ab
+    assert torch.allclose(some.moments["2"].pair("net0", "net2").corr_ab, expected_ab, atol=1e-12)
+    assert torch.allclose(some.moments["2"].pair("net2", "net0").corr_ab, expected_ab.T, atol=1e-12)
+    with pytest.raises(InputError, match="no moments of net0 with net1"):
+        some.moments["2"].pair(0, 1)
+    with pytest.raises(InputError, match="There is no net 'net3' among net0, net1, net2"):
+        some.moments["2"].pair(0, "net3")
+
+
+def test_nets_that_differ_are_compared_by_pairs_of_layers():
+    torch.manual_seed(0)
+    tokens = nn.Sequential(nn.Unflatten(2, (4, 2)), nn.Flatten(3), nn.Flatten(1, 2), nn.Linear(16, 5))  # (n, 4, 5)
+    both, data = {"conv": nets((4,))["net0"], "tokens": tokens}, dataset()
+    callback = MomentsCallback([["2", "3"]], sample="pooled", blocks=8, units={"tokens": "last"})
+    pl.Trainer(accelerator="cpu", callbacks=[callback], **QUIET).predict(Nets(both), DataLoader(data, 10))
+    pair = callback.moments["2~3"].pair("conv", "tokens")
+    with torch.no_grad():
+        x_na = both["conv"].eval()[:3](data.tensors[0]).mean((2, 3))
+        x_nb = tokens(data.tensors[0]).mean(1)
+    assert (pair.corr_ab - Pair.of(x_na, x_nb).corr_ab).abs().max() < 1e-5
+    assert (pair.p, pair.q) == (4, 5)
+
+
+def test_nets_may_see_the_images_in_different_views():
+    both, data = {"small": nets((4,))["net0"], "large": nets((4,), 5)["net0"]}, dataset()
+    views = [({"whole": x, "cut": x[:, 1:7, 1:7]}, y, n) for x, y, n in data]
+    callback = MomentsCallback(["2"], blocks=8, sample="pooled")
+    module = Nets(both, {"small": "cut", "large": "whole"})
+    pl.Trainer(accelerator="cpu", callbacks=[callback], **QUIET).predict(module, DataLoader(views, 10))
+    with torch.no_grad():
+        x_na = both["small"].eval()[:3](data.tensors[0][:, :, 1:7, 1:7]).mean((2, 3))
+        x_nb = both["large"].eval()[:3](data.tensors[0]).mean((2, 3))
+    assert (callback.moments["2"].pair(0, 1).corr_ab - Pair.of(x_na, x_nb).corr_ab).abs().max() < 1e-5
+
+
+def test_snapshots_of_another_pass_are_none(tmp_path):
+    snapshots = Snapshots(tmp_path, "this", 0)
+    snapshots.save({"x": torch.ones(3)}, 7, 1, 2)
+    assert snapshots.batches(1, 2) == 7
+    assert snapshots.batches(0, 2) == snapshots.batches(1, 3) == Snapshots(tmp_path, "other", 0).batches(1, 2) == 0
+    assert torch.equal(snapshots.load(1, 2)["x"], torch.ones(3))
+    snapshots.file(1, 2).write_bytes(b"cut")
+    assert snapshots.batches(1, 2) == 0
+    snapshots.remove()
+    assert not list(tmp_path.iterdir())
+
+
+def test_snapshots_take_a_small_share_of_the_time(tmp_path):
+    assert Snapshots(tmp_path, "", 0).due
+    assert not Snapshots(tmp_path, "", 5).due
+    assert not Snapshots(tmp_path, "", 0, _took=1.0).due  # one that takes a second comes every twenty at most

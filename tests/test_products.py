@@ -42,5 +42,5 @@ def test_a_torch_without_the_operator_falls_back(monkeypatch):
 
 
 def test_an_unknown_backend_is_told():
-    with pytest.raises(InputError, match="auto, portable or onednn, not 'fast'"):
+    with pytest.raises(InputError, match="auto, portable, onednn or tf32, not 'fast'"):
         chosen("fast", CPU, torch.float32)

@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import csv
-from itertools import permutations
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra.utils import instantiate
+from omegaconf import OmegaConf
 from rich.console import Console
 from rich.progress import track
 from safetensors.torch import save_file
 
 from convergent.alignment import Alignment, Method
 from convergent.dashboard import log_alignment, start_logger
+from convergent.data.images import ImageData, prepared
 from convergent.figures.correlations import correlations
 from convergent.figures.curves import curves
+from convergent.figures.dynamics import dynamics
 from convergent.figures.means import means
 from convergent.figures.style import save
 from convergent.folders import atomic, claim, first_process, write_json
-from convergent.jobs import AlignJob
+from convergent.jobs import AlignJob, images_config
 from convergent.results import Result, by_layer, compare
 from convergent.saved_moments import Measurement
+from convergent.statistics_pass import Reading
 from convergent.train import build_data, build_trainer, stoppable
+from convergent.zoo import VIEW
 
 
 def align(job: AlignJob) -> None:
@@ -32,18 +37,28 @@ def align(job: AlignJob) -> None:
         InputError: for whatever the user can mend.
     """
     config, folder = job.config, job.folder
+    data, views = build_images(job)
     measurement = Measurement(
-        runs=job.runs,
-        data=build_data(job.runs[0].config, measure=job.record.images),
-        sample=config.sample,
-        blocks=config.blocks,
-        block_memory=config.block_memory * 1e9,
-        products=config.products,
+        nets=job.nets,
+        wanted=job.wanted,
+        data=data,
+        views=views,
+        how=Reading(
+            sample=config.sample,
+            units=config.units if isinstance(config.units, str) else dict(config.units),
+            blocks=config.blocks,
+            block_memory=config.block_memory * 1e9,
+            products=config.products,
+            device=config.device,
+        ),
+        pairs=job.pairs,
         cache=Path(config.root) / "outputs" / "moments",
+        layers_per_pass=config.layers_per_pass,
+        snapshot_minutes=config.snapshot_minutes,
     )
     method = instantiate(config.method)
     with stoppable():
-        measurement.ensure(job.layers, lambda callbacks: build_trainer(config, callbacks, logger=False))
+        measurement.ensure(lambda callbacks: build_trainer(config, callbacks, logger=False))
     if not first_process():
         return
     claim(folder, job.record, force=config.force, other="label=")
@@ -51,44 +66,80 @@ def align(job: AlignJob) -> None:
     results, figures = _align_pairs(job, method, measurement)
     summaries = [result.summary() for result in results]
     kind = type(method).__name__.lower()
+    along = along_training(summaries, job.epochs)
+    if along:  # the other figures and the table show the last epoch
+        figures.append(save(dynamics(along), folder / "figures", "dynamics"))
+        results = [result for result in results if job.epochs[result.a] == max(along)]
+        summaries = [result.summary() for result in results]
     figures += [save(curves(results, kind), folder / "figures", "curves")]
     figures += [save(means(summaries, kind), folder / "figures", "means")]
     layers = by_layer(summaries)
-    summary = {"method": job.label, "images": results[0].images, "layers": layers, "pairs": summaries}
+    summary: dict[str, Any] = {"method": job.label, "images": results[0].images, "layers": layers, "pairs": summaries}
+    if along:
+        summary["epochs"] = {str(epoch): by_layer(rows) for epoch, rows in along.items()}
     write_json(folder / "summary.json", summary)
     write_rows(folder / "scores.csv", [row for result in results for row in result.rows()])
     (folder / "done").touch()
     files = [folder / "summary.json", folder / "scores.csv", *sorted((folder / "alignments").iterdir())]
-    log_alignment(logger, layers, results, figures, files, f"{job.name}-{job.label}")
+    log_alignment(logger, layers, results, figures, files, f"{job.name}-{job.label}", summary.get("epochs", {}))
     mean_r = ", ".join(f"{layer} {found['mean_r']:.2f}" for layer, found in layers.items() if "mean_r" in found)
     print(f"{job.name} {job.label}: mean r {mean_r}, in {folder}", flush=True)
 
 
+def build_images(job: AlignJob) -> tuple[ImageData, dict[str, str]]:
+    """The images that are measured, and which view of them each net takes where nets want them prepared differently."""
+    config = images_config(job.nets, job.config)
+    wanted = {}
+    for name, net in zip(job.names, job.nets):
+        view = OmegaConf.merge(config.data, net.view or {})
+        values: Any = OmegaConf.to_container(view, resolve=True)
+        wanted[name] = {key: values[key] for key in VIEW}
+    different = list({repr(view): view for view in wanted.values()}.values())
+    views = [instantiate(view, _convert_="all") for view in different]
+    data = build_data(config, measure=job.record.images, **views[0])
+    if len(views) == 1:
+        return data, {}
+    data.views = {
+        str(number): prepared(view["channels"], view["prepare"], view["mean"], view["std"])
+        for number, view in enumerate(views)
+    }
+    return data, {name: str(different.index(view)) for name, view in wanted.items()}
+
+
 def _align_pairs(job: AlignJob, method: Method, measurement: Measurement) -> tuple[list[Result], list[Path]]:
-    """Align every ordered pair of nets, layer by layer; maps go to disk as they come, for they may be large."""
+    """Align every pair of nets in both directions, layer by layer; maps go to disk as they come, for they may be large."""
     results: list[Result] = []
     figures: list[Path] = []
     console = Console()
-    hidden = not console.is_terminal
     for layer in track(
-        measurement.load(job.layers),
+        measurement.load(),
         f"aligning by {job.label}",
-        len(job.layers),
+        len(measurement.layers),
         console=console,
         transient=True,
-        disable=hidden,
+        disable=not console.is_terminal,
     ):
         alignments = {}
-        for a, b in permutations(range(len(job.runs)), 2):
+        for number, (a, b) in enumerate(layer.pairs):
             pair = layer.pair(a, b)
-            alignment, result = compare(method, pair, layer.images, job.config.folds)
-            results.append(result)
-            alignments[f"{pair.name_a} to {pair.name_b}"] = alignment
-            if (a, b) == (0, 1):
-                figure = correlations(pair, alignment)
-                figures.append(save(figure, job.folder / "figures", f"correlations-{layer.layer}"))
+            for directed in (pair, pair.flip()):
+                alignment, result = compare(method, directed, layer.images, job.config.folds)
+                results.append(result)
+                alignments[f"{directed.name_a} to {directed.name_b}"] = alignment
+                if number == 0 and directed is pair:
+                    figure = correlations(pair, alignment)
+                    figures.append(save(figure, job.folder / "figures", f"correlations-{layer.layer}"))
         save_alignments(job.folder / "alignments" / f"{layer.layer}.safetensors", alignments)
     return results, figures
+
+
+def along_training(summaries: Sequence[dict[str, Any]], epochs: Mapping[str, int]) -> dict[int, list[dict[str, Any]]]:
+    """The summaries of each epoch, where nets are compared along their training."""
+    found: dict[int, list[dict[str, Any]]] = {epoch: [] for epoch in sorted(set(epochs.values()))}
+    for summary in summaries if epochs else ():
+        if epochs[summary["a"]] == epochs[summary["b"]]:
+            found[epochs[summary["a"]]].append(summary)
+    return {epoch: rows for epoch, rows in found.items() if rows}
 
 
 def save_alignments(file: Path, alignments: dict[str, Alignment]) -> None:

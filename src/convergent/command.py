@@ -21,6 +21,7 @@ _NOISE = (
     ".*isinstance.treespec, LeafSpec",
     "predict returned None",
     "You are using a custom batch sampler",
+    "You have overridden `transfer_batch_to_device`",
     "The number of training batches .* is smaller than the logging interval",
 )
 

@@ -78,6 +78,7 @@ def log_alignment(
     figures: Sequence[Path],
     files: Sequence[Path],
     name: str,
+    epochs: Mapping[str, Mapping[str, Mapping[str, Any]]],
 ) -> None:
     """Leave an alignment's figures per layer, curves, unit table, pictures and files, and end the job's W&B run.
 
@@ -88,6 +89,7 @@ def log_alignment(
         figures: PNG files.
         files: of the artifact.
         name: of the artifact.
+        epochs: the same as `layers` for each epoch, where nets are compared along their training.
     """
     if not isinstance(logger, WandbLogger):
         return
@@ -98,6 +100,9 @@ def log_alignment(
     sorted_r = {layer: _mean_sorted_r(results, layer) for layer in layers}
     for rank in range(max(map(len, sorted_r.values()), default=0)):
         run.log({f"{layer}/r_by_rank": float(r[rank]) for layer, r in sorted_r.items() if rank < len(r)})
+    for epoch, of_epoch in epochs.items():
+        means = {f"{layer}/mean_r_by_epoch": values.get("mean_r") for layer, values in of_epoch.items()}
+        run.log({"epoch": int(epoch), **{key: value for key, value in means.items() if value is not None}})
     rows = [row for result in results for row in result.rows()]
     run.log({"units": wandb.Table(columns=list(rows[0]), data=[list(row.values()) for row in rows])})
     run.log({f"figures/{path.stem}": wandb.Image(str(path)) for path in figures})

@@ -6,30 +6,22 @@ import contextlib
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from convergent.errors import InputError
 from convergent.folders import RESULTS, claim, first_process, flat
-from convergent.runs import Run, find_runs, names_of
+from convergent.runs import Run
+from convergent.zoo import GivenNet, find_nets, names_of
 
-# Settings that are no part of an alignment: not in its folder's name, not in its configuration.
-_NOT_ALIGNMENT = (
-    "runs",
-    "name",
-    "root",
-    "label",
-    "force",
-    "logger",
-    "trainer",
-    "products",
-    "experiment",
-    "data",
-    "net",
-    "optimizer",
-)
+# Settings that an alignment depends on: what its folder's name and its configuration are made of.
+_ALIGNMENT = (
+    "method", "layers", "images", "sample", "units", "blocks", "block_memory", "folds", "pairs", "at_epochs",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -56,6 +48,9 @@ class TrainJob:
             raise InputError(f"{missing[0]} has no value; set it on the command line, as {missing[0]}=...")
         for seed in ("order_seed", "augment_seed"):
             config[seed] = config.seed if config[seed] is None else config[seed]
+        for epoch in config.keep_epochs or ():
+            if not isinstance(epoch, int) or epoch < 0:
+                raise InputError(f"keep_epochs needs whole numbers, as keep_epochs=[0,1,5], not {epoch!r}.")
         _check_numbers(config, {"seed": 0, "order_seed": 0, "augment_seed": 0, "epochs": 0, "data.batch_size": 1})
         return cls(Run(Path(config.root) / "outputs" / "train" / config.name / f"seed={config.seed}"), config)
 
@@ -87,8 +82,9 @@ class AlignJob:
     """One method on all pairs of an experiment's nets.
 
     Attributes:
-        runs: the trained nets.
-        layers: to be aligned.
+        nets: to be compared.
+        wanted: layers to be aligned, see `layers.resolve`.
+        pairs: names of the nets to be aligned; None for all with all.
         name: of the experiment.
         label: of the result: the method with the changes to it.
         folder: of the result.
@@ -96,8 +92,9 @@ class AlignJob:
         config: resolved.
     """
 
-    runs: Sequence[Run]
-    layers: Sequence[str]
+    nets: Sequence[GivenNet]
+    wanted: Sequence[Any]
+    pairs: Sequence[tuple[str, str]] | None
     name: str
     label: str
     folder: Path
@@ -109,25 +106,35 @@ class AlignJob:
         """The job of a configuration composed from conf/align.yaml.
 
         Raises:
-            InputError: if there are no two nets that go together, or a number is none that it can be.
+            InputError: if there are no two nets that go together, or a value is none that it can be.
         """
         _check_numbers(config, {"blocks": 1, "folds": 0})
-        runs = find_runs(config.runs if isinstance(config.runs, str) else list(config.runs))
-        layers = list(config.layers or _common_layers(runs))
-        name = Path(config.runs).name if isinstance(config.runs, str) else config.name
+        given, at_epochs = (_plain(value) for value in (config.nets, config.at_epochs))
+        nets = find_nets(given, at_epochs)
+        names = names_of(nets)
+        wanted = _plain(config.layers) or _common_layers(nets)
+        pairs = _pairs(_plain(config.pairs), nets, names) if config.pairs or at_epochs else None
         hydra = HydraConfig.get()
         label = config.label or label_of(hydra.runtime.choices["method"], hydra.overrides.task)
-        record = OmegaConf.create({key: value for key, value in config.items() if key not in _NOT_ALIGNMENT})
-        images = config.images or runs[0].config.data.measure
-        record.merge_with(
-            {
-                "layers": layers,
-                "images": images,
-                "nets": {name: run.content()[:8] for name, run in zip(names_of(runs), runs)},
-            }
-        )
+        record = OmegaConf.create({key: config[key] for key in _ALIGNMENT})
+        images = config.images or images_config(nets, config).data.measure
+        contents = {name: net.content()[:8] for name, net in zip(names, nets)}
+        record.merge_with({"layers": wanted, "images": images, "nets": contents})
+        name = config.name if isinstance(given, str) or _says(hydra.overrides.task, "name") else _name_of(nets)
         folder = Path(config.root) / "outputs" / "align" / name / label
-        return cls(runs, layers, name, label, folder, record, config)
+        return cls(nets, wanted, pairs, name, label, folder, record, config)
+
+    @property
+    def names(self) -> list[str]:
+        """What the nets are called."""
+        return names_of(self.nets)
+
+    @property
+    def epochs(self) -> dict[str, int]:
+        """The epoch of each net, by name, where they are compared along their training."""
+        if self.config.at_epochs is None:
+            return {}
+        return {name: net.epoch or 0 for name, net in zip(self.names, self.nets) if isinstance(net, Run)}
 
     def begin(self) -> bool:
         """False, with a line that says so, if the alignment is done already.
@@ -148,13 +155,13 @@ class AlignJob:
 def label_of(method: str, overrides: Sequence[str]) -> str:
     """The name of a result's folder: the method with what the command line changes in it.
 
-    >>> label_of("sparse", ["images=val", "method.alpha=0.1", "method=sparse", "runs=elsewhere", "trainer=cpu"])
+    >>> label_of("sparse", ["images=val", "method.alpha=0.1", "method=sparse", "nets=elsewhere", "trainer=cpu"])
     'sparse,alpha=0.1,images=val'
     """
     changes = []
     for override in overrides:
         key, _, value = override.lstrip("+~").partition("=")
-        if key != "method" and key.split(".")[0] not in _NOT_ALIGNMENT:
+        if key != "method" and key.split(".")[0] in _ALIGNMENT:
             changes.append(f"{key.removeprefix('method.')}={value}")
     return ",".join([method, *sorted(changes)]).replace("/", "_")
 
@@ -165,8 +172,44 @@ def _check_numbers(config: DictConfig, least: dict[str, int]) -> None:
             raise InputError(f"{key} needs to be a whole number, {least[key]} or more, not {value!r}.")
 
 
-def _common_layers(runs: Sequence[Run]) -> list[str]:
-    lists = {tuple(run.config.net.layers) for run in runs}
-    if len(lists) > 1:
-        raise InputError("These nets name different layers to compare; say which as layers=[NAME,...].")
+def images_config(nets: Sequence[GivenNet], config: DictConfig) -> DictConfig:
+    """The configuration whose `data` are measured: the first run's, or the command's own where no run is among the nets."""
+    return next((net.config for net in nets if isinstance(net, Run)), config)
+
+
+def _plain(value: Any) -> Any:
+    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+
+
+def _says(overrides: Sequence[str], key: str) -> bool:
+    return any(override.lstrip("+").partition("=")[0] == key for override in overrides)
+
+
+def _name_of(nets: Sequence[GivenNet]) -> str:
+    """A name for the comparison of a list of nets: their experiments and modules."""
+    return "~".join(dict.fromkeys(net.group for net in nets))[:100]
+
+
+def _common_layers(nets: Sequence[GivenNet]) -> list[str]:
+    lists = {net.layers for net in nets}
+    if len(lists) > 1 or lists == {()}:
+        raise InputError(
+            "These nets name no layers to compare, or different ones; say which as layers=[NAME,...], or where they differ "
+            "as layers=[[NAME_IN_THE_FIRST_NET,NAME_IN_THE_SECOND],...]."
+        )
     return list(lists.pop())
+
+
+def _pairs(pairs: Any, nets: Sequence[GivenNet], names: Sequence[str]) -> list[tuple[str, str]]:
+    """The pairs asked for, or those of different nets after the same epoch.
+
+    Raises:
+        InputError: if a pair is none, or names an unknown net.
+    """
+    if not pairs:
+        epoch = {name: net.epoch if isinstance(net, Run) else None for name, net in zip(names, nets)}
+        return [(a, b) for a, b in combinations(names, 2) if epoch[a] == epoch[b]]
+    for pair in pairs:
+        if not isinstance(pair, list) or len(set(pair)) != 2 or not set(pair) <= set(names):
+            raise InputError(f"pairs needs lists of two of {', '.join(names)}, as pairs=[[A,B],[A,C]], not {pair}.")
+    return [(a, b) for a, b in pairs]

@@ -1,15 +1,14 @@
 """Run folders: what train hands over to align. A configuration and weights without pickles, readable by anybody.
 
-A folder holds config.yaml (resolved), weights.safetensors, metrics.json, last.ckpt (Lightning's, to resume from) and,
-once the training is finished, an empty file named done.
+A folder holds config.yaml (resolved), weights.safetensors, epochs/N.safetensors for each epoch that was to be kept,
+metrics.json, last.ckpt (Lightning's, to resume from) and, once the training is finished, an empty file named done.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +23,8 @@ from convergent.folders import atomic, write_json
 if TYPE_CHECKING:
     from torch import nn
 
+# this module imports torch only where nets are made: what is done already is to be said at once
+
 
 @dataclass(frozen=True)
 class Run:
@@ -31,19 +32,30 @@ class Run:
 
     Attributes:
         folder: the run folder.
+        epoch: after so many epochs of its training; None for the end.
     """
 
     folder: Path
+    epoch: int | None = None
 
     @property
     def name(self) -> str:
-        """What the net is called in tables and figures: its folder's name."""
-        return self.folder.name
+        """What the net is called in tables and figures: its folder's name, with the epoch."""
+        return self.folder.name if self.epoch is None else f"{self.folder.name}@epoch={self.epoch}"
+
+    @property
+    def group(self) -> str:
+        """The name of its experiment."""
+        return self.folder.parent.name
 
     @property
     def weights(self) -> Path:
         """The file of its weights."""
-        return self.folder / "weights.safetensors"
+        return self.weights_after(self.epoch)
+
+    def weights_after(self, epoch: int | None) -> Path:
+        """The file of the weights after so many epochs, or of the trained ones."""
+        return self.folder / ("weights.safetensors" if epoch is None else f"epochs/{epoch}.safetensors")
 
     @property
     def checkpoint(self) -> Path:
@@ -52,8 +64,8 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether the training ended."""
-        return (self.folder / "done").exists()
+        """Whether the training ended (and kept this epoch)."""
+        return (self.folder / "done").exists() and (self.epoch is None or self.weights.exists())
 
     @cached_property
     def config(self) -> DictConfig:
@@ -68,9 +80,23 @@ class Run:
         except Exception as error:
             raise InputError(
                 f"{self.folder} is no run folder: its config.yaml cannot be read ({type(error).__name__}); "
-                "train the net again with force=true or leave the folder out of runs."
+                "train the net again with force=true or leave the folder out of nets."
             ) from None
         return config
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """That are compared unless told otherwise."""
+        return tuple(self.config.net.layers)
+
+    @property
+    def view(self) -> DictConfig:
+        """How the net wants its images: the data's configuration."""
+        return self.config.data  # type: ignore[no-any-return]
+
+    def epochs(self) -> list[int]:
+        """The epochs whose weights were kept."""
+        return sorted(int(file.stem) for file in (self.folder / "epochs").glob("*.safetensors"))
 
     def told(self) -> str:
         """The finished training's accuracies in one line."""
@@ -83,16 +109,11 @@ class Run:
         Raises:
             InputError: if its weights are missing, corrupt, or of another architecture.
         """
-        from safetensors import SafetensorError
-        from safetensors.torch import load_model
-
-        net = build_net(self.config)
+        net = build(self.config.net.module)
         try:
-            load_model(net, self.weights)
-        except (SafetensorError, RuntimeError, OSError) as error:
-            raise InputError(
-                f"{self.weights} cannot be read ({str(error).splitlines()[0]}); train the net again with force=true."
-            ) from None
+            load_weights(net, self.weights)
+        except InputError as error:
+            raise InputError(f"{str(error).rstrip('.')}; train the net again with force=true.") from None
         return net.eval()
 
     def content(self) -> str:
@@ -109,80 +130,62 @@ class Run:
         digest.update(json.dumps(OmegaConf.to_container(self.config.net.module, resolve=True), sort_keys=True).encode())
         return digest.hexdigest()
 
-    def finish(self, net: nn.Module, metrics: dict[str, float]) -> None:
-        """Write weights and metrics, each whole or not at all, and mark the run as done."""
+    def keep(self, net: nn.Module, epoch: int | None) -> None:
+        """Write the weights after so many epochs, or those of the trained net, whole or not at all."""
         from safetensors.torch import save_model
 
-        with atomic(self.weights) as file:
+        with atomic(self.weights_after(epoch)) as file:
             save_model(net, str(file))
+
+    def finish(self, net: nn.Module, metrics: dict[str, float]) -> None:
+        """Write weights and metrics, each whole or not at all, and mark the run as done."""
+        self.keep(net, None)
         write_json(self.folder / "metrics.json", metrics)
         (self.folder / "done").touch()
 
 
-def build_net(config: DictConfig) -> nn.Module:
-    """A new net as configured, with the weights that torch's random state gives it.
+def build(module: DictConfig | Mapping[str, Any], seed: int | None = None) -> nn.Module:
+    """A new net, with the weights that torch's random state gives it, or a seed.
+
+    Args:
+        module: its class by `_target_`, and the arguments.
+        seed: of random weights; the global random state is left as it was.
 
     Raises:
-        InputError: if what `net.module` names is not an nn.Module.
+        InputError: if what it names is not an nn.Module.
     """
+    import torch
     from torch import nn
 
-    net = instantiate(config.net.module, _convert_="all")
+    if seed is None:
+        net = instantiate(module, _convert_="all")
+    else:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            net = instantiate(module, _convert_="all")
     if not isinstance(net, nn.Module):
-        raise InputError(f"net.module needs to be an nn.Module, but {config.net.module._target_} is not.")
+        raise InputError(f"A net needs to be an nn.Module, but {module['_target_']} is not.")
     return net
 
 
-def find_runs(runs: str | list[str]) -> list[Run]:
-    """The finished runs of a folder of run folders, or of a list of run folders, in the order of their names.
+def load_weights(net: nn.Module, file: Path) -> None:
+    """Load weights from a file: safetensors, or what torch.save wrote of tensors only.
 
     Raises:
-        InputError: if there are fewer than two, or they do not go together.
+        InputError: if the file is missing, corrupt, holds other things than tensors, or is of another architecture.
     """
-    # this module imports torch only where nets are made: what is done already is to be said at once
-    if isinstance(runs, str):
-        folders = sorted((f for f in Path(runs).glob("*") if (f / "config.yaml").exists()), key=_natural)
-        command = f"python src/train.py -m seed=0,1,2,3{_overrides(Path(runs).name)}"
-    else:
-        folders, command = [Path(folder) for folder in runs], "python src/train.py -m seed=0,1,2,3"
-        for folder in folders:
-            if not (folder / "done").exists():
-                raise InputError(f"{folder} holds no finished run; train it to the end or leave it out of runs.")
-    found = [run for run in map(Run, folders) if run.finished]
-    if len(found) < 2:
-        raise InputError(
-            f"Aligning needs at least two finished nets, but {runs} has {len(found)}; make them with: {command}"
-        )
-    first = found[0]
-    for run in found[1:]:
-        for key in ("name", "classes", "channels", "size"):
-            if run.config.data[key] != first.config.data[key]:
-                raise InputError(
-                    f"Nets to be aligned need the same images, but data.{key} is {first.config.data[key]} in "
-                    f"{first.folder} and {run.config.data[key]} in {run.folder}; name runs of one data set."
-                )
-    return found
+    import pickle
 
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_model
 
-def names_of(runs: Sequence[Run]) -> list[str]:
-    """What the nets are called: their folders' names, with the experiment's in front where those are not distinct.
-
-    Raises:
-        InputError: if a run is named twice.
-    """
-    names = [run.name for run in runs]
-    if len(set(names)) < len(names):
-        names = [f"{run.folder.parent.name}/{run.name}" for run in runs]
-    if len(set(names)) < len(names):
-        raise InputError(f"Each net needs a name of its own, but these folders are called alike: {', '.join(names)}.")
-    return names
-
-
-def _natural(folder: Path) -> tuple[Any, ...]:
-    """Sorts seed=10 after seed=2."""
-    return tuple(int(part) if part.isdigit() else part for part in re.split(r"(\d+)", folder.name))
-
-
-def _overrides(name: str) -> str:
-    data, _, net = name.partition("-")
-    return "" if name == "digits-convnet" else f" data={data} net={net}" if net else f" experiment={name}"
+    try:
+        if file.suffix == ".safetensors":
+            load_model(net, file)
+            return
+        state = torch.load(file, map_location="cpu", weights_only=True)
+        state = state.get("state_dict", state)
+        net.load_state_dict({name.removeprefix("module."): tensor for name, tensor in state.items()})
+    except (SafetensorError, RuntimeError, OSError, pickle.UnpicklingError, AttributeError, EOFError) as error:
+        raise InputError(f"{file} cannot be read ({' '.join(str(error).split())[:300]}).") from None

@@ -8,8 +8,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,43 +19,20 @@ import torch
 from filelock import AcquireReturnProxy, FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
 from convergent.data.images import ImageData
 from convergent.folders import atomic, first_process
+from convergent.layer_moments import LayerMoments
+from convergent.layers import Layer, resolve
 from convergent.measure import MomentsCallback, Nets
-from convergent.moments import Moments
-from convergent.pairs import Pair
-from convergent.runs import Run, names_of
+from convergent.snapshots import Snapshots
+from convergent.statistics_pass import Reading
+from convergent.zoo import GivenNet, names_of
 
 log = logging.getLogger(__name__)
 
-_FORMAT = "convergent moments 1"  # part of every key: change it when the meaning of the files changes
-
-
-@dataclass(frozen=True, eq=False)
-class LayerMoments:
-    """The moments of one layer of all nets, per block of images.
-
-    Attributes:
-        layer: its name.
-        nets: names of the nets.
-        units: which of the u units are each net's.
-        moments: of all units, with a leading block axis.
-        images: how many images were read.
-    """
-
-    layer: str
-    nets: Sequence[str]
-    units: Sequence[slice]
-    moments: Moments
-    images: int
-
-    def pair(self, a: int, b: int) -> Pair:
-        """The pair of the nets numbered a and b."""
-        of_a, of_b = (torch.arange(self.moments.mean_u.shape[-1])[self.units[net]] for net in (a, b))
-        p, q = len(of_a), len(of_b)
-        moments = self.moments.select(torch.cat([of_a, of_b]))
-        return Pair(moments, slice(0, p), slice(p, p + q), self.nets[a], self.nets[b], self.layer)
+_FORMAT = "convergent moments 2"  # part of every key: change it when the meaning of the files changes
 
 
 @dataclass(frozen=True)
@@ -63,102 +40,156 @@ class Measurement:
     """What a statistics pass measures, and where it is kept: a folder per (nets, images, sampling), a file per layer.
 
     Attributes:
-        runs: the nets.
+        nets: to be compared.
+        wanted: layers, see `layers.resolve`.
         data: the images.
-        sample: see `capture.samples`.
-        blocks: of images.
-        block_memory: bytes that one layer's blocks may take.
-        products: backend of the float32 matrix products; no part of the key, for they agree to 1e-6 in any correlation.
+        views: which view of the images each net takes, by name; none where all take the same.
+        how: activations are read; its `products` and `device` are no part of the key, for they agree to 1e-6 in any
+            correlation.
+        pairs: names of the nets to be compared; None for all with all.
         cache: folder of all saved moments.
+        layers_per_pass: read the images anew for every so many layers, to save memory; None for one pass.
+        snapshot_minutes: between two snapshots of a pass.
     """
 
-    runs: Sequence[Run]
+    nets: Sequence[GivenNet]
+    wanted: Sequence[str | Sequence[str] | Layer]
     data: ImageData
-    sample: str | int
-    blocks: int
-    block_memory: float
-    products: str
+    views: Mapping[str, str]
+    how: Reading
+    pairs: Sequence[tuple[str, str]] | None
     cache: Path
+    layers_per_pass: int | None = None
+    snapshot_minutes: float = 5.0
 
     @cached_property
     def folder(self) -> Path:
         """The folder of this content: the key changes with the nets' bytes, the images, or how they are read."""
         content = {
             "format": _FORMAT,
-            "nets": [run.content() for run in self.runs],
+            "nets": dict(zip(names_of(self.nets), (net.content() for net in self.nets))),
             "images": self.data.measured.manifest(),
-            "sample": self.sample,
-            "blocks": [self.blocks, self.block_memory],
+            "views": dict(self.views),
+            "how": {key: value for key, value in asdict(self.how).items() if key not in ("products", "device")},
+            "pairs": self.pairs,
         }
         return self.cache / hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
-    def ensure(self, layers: Sequence[str], trainer: Callable[[list[pl.Callback]], pl.Trainer]) -> None:
-        """Measure, in one pass, those of the layers that are not saved yet.
+    @cached_property
+    def layers(self) -> dict[str, Layer]:
+        """What is compared, by name.
+
+        Raises:
+            InputError: if a net has no such layer.
+        """
+        return resolve(self._modules.nets, self.wanted)
+
+    @cached_property
+    def _modules(self) -> Nets:
+        return Nets({name: net.net() for name, net in zip(names_of(self.nets), self.nets)}, self.views)
+
+    def ensure(self, trainer: Callable[[list[pl.Callback]], pl.Trainer]) -> None:
+        """Measure those of the layers that are not saved yet, in one pass or as many as are asked for.
 
         Jobs that run at the same time measure once: the first holds a lock, which its death releases, the others wait.
 
         Args:
-            layers: names of modules.
             trainer: makes the trainer of the pass, given its callbacks.
         """
         folder = self.folder
         if not first_process():  # it finds what the first process finds, which waits for it before it measures
-            if missing := self._missing(folder, layers, quiet=True):
-                self._measure(missing, folder, trainer)
+            self._measure(self._missing(quiet=True), trainer)
             return
         folder.mkdir(parents=True, exist_ok=True)
         with _waiting(folder / "lock"):
-            if missing := self._missing(folder, layers):
-                self._measure(missing, folder, trainer)
+            if missing := self._missing():
+                self._measure(missing, trainer)
             else:
-                log.info("Moments of %d layers found in %s", len(layers), folder)
+                log.info("Moments of %d layers found in %s", len(self.layers), folder)
 
-    def load(self, layers: Sequence[str]) -> Iterator[LayerMoments]:
-        """The saved moments of some layers, one after another."""
-        folder = self.folder
-        for layer in layers:
-            yield self._load(folder / f"{layer}.safetensors", layer)
+    def load(self) -> Iterator[LayerMoments]:
+        """The saved moments of the layers, one after another; products are read when asked for."""
+        for layer in self.layers:
+            file = self._file(layer)
+            with safe_open(file, "pt") as saved:
+                about, count_k, mean_ku = saved.metadata(), saved.get_tensor("count_k"), saved.get_tensor("mean_ku")
+            units = [slice(*edges) for edges in json.loads(about["units"])]
+            yield LayerMoments(
+                layer, names_of(self.nets), units, count_k, mean_ku, SavedScatter(file), int(about["images"])
+            )
 
-    def _missing(self, folder: Path, layers: Sequence[str], *, quiet: bool = False) -> list[str]:
+    def _file(self, layer: str) -> Path:
+        return self.folder / f"{layer}.safetensors"
+
+    def _missing(self, *, quiet: bool = False) -> list[str]:
         missing = []
-        for layer in layers:
-            file = folder / f"{layer}.safetensors"
+        for layer in self.layers:
             try:
-                with safe_open(file, "pt"):
+                with safe_open(self._file(layer), "pt"):
                     continue
             except FileNotFoundError:
                 missing.append(layer)
             except (SafetensorError, OSError) as error:
                 missing.append(layer)
                 if not quiet:
-                    log.warning("%s cannot be read (%s): measuring it again", file, error)
+                    log.warning("%s cannot be read (%s): measuring it again", self._file(layer), error)
         return missing
 
-    def _measure(self, layers: list[str], folder: Path, trainer: Callable[[list[pl.Callback]], pl.Trainer]) -> None:
-        nets = Nets({name: run.net() for name, run in zip(names_of(self.runs), self.runs)})
-        callback = MomentsCallback(layers, self.sample, self.blocks, self.block_memory, self.products)
-        self.data.blocks = self.blocks
-        passing = trainer([callback])
-        passing.predict(nets, datamodule=self.data, return_predictions=False)
+    def _measure(self, layers: list[str], trainer: Callable[[list[pl.Callback]], pl.Trainer]) -> None:
+        size = self.layers_per_pass or len(layers)
+        for first in range(0, len(layers), max(size, 1)):
+            self._pass(layers[first : first + size], trainer)
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
+
+    def _pass(self, layers: list[str], trainer: Callable[[list[pl.Callback]], pl.Trainer]) -> None:
+        about = json.dumps([layers, self.data.batch_size])
+        snapshots = Snapshots(self.folder, about, self.snapshot_minutes)
+        groups = [self.layers[layer] for layer in layers]
+        callback = MomentsCallback(groups, pairs=self.pairs, snapshots=snapshots, **asdict(self.how))
+        self.data.blocks, self.data.read_before = self.how.blocks, snapshots.batches
+        trainer([callback]).predict(self._modules, datamodule=self.data, return_predictions=False)
         if not first_process():
             return
-        if skipped := len(self.data.measured) - callback.images:
+        for layer, found in callback.moments.items():
+            with atomic(self._file(layer)) as file:
+                _save(found, file)
+        snapshots.remove()
+        if skipped := len(self.data.measured) - next(iter(callback.moments.values())).images:
             log.warning("%d of %d images could not be read and were skipped", skipped, len(self.data.measured))
-        for layer, moments in callback.moments.items():
-            units = [[units.start, units.stop] for units in callback.units[layer].values()]
-            about = {"images": str(callback.images), "units": json.dumps(units)}
-            tensors = {"count_k": moments.count, "mean_ku": moments.mean_u, "scatter_kuu": moments.scatter_uu}
-            with atomic(folder / f"{layer}.safetensors") as file:
-                save_file(tensors, file, about)
 
-    def _load(self, file: Path, layer: str) -> LayerMoments:
+
+class SavedScatter(Mapping[tuple[int, int], Tensor]):
+    """The sums of products in a file of saved moments, read when asked for.
+
+    Args:
+        file: as `Measurement` writes them.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
         with safe_open(file, "pt") as saved:
-            about = saved.metadata()
-            moments = Moments(*(saved.get_tensor(name) for name in ("count_k", "mean_ku", "scatter_kuu")))
-        units = [slice(*edges) for edges in json.loads(about["units"])]
-        return LayerMoments(layer, names_of(self.runs), units, moments, int(about["images"]))
+            names = [name.split() for name in saved.keys() if name.startswith("scatter_kab")]  # noqa: SIM118  (no mapping)
+        self._keys = sorted((int(i), int(j)) for _, i, j in names)
+
+    def __getitem__(self, key: tuple[int, int]) -> Tensor:
+        if key not in self._keys:
+            raise KeyError(key)
+        with safe_open(self.file, "pt") as saved:
+            return saved.get_tensor(f"scatter_kab {key[0]} {key[1]}")  # type: ignore[no-any-return]
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        return iter(self._keys)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+
+def _save(found: LayerMoments, file: Path) -> None:
+    about = {"images": str(found.images), "units": json.dumps([[units.start, units.stop] for units in found.units])}
+    tensors = {"count_k": found.count_k, "mean_ku": found.mean_ku}
+    tensors |= {f"scatter_kab {i} {j}": s_kab.contiguous() for (i, j), s_kab in found.scatter.items()}
+    save_file(tensors, file, about)
 
 
 def _waiting(path: Path) -> AcquireReturnProxy[Any]:

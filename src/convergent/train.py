@@ -6,7 +6,7 @@ import contextlib
 import inspect
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
@@ -19,7 +19,7 @@ from convergent.dashboard import log_run, start_logger
 from convergent.data.images import ImageData
 from convergent.errors import InputError
 from convergent.jobs import TrainJob
-from convergent.runs import build_net
+from convergent.runs import Run, build
 
 logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # importing it sets INFO
 
@@ -56,7 +56,7 @@ def _prepared(job: TrainJob) -> tuple[Classifier, ImageData, pl.Trainer]:
     """Everything that can be wrong with a configuration, before anything is logged."""
     config = job.config
     pl.seed_everything(config.seed, workers=True, verbose=False)
-    net = build_net(config)
+    net = build(config.net.module)
     make, schedule = instantiate(config.optimizer.optimizer), instantiate(config.optimizer.scheduler)
     classifier = Classifier(net, config.data.classes, make, schedule, config.seed)
     data = build_data(config)
@@ -64,8 +64,35 @@ def _prepared(job: TrainJob) -> tuple[Classifier, ImageData, pl.Trainer]:
     checkpoint = ModelCheckpoint(
         job.run.folder, filename="last", save_on_train_epoch_end=True, enable_version_counter=False
     )
+    callbacks = [checkpoint, KeepEpochs(job.run, config.keep_epochs)]
     settings = {"max_epochs": config.epochs, "precision": config.precision, "logger": False}
-    return classifier, data, build_trainer(config, [checkpoint], **settings)
+    return classifier, data, build_trainer(config, callbacks, **settings)
+
+
+class KeepEpochs(Callback):
+    """Keeps the weights after some epochs of a training, as nets of their own to be compared.
+
+    Args:
+        run: where.
+        epochs: after how many epochs each; 0 for before the first.
+    """
+
+    def __init__(self, run: Run, epochs: Sequence[int]) -> None:
+        self.run, self.epochs = run, set(epochs)
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Keep the untrained net; a resumed training did so before."""
+        if not self.run.checkpoint.exists():
+            self._keep(trainer, pl_module, 0)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Keep the net after an epoch."""
+        self._keep(trainer, pl_module, trainer.current_epoch + 1)
+
+    def _keep(self, trainer: pl.Trainer, classifier: pl.LightningModule, epoch: int) -> None:
+        if epoch in self.epochs and trainer.is_global_zero:
+            assert isinstance(classifier, Classifier)
+            self.run.keep(classifier.net, epoch)
 
 
 @contextlib.contextmanager

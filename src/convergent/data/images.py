@@ -73,6 +73,36 @@ class Images(Dataset[tuple[Any, int, int] | None]):
         return [*described, str(len(self)), " ".join(repr(self.transform).split())]
 
 
+class Views:
+    """One picture prepared in several ways, {name: tensor}."""
+
+    def __init__(self, transforms: dict[str, Callable[[Any], Any]]) -> None:
+        self.transforms = transforms
+
+    def __call__(self, picture: Any) -> dict[str, Any]:
+        """Prepare a PIL picture."""
+        return {name: transform(picture) for name, transform in self.transforms.items()}
+
+    def __repr__(self) -> str:
+        return repr(self.transforms)
+
+
+def prepared(
+    channels: int, transforms: Sequence[Callable[[Any], Any]], mean: Sequence[float], std: Sequence[float]
+) -> Callable[[Any], Any]:
+    """A transform of a PIL picture to a normalised tensor (channels, height, width).
+
+    Args:
+        channels: 1 makes pictures grey, 3 makes them colour.
+        transforms: in between.
+        mean: subtracted from each channel of pictures in 0..1.
+        std: divides it then.
+    """
+    colour: list[Callable[[Any], Any]] = [v2.RGB() if channels == 3 else v2.Grayscale(), v2.ToImage()]
+    to_float = [v2.ToDtype(torch.float32, scale=True), v2.Normalize(list(mean), list(std))]
+    return v2.Compose([*colour, *transforms, *to_float])  # type: ignore[no-any-return]
+
+
 class ImageData(pl.LightningDataModule):
     """Training, validation and measured images of one data set.
 
@@ -92,6 +122,11 @@ class ImageData(pl.LightningDataModule):
         skip_corrupt: leave out unreadable images and count them, instead of an error.
         order_seed: of the order of training images.
         augment_seed: of their augmentation.
+
+    Attributes:
+        blocks: of images, in the statistics pass.
+        views: how nets that want their images otherwise get them in the statistics pass, by name; none for all alike.
+        read_before: of (rank, number of processes), how many batches of the statistics pass to leave out.
 
     Raises:
         InputError: if there is no image, or the batch does not divide over the processes.
@@ -114,13 +149,13 @@ class ImageData(pl.LightningDataModule):
     ) -> None:
         super().__init__()
         self.sources, self.measure_source = sources, measure
-        colour: list[Callable[[Any], Any]] = [v2.RGB() if channels == 3 else v2.Grayscale(), v2.ToImage()]
-        to_float = [v2.ToDtype(torch.float32, scale=True), v2.Normalize(list(mean), list(std))]
-        self.training = v2.Compose([*colour, *augment, *to_float])
-        self.evaluation = v2.Compose([*colour, *prepare, *to_float])
+        self.training = prepared(channels, augment, mean, std)
+        self.evaluation = prepared(channels, prepare, mean, std)
         self.batch_size, self.workers, self.skip_corrupt = batch_size, workers, skip_corrupt
         self.order_seed, self.augment_seed = order_seed, augment_seed
         self.blocks = 64
+        self.views: dict[str, Callable[[Any], Any]] = {}
+        self.read_before: Callable[[int, int], int] = lambda _rank, _world: 0
         self._datasets: dict[str, Dataset[Any]] = {}
         self._read: list[Images] = []
 
@@ -170,8 +205,8 @@ class ImageData(pl.LightningDataModule):
 
     @cached_property
     def measured(self) -> Images:
-        """The images of the statistics pass."""
-        return self.images(self.measure_source)
+        """The images of the statistics pass, in every view where there are several."""
+        return self.images(self.measure_source, Views(self.views) if self.views else None)
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Batches of augmented training images."""
@@ -186,13 +221,13 @@ class ImageData(pl.LightningDataModule):
         return self._loader(images, sampler=order, batch_size=self._batch_per_process())
 
     def predict_dataloader(self) -> DataLoader[Any]:
-        """Batches of the statistics pass, block by block.
+        """Batches of the statistics pass, block by block, without those that were read before.
 
         Raises:
             InputError: if there are more processes than blocks.
         """
         rank, world = self._place()
-        order = BlockOrder(len(self.measured), self.blocks, self.batch_size, rank, world)
+        order = BlockOrder(len(self.measured), self.blocks, self.batch_size, rank, world, self.read_before(rank, world))
         if world > min(self.blocks, len(self.measured)):
             raise InputError(
                 f"{world} processes need as many blocks of images, not {self.blocks}; use fewer processes."

@@ -88,9 +88,10 @@ class BlockOrder(Sampler[list[Draw]]):
         batch_size: largest number of images in a batch.
         rank: of this process.
         world: number of processes.
+        skip: leave out so many of this process's first batches, which were read before.
     """
 
-    def __init__(self, images: int, blocks: int, batch_size: int, rank: int = 0, world: int = 1) -> None:
+    def __init__(self, images: int, blocks: int, batch_size: int, rank: int = 0, world: int = 1, skip: int = 0) -> None:
         block_n = block_of_image(images, blocks)
         blocks = int(block_n.max()) + 1
         self.batches: list[list[Draw]] = []
@@ -98,6 +99,7 @@ class BlockOrder(Sampler[list[Draw]]):
             of_block = (block_n == block).nonzero()[:, 0]
             parts = -(-len(of_block) // batch_size)
             self.batches += [[Draw(image) for image in part.tolist()] for part in of_block.tensor_split(parts)]
+        self.batches = self.batches[skip:]
 
     def __len__(self) -> int:
         return len(self.batches)

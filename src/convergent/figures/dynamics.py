@@ -1,0 +1,51 @@
+"""When representations converge: correlation between nets along their training.
+
+Source: goes beyond Li et al. 2016, whose nets are compared after their training.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from convergent.figures.style import COLOURS, panels, styled
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from matplotlib.figure import Figure
+
+
+@styled
+def dynamics(epochs: Mapping[int, Sequence[dict[str, Any]]]) -> Figure:
+    """Mean correlation with the partner, and variance explained on held-out images, against the epoch, a line per layer.
+
+    Args:
+        epochs: rows of `results.Result.summary` of each epoch. Lines are means over all ordered pairs of nets, bands reach
+            from the least to the greatest pair.
+    """
+    figure, axes = panels(1, 2, 2.9, 2.3)
+    layers = list(dict.fromkeys(row["layer"] for rows in epochs.values() for row in rows))
+    for axis, key, title in zip(
+        axes, ("mean_r", "explained_held_out"), ("mean correlation", "variance explained, held out")
+    ):
+        for colour, layer in zip(COLOURS, layers):
+            points = []
+            for epoch, rows in epochs.items():
+                values = [row[key] for row in rows if row["layer"] == layer and row[key] is not None]
+                if values:
+                    points.append((epoch, float(np.mean(values)), min(values), max(values)))
+            if points:
+                at, mean, low, high = (np.array(column) for column in zip(*points))
+                axis.plot(at, mean, marker="o", ms=2.5, color=colour, label=layer)
+                axis.fill_between(at, low, high, color=colour, alpha=0.18, lw=0)
+        axis.set_xscale("symlog", linthresh=1, linscale=0.5)
+        axis.set_xticks(list(epochs), [str(epoch) for epoch in epochs])
+        axis.minorticks_off()
+        axis.set_xlabel("epochs of training")
+        axis.set_ylabel(title)
+        axis.axhline(0, color="0.8", lw=0.6, zorder=0)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(8, len(labels)))
+    return figure

@@ -1,0 +1,79 @@
+"""Ends a job of several processes when one of them dies, the first too, instead of waiting for it for ever."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from datetime import timedelta
+from typing import Self
+
+import torch.distributed as dist
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
+
+_INTERVAL = 2.0  # seconds between two beats
+_LIMIT = 45.0  # seconds without a beat after which a process counts as dead
+
+
+class Heartbeat:
+    """While open, each process tells a shared store that it lives, and leaves when another one stops doing so.
+
+    Between two exchanges of a pass, which may be an hour apart, nothing else would notice. The beat comes from a thread, so
+    a long batch does not matter; leaving is at once (exit code 1, one sentence), for the other threads may wait for the dead
+    one. Without several processes it does nothing.
+
+    Args:
+        limit: seconds of silence after which a process counts as dead.
+    """
+
+    def __init__(self, limit: float = _LIMIT) -> None:
+        self.limit = limit
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._failed = False  # then the others are to take this process for dead
+
+    def __enter__(self) -> Self:
+        if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+            return self
+        rank, world = dist.get_rank(), dist.get_world_size()
+        timeout = timedelta(seconds=self.limit)
+        host, port = os.environ.get("MASTER_ADDR", "127.0.0.1"), [0]
+        store = TCPStore(host, 0, world, True, timeout, False) if rank == 0 else None
+        if store is not None:
+            port = [store.port]
+        dist.broadcast_object_list(port)
+        store = store or TCPStore(host, port[0], world, False, timeout, False)
+        self._thread = threading.Thread(target=self._beat, args=(store, rank, world), daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
+        self._failed = kind is not None
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(2 * _INTERVAL)
+
+    def _beat(self, store: TCPStore, rank: int, world: int) -> None:
+        others = [other for other in range(world) if other != rank]
+        beats, since = dict.fromkeys(others, -1), dict.fromkeys(others, time.monotonic())
+        try:
+            while not self._stop.wait(_INTERVAL):
+                store.add(f"beat/{rank}", 1)
+                for other in others:
+                    now = store.add(f"beat/{other}", 0)
+                    if now != beats[other] or store.add(f"left/{other}", 0):
+                        beats[other], since[other] = now, time.monotonic()
+                    elif time.monotonic() - since[other] > self.limit:
+                        self._leave(f"process {other} of {world}")
+            if not self._failed:
+                store.add(f"left/{rank}", 1)
+        except (RuntimeError, ConnectionError):  # the store lives in the first process
+            if not self._stop.wait(_INTERVAL):
+                self._leave("the first process")
+
+    @staticmethod
+    def _leave(who: str) -> None:
+        message = f"error: {who} of this job died, so it ends; start the command again, it goes on where it was."
+        print(message, file=sys.stderr, flush=True)
+        os._exit(1)

@@ -1,0 +1,188 @@
+"""Which modules of the nets are compared, and what the units and samples of an activation are.
+
+Axes: `n` images of a batch, `c` units of one net's layer, `p` positions of one image.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+
+import torch
+from torch import Tensor, nn
+
+from convergent.errors import InputError
+
+# What is compared under one name: {net: path of its module, as get_submodule takes it}.
+Layer = Mapping[str, str]
+
+UNITS = ("auto", "channel", "last", "flat")
+
+
+def resolve(nets: Mapping[str, nn.Module], wanted: Sequence[str | Sequence[str] | Layer]) -> dict[str, Layer]:
+    """The layers that a list of names, patterns and groups of names means.
+
+    Args:
+        nets: by name.
+        wanted: of each layer its path in all nets alike, or a pattern of paths in which * stands for a part between dots;
+            where architectures differ, a list with one path per net, or a dictionary from net to path.
+
+    Returns:
+        {name of the layer: {net: path}}; where paths differ the name joins them with ~.
+
+    Raises:
+        InputError: if a net has no such layer, or a pattern means other layers in another net.
+
+    >>> net = nn.Sequential(nn.Sequential(nn.Linear(1, 1), nn.ReLU()), nn.Linear(1, 1))
+    >>> resolve({"a": net, "b": net}, ["0.*", ["0", "1"]])
+    {'0.0': {'a': '0.0', 'b': '0.0'}, '0.1': {'a': '0.1', 'b': '0.1'}, '0~1': {'a': '0', 'b': '1'}}
+    """
+    layers: dict[str, Layer] = {}
+    for entry in wanted:
+        if isinstance(entry, str):
+            layers |= {path: dict.fromkeys(nets, path) for path in _matching(nets, entry)}
+            continue
+        layer: Layer = dict(entry) if isinstance(entry, Mapping) else dict(zip(nets, entry))
+        if set(layer) != set(nets) or len(layer) != len(entry):
+            raise InputError(
+                f"A layer of nets that differ needs one path for each of {', '.join(nets)}, not {entry}; "
+                "write layers=[[PATH_IN_THE_FIRST,PATH_IN_THE_SECOND]] or layers=[{NET: PATH, ...}]."
+            )
+        paths = [layer[net] for net in nets]
+        layers["~".join(paths) if len(set(paths)) > 1 else paths[0]] = layer
+    for layer in layers.values():
+        for net, path in layer.items():
+            find_layer(nets[net], path, net)
+    return layers
+
+
+def find_layer(net: nn.Module, path: str, name: str) -> nn.Module:
+    """The module that `get_submodule` names.
+
+    Raises:
+        InputError: if there is none, with the nearest names there are.
+    """
+    modules: dict[str, nn.Module] = {path: module for path, module in net.named_modules() if path}
+    if path in modules:
+        return modules[path]
+    near = difflib.get_close_matches(path, modules, n=5, cutoff=0.5) or list(modules)[:12]
+    raise InputError(f"Net {name} has no layer {path!r}; near names are {', '.join(near)}.")
+
+
+def layout(shape: Sequence[int], units: str) -> str:
+    """Where the units of an activation of this shape are: as told, or for "auto" a good guess.
+
+    Vectors and pictures have them in axis 1, tokens (n, tokens, c) in the last one, and so have pictures whose sides are
+    evidently axes 1 and 2 (equal, while the last axis differs).
+    """
+    if units != "auto":
+        return units
+    pictures_last = len(shape) == 4 and shape[1] == shape[2] != shape[3]
+    return "last" if len(shape) == 3 or pictures_last else "channel"
+
+
+def by_unit(activation: Tensor, units: str, where: str) -> Tensor:
+    """An activation with its units in axis 1, as a view, shape (n images, c units, ...).
+
+    Args:
+        activation: (n, ...) with two axes at least.
+        units: "channel" (axis 1), "last", "flat" (every element of an image is a unit) or "auto", see `layout`.
+        where: how a message names the layer.
+
+    Raises:
+        InputError: if there are fewer than two axes, or `units` is none of these.
+    """
+    if units not in UNITS:
+        raise InputError(f"units needs to be one of {', '.join(UNITS)}, not {units!r}.")
+    if activation.ndim < 2:
+        raise InputError(
+            f"{where} gives activations of shape {tuple(activation.shape)}; needed are (images, units, ...) or "
+            "(images, ..., units), so choose another layer."
+        )
+    units = layout(activation.shape, units)
+    if units == "flat":
+        return activation.flatten(1)
+    return activation.movedim(-1, 1) if units == "last" else activation
+
+
+def samples(x_nc: Tensor, sample: str | int, where: str, image_n: Tensor | None = None) -> Tensor:
+    """The samples that an activation consists of, as a view where possible, shape (n images, c units, p positions).
+
+    Args:
+        x_nc: from `by_unit`, shape (n, c, ...).
+        sample: "every" position, the mean over positions ("pooled"), the "centre" position of a picture, or so many random
+            positions of each image, drawn anew for every image and alike for all nets and layers of one size.
+        where: how a message names the layer.
+        image_n: numbers of the images, shape (n,), which seed their random positions; the first n by default.
+
+    Raises:
+        InputError: if `sample` is none of these.
+    """
+    x_ncp = x_nc.flatten(2) if x_nc.ndim > 2 else x_nc.unsqueeze(2)
+    positions = x_ncp.shape[2]
+    if sample == "every" or positions == 1:
+        return x_ncp
+    if sample == "pooled":
+        return x_ncp.mean(2, keepdim=True, dtype=torch.promote_types(x_ncp.dtype, torch.float32))
+    if sample == "centre" and x_nc.ndim > 3:
+        for size in x_nc.shape[2:]:
+            x_nc = x_nc.select(2, size // 2)
+        return x_nc.unsqueeze(2)
+    if isinstance(sample, int) and not isinstance(sample, bool) and sample > 0:
+        if sample >= positions:
+            return x_ncp
+        image_n = torch.arange(len(x_ncp), device=x_ncp.device) if image_n is None else image_n
+        chosen_np = random_positions(image_n, positions, sample)
+        return x_ncp.gather(2, chosen_np[:, None].expand(-1, x_ncp.shape[1], -1))
+    if sample == "centre":
+        raise InputError(f"{where} gives no pictures, so its positions have no centre; choose sample=every or pooled.")
+    raise InputError(f"sample needs to be every, pooled, centre or a number of positions, not {sample!r}.")
+
+
+def random_positions(image_n: Tensor, positions: int, chosen: int) -> Tensor:
+    """Distinct random positions of each image, shape (n, chosen): the same whatever batch, net or process reads it.
+
+    Each position of each image gets a hash of both numbers, and those with the largest are chosen.
+
+    Source: Steele, Lea, Flood 2014, "Fast splittable pseudorandom number generators" (the mixing function).
+    """
+    mixed_np = (image_n.long()[:, None] << 32) + torch.arange(1, positions + 1, device=image_n.device)
+    mixed_np = mixed_np * -7046029254386353131  # the golden ratio's 64 bits: neighbours go far apart
+    for shift, factor in ((30, -4658895280553007687), (27, -7723592293110705685)):
+        mixed_np = (mixed_np ^ ((mixed_np >> shift) & ((1 << (64 - shift)) - 1))) * factor
+    return mixed_np.topk(chosen, dim=1).indices.sort(1).values
+
+
+def _matching(nets: Mapping[str, nn.Module], pattern: str) -> list[str]:
+    """The paths that a pattern means, in the nets' order of modules; a name without * means itself.
+
+    Raises:
+        InputError: if it means nothing, or other paths in another net.
+    """
+    if not set(pattern) & set("*?["):
+        return [pattern]
+    parts = pattern.split(".")
+
+    def matches(path: str) -> bool:
+        found = path.split(".")
+        return len(found) == len(parts) and all(map(fnmatchcase, found, parts))
+
+    lists = {name: [path for path, _ in net.named_modules() if path and matches(path)] for name, net in nets.items()}
+    first, *others = lists.items()
+    if not first[1]:
+        raise InputError(
+            f"Pattern {pattern!r} means no layer of net {first[0]}; its layers are {_top(nets[first[0]])}."
+        )
+    for name, paths in others:
+        if paths != first[1]:
+            raise InputError(
+                f"Pattern {pattern!r} means {', '.join(first[1])} in net {first[0]} but {', '.join(paths) or 'nothing'} in "
+                f"net {name}; say which layers belong together as layers=[[PATH,PATH],...]."
+            )
+    return first[1]
+
+
+def _top(net: nn.Module) -> str:
+    names = [path for path, _ in net.named_modules() if path]
+    return ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")

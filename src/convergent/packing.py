@@ -1,0 +1,119 @@
+"""Where the sums of products of several nets' units lie in one flat vector: only those pairs of nets that are wanted.
+
+Axes: `u` units of all nets side by side, `s` samples, `f` the flat vector.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+
+from torch import Tensor
+
+# Rows of one matrix product: few, so that little below the diagonal is computed; many enough to keep the product fast.
+_STRIP = ((256, 64), (1536, 128))  # (up to so many units, so many rows)
+_LONGEST_STRIP = 256
+
+
+@dataclass(frozen=True)
+class Packing:
+    """A vector of count, sums of units, and for each net its products with itself and with the later nets it is paired with.
+
+    Attributes:
+        units: which of the u units are each net's.
+        pairs: numbers (i, j) of nets, i < j, whose products are wanted.
+
+    >>> packing = Packing.of([2, 3, 1], [(0, 2)])
+    >>> packing.size  # 1 + (2 + 3 + 1) + 2 x (2 + 1) + 3 x 3 + 1 x 1
+    23
+    """
+
+    units: Sequence[slice]
+    pairs: Sequence[tuple[int, int]]
+
+    @classmethod
+    def of(cls, widths: Sequence[int], pairs: Iterable[tuple[int, int]] | None = None) -> Packing:
+        """The packing of nets of these numbers of units; all pairs by default."""
+        edges = [sum(widths[:i]) for i in range(len(widths) + 1)]
+        every = [(i, j) for i in range(len(widths)) for j in range(i + 1, len(widths))]
+        wanted = every if pairs is None else sorted({(min(pair), max(pair)) for pair in pairs if pair[0] != pair[1]})
+        return cls([slice(*edges[i : i + 2]) for i in range(len(widths))], wanted)
+
+    @property
+    def width(self) -> int:
+        """Number of units of all nets."""
+        return int(self.units[-1].stop)
+
+    @cached_property
+    def size(self) -> int:
+        """Length of the flat vector."""
+        return self._starts[-1]
+
+    def sums(self, flat_f: Tensor) -> Tensor:
+        """The sums of all units, as a view, shape (..., u)."""
+        return flat_f[..., 1 : 1 + self.width]
+
+    def block(self, flat_f: Tensor, i: int, j: int) -> Tensor:
+        """The products of nets i <= j, as a view, shape (..., units of i, units of j)."""
+        column = sum(_length(self.units[other]) for other in self._columns[i][: self._columns[i].index(j)])
+        return self._rows(flat_f, i)[..., column : column + _length(self.units[j])]
+
+    def blocks(self) -> Iterator[tuple[int, int]]:
+        """All pairs (i, j) that there are, each net with itself included."""
+        for i, columns in enumerate(self._columns):
+            for j in columns:
+                yield i, j
+
+    def strips(self, flat_f: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
+        """(Rows, columns, where their products are summed) of the matrix products that make up the wanted pairs.
+
+        Little more than the upper triangle is covered: below the diagonal, only what lies inside a strip.
+        """
+        longest = next((rows for units, rows in _STRIP if self.width <= units), _LONGEST_STRIP)
+        for i, columns in enumerate(self._columns):
+            rows, own = self._rows(flat_f, i), self.units[i]
+            count = -(-_length(own) // longest)
+            edges = [_length(own) * strip // count for strip in range(count + 1)]
+            for first, stop in pairwise(edges):
+                column = 0
+                for run in self._runs(columns):
+                    into = rows[first:stop, column : column + _length(run)]
+                    column += _length(run)
+                    skipped = first if run.start == own.start else 0
+                    yield (
+                        slice(own.start + first, own.start + stop),
+                        slice(run.start + skipped, run.stop),
+                        into[:, skipped:],
+                    )
+
+    @cached_property
+    def _columns(self) -> list[list[int]]:
+        return [[i, *(b for a, b in self.pairs if a == i)] for i in range(len(self.units))]
+
+    @cached_property
+    def _starts(self) -> list[int]:
+        starts = [1 + self.width]
+        for units, columns in zip(self.units, self._columns):
+            starts.append(starts[-1] + _length(units) * sum(_length(self.units[j]) for j in columns))
+        return starts
+
+    def _rows(self, flat_f: Tensor, i: int) -> Tensor:
+        rows_f = flat_f[..., self._starts[i] : self._starts[i + 1]]
+        return rows_f.view(*flat_f.shape[:-1], _length(self.units[i]), -1)
+
+    def _runs(self, columns: Sequence[int]) -> list[slice]:
+        """The units of these nets, neighbours joined: the fewer products, the faster."""
+        runs: list[slice] = []
+        for j in columns:
+            units = self.units[j]
+            if runs and runs[-1].stop == units.start:
+                runs[-1] = slice(runs[-1].start, units.stop)
+            else:
+                runs.append(units)
+        return runs
+
+
+def _length(units: slice) -> int:
+    return int(units.stop - units.start)
