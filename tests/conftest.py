@@ -61,7 +61,7 @@ def _mains():
     return {"train": train_main, "align": align_main, "report": report}
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def script():
     """The command line of one of the project's scripts."""
     return lambda name, *arguments: [sys.executable, str(PROJECT / "src" / f"{name}.py"), *arguments]

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from convergent.accumulate import Accumulator, grid_shift
+from convergent.accumulate import OFF_GRID, Accumulator, grid_shift, on_grid
 from convergent.errors import InputError
 from convergent.moments import Moments
 from convergent.products import _works, onednn, portable
@@ -17,7 +17,8 @@ def accumulator_of(x_nup, block_n, dtype=torch.float64, product=portable):
     first = x_nup[:8].double().transpose(0, 1).flatten(1)
     shift_u = grid_shift(first.mean(1), first.std(1, correction=0))
     blocks = int(block_n.max()) + 1
-    return Accumulator("layer", WIDTHS, x_nup.shape[2], shift_u, dtype, blocks, product=product)
+    scale = OFF_GRID if dtype == torch.float32 and on_grid(first, x_nup.dtype) else 1.0
+    return Accumulator("layer", WIDTHS, x_nup.shape[2], shift_u, dtype, blocks, product=product, scale=scale)
 
 
 def fed(accumulator, x_nup, block_n, batch):
@@ -87,14 +88,23 @@ def hard(n):
     return x
 
 
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(("product", "tolerance"), [(portable, 3e-7), (onednn, 1e-6)])
-def test_float32_products_keep_correlations(product, tolerance):
+def test_float32_products_keep_correlations(product, tolerance, kind):
     if product is onednn and not _works():
         pytest.skip("this torch has no oneDNN product")
-    x_nu = hard(1_000_000)
+    x_nu = hard(1_000_000) if kind == torch.float32 else torch.randn(1_000_000, 12).to(kind)
     x_nup = x_nu.view(-1, 500, 12).transpose(1, 2)
     moments = stream(x_nup, torch.zeros(len(x_nup), dtype=torch.long), 128, torch.float32, product)
     assert (moments.total.corr_uu - Moments.of(x_nu).corr_uu).abs().max() < tolerance
+
+
+def test_activations_of_few_distinct_numbers_are_taken_off_their_grid():
+    x_us = torch.randn(3, 1000).double()
+    assert not on_grid(x_us, torch.float32)
+    assert not on_grid(torch.cat([x_us, torch.ones(1, 1000)]), torch.float32)  # a dead unit is no matter
+    assert on_grid(x_us, torch.bfloat16)
+    assert on_grid(x_us + torch.tensor([[0.0], [1e4], [0.0]]), torch.float32)
 
 
 def test_half_precision_activations_do_not_overflow():

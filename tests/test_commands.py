@@ -142,12 +142,19 @@ def test_moments_cut_short_are_measured_again(aligned, root, command, caplog):
     assert all(torch.allclose(again[key], tensor, rtol=1e-5, atol=1e-7) for key, tensor in tensors.items())
 
 
-def test_two_processes_measure_what_one_does(aligned, trained, root, script):
+def test_two_processes_measure_in_two_passes_what_one_does_in_one(aligned, trained, root, script):
     (folder,) = {path.parent for path in (root / "outputs" / "moments").glob("*/conv1.safetensors")}
     alone = {path.name: path.read_bytes() for path in folder.glob("*.safetensors")}
     for path in folder.glob("*.safetensors"):
         path.unlink()
-    ddp = ("trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu", "label=ddp", "logger=csv")
+    ddp = (
+        "trainer=ddp",
+        "trainer.devices=2",
+        "trainer.accelerator=cpu",
+        "label=ddp",
+        "logger=csv",
+        "layers_per_pass=2",
+    )
     typed(*script("align", "method=matching", *ddp, f"root='{root}'"), cwd="/")
     for name, content in alone.items():
         ours, theirs = load_file(folder / name), dict(_loaded(content))

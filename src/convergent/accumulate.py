@@ -28,6 +28,27 @@ _SAMPLES = 4096
 FLOAT64_BELOW = 1_000_000
 
 
+# Activations that are few distinct numbers (of half precision, or with a mean of many deviations) less a shift are whole
+# multiples of a power of two, and so are their products: what float32 sums of those round off is then no noise but of one
+# sign, and errs by 1e-6 in a correlation however many samples there are. A factor that is no short binary fraction ends
+# that; zeros stay zeros.
+OFF_GRID = 0.7390851332151607
+_MANY_DEVIATIONS = 128
+
+
+def on_grid(x_us: Tensor, dtype: torch.dtype) -> bool:
+    """Whether activations are so few distinct numbers that they are to be multiplied by `OFF_GRID`.
+
+    Args:
+        x_us: samples of a calibration batch, shape (u, s), float64.
+        dtype: that the net gave them in.
+    """
+    if dtype in (torch.float16, torch.bfloat16):
+        return True
+    mean_u, sd_u = x_us.mean(1).abs(), x_us.std(1, correction=0)
+    return bool(((mean_u > _MANY_DEVIATIONS * sd_u) & (sd_u > 0)).any())
+
+
 def grid_shift(mean_u: Tensor, sd_u: Tensor) -> Tensor:
     """A shift near the mean with few significant bits: round(mean / q) q, q the power of two below the deviation.
 
@@ -60,6 +81,7 @@ class Accumulator:
         blocks: int = 1,
         pairs: Iterable[tuple[int, int]] | None = None,
         product: Product = portable,
+        scale: float = 1.0,
     ) -> None:
         """Prepare the buffer.
 
@@ -72,11 +94,12 @@ class Accumulator:
             blocks: of images.
             pairs: numbers of the nets that are to be compared; all with all by default.
             product: how matrices are multiplied, see `products`.
+            scale: multiplies the shifted samples, see `OFF_GRID`.
         """
         self.layer, self.nets, self.positions = layer, list(widths), positions
         self.packing = Packing.of(list(widths.values()), pairs)
         self.units = dict(zip(widths, self.packing.units))
-        self.dtype, self.blocks, self.product = dtype, blocks, product
+        self.dtype, self.blocks, self.product, self.scale = dtype, blocks, product, scale
         self.shift_u = shift_u.to(dtype)  # float32 activations less a float32 shift would round in float32
         self.sums_kf = torch.zeros(0)
         self._images = max(1, _SAMPLES // positions)  # of one product
@@ -132,6 +155,8 @@ class Accumulator:
             into_cs = self._buffer_gus[group, units, slot * p : (slot + stop - image) * p]
             into_cnp = into_cs.view(len(into_cs), stop - image, p)
             torch.sub(x_ncp[image:stop].transpose(0, 1), shift_c11, out=into_cnp)
+            if self.scale != 1:
+                into_cnp.mul_(self.scale)
             image = stop
 
     def end(self) -> None:
@@ -153,6 +178,9 @@ class Accumulator:
     def moments(self, images: int) -> LayerMoments:
         """The record of all that was read; it takes over the memory of the sums, so this is the last call."""
         count_k, packing = self.sums_kf[:, 0].clone(), self.packing
+        if self.scale != 1:
+            packing.sums(self.sums_kf).div_(self.scale)
+            packing.products(self.sums_kf).div_(self.scale**2)
         mean_ku = packing.sums(self.sums_kf) / count_k.clamp(min=1)[:, None]  # from the shift
         scatter = {(i, j): packing.block(self.sums_kf, i, j) for i, j in packing.blocks()}
         for (i, j), s_kab in scatter.items():
@@ -186,7 +214,9 @@ class Accumulator:
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Go on where `state` was taken."""
         self.shift_u = state["shift_u"].to(self.device)
-        self._buffer_gus = state["buffer_gus"].to(self.device)
+        self._buffer_gus = state["buffer_gus"].to(
+            self.device, copy=True
+        )  # aligned as ever, so that products round alike
         self._block_n, self._batches = state["block_n"].tolist(), state["batches"].tolist()
         self._fill, self._batch = len(self._block_n), int(state["batch"])
         self._bad_u = state["bad_u"].to(self.device)
@@ -222,7 +252,7 @@ class Accumulator:
             self._finish_block()
             self._open = (block, self._opened(block))
         open_f = self._open[1]
-        s_u = x_us.sum(1, dtype=torch.float64)
+        s_u = x_us.sum(1).double()
         self._bad_u = torch.where((self._bad_u < 0) & ~torch.isfinite(s_u), batch, self._bad_u)
         open_f[0] += x_us.shape[1]
         self.packing.sums(open_f).add_(s_u)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +23,9 @@ from convergent.zoo import GivenNet, find_nets, names_of
 _ALIGNMENT = (
     "method", "layers", "images", "sample", "units", "blocks", "block_memory", "folds", "pairs", "at_epochs",
 )  # fmt: skip
+
+
+_LONGEST_LABEL = 100  # file systems allow 255 bytes, people read fewer
 
 
 @dataclass(frozen=True)
@@ -163,7 +167,10 @@ def label_of(method: str, overrides: Sequence[str]) -> str:
         key, _, value = override.lstrip("+~").partition("=")
         if key != "method" and key.split(".")[0] in _ALIGNMENT:
             changes.append(f"{key.removeprefix('method.')}={value}")
-    return ",".join([method, *sorted(changes)]).replace("/", "_")
+    label = ",".join([method, *sorted(changes)]).replace("/", "_")
+    if len(label) <= _LONGEST_LABEL:
+        return label
+    return f"{label[: _LONGEST_LABEL - 9]}~{hashlib.sha256(label.encode()).hexdigest()[:8]}"
 
 
 def _check_numbers(config: DictConfig, least: dict[str, int]) -> None:

@@ -97,7 +97,7 @@ class MomentsCallback(pl.Callback):
         loader = trainer.predict_dataloaders
         assert isinstance(loader, DataLoader)
         images = len(loader.dataset)  # type: ignore[arg-type]
-        first = (block_of_image(images, self.how.blocks) == 0).nonzero()[:_CALIBRATION, 0].tolist()
+        first = block_of_image(images, self.how.blocks).argsort(stable=True)[:_CALIBRATION].tolist()
         batch = loader.collate_fn([loader.dataset[image] for image in first])
         x = pl_module.seen_by(pl_module.transfer_batch_to_device(batch, pl_module.device, 0)[0])
         self._pass = StatisticsPass(pl_module.nets, self.layers, images, x, self.how, self.pairs).__enter__()

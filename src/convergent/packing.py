@@ -55,6 +55,10 @@ class Packing:
         """The sums of all units, as a view, shape (..., u)."""
         return flat_f[..., 1 : 1 + self.width]
 
+    def products(self, flat_f: Tensor) -> Tensor:
+        """All sums of products, as a view, shape (..., rest)."""
+        return flat_f[..., 1 + self.width :]
+
     def block(self, flat_f: Tensor, i: int, j: int) -> Tensor:
         """The products of nets i <= j, as a view, shape (..., units of i, units of j)."""
         column = sum(_length(self.units[other]) for other in self._columns[i][: self._columns[i].index(j)])

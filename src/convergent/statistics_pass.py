@@ -13,7 +13,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from convergent.accumulate import FLOAT64_BELOW, Accumulator, grid_shift
+from convergent.accumulate import FLOAT64_BELOW, OFF_GRID, Accumulator, grid_shift, on_grid
 from convergent.capture import Capture
 from convergent.errors import InputError
 from convergent.layer_moments import LayerMoments
@@ -210,7 +210,10 @@ class StatisticsPass:
         dtype = torch.float64 if len(self.block_n) * p < FLOAT64_BELOW else torch.float32
         product = chosen(self.how.products, shift_u.device, dtype)
         widths = {net: x_ncp.shape[1] for net, x_ncp in seen.items()}
-        found = Accumulator(layer, widths, p, shift_u, dtype, self._finest, self._pairs, product)
+        kinds = {x_ncp.dtype for x_ncp in seen.values()}
+        quantised = dtype == torch.float32 and any(on_grid(x_us, kind) for kind in kinds)
+        scale = OFF_GRID if quantised else 1.0
+        found = Accumulator(layer, widths, p, shift_u, dtype, self._finest, self._pairs, product, scale)
         while found.blocks > 1 and found.memory > self.how.block_memory:
             found.blocks //= 2
         return found

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint, RichProgressBar
 
 from convergent.classifier import Classifier
@@ -109,10 +109,15 @@ def stoppable() -> Iterator[None]:
 
 
 def build_data(config: DictConfig, **changes: Any) -> ImageData:
-    """The data module of a run's configuration."""
-    settings = instantiate(config.data, _convert_="all")
-    taken = {key: settings[key] for key in settings.keys() & inspect.signature(ImageData).parameters.keys()}
-    return ImageData(**taken | {"order_seed": config.order_seed, "augment_seed": config.augment_seed} | changes)
+    """The data module of a configuration of train or align, with some of its arguments changed."""
+    named = [key for key in inspect.signature(ImageData).parameters if key in config.data]
+    settings = {key: config.data[key] for key in named}
+    taken = {
+        key: instantiate(value, _convert_="all") if OmegaConf.is_config(value) else value
+        for key, value in settings.items()
+    }
+    seeds = {key: config[key] for key in ("order_seed", "augment_seed") if key in config}
+    return ImageData(**{**taken, **seeds, **changes})
 
 
 def build_trainer(config: DictConfig, callbacks: list[Callback], **settings: Any) -> pl.Trainer:

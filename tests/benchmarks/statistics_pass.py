@@ -20,7 +20,7 @@ from torchvision.models import get_model
 sys.path.insert(0, str(Path(__file__).parents[2] / "src"))
 
 from convergent.nets.caffenet import CaffeNet
-from convergent.statistics_pass import StatisticsPass
+from convergent.statistics_pass import Reading, StatisticsPass
 
 CASES = {
     "caffenet": (CaffeNet, 227, 64, [*(f"conv{i}" for i in range(1, 6)), "fc6", "fc7", "fc8"]),
@@ -45,7 +45,8 @@ def measured(case: str, k: int, count: int, blocks: int, sample: str | int, prod
     x = torch.randn(batch, 3, size, size)
     bare_s, with_s = [], []
     with torch.inference_mode():
-        reading = StatisticsPass(nets, layers, 50_000, x[:8], sample, blocks, products=products)
+        how = Reading(sample, blocks=blocks, products=products)
+        reading = StatisticsPass(nets, layers, 50_000, dict.fromkeys(nets, x[:8]), how)
         order = reading.block_n.argsort(stable=True)  # block after block, as the data module reads
         forward(nets, x)
         for first in range(0, count + batch, batch):
@@ -60,10 +61,10 @@ def measured(case: str, k: int, count: int, blocks: int, sample: str | int, prod
             with_s.append(time.process_time() - start)
         bare_s, with_s = bare_s[1:], with_s[1:]  # the first batch warms up
         start = time.process_time()
-        reading.finish()
+        finished = reading.finish()
         last = time.process_time() - start
     found = {"case": f"{case}:{k}", "products": products, "sample": sample, "batch": batch, "images": count}
-    found |= {"blocks": {str(reading.blocks(layer)): layer for layer in layers}}
+    found |= {"blocks": {layer: len(moments.count_k) for layer, moments in finished.items()}}
     ratios = [w / b for w, b in zip(with_s, bare_s)]
     found |= {"median_of_batches": statistics.median(ratios), "least": min(ratios), "most": max(ratios)}
     found |= {"whole": sum(with_s) / sum(bare_s), "bare_s_per_image": sum(bare_s) / count}

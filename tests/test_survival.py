@@ -1,0 +1,144 @@
+"""Passes that are killed, processes that die, several nodes: nothing is lost, counted twice, half saved or waited for."""
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+pytestmark = [pytest.mark.command, pytest.mark.xdist_group("survival")]
+
+_NET = "{_target_: convergent.nets.convnet.ConvNet, channels: 1, size: 8, classes: 10, widths: [4,4,4,6], dropout: 0}"
+PASS = (
+    f"nets=[{_NET},{_NET}]",
+    "layers=[conv1,fc1]",
+    "label=it",
+    "name=it",
+    "logger=csv",
+    "blocks=8",
+    "folds=2",
+    "images=val",
+)
+TWO = ("trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu")
+SLOW = ("data.batch_size=1", "snapshot_minutes=0")
+
+
+def started(arguments, **environment):
+    return subprocess.Popen(
+        arguments,
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+
+
+def moments(root):
+    files = sorted((root / "outputs" / "moments").glob("*/*.safetensors"))
+    return {file.name: load_file(file) for file in files if not file.name.startswith("partial")}
+
+
+def equal(one, two):
+    return one.keys() == two.keys() and all(
+        torch.equal(one[file][key], two[file][key]) for file in one for key in one[file] | two[file]
+    )
+
+
+def until(ready, process, seconds=120):
+    end = time.monotonic() + seconds
+    while not (found := ready()):
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    return found
+
+
+def snapshots(root, batches, processes=1):
+    """Files of so many processes with so many batches read, none before."""
+    read = []
+    for file in (root / "outputs" / "moments").glob("*/partial-*"):
+        with safe_open(file, "pt") as saved:
+            read.append(int(saved.metadata()["batches"]))
+    return sum(count >= batches for count in read) >= processes
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory, script):
+    """What an undisturbed pass of one process finds."""
+    root = tmp_path_factory.mktemp("alone")
+    done = subprocess.run(script("align", *PASS, "data.batch_size=1", f"root={root}"), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return moments(root)
+
+
+def test_a_killed_pass_goes_on_and_ends_with_the_very_same_bits(alone, tmp_path, script):
+    command = script("align", *PASS, *SLOW, f"root={tmp_path}")
+    process = started(command)
+    until(lambda: snapshots(tmp_path, 50), process)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not moments(tmp_path)
+    said = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "Going on with batch" in said.stdout + said.stderr
+    assert equal(moments(tmp_path), alone)
+    assert not list(tmp_path.rglob("partial-*"))
+
+
+def processes_of(root):
+    """{rank: process id} of a job's processes (as the kernel tells)."""
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if str(root) in (folder / "cmdline").read_text():
+                settings = dict(v.split("=", 1) for v in (folder / "environ").read_text().split("\0") if "=" in v)
+                found[int(settings.get("LOCAL_RANK", 0))] = int(folder.name)
+        except OSError:
+            continue
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc to find the processes of a job")
+@pytest.mark.parametrize("dying", [0, 1])
+def test_a_process_that_dies_ends_the_job_and_the_next_job_goes_on(alone, tmp_path, script, dying):
+    command = script("align", *PASS, *SLOW, *TWO, f"root={tmp_path}")
+    process = started(command)
+    until(lambda: snapshots(tmp_path, 20, 2), process)
+    ranks = processes_of(tmp_path)
+    assert set(ranks) == {0, 1}
+    os.kill(ranks[dying], signal.SIGKILL)
+    end = time.monotonic() + 60
+    while left := {rank: pid for rank, pid in processes_of(tmp_path).items() if _lives(pid)}:
+        assert time.monotonic() < end, f"process {left} still waits"
+        time.sleep(0.2)
+    process.communicate()
+    assert process.returncode != 0
+    assert not moments(tmp_path)
+    if dying == 0:
+        said = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert "Going on with batch" in said.stdout + said.stderr
+        assert equal(moments(tmp_path), alone)
+
+
+def _lives(pid):
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+
+
+def test_two_nodes_of_one_process_each_measure_what_one_process_does(alone, tmp_path, script):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    nodes = ("trainer=ddp", "trainer.devices=1", "trainer.num_nodes=2", "trainer.accelerator=cpu", "data.batch_size=1")
+    where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    command = script("align", *PASS, *nodes, f"root={tmp_path}")
+    both = [started(command, NODE_RANK=str(node), **where) for node in range(2)]
+    for process in both:
+        said = process.communicate(timeout=300)[0]
+        assert process.returncode == 0, said
+    assert equal(moments(tmp_path), alone)
