@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 # Without byte code every process would pay five seconds more of imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test lint lock readme clean
+.PHONY: help demo test lint lock readme benchmarks clean
 help:  ## list the commands
 	@sed -n 's/^\([a-z]*\):.*## */make \1|/p' $(firstword $(MAKEFILE_LIST)) | while IFS='|' read -r name text; do printf '%-12s %s\n' "$$name" "$$text"; done
 
@@ -37,7 +37,13 @@ lock:  ## pin every package of pyproject.toml in constraints.txt (pins only, no 
 	@$(BIN)/uv pip compile --universal --no-header --no-annotate --extra dev pyproject.toml -o constraints.txt --upgrade --quiet
 
 readme: demo  ## write the demo's results and figures into the README
+	@$(BIN)/python src/train.py -m experiment=dynamics seed=0,1,2,3
+	@$(BIN)/python src/align.py experiment=dynamics
 	@$(BIN)/python src/report.py readme=true
+	@$(BIN)/python tests/benchmarks/run.py readme
+
+benchmarks: $(INSTALLED)  ## measure the statistics pass and what one would use instead: hours; figures go into the README
+	@$(BIN)/python tests/benchmarks/run.py
 
 clean:  ## remove the environment and everything generated
 	@rm -rf $(VENV) outputs/* .mypy_cache .ruff_cache .pytest_cache .hypothesis src/*.egg-info

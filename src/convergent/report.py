@@ -49,7 +49,8 @@ def report(config: DictConfig) -> None:
         file.write_text(table)
     print(f"table and chart in {folder}, figures of each method in {aligned}/METHOD/figures")
     if config.readme:
-        write_readme(root, table, [chart, *sorted((aligned / "matching" / "figures").glob("*.png"))])
+        others = (root / "outputs" / "align" / "dynamics").glob("*/figures/dynamics.png")
+        write_readme(root, table, [chart, *sorted((aligned / "matching" / "figures").glob("*.png")), *others])
 
 
 def rows_of(found: dict[str, dict[str, Any]]) -> list[list[str]]:

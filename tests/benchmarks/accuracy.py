@@ -12,7 +12,6 @@ case, then a line with the bounds; the exit status is 1 if one does not hold:
 import argparse
 import json
 import math
-import platform
 import statistics
 import sys
 import time
@@ -20,7 +19,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 
 import torch
-from streaming import Batch, streamed
+from streaming import Batch, machine, streamed
 from torch import Tensor
 
 from convergent.errors import InputError
@@ -142,16 +141,14 @@ def naive(case: str, units: int, batches: int) -> dict[str, Tensor]:
     return {name: correlation(s_uu[name] / count - torch.outer(mean_u[name], mean_u[name])) for name in kinds}
 
 
-def backends() -> tuple[dict[str, Product], str]:
-    """Every float32 product of this machine by name, portable first, and the name of the one that the pass takes."""
-    kind = (torch.device("cpu"), torch.float32)
+def backends() -> dict[str, Product]:
+    """Every float32 product of this machine by name, portable first."""
     found = {"portable": portable}
     try:
-        found["onednn"] = chosen("onednn", *kind)
+        found["onednn"] = chosen("onednn", torch.device("cpu"), torch.float32)
     except InputError as error:
         print(f"onednn is left out: {error}", file=sys.stderr)
-    auto = chosen("auto", *kind)
-    return found, next(name for name, product in found.items() if product is auto)
+    return found
 
 
 def measured(case: str, units: int, batches: int, products: dict[str, Product]) -> dict:
@@ -190,10 +187,9 @@ def main() -> None:
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
     options = parser.parse_args()
     torch.set_num_threads(1)
-    products, auto = backends()
+    products = backends()
     batches = math.ceil(options.samples / (IMAGES * POSITIONS))
-    machine = {"torch": torch.__version__, "processor": platform.processor() or platform.machine(), "auto": auto}
-    print(json.dumps(machine | {"capability": torch.backends.cpu.get_cpu_capability()}))
+    print(json.dumps(machine()))
     worst = dict.fromkeys(products, 0.0)
     for case in options.cases:
         found = measured(case, options.units, batches, products)

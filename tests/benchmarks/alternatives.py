@@ -17,7 +17,6 @@ os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS
 import argparse
 import importlib
 import json
-import platform
 import resource
 import statistics
 import subprocess
@@ -30,7 +29,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from streaming import Batch, streamed
+from streaming import Batch, machine, streamed
 from torch import Tensor
 from torchmetrics import PearsonCorrCoef
 
@@ -262,11 +261,8 @@ def main() -> None:
         print(peak(options.peak, options.samples))
         return
     ways = {name: way for name, way in WAYS.items() if importable(way.needs)}
-    auto = chosen("auto", torch.device("cpu"), torch.float32).__name__
-    machine = {"torch": torch.__version__, "numpy": np.__version__, "auto": auto}
-    machine |= {"processor": platform.processor() or platform.machine()}
-    machine |= {"capability": torch.backends.cpu.get_cpu_capability(), "samples": options.samples, "units": 2 * UNITS}
-    print(json.dumps(machine), flush=True)
+    about = {"numpy": np.__version__, "samples": options.samples, "units": 2 * UNITS}
+    print(json.dumps(machine() | about), flush=True)
     memory = {name: peaks(name, options.samples, options.peers) for name in ways}
     flat = {
         name: {samples: peaks(name, samples, options.peers) for samples in (50_000, 200_000, 800_000)}

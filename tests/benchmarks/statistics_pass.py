@@ -8,16 +8,12 @@ which also has the products that fall on few batches:
 
 import argparse
 import json
-import platform
 import statistics
-import sys
 import time
-from pathlib import Path
 
 import torch
+from streaming import machine
 from torchvision.models import get_model
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "src"))
 
 from convergent.nets.caffenet import CaffeNet
 from convergent.statistics_pass import Reading, StatisticsPass
@@ -81,7 +77,7 @@ def main() -> None:
     parser.add_argument("--products", default="auto")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    print(json.dumps({"torch": torch.__version__, "processor": platform.processor() or platform.machine()}))
+    print(json.dumps(machine()), flush=True)
     for case in options.cases:
         name, _, k = case.partition(":")
         print(

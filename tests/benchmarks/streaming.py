@@ -1,5 +1,6 @@
-"""The pass's accumulator on given activations, for the benchmarks beside it."""
+"""What the benchmarks share: the pass's accumulator on given activations, and what machine they ran on."""
 
+import platform
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "src"))
 
 from convergent.accumulate import OFF_GRID, Accumulator, grid_shift, on_grid
 from convergent.moments import Moments
-from convergent.products import Product
+from convergent.products import Product, chosen
 
 Batch = tuple[Tensor, Tensor]  # the two nets' activations, each (n images, c units, p positions)
 
@@ -38,3 +39,16 @@ def streamed(batches: Iterable[Batch], images: int, dtype: torch.dtype, product:
     assert done == images, f"{images} images were announced, {done} came"
     accumulator.close()
     return accumulator.moments(images).moments().total
+
+
+def machine() -> dict[str, str]:
+    """Processor, its vector instructions, the backend that is fastest on it, and versions."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    models = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return {
+        "processor": models[0] if models else platform.processor() or platform.machine(),
+        "capability": torch.backends.cpu.get_cpu_capability(),
+        "auto": chosen("auto", torch.device("cpu"), torch.float32).__name__,
+        "torch": torch.__version__,
+    }

@@ -1,0 +1,169 @@
+"""Runs the benchmarks one after another, keeps their figures in docs/benchmarks.json and writes them into the README.
+
+python tests/benchmarks/run.py                   # all of them: an hour or two on one core
+python tests/benchmarks/run.py accuracy pass     # some; the others' figures stay as they are
+python tests/benchmarks/run.py readme            # only write the README anew
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from datetime import date
+from pathlib import Path
+
+PROJECT = Path(__file__).parents[2]
+KEPT = PROJECT / "docs" / "benchmarks.json"
+MARK = "<!-- benchmarks: written by tests/benchmarks/run.py -->"
+
+# One command of a benchmark per line.
+PASS = (
+    ("caffenet:2", "--images", "4096"),
+    ("caffenet:4", "--images", "4096"),
+    ("resnet18:2", "--images", "256"),
+    ("resnet50:2", "--images", "256", "--sample", "128"),
+    ("resnet50:2", "--images", "256"),
+)
+TITLES = {
+    "caffenet:2": "CaffeNet 227 x 227, all layers, k = 2",
+    "caffenet:4": "the same, k = 4",
+    "resnet18:2": "ResNet-18, block outputs, k = 2",
+    "resnet50:2": "ResNet-50, block outputs, k = 2",
+}
+CASES = {
+    "gaussian": "normal, mean 0 to 300 standard deviations",
+    "gaussian_1e4": "normal, mean 10,000 to 50,000 standard deviations",
+    "rectified": "rectified, active 50 % to 0.1 %",
+    "nearly_dead": "nearly dead, active 0.001 %",
+    "lognormal": "lognormal, sigma 2",
+    "drift": "mean drifting over 20 standard deviations",
+    "half": "half precision",
+}
+
+
+WAYS = {
+    "portable": "the pass, `torch.mm`",
+    "onednn": "the pass, oneDNN",
+    "naive_float32": "raw sums in float32",
+    "raw_float64_sums": "raw products, float64 sums",
+}
+
+
+def lines(script: str, *arguments: str) -> list[dict]:
+    """What a benchmark prints; its progress goes to the terminal."""
+    command = [sys.executable, str(Path(__file__).with_name(script)), *arguments]
+    print(" ".join(command[1:]), file=sys.stderr, flush=True)
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def measured_pass() -> list[dict]:
+    """The pass by plain torch.mm, and by the fastest backend where that is another one."""
+    found = []
+    for case in PASS:
+        for products in ("portable", "auto"):
+            machine, figures = lines("statistics_pass.py", *case, "--products", products)
+            if products == "portable" or machine["auto"] != "portable":
+                found.append(machine | figures)
+    return found
+
+
+def pass_table(found: list[dict]) -> str:
+    """Ratios to the bare forward pass."""
+    rows = {}
+    for line in found:
+        what = TITLES[line["case"]] + (
+            "" if line["sample"] == "every" else f", {line['sample']} random positions per image"
+        )
+        rows.setdefault(what, {})[line["products"]] = line
+    table = ["| nets | `torch.mm` | fastest backend | images |", "| --- | ---: | ---: | ---: |"]
+    for what, ways in rows.items():
+        cells = [f"{ways[way]['whole']:.2f}" if way in ways else "the same" for way in ("portable", "auto")]
+        table.append(f"| {what} | {cells[0]} | {cells[1]} | {ways['portable']['images']:,} |")
+    return "\n".join([*table, "", machine_of(found[0]), ""])
+
+
+def group_of(case: str) -> str:
+    """The row of the README's table that a case of the accuracy suite belongs to."""
+    if case.startswith("gaussian"):
+        return "gaussian_1e4" if "e4" in case else "gaussian"
+    return "half" if "float16" in case else next(name for name in CASES if case.startswith(name))
+
+
+def accuracy_table(found: list[dict]) -> str:
+    """Largest errors of a correlation."""
+    machine, *cases, _ = found
+    ways = {
+        "portable": "`torch.mm`",
+        "onednn": "oneDNN",
+        "naive_float32": "float32 sums",
+        "raw_float64_sums": "float64 sums",
+    }
+    ways = {way: title for way, title in ways.items() if way in cases[0]}
+    table = [f"| activations | {' | '.join(ways.values())} |", "| --- |" + " ---: |" * len(ways)]
+    for group, title in CASES.items():
+        of_group = [case for case in cases if group_of(case["case"]) == group]
+        if of_group:
+            worst = [max(case[way] for case in of_group) for way in ways]
+            table.append(f"| {title} | {' | '.join(f'{error:.0e}' for error in worst)} |")
+    return "\n".join([*table, "", f"{cases[0]['samples']:,} samples; {machine_of(machine)}", ""])
+
+
+def alternatives_table(found: list[dict]) -> str:
+    """Time and memory of what one would use instead."""
+    machine, *ways, flat, _ = found
+    table = ["| way | time | peak memory | error |", "| --- | ---: | ---: | ---: |"]
+    ours = next(way for way in ways if way["way"] == "ours_float64")
+    for way in ways:
+        if way["way"] != "storing":
+            memory = "" if way["peak_mb"] is None else f"{way['peak_mb']:,.0f} MB"
+            name = way["way"].replace("_", " ")
+            table.append(f"| {name} | {way['cpu_s'] / ours['cpu_s']:.2f} | {memory} | {way['max_error']:.0e} |")
+    flat_mb = ", ".join(f"{mb:.0f}" for mb in flat["peak_mb_by_samples"]["ours_float64"].values())
+    text = (
+        f"{machine['samples']:,} samples, 2 x 256 units; time over the first row's ({ours['cpu_s']:.1f} s of one core); "
+        f"peak memory of the first row with 50,000, 200,000 and 800,000 samples: {flat_mb} MB; "
+    )
+    return "\n".join([*table, "", text + machine_of(machine), ""])
+
+
+def machine_of(line: dict) -> str:
+    """Hardware and versions in words."""
+    return f"one core of {line['processor']} ({line['capability']}), torch {line['torch']}, {line['date']}."
+
+
+BENCHMARKS = {
+    "pass": (measured_pass, pass_table),
+    "accuracy": (lambda: lines("accuracy.py"), accuracy_table),
+    "alternatives": (lambda: lines("alternatives.py", "--rounds", "3"), alternatives_table),
+}
+
+
+def write_readme(kept: dict[str, list[dict]]) -> None:
+    """Put each benchmark's table between its marks."""
+    readme = PROJECT / "README.md"
+    text = readme.read_text()
+    for name, found in kept.items():
+        mark = MARK.replace("benchmarks:", f"benchmark {name}:")
+        parts = text.split(mark)
+        if len(parts) != 3:
+            sys.exit(f"{readme} needs the line {mark} twice, but has it {len(parts) - 1} times.")
+        text = f"{parts[0]}{mark}\n{BENCHMARKS[name][1](found)}{mark}{parts[2]}"
+    readme.write_text(text)
+
+
+def main() -> None:
+    """Run what is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("benchmarks", nargs="*", choices=[*BENCHMARKS, "readme"], default=list(BENCHMARKS))
+    kept = json.loads(KEPT.read_text()) if KEPT.exists() else {}
+    for name in parser.parse_args().benchmarks:
+        if name != "readme":
+            kept[name] = BENCHMARKS[name][0]()
+            kept[name][0]["date"] = date.today().isoformat()
+            KEPT.write_text(json.dumps(kept, indent=1) + "\n")
+    write_readme(kept)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""What only a GPU can show: the same moments, no waiting inside the pass, float32 products in full."""
+
+import pytest
+import torch
+
+from convergent.moments import Moments
+from convergent.nets.convnet import ConvNet
+from convergent.statistics_pass import Reading, StatisticsPass
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
+
+
+def read(nets, x, batch, how, **debug):
+    """The moments of a pass over images x in batches."""
+    with torch.inference_mode():
+        reading = StatisticsPass(nets, ["conv1", "fc1"], len(x), dict.fromkeys(nets, x[:32]), how)
+        order = reading.block_n.argsort(stable=True)
+        with reading:
+            for image_n in order.split(batch):
+                seen = x[image_n.to(x.device)]
+                torch.cuda.set_sync_debug_mode(debug.get("mode", "default"))
+                reading.begin(image_n)
+                for net in nets.values():
+                    net(seen)
+                reading.end()
+                torch.cuda.set_sync_debug_mode("default")
+        return reading.finish()
+
+
+def nets_of(device):
+    torch.manual_seed(0)
+    return {name: ConvNet(1, 16, 10, [32, 32, 32, 64], 0.0).eval().to(device) for name in ("one", "two")}
+
+
+@pytest.mark.parametrize("sample", ["every", 20])
+@pytest.mark.parametrize("device", [None, "cpu"])
+def test_a_gpu_finds_what_the_processor_finds(sample, device):
+    x = torch.randn(5000, 1, 16, 16)
+    how = Reading(sample, blocks=4, products="portable")
+    on_cpu = read(nets_of("cpu"), x, 100, how)
+    on_gpu = read(nets_of("cuda"), x.cuda(), 100, Reading(sample, blocks=4, device=device))
+    for layer in on_cpu:
+        assert torch.equal(on_gpu[layer].count_k, on_cpu[layer].count_k)
+        assert (on_gpu[layer].moments().total.corr_uu - on_cpu[layer].moments().total.corr_uu).abs().max() < 1e-5
+
+
+def test_nothing_inside_the_pass_waits_for_the_gpu():
+    x = torch.randn(300, 1, 16, 16).cuda()
+    read(nets_of("cuda"), x, 50, Reading("every", blocks=1), mode="error")
+    read(nets_of("cuda"), x, 50, Reading(10, blocks=1), mode="error")
+
+
+def test_products_are_full_float32_unless_asked_otherwise():
+    x_nu = torch.randn(1_000_000, 12) * 3 + 1
+    from convergent.accumulate import Accumulator
+    from convergent.products import chosen
+
+    errors = {}
+    before = torch.get_float32_matmul_precision()
+    for products in ("auto", "tf32"):
+        torch.set_float32_matmul_precision("high")  # as many nets are run
+        product = chosen(products, torch.device("cuda"), torch.float32)
+        accumulator = Accumulator("x", {"a": 12}, 500, torch.zeros(12).cuda(), torch.float32, product=product)
+        for x in x_nu.view(-1, 500, 12).transpose(1, 2).split(100):
+            accumulator.begin([0] * len(x))
+            accumulator.write("a", x.cuda())
+            accumulator.end()
+        accumulator.close()
+        found = accumulator.moments(2000).moments().total
+        errors[products] = (found.corr_uu - Moments.of(x_nu).corr_uu).abs().max()
+        torch.set_float32_matmul_precision(before)
+    assert errors["auto"] < 3e-7 < errors["tf32"]
