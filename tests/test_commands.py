@@ -237,6 +237,72 @@ def test_a_net_of_ones_own_trains_and_aligns(root, command, tmp_path, monkeypatc
     assert summary["layers"]["2"]["units"] == 12
 
 
+_RESNET = "{_target_: torchvision.models.resnet18}"
+_VIT = (
+    "{_target_: torchvision.models.VisionTransformer, image_size: 32, patch_size: 16, num_layers: 2, num_heads: 2, "
+    "hidden_dim: 16, mlp_dim: 16}"
+)
+
+
+def test_modules_of_other_architectures_and_views_are_compared_layer_by_layer(root, command, tmp_path, caplog):
+    import numpy as np
+    from PIL import Image
+
+    for split, number in (("train", 1), ("val", 64)):
+        (tmp_path / split / "all").mkdir(parents=True)
+        for image in range(number):
+            picture = np.random.default_rng(image).integers(0, 255, (40, 50, 3)).astype("uint8")
+            Image.fromarray(picture).save(tmp_path / split / "all" / f"{image}.png")
+    view = "prepare: [{_target_: torchvision.transforms.v2.Resize, size: [32,32]}]"
+    nets = f"nets=[{_RESNET},{{module: {_VIT},{view}}}]"
+    layers = "layers=[[layer1.0,encoder.layers.encoder_layer_0],{resnet18: layer4, visiontransformer: encoder.ln}]"
+    images = ("data=folder", f"data.folder={tmp_path}", "data.workers=0", f"root='{root}'", "logger=csv", "blocks=8")
+    code, _, err = command("align", nets, layers, *images, "sample=pooled", "label=it")
+    assert code == 0, err
+    folder = root / "outputs" / "align" / "resnet18~visiontransformer" / "it"
+    summary = json.loads((folder / "summary.json").read_text())
+    assert set(summary["layers"]) == {"layer1.0~encoder.layers.encoder_layer_0", "layer4~encoder.ln"}
+    assert {(pair["a"], pair["units"]) for pair in summary["pairs"] if "ln" in pair["layer"]} == {
+        ("resnet18", 16), ("visiontransformer", 512),
+    }  # fmt: skip
+    assert summary["images"] == 64
+    assert (
+        "64 x 16 x 16, 5 x 16  channel, last" in caplog.text
+    )  # 64-pixel pictures for one, 32-pixel ones for the other
+    code, _, err = command("align", nets, layers, *images)
+    assert code == 1
+    assert "unequal numbers of positions" in err
+    assert "sample=pooled" in err
+
+
+def test_nets_along_their_training_are_compared_epoch_by_epoch(root, command):
+    for seed in (0, 1):
+        some = (f"seed={seed}", "epochs=2", "keep_epochs=[0,2]", SMALL[1], "name=along", f"root='{root}'", "logger=csv")
+        assert command("train", *some)[0] == 0
+    how = ("name=along", "at_epochs=kept", "layers=[conv1]", f"root='{root}'", "logger=csv")
+    assert command("align", *how)[0] == 0
+    folder = root / "outputs" / "align" / "along" / "matching,at_epochs=kept,layers=[conv1]"
+    summary = json.loads((folder / "summary.json").read_text())
+    assert list(summary["epochs"]) == ["0", "2"]
+    assert {pair["a"] for pair in summary["pairs"]} == {"seed=0@epoch=2", "seed=1@epoch=2"}
+    assert summary["epochs"]["0"]["conv1"]["mean_r"] != summary["epochs"]["2"]["conv1"]["mean_r"]
+    assert (folder / "figures" / "dynamics.pdf").exists()
+    weights = root / "outputs" / "train" / "along" / "seed=0"
+    last, kept = load_file(weights / "weights.safetensors"), load_file(weights / "epochs" / "2.safetensors")
+    assert all(torch.equal(last[key], kept[key]) for key in last)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("keep_epochs=[-1]", "keep_epochs needs whole numbers, as keep_epochs=[0,1,5], not -1"),
+        ("keep_epochs=[last]", "not 'last'"),
+    ],
+)
+def test_epochs_that_cannot_be_kept_are_told(refused, override, message):
+    assert message in refused("train", "name=bad", override)
+
+
 # --- bad input: one sentence, exit code 1, nothing half written ---
 
 
@@ -271,6 +337,11 @@ def test_an_unknown_layer_lists_near_names(trained, refused):
         ("sample=some", "sample needs to be every, pooled, centre or a number of positions, not 'some'"),
         ("images=test", "one of train, val, all, not 'test'"),
         ("layers=[fc2]", ""),
+        ("layers=['conx*']", "Pattern 'conx*' means no layer of net seed=0; its layers are conv1"),
+        ("pairs=[[seed=0,seed=7]]", "pairs needs lists of two of seed=0, seed=1, as pairs=[[A,B],[A,C]]"),
+        ("units=rows", "units needs to be one of auto, channel, last, flat, not 'rows'"),
+        ("at_epochs=kept", "(none), not kept; train with keep_epochs=[...]"),
+        ("products=fast", "products needs to be auto, portable, onednn or tf32, not 'fast'"),
     ],
 )
 def test_an_option_that_cannot_be_is_told(trained, refused, override, message, command, root):

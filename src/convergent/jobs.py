@@ -114,6 +114,8 @@ class AlignJob:
         """
         _check_numbers(config, {"blocks": 1, "folds": 0})
         given, at_epochs = (_plain(value) for value in (config.nets, config.at_epochs))
+        if given == "untrained":
+            given, at_epochs = f"{config.root}/outputs/train/{config.name}", [0]
         nets = find_nets(given, at_epochs)
         names = names_of(nets)
         wanted = _plain(config.layers) or _common_layers(nets)
@@ -124,7 +126,10 @@ class AlignJob:
         images = config.images or images_config(nets, config).data.measure
         contents = {name: net.content()[:8] for name, net in zip(names, nets)}
         record.merge_with({"layers": wanted, "images": images, "nets": contents})
-        name = config.name if isinstance(given, str) or _says(hydra.overrides.task, "name") else _name_of(nets)
+        if isinstance(given, str):
+            name = Path(given).name
+        else:
+            name = config.name if _says(hydra.overrides.task, "name") else _name_of(nets)
         folder = Path(config.root) / "outputs" / "align" / name / label
         return cls(nets, wanted, pairs, name, label, folder, record, config)
 
@@ -136,7 +141,7 @@ class AlignJob:
     @property
     def epochs(self) -> dict[str, int]:
         """The epoch of each net, by name, where they are compared along their training."""
-        if self.config.at_epochs is None:
+        if self.config.at_epochs is None or self.config.nets == "untrained":
             return {}
         return {name: net.epoch or 0 for name, net in zip(self.names, self.nets) if isinstance(net, Run)}
 
@@ -165,7 +170,7 @@ def label_of(method: str, overrides: Sequence[str]) -> str:
     changes = []
     for override in overrides:
         key, _, value = override.lstrip("+~").partition("=")
-        if key != "method" and key.split(".")[0] in _ALIGNMENT:
+        if (key != "method" and key.split(".")[0] in _ALIGNMENT) or override == "nets=untrained":
             changes.append(f"{key.removeprefix('method.')}={value}")
     label = ",".join([method, *sorted(changes)]).replace("/", "_")
     if len(label) <= _LONGEST_LABEL:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from convergent import scores
+from convergent.methods.semimatching import best_units
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,7 +40,8 @@ class Result:
         partner_b: the main unit of a, -1 for none.
         units_used_b: how many units of a account for each unit of b.
         r_b: correlation with what accounts for it, see `alignment.Alignment.r_b`.
-        best_r_b: highest correlation with any single unit of a: the semi-matching's, as reference.
+        best_b: the unit of a with the highest correlation: the semi-matching's partner, as reference; -1 for none.
+        best_r_b: that correlation.
         score_b: share of variance explained on the fitted images.
         held_out_b: the same on held-out images; NaN where there are too few blocks.
         solver: what the solver says of itself.
@@ -56,6 +58,7 @@ class Result:
     alive_b: NDArray[np.bool_]
     partner_b: NDArray[np.int64]
     units_used_b: NDArray[np.int64]
+    best_b: NDArray[np.int64]
     r_b: NDArray[np.float64]
     best_r_b: NDArray[np.float64]
     score_b: NDArray[np.float64]
@@ -65,10 +68,8 @@ class Result:
     @classmethod
     def of(cls, pair: Pair, alignment: Alignment, held_out_b: torch.Tensor | None, images: int) -> Result:
         """The figures of one alignment."""
-        if not bool(pair.alive_a.any()):
-            best_b = torch.zeros(pair.q).double()
-        else:
-            best_b = pair.corr_ab.masked_fill(~pair.alive_a[:, None], -torch.inf).amax(0)
+        best_b = best_units(pair)
+        best_r_b = pair.corr_ab.gather(0, best_b.clamp(min=0)[None])[0].where(best_b >= 0, 0.0)
         nan_b = torch.full((pair.q,), torch.nan)
         return cls(
             layer=pair.layer,
@@ -83,7 +84,8 @@ class Result:
             partner_b=alignment.partner_b.numpy(),
             units_used_b=alignment.units_used_b.numpy(),
             r_b=alignment.r_b.numpy(),
-            best_r_b=best_b.numpy(),
+            best_b=best_b.numpy(),
+            best_r_b=best_r_b.numpy(),
             score_b=alignment.score_b.numpy(),
             held_out_b=(nan_b if held_out_b is None else held_out_b).numpy(),
             solver=dict(alignment.solver),
@@ -117,8 +119,11 @@ class Result:
             "units_used": mean(self.units_used_b),
             "mean_r": mean(self.r_b, matched_b),
             "mean_best_r": mean(self.best_r_b),
+            "agreement": mean(self.partner_b == self.best_b),
+            "best_r_below_half": mean(self.best_r_b < 0.5),
             "explained_in_sample": mean(self.score_b),
             "explained_held_out": mean(self.held_out_b.clip(min=-1)),
+            "optimism": mean(self.score_b - self.held_out_b.clip(min=-1)),
             **{f"solver_{name}": value for name, value in self.solver.items()},
         }
 
@@ -129,6 +134,7 @@ class Result:
             "partner": self.partner_b,
             "units_used": self.units_used_b,
             "r": self.r_b.round(6),
+            "best": self.best_b,
             "best_r": self.best_r_b.round(6),
             "explained_in_sample": self.score_b.round(6),
             "explained_held_out": self.held_out_b.round(6),

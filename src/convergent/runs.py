@@ -32,7 +32,7 @@ class Run:
 
     Attributes:
         folder: the run folder.
-        epoch: after so many epochs of its training; None for the end.
+        epoch: after so many epochs of its training; None for the end, 0 for the untrained net.
     """
 
     folder: Path
@@ -64,8 +64,8 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether the training ended (and kept this epoch)."""
-        return (self.folder / "done").exists() and (self.epoch is None or self.weights.exists())
+        """Whether the training ended (and kept this epoch: the untrained net is always there, it is made of the seed)."""
+        return (self.folder / "done").exists() and (self.epoch in (None, 0) or self.weights.exists())
 
     @cached_property
     def config(self) -> DictConfig:
@@ -109,6 +109,8 @@ class Run:
         Raises:
             InputError: if its weights are missing, corrupt, or of another architecture.
         """
+        if self._from_seed:
+            return build(self.config.net.module, self.config.seed).eval()
         net = build(self.config.net.module)
         try:
             load_weights(net, self.weights)
@@ -122,13 +124,20 @@ class Run:
         Raises:
             InputError: if its weights are missing.
         """
+        module = json.dumps(OmegaConf.to_container(self.config.net.module, resolve=True), sort_keys=True)
+        if self._from_seed:
+            return hashlib.sha256(f"untrained {self.config.seed} {module}".encode()).hexdigest()
         try:
             with self.weights.open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256")
         except OSError:
             raise InputError(f"{self.weights} is missing; train the net again with force=true.") from None
-        digest.update(json.dumps(OmegaConf.to_container(self.config.net.module, resolve=True), sort_keys=True).encode())
+        digest.update(module.encode())
         return digest.hexdigest()
+
+    @property
+    def _from_seed(self) -> bool:
+        return self.epoch == 0 and not self.weights.exists()
 
     def keep(self, net: nn.Module, epoch: int | None) -> None:
         """Write the weights after so many epochs, or those of the trained net, whole or not at all."""

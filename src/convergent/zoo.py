@@ -180,8 +180,8 @@ def _at_epochs(run: GivenNet, epochs: str | Sequence[int]) -> list[GivenNet]:
         raise InputError(f"at_epochs needs run folders, but {run.name} is a module.")
     kept = run.epochs()
     wanted = kept if epochs == "kept" else epochs
-    missing = [epoch for epoch in wanted if epoch not in kept] if not isinstance(wanted, str) else [wanted]
-    if missing or not kept:
+    missing = [wanted] if isinstance(wanted, str) else [epoch for epoch in wanted if epoch not in (0, *kept)]
+    if missing or not wanted:
         raise InputError(
             f"at_epochs needs to be kept or a list of epochs that {run.folder} has kept "
             f"({', '.join(map(str, kept)) or 'none'}), not {epochs}; train with keep_epochs=[...] to keep others."

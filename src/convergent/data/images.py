@@ -73,6 +73,39 @@ class Images(Dataset[tuple[Any, int, int] | None]):
         return [*described, str(len(self)), " ".join(repr(self.transform).split())]
 
 
+class Deranged(Dataset[tuple[Any, int, int] | None]):
+    """Images of which each net sees another one: no two nets ever the same, over all images each net sees each once.
+
+    What is left of a correlation between nets then is chance.
+
+    Args:
+        images: that yield one picture, or {view: picture}.
+        views: the view of each net, by name; None where there is but one.
+    """
+
+    def __init__(self, images: Images, views: dict[str, str | None]) -> None:
+        self.images, self.views = images, views
+        self.order = torch.randperm(len(images), generator=torch.Generator().manual_seed(1)).tolist()
+        self.place = {image: place for place, image in enumerate(self.order)}
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, draw: Draw | int) -> tuple[dict[str, Any], int, int] | None:
+        image = draw if isinstance(draw, int) else draw.image
+        seen: dict[str, Any] = {}
+        for number, (net, view) in enumerate(self.views.items()):
+            datum = self.images[self.order[(self.place[image] + number) % len(self.order)]]
+            if datum is None:
+                return None
+            seen[net] = datum[0] if view is None else datum[0][view]
+        return seen, 0, image
+
+    def manifest(self) -> list[str]:
+        """What identifies the images, how they are prepared and which net sees which."""
+        return [*self.images.manifest(), "deranged", *self.views]
+
+
 class Views:
     """One picture prepared in several ways, {name: tensor}."""
 
@@ -126,6 +159,7 @@ class ImageData(pl.LightningDataModule):
     Attributes:
         blocks: of images, in the statistics pass.
         views: how nets that want their images otherwise get them in the statistics pass, by name; none for all alike.
+        deranged: the view of each net, by name, if each is to see other images in the statistics pass (see `Deranged`).
         read_before: of (rank, number of processes), how many batches of the statistics pass to leave out.
 
     Raises:
@@ -155,6 +189,7 @@ class ImageData(pl.LightningDataModule):
         self.order_seed, self.augment_seed = order_seed, augment_seed
         self.blocks = 64
         self.views: dict[str, Callable[[Any], Any]] = {}
+        self.deranged: dict[str, str | None] = {}
         self.read_before: Callable[[int, int], int] = lambda _rank, _world: 0
         self._datasets: dict[str, Dataset[Any]] = {}
         self._read: list[Images] = []
@@ -204,9 +239,10 @@ class ImageData(pl.LightningDataModule):
         return dataset
 
     @cached_property
-    def measured(self) -> Images:
+    def measured(self) -> Images | Deranged:
         """The images of the statistics pass, in every view where there are several."""
-        return self.images(self.measure_source, Views(self.views) if self.views else None)
+        images = self.images(self.measure_source, Views(self.views) if self.views else None)
+        return Deranged(images, self.deranged) if self.deranged else images
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Batches of augmented training images."""
@@ -245,7 +281,7 @@ class ImageData(pl.LightningDataModule):
             )
         return self.batch_size // world
 
-    def _loader(self, images: Images, **how: Any) -> DataLoader[Any]:
+    def _loader(self, images: Images | Deranged, **how: Any) -> DataLoader[Any]:
         return DataLoader(
             images,
             num_workers=self.workers,

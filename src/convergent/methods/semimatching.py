@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from convergent.alignment import Alignment
 
@@ -34,12 +35,21 @@ class SemiMatching:
 
     def __call__(self, pair: Pair) -> Alignment:
         """The alignment of `pair`; dead units have no partner."""
-        corr_ab = pair.corr_ab
-        weight_ab = corr_ab.abs() if self.absolute else corr_ab
-        weight_ab = weight_ab.masked_fill(~pair.alive_a[:, None], -torch.inf)
-        best_b = torch.from_numpy(weight_ab.numpy().argmax(0))  # numpy's argmax is the first maximum, torch's any
-        taken_b = pair.alive_b & pair.alive_a.any()
-        b = taken_b.nonzero()[:, 0]
-        map_ab = torch.zeros_like(corr_ab)
-        map_ab[best_b[b], b] = corr_ab[best_b[b], b]
+        best_b = best_units(pair, absolute=self.absolute)
+        b = (best_b >= 0).nonzero()[:, 0]
+        map_ab = torch.zeros_like(pair.corr_ab)
+        map_ab[best_b[b], b] = pair.corr_ab[best_b[b], b]
         return Alignment.of(pair, map_ab)
+
+
+def best_units(pair: Pair, *, absolute: bool = False) -> Tensor:
+    """The unit of a with the highest correlation for each unit of b, the first of equals, shape (q,); -1 for dead units.
+
+    Args:
+        pair: the two nets.
+        absolute: rank by |r|.
+    """
+    weight_ab = pair.corr_ab.abs() if absolute else pair.corr_ab
+    weight_ab = weight_ab.masked_fill(~pair.alive_a[:, None], -torch.inf)
+    best_b = torch.from_numpy(weight_ab.numpy().argmax(0))  # numpy's argmax is the first maximum, torch's any
+    return torch.where(pair.alive_b & pair.alive_a.any(), best_b, -1)
