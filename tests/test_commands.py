@@ -36,6 +36,12 @@ def root(tmp_path_factory):
     return tmp_path_factory.mktemp("a folder")
 
 
+def measured_in(root):
+    """The folder of the trained nets' moments: the first that was made, for the nulls' comes later."""
+    folders = [path.parent for path in (root / "outputs" / "moments").glob("*/conv1.safetensors")]
+    return min(folders, key=lambda folder: (folder / "fc1.safetensors").stat().st_mtime_ns)
+
+
 @pytest.fixture(scope="module")
 def trained(root):
     python, src = sys.executable, PROJECT / "src"
@@ -100,7 +106,33 @@ def test_an_alignment_folder_is_whole(aligned):
 
 
 def test_the_pass_was_read_once_for_both_methods(aligned, root):
-    assert len(list((root / "outputs" / "moments").iterdir())) == 1
+    assert len(list((root / "outputs" / "moments").iterdir())) == 2  # and one of permuted images
+
+
+def test_what_chance_gives_stands_beside_every_mean(aligned):
+    summary = json.loads((aligned / "matching" / "summary.json").read_text())
+    for pair in summary["pairs"]:
+        assert pair["mean_r_low"] <= pair["mean_r"] <= pair["mean_r_high"]
+        assert pair["mean_r_permuted"] < pair["mean_r"]
+        assert 0 <= pair["agreement"] <= 1
+        assert 0 <= pair["best_r_below_half"] <= 1
+        assert pair["mean_best_r"] >= pair["mean_r"]
+    last = [pair for pair in summary["pairs"] if pair["layer"] == "fc1"]
+    assert all(pair["mean_r_permuted"] < 0.3 for pair in last)
+
+
+def test_untrained_nets_are_those_that_the_training_began_with(trained, root, command):
+    code, _, _ = command("align", "nets=untrained", "layers=[conv1]", "nulls=[]", f"root='{root}'", "logger=csv")
+    assert code == 0
+    label = "matching,layers=[conv1],nets=untrained,nulls=[]"
+    summary = json.loads((root / "outputs" / "align" / "digits-convnet" / label / "summary.json").read_text())
+    assert {pair["a"] for pair in summary["pairs"]} == {"seed=0@epoch=0", "seed=1@epoch=0"}
+    from convergent.runs import Run
+
+    kept = root / "outputs" / "train" / "began" / "seed=0"
+    assert command("train", "epochs=0", "seed=0", SMALL[1], "name=began", f"root='{root}'", "logger=csv")[0] == 0
+    began, untrained = load_file(kept / "weights.safetensors"), Run(trained / "seed=0", 0).net().state_dict()
+    assert all(torch.equal(began[name], untrained[name]) for name in began)
 
 
 def test_the_moments_are_those_of_the_nets_on_the_images(aligned, trained, root):
@@ -114,8 +146,7 @@ def test_the_moments_are_those_of_the_nets_on_the_images(aligned, trained, root)
     x = torch.stack([data.measured[image][0] for image in range(1797)])
     with torch.no_grad():
         expected = Moments.of(run.net().conv1(x).transpose(0, 1).flatten(1).T)
-    (folder,) = {path.parent for path in (root / "outputs" / "moments").glob("*/conv1.safetensors")}
-    saved = load_file(folder / "conv1.safetensors")
+    saved = load_file(measured_in(root) / "conv1.safetensors")
     ours = Moments(saved["count_k"], saved["mean_ku"][:, 6:], saved["scatter_kab 1 1"]).total
     assert (ours.corr_uu - expected.corr_uu).abs().max() < 1e-6  # the forward pass itself varies with the batch
 
@@ -130,7 +161,7 @@ def test_the_report_lists_every_method(aligned, root, command):
 
 
 def test_moments_cut_short_are_measured_again(aligned, root, command, caplog):
-    (folder,) = {path.parent for path in (root / "outputs" / "moments").glob("*/conv1.safetensors")}
+    folder = measured_in(root)
     file = folder / "conv2.safetensors"
     whole, tensors = file.read_bytes(), {key: tensor.clone() for key, tensor in load_file(file).items()}
     file.write_bytes(whole[: len(whole) // 2])
@@ -143,7 +174,7 @@ def test_moments_cut_short_are_measured_again(aligned, root, command, caplog):
 
 
 def test_two_processes_measure_in_two_passes_what_one_does_in_one(aligned, trained, root, script):
-    (folder,) = {path.parent for path in (root / "outputs" / "moments").glob("*/conv1.safetensors")}
+    folder = measured_in(root)
     alone = {path.name: path.read_bytes() for path in folder.glob("*.safetensors")}
     for path in folder.glob("*.safetensors"):
         path.unlink()
@@ -341,6 +372,7 @@ def test_an_unknown_layer_lists_near_names(trained, refused):
         ("pairs=[[seed=0,seed=7]]", "pairs needs lists of two of seed=0, seed=1, as pairs=[[A,B],[A,C]]"),
         ("units=rows", "units needs to be one of auto, channel, last, flat, not 'rows'"),
         ("at_epochs=kept", "(none), not kept; train with keep_epochs=[...]"),
+        ("nulls=[rotations]", "nulls needs some of rotated, permuted, not 'rotations'"),
         ("products=fast", "products needs to be auto, portable, onednn or tf32, not 'fast'"),
     ],
 )
@@ -453,7 +485,7 @@ def test_a_training_that_meets_a_broken_image_leaves_nothing_behind(refused, tmp
 
 
 def test_jobs_at_the_same_time_measure_once(aligned, root, script):
-    (folder,) = {path.parent for path in (root / "outputs" / "moments").glob("*/conv1.safetensors")}
+    folder = measured_in(root)
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # as another job would hold it
         process = subprocess.Popen(

@@ -5,13 +5,17 @@ import torch
 from PIL import Image
 
 from conftest import planted
+from convergent.figures.activity import activity
 from convergent.figures.comparison import comparison
 from convergent.figures.correlations import aligned_order, correlations
 from convergent.figures.curves import curves
+from convergent.figures.dynamics import dynamics
 from convergent.figures.means import means
 from convergent.figures.style import save
+from convergent.layer_moments import LayerMoments
 from convergent.methods.matching import Matching
 from convergent.methods.semimatching import SemiMatching
+from convergent.nulls import rotated
 from convergent.pairs import Pair
 from convergent.results import compare
 
@@ -22,10 +26,20 @@ def pair(p=9, q=12):
     return Pair.of(x_na, x_nb)
 
 
+def layer():
+    """A layer of two nets, one unit of each dead."""
+    joint = pair(8, 12)
+    scatter = {(0, 0): (joint.a, joint.a), (0, 1): (joint.a, joint.b), (1, 1): (joint.b, joint.b)}
+    scatter = {key: joint.moments.scatter_uu[:, a, b] for key, (a, b) in scatter.items()}
+    moments = joint.moments
+    return LayerMoments("conv1", ["a", "b"], [joint.a, joint.b], moments.count, moments.mean_u, scatter, 200)
+
+
 @pytest.mark.parametrize("method", [Matching(), SemiMatching()])
 def test_all_figures_draw(tmp_path, method):
     name = type(method).__name__.lower()
-    alignment, result = compare(method, pair(), 200, 5)
+    nulls = {"rotated": rotated(pair()), "permuted": rotated(pair(), 3)}
+    alignment, result = compare(method, pair(), 200, 5, nulls, interval=True)
     _, back = compare(method, pair().flip(), 200, 5)
     summaries = [result.summary(), back.summary()]
     figures = {
@@ -33,6 +47,8 @@ def test_all_figures_draw(tmp_path, method):
         "curves": curves([result, back], name),
         "means": means(summaries, name),
         "comparison": comparison({name: summaries}),
+        "dynamics": dynamics({0: summaries, 3: summaries}),
+        "activity": activity([layer()]),
     }
     for title, figure in figures.items():
         png = save(figure, tmp_path, title)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import repeat
+from math import comb
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +16,12 @@ from rich.console import Console
 from rich.progress import track
 from safetensors.torch import save_file
 
+from convergent.across import across
 from convergent.alignment import Alignment, Method
 from convergent.dashboard import log_alignment, start_logger
 from convergent.data.images import ImageData, prepared
+from convergent.errors import InputError
+from convergent.figures.activity import activity
 from convergent.figures.correlations import correlations
 from convergent.figures.curves import curves
 from convergent.figures.dynamics import dynamics
@@ -23,11 +29,15 @@ from convergent.figures.means import means
 from convergent.figures.style import save
 from convergent.folders import atomic, claim, first_process, write_json
 from convergent.jobs import AlignJob, images_config
+from convergent.nulls import rotated
 from convergent.results import Result, by_layer, compare
+from convergent.runs import Run
 from convergent.saved_moments import Measurement
 from convergent.statistics_pass import Reading
 from convergent.train import build_data, build_trainer, stoppable
-from convergent.zoo import VIEW
+from convergent.zoo import VIEW, names_of
+
+NULLS = ("rotated", "permuted")
 
 
 def align(job: AlignJob) -> None:
@@ -37,6 +47,9 @@ def align(job: AlignJob) -> None:
         InputError: for whatever the user can mend.
     """
     config, folder = job.config, job.folder
+    unknown = sorted(set(config.nulls) - set(NULLS))
+    if unknown:
+        raise InputError(f"nulls needs some of {', '.join(NULLS)}, not {unknown[0]!r}.")
     data, views = build_images(job)
     measurement = Measurement(
         nets=job.nets,
@@ -57,13 +70,20 @@ def align(job: AlignJob) -> None:
         snapshot_minutes=config.snapshot_minutes,
     )
     method = instantiate(config.method)
+    deranged = derange(measurement, build_images(job)[0]) if "permuted" in config.nulls else None
     with stoppable():
-        measurement.ensure(lambda callbacks: build_trainer(config, callbacks, logger=False))
+        for each in [measurement, deranged] if deranged else [measurement]:
+            each.ensure(lambda callbacks: build_trainer(config, callbacks, logger=False))
     if not first_process():
         return
     claim(folder, job.record, force=config.force, other="label=")
     logger = start_logger(config.logger, job.record, folder, job.name, job.label, "align")
-    results, figures = _align_pairs(job, method, measurement)
+    results, figures = _align_pairs(job, method, measurement, deranged)
+    together = [
+        (layer.layer, *across(layer, [result for result in results if result.layer == layer.layer]))
+        for layer in measurement.load()
+        if len(layer.nets) > 2 and len(layer.pairs) == comb(len(layer.nets), 2)
+    ]
     summaries = [result.summary() for result in results]
     kind = type(method).__name__.lower()
     along = along_training(summaries, job.epochs)
@@ -73,14 +93,23 @@ def align(job: AlignJob) -> None:
         summaries = [result.summary() for result in results]
     figures += [save(curves(results, kind), folder / "figures", "curves")]
     figures += [save(means(summaries, kind), folder / "figures", "means")]
+    figures += [save(activity(list(measurement.load())), folder / "figures", "activity")]
     layers = by_layer(summaries)
     summary: dict[str, Any] = {"method": job.label, "images": results[0].images, "layers": layers, "pairs": summaries}
+    modules = [
+        net.config.net.module["_target_"] if isinstance(net, Run) else net.module["_target_"] for net in job.nets
+    ]
+    summary["caffenet"] = all(str(module).endswith(".CaffeNet") for module in modules)
     if along:
         summary["epochs"] = {str(epoch): by_layer(rows) for epoch, rows in along.items()}
+    summary["across"] = {layer: found for layer, found, _ in together}
+    if groups := [row for _, _, rows in together for row in rows]:
+        write_rows(folder / "groups.csv", groups)
     write_json(folder / "summary.json", summary)
     write_rows(folder / "scores.csv", [row for result in results for row in result.rows()])
     (folder / "done").touch()
     files = [folder / "summary.json", folder / "scores.csv", *sorted((folder / "alignments").iterdir())]
+    layers = {layer: {**figures, **_scalars(summary["across"].get(layer, {}))} for layer, figures in layers.items()}
     log_alignment(logger, layers, results, figures, files, f"{job.name}-{job.label}", summary.get("epochs", {}))
     mean_r = ", ".join(f"{layer} {found['mean_r']:.2f}" for layer, found in layers.items() if "mean_r" in found)
     print(f"{job.name} {job.label}: mean r {mean_r}, in {folder}", flush=True)
@@ -106,13 +135,24 @@ def build_images(job: AlignJob) -> tuple[ImageData, dict[str, str]]:
     return data, {name: str(different.index(view)) for name, view in wanted.items()}
 
 
-def _align_pairs(job: AlignJob, method: Method, measurement: Measurement) -> tuple[list[Result], list[Path]]:
+def derange(measurement: Measurement, data: ImageData) -> Measurement:
+    """The same measurement with every net reading other images than the others."""
+    names = names_of(measurement.nets)
+    data.views = measurement.data.views
+    data.deranged = {name: measurement.views.get(name) for name in names}
+    return replace(measurement, data=data, views={name: name for name in names})
+
+
+def _align_pairs(
+    job: AlignJob, method: Method, measurement: Measurement, deranged: Measurement | None
+) -> tuple[list[Result], list[Path]]:
     """Align every pair of nets in both directions, layer by layer; maps go to disk as they come, for they may be large."""
     results: list[Result] = []
     figures: list[Path] = []
     console = Console()
-    for layer in track(
-        measurement.load(),
+    others = deranged.load() if deranged else repeat(None)
+    for layer, other in track(
+        zip(measurement.load(), others),
         f"aligning by {job.label}",
         len(measurement.layers),
         console=console,
@@ -122,8 +162,14 @@ def _align_pairs(job: AlignJob, method: Method, measurement: Measurement) -> tup
         alignments = {}
         for number, (a, b) in enumerate(layer.pairs):
             pair = layer.pair(a, b)
+            permuted = other.pair(a, b) if other else None
             for directed in (pair, pair.flip()):
-                alignment, result = compare(method, directed, layer.images, job.config.folds)
+                null_pairs = {"rotated": rotated(directed)} if "rotated" in job.config.nulls else {}
+                if permuted:
+                    null_pairs["permuted"] = permuted if directed is pair else permuted.flip()
+                alignment, result = compare(
+                    method, directed, layer.images, job.config.folds, null_pairs, interval=job.config.intervals
+                )
                 results.append(result)
                 alignments[f"{directed.name_a} to {directed.name_b}"] = alignment
                 if number == 0 and directed is pair:
@@ -131,6 +177,12 @@ def _align_pairs(job: AlignJob, method: Method, measurement: Measurement) -> tup
                     figures.append(save(figure, job.folder / "figures", f"correlations-{layer.layer}"))
         save_alignments(job.folder / "alignments" / f"{layer.layer}.safetensors", alignments)
     return results, figures
+
+
+def _scalars(figures: Mapping[str, Any]) -> dict[str, float]:
+    """Figures over all nets one by one, for a dashboard."""
+    found = {f"found_in_{m}_others": share for m, share in enumerate(figures.get("found_in", ()))}
+    return found | {name: value for name, value in figures.items() if name != "found_in"}
 
 
 def along_training(summaries: Sequence[dict[str, Any]], epochs: Mapping[str, int]) -> dict[int, list[dict[str, Any]]]:

@@ -21,7 +21,8 @@ from convergent.zoo import GivenNet, find_nets, names_of
 
 # Settings that an alignment depends on: what its folder's name and its configuration are made of.
 _ALIGNMENT = (
-    "method", "layers", "images", "sample", "units", "blocks", "block_memory", "folds", "pairs", "at_epochs",
+    "method", "layers", "images", "sample", "units", "blocks", "block_memory", "folds", "pairs", "at_epochs", "nulls",
+    "intervals",
 )  # fmt: skip
 
 

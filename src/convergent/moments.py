@@ -15,7 +15,7 @@ from torch import Tensor
 from convergent.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     import numpy as np
 
@@ -119,6 +119,29 @@ class Moments:
             parts = [(fold_k != fold, fold_k == fold) for fold in range(n)]
             self._folds[n] = [(self.merged(rest.double()), self.merged(held.double())) for rest, held in parts]
         return self._folds[n]
+
+    def leave_one_out(self) -> Iterator[Moments]:
+        """One record of all blocks together but one, for each block in turn (jackknife).
+
+        Halves of the blocks are merged with all that lies outside them, and so on down, which reads the blocks log2(k)
+        times instead of k times. Subtracting a block from the total would be cheaper still, but a unit that fires in that
+        block alone would be left with rounding errors for moments: alive, with correlations made of noise.
+        """
+
+        def inside(first: int, last: int, outside: Moments | None) -> Iterator[Moments]:
+            if last - first == 1:
+                if outside is not None:
+                    yield outside
+                return
+            middle = (first + last) // 2
+            for (start, stop), other in (
+                ((first, middle), slice(middle, last)),
+                ((middle, last), slice(first, middle)),
+            ):
+                half = Moments(self.count[other], self.mean_u[other], self.scatter_uu[other]).merged()
+                yield from inside(start, stop, half if outside is None else outside + half)
+
+        yield from inside(0, len(self.count), None)
 
     def select(self, units: Tensor) -> Moments:
         """The moments of some units only, in the order of the index `units`."""

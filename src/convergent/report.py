@@ -24,7 +24,20 @@ _COLUMNS = (
     ("R² held out", "explained_held_out"),
     ("used", "units_used"),
 )
+_NULLS = ("rotated", "permuted")
 _MARK = "<!-- results: written by `make readme` -->"
+_ACROSS_MARK = "<!-- across: written by `make readme` -->"
+_CONTROLS_MARK = "<!-- controls: written by `make readme` -->"
+
+# The paper's own figures, Net1 to Net2 of CaffeNet on ImageNet: mean r by matching, share of units on which semi-matching
+# agrees, share of units whose best r is below 0.5. Source: Li et al. 2016, section 3, from the authors' logs.
+_PAPER = {
+    "conv1": (0.663, 0.729, 0.17),
+    "conv2": (0.507, 0.578, 0.37),
+    "conv3": (0.446, 0.617, 0.63),
+    "conv4": (0.342, 0.581, 0.92),
+    "conv5": (0.385, 0.645, 0.75),
+}
 
 
 def report(config: DictConfig) -> None:
@@ -41,16 +54,24 @@ def report(config: DictConfig) -> None:
     if not found:
         raise InputError(f"No finished alignment in {aligned}; make one with: python src/align.py method=matching")
     found = dict(sorted(found.items(), key=lambda item: (-item[1]["images"], item[0])))
-    show(found, config.name)
+    show([_headings(), *rows_of(found)], f"{config.name}: net b's units accounted for from net a's", 2)
     charted = {f"{_method(name)}, {summary['images']:,} images": summary["pairs"] for name, summary in found.items()}
     chart = save(comparison(charted), folder, "comparison")
-    table = markdown(found)
+    table, controlled = markdown([_headings(), *rows_of(found)]), markdown(controls(found))
+    show(controls(found), "mean correlation with the partner, and what chance gives", 2)
+    together = across(found)
+    if len(together) > 1:
+        show(together, "units with a partner above chance in so many other nets, and what all share", 1)
     with atomic(folder / "table.md") as file:
-        file.write_text(table)
+        file.write_text(f"{table}\n{controlled}\n{markdown(together)}")
     print(f"table and chart in {folder}, figures of each method in {aligned}/METHOD/figures")
     if config.readme:
         others = (root / "outputs" / "align" / "dynamics").glob("*/figures/dynamics.png")
-        write_readme(root, table, [chart, *sorted((aligned / "matching" / "figures").glob("*.png")), *others])
+        write_readme(
+            root,
+            {_MARK: table, _CONTROLS_MARK: controlled, _ACROSS_MARK: markdown(together)},
+            [chart, *sorted((aligned / "matching" / "figures").glob("*.png")), *others],
+        )
 
 
 def rows_of(found: dict[str, dict[str, Any]]) -> list[list[str]]:
@@ -65,14 +86,50 @@ def rows_of(found: dict[str, dict[str, Any]]) -> list[list[str]]:
     return rows
 
 
-def show(found: dict[str, dict[str, Any]], name: str) -> None:
-    """Print the table."""
-    title = f"{name}: net b's units accounted for from net a's"
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)  # fits into 80 columns
-    for heading in _headings():
-        table.add_column(heading, justify="left" if heading in ("layer", "method") else "right", no_wrap=True)
+def controls(found: dict[str, dict[str, Any]]) -> list[list[str]]:
+    """The table of mean correlations with interval, agreement and nulls: headings, then a row per layer and result."""
+    caffenet = any(summary.get("caffenet") for summary in found.values())
+    rows = [["layer", "method", "images", "mean r", "95 %", *_NULLS, "above", "agree", "<0.5"]]
+    rows[0] += ["paper: mean r", "agree", "r < 0.5"] if caffenet else []
+    for layer in dict.fromkeys(layer for summary in found.values() for layer in summary["layers"]):
+        for name, summary in found.items():
+            figures = summary["layers"].get(layer)
+            if not figures or "mean_r" not in figures:
+                continue
+            over = "mean_r_nets" if "mean_r_nets_low" in figures else "mean_r"
+            ends = [figures.get(f"{over}_{end}") for end in ("low", "high")]
+            row = [layer, _method(name), f"{summary['images']:,}", f"{figures['mean_r']:.2f}"]
+            row += ["-" if None in ends else f"{ends[0]:.2f}-{ends[1]:.2f}"]
+            row += [_share(figures, f"mean_r_{null}", "{:.2f}") for null in _NULLS]
+            row += [_share(figures, key) for key in ("above_rotated", "agreement", "best_r_below_half")]
+            if caffenet:
+                mean_r, agree, below = _PAPER.get(layer, ("-",) * 3)
+                row += ["-"] * 3 if mean_r == "-" else [f"{mean_r:.3f}", f"{agree:.0%}", f"{below:.0%}"]
+            rows.append(row)
+    return rows
+
+
+def across(found: dict[str, dict[str, Any]]) -> list[list[str]]:
+    """The table over all nets at once, by the first result that has it: headings, then a row per layer."""
+    layers: dict[str, Any] = next((summary["across"] for summary in found.values() if summary.get("across")), {})
+    nets = max((len(figures["found_in"]) for figures in layers.values()), default=0)
+    rows = [["layer", *(f"in {m}" for m in range(nets)), "mutual", "cliques", "cycles", "(chance)", "consensus r"]]
+    for layer, figures in layers.items():
+        shares = [
+            *figures["found_in"],
+            *(figures[key] for key in ("mutual_best", "cliques", "cycles", "cycles_chance")),
+        ]
+        rows.append([layer, *(f"{share:.0%}" for share in shares), f"{figures['consensus_r']:.2f}"])
+    return rows
+
+
+def show(rows: list[list[str]], title: str, text_columns: int) -> None:
+    """Print a table: headings, then rows, the first few columns being text."""
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for number, heading in enumerate(rows[0]):
+        table.add_column(heading, justify="left" if number < text_columns else "right", no_wrap=True)
     last = ""
-    for row in rows_of(found):
+    for row in rows[1:]:
         if last and row[0] != last:
             table.add_section()
         table.add_row(row[0] if row[0] != last else "", *row[1:])
@@ -80,28 +137,30 @@ def show(found: dict[str, dict[str, Any]], name: str) -> None:
     Console().print(table)
 
 
-def markdown(found: dict[str, dict[str, Any]]) -> str:
-    """The table in Markdown."""
-    headings = _headings()
-    rule = ["---" if heading in ("layer", "method") else "---:" for heading in headings]
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in (headings, rule, *rows_of(found)))
+def markdown(rows: list[list[str]]) -> str:
+    """A table in Markdown: headings, then rows; all but layer and method are numbers."""
+    rule = ["---" if heading in ("layer", "method") else "---:" for heading in rows[0]]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in (rows[0], rule, *rows[1:]))
 
 
-def write_readme(root: Path, table: str, figures: list[Path]) -> None:
-    """Put the table between the README's marks, and the figures that it shows into docs/.
+def write_readme(root: Path, tables: dict[str, str], figures: list[Path]) -> None:
+    """Put each table between its marks of the README, and the figures that it shows into docs/.
 
     Raises:
         InputError: if the README has no marks.
     """
     readme = root / "README.md"
-    parts = readme.read_text().split(_MARK)
-    if len(parts) != 3:
-        raise InputError(f"{readme} needs the line {_MARK} twice, but has it {len(parts) - 1} times.")
+    text = readme.read_text()
+    for mark, table in tables.items():
+        parts = text.split(mark)
+        if len(parts) != 3:
+            raise InputError(f"{readme} needs the line {mark} twice, but has it {len(parts) - 1} times.")
+        text = f"{parts[0]}{mark}\n{table}{mark}{parts[2]}"
     with atomic(readme) as file:
-        file.write_text(f"{parts[0]}{_MARK}\n{table}{_MARK}{parts[2]}")
+        file.write_text(text)
     (root / "docs").mkdir(exist_ok=True)
     for figure in figures:
-        if f"(docs/{figure.name})" in parts[0] + parts[2]:
+        if f"(docs/{figure.name})" in text:
             shutil.copyfile(figure, root / "docs" / figure.name)
     print(f"results written into {readme}")
 
@@ -114,6 +173,10 @@ def _cell(figures: dict[str, Any], key: str) -> str:
     if key not in figures:
         return "-"
     return f"{figures[key]:.2f}" if key == "units_used" else f"{figures[key]:.2f} ± {figures[key + '_sd']:.2f}"
+
+
+def _share(figures: dict[str, Any], key: str, how: str = "{:.0%}") -> str:
+    return how.format(figures[key]) if key in figures else "-"
 
 
 def _method(name: str) -> str:

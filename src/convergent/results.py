@@ -6,21 +6,45 @@ Axes: `a` units of net a, `b` units of net b.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from convergent import scores
+from convergent import nulls, scores
+from convergent.intervals import jackknife, over_nets
 from convergent.methods.semimatching import best_units
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from convergent.alignment import Alignment
+    from convergent.alignment import Alignment, Method
     from convergent.pairs import Pair
+
+
+@dataclass(frozen=True, eq=False)
+class Chance:
+    """What a method finds where there is nothing to be found but chance.
+
+    Attributes:
+        mean_r: mean correlation with the partner over the living units of b.
+        best_r: each living unit's highest correlation, shape (living units of b,).
+        threshold: what the highest correlation of 1 in 20 units exceeds.
+    """
+
+    mean_r: float
+    best_r: NDArray[np.float64]
+    threshold: float
+
+    @classmethod
+    def of(cls, method: Method, pair: Pair) -> Chance:
+        """What the method finds in a pair of a null."""
+        best_b = nulls.best(pair)[pair.alive_b]
+        threshold = nulls.threshold(best_b) if len(best_b) > 19 else float(best_b.max()) if len(best_b) else 0.0
+        return cls(float(mean_r(method, pair)), best_b.numpy(), threshold)
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +68,9 @@ class Result:
         best_r_b: that correlation.
         score_b: share of variance explained on the fitted images.
         held_out_b: the same on held-out images; NaN where there are too few blocks.
+        excess_b: best_r_b less its mean with randomly rotated units of a, see `nulls.excess`.
+        interval: where the mean correlation with the partner lies, with 95 % over images; None if not asked for.
+        chance: what the method finds in each null, by name.
         solver: what the solver says of itself.
     """
 
@@ -63,10 +90,21 @@ class Result:
     best_r_b: NDArray[np.float64]
     score_b: NDArray[np.float64]
     held_out_b: NDArray[np.float64]
+    excess_b: NDArray[np.float64]
+    interval: tuple[float, float] | None
+    chance: Mapping[str, Chance]
     solver: dict[str, float]
 
     @classmethod
-    def of(cls, pair: Pair, alignment: Alignment, held_out_b: torch.Tensor | None, images: int) -> Result:
+    def of(
+        cls,
+        pair: Pair,
+        alignment: Alignment,
+        held_out_b: torch.Tensor | None,
+        images: int,
+        interval: tuple[float, float] | None = None,
+        chance: Mapping[str, Chance] | None = None,
+    ) -> Result:
         """The figures of one alignment."""
         best_b = best_units(pair)
         best_r_b = pair.corr_ab.gather(0, best_b.clamp(min=0)[None])[0].where(best_b >= 0, 0.0)
@@ -88,6 +126,9 @@ class Result:
             best_r_b=best_r_b.numpy(),
             score_b=alignment.score_b.numpy(),
             held_out_b=(nan_b if held_out_b is None else held_out_b).numpy(),
+            excess_b=nulls.excess(pair).numpy(),
+            interval=interval,
+            chance=chance or {},
             solver=dict(alignment.solver),
         )
 
@@ -104,6 +145,12 @@ class Result:
             kept = value_b[over_b]
             return float(kept.mean()) if len(kept) and np.isfinite(kept).all() else None
 
+        figures: dict[str, float | None] = {}
+        if self.interval:
+            figures = {"mean_r_low": self.interval[0], "mean_r_high": self.interval[1]}
+        for name, chance in self.chance.items():
+            figures |= {f"mean_r_{name}": chance.mean_r, f"mean_best_r_{name}": _mean(chance.best_r)}
+            figures |= {f"above_{name}": mean(self.best_r_b > chance.threshold)}
         return {
             "layer": self.layer,
             "a": self.a,
@@ -119,6 +166,8 @@ class Result:
             "units_used": mean(self.units_used_b),
             "mean_r": mean(self.r_b, matched_b),
             "mean_best_r": mean(self.best_r_b),
+            "excess": mean(self.excess_b),
+            **figures,
             "agreement": mean(self.partner_b == self.best_b),
             "best_r_below_half": mean(self.best_r_b < 0.5),
             "explained_in_sample": mean(self.score_b),
@@ -136,6 +185,7 @@ class Result:
             "r": self.r_b.round(6),
             "best": self.best_b,
             "best_r": self.best_r_b.round(6),
+            "excess": self.excess_b.round(6),
             "explained_in_sample": self.score_b.round(6),
             "explained_held_out": self.held_out_b.round(6),
         }
@@ -146,11 +196,38 @@ class Result:
         ]
 
 
-def compare(method: Any, pair: Pair, images: int, folds: int) -> tuple[Alignment, Result]:
-    """Align one pair in one direction, with held-out scores where its blocks of images allow them."""
+def mean_r(method: Method, pair: Pair) -> torch.Tensor:
+    """Mean correlation with the partner over the living units of b that have one; 0 where there are none."""
+    alignment = method(pair)
+    r_b = alignment.r_b[pair.alive_b & (alignment.units_used_b > 0)]
+    return r_b.mean() if len(r_b) else r_b.sum()
+
+
+def compare(
+    method: Method,
+    pair: Pair,
+    images: int,
+    folds: int,
+    null_pairs: Mapping[str, Pair] | None = None,
+    *,
+    interval: bool = False,
+) -> tuple[Alignment, Result]:
+    """Align one pair in one direction, with held-out scores where its blocks of images allow them.
+
+    Args:
+        method: of alignment.
+        pair: to be aligned.
+        images: that were read.
+        folds: for the held-out scores.
+        null_pairs: where chance alone is to be found, by the null's name.
+        interval: also find the interval of the mean correlation over images; the method is fitted once per block.
+    """
     alignment = method(pair)
     held_out_b = scores.held_out(method, pair, folds) if min(folds, pair.blocks) > 1 else None
-    return alignment, Result.of(pair, alignment, held_out_b, images)
+    chance = {name: Chance.of(method, null) for name, null in (null_pairs or {}).items()}
+    found = jackknife(partial(mean_r, method), pair) if interval and pair.blocks > 1 else None
+    ends = None if found is None else (float(found.low), float(found.high))
+    return alignment, Result.of(pair, alignment, held_out_b, images, ends, chance)
 
 
 def by_layer(summaries: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -159,10 +236,29 @@ def by_layer(summaries: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     for layer in dict.fromkeys(summary["layer"] for summary in summaries):
         of_layer = [summary for summary in summaries if summary["layer"] == layer]
         figures: dict[str, Any] = {"pairs": len(of_layer), "images": of_layer[0]["images"]}
-        for name, first in of_layer[0].items():
-            values = [summary[name] for summary in of_layer]
-            if name not in ("layer", "a", "b", "images") and first is not None and None not in values:
+        for name in [key for key in of_layer[0] if key not in ("layer", "a", "b", "images")]:
+            values = [summary[name] for summary in of_layer if summary.get(name) is not None]
+            if len(values) == len(of_layer):
                 figures[name] = float(np.mean(values))
                 figures[f"{name}_sd"] = float(np.std(values))
+        figures |= _interval_over_nets(of_layer)
         layers[layer] = figures
     return layers
+
+
+def _interval_over_nets(summaries: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """Where the mean correlation lies with 95 % for nets of other seeds; nothing for fewer than three nets."""
+    nets = {name: number for number, name in enumerate(dict.fromkeys(summary["a"] for summary in summaries))}
+    table = torch.full((len(nets), len(nets)), torch.nan)
+    for summary in summaries:
+        if summary["mean_r"] is not None:
+            table[nets[summary["a"]], nets[summary["b"]]] = summary["mean_r"]
+    off_diagonal = ~torch.eye(len(nets), dtype=torch.bool)
+    if len(nets) < 3 or not torch.isfinite(table[off_diagonal]).all():
+        return {}
+    interval = over_nets(table)
+    return {"mean_r_nets_low": float(interval.low), "mean_r_nets_high": float(interval.high)}
+
+
+def _mean(values: NDArray[np.float64]) -> float | None:
+    return float(values.mean()) if len(values) else None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from convergent.figures.style import COLOURS, panels, styled
+from convergent.figures.style import COLOURS, NULLS, panels, styled
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,6 +42,10 @@ def curves(results: Sequence[Result], method: str) -> Figure:
             if len(unmatched):
                 axis.plot(unmatched, np.zeros(len(unmatched)), "x", ms=3, color="0.4", label="no partner")
         axis.plot(rank, shown.best_r_b[shown.alive_b][order], color=COLOURS[0], label="semi-matching")
+        for name, style in NULLS.items():
+            if name in shown.chance:
+                null = np.sort(shown.chance[name].best_r)[::-1]
+                axis.plot(np.arange(1, len(null) + 1), null, label=f"{name}, semi-matching", **style)
         every = [np.sort(result.best_r_b[result.alive_b])[::-1] for result in of_layer]
         width = min(map(len, every))
         stacked = np.stack([curve[:width] for curve in every])
@@ -56,9 +60,9 @@ def curves(results: Sequence[Result], method: str) -> Figure:
     for axis in axes[len(layers) :]:
         axis.set_visible(False)
     for row in range(rows):
-        axes[row * columns].set_ylabel("correlation with partner")
+        axes[row * columns].set_ylabel("correlation")
     lowest = min(float(result.r_b[result.alive_b].min(initial=0.0)) for result in results)
     axes[0].set_ylim(min(0.0, lowest) - 0.05, 1.02)
     labelled = {label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels())}
-    figure.legend(labelled.values(), labelled.keys(), loc="outside lower center", ncols=4)
+    figure.legend(labelled.values(), labelled.keys(), loc="outside lower center", ncols=3 if columns > 2 else columns)
     return figure

@@ -19,6 +19,12 @@ P = ParamSpec("P")
 # Okabe and Ito 2008: eight colours for the three kinds of colour vision deficiency.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 
+# How what chance gives is drawn, by the null's name.
+NULLS: dict[str, dict[str, Any]] = {
+    "rotated": {"color": "black", "ls": (0, (4, 2)), "lw": 0.9},
+    "permuted": {"color": "black", "ls": (0, (1, 2)), "lw": 0.9},
+}
+
 _RC: dict[Any, Any] = {
     "font.size": 8,
     "axes.titlesize": 8,

@@ -1,0 +1,183 @@
+"""How far a statistic of a pair, or of many nets, may be from what more images or more nets would give.
+
+Images are resampled by block, never positions: positions of one image depend on each other. Nets are resampled by net,
+never by pair: pairs share nets.
+
+Axes: `k` blocks of images, `d` draws, `i` and `j` nets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from scipy import stats
+from torch import Tensor
+
+from convergent.errors import InputError
+from convergent.moments import Moments
+from convergent.pairs import Pair
+
+Statistic = Callable[[Pair], "Tensor | float"]
+
+
+@dataclass(frozen=True, eq=False)
+class Interval:
+    """An estimate and where the true value lies with probability `level`.
+
+    Attributes:
+        estimate: the statistic on all the data, of the statistic's own shape, float64 (as the next three).
+        se: its standard error.
+        low: lower end.
+        high: upper end.
+        level: probability that the interval covers, for each value on its own.
+    """
+
+    estimate: Tensor
+    se: Tensor
+    low: Tensor
+    high: Tensor
+    level: float
+
+    @classmethod
+    def of_t(cls, estimate: Tensor, se: Tensor, freedom: int, level: float) -> Interval:
+        """The interval from Student's t with `freedom` degrees of freedom."""
+        half = float(stats.t.ppf((1 + level) / 2, freedom)) * se
+        return cls(estimate, se, estimate - half, estimate + half, level)
+
+
+def jackknife(statistic: Statistic, pair: Pair, level: float = 0.95) -> Interval:
+    """The interval of a statistic over images, from leaving out one block of images at a time.
+
+    Blocks weigh by their counts (delete-m jackknife), so they need not be equal. The estimate is the statistic itself:
+    what a maximum over many partners gains by choosing stays in it, and the interval is about its expectation.
+
+    Args:
+        statistic: what it gives may have any shape but no NaN. It sees pairs with their blocks merged, so it may use
+            the total's means, covariances and correlations, but no folds. The interval is symmetric: better give
+            `torch.atanh` of a correlation near 1, and take `torch.tanh` of the ends.
+        pair: at least 2 blocks; 20 or more make Student's quantile nearly the normal one.
+        level: probability of covering.
+
+    Raises:
+        InputError: if there are fewer than 2 blocks, the level is not between 0 and 1, or the statistic is not finite.
+
+    Source: Busing, Meijer, van der Leeden 1999, "Delete-m jackknife for unequal m".
+
+    >>> x_n = torch.arange(8.0)[:, None]
+    >>> mean = jackknife(lambda pair: pair.total.mean_u[0], Pair.of(x_n, x_n))
+    >>> round(mean.estimate.item(), 3), round(mean.se.item(), 3)  # the textbook's sd / sqrt(n)
+    (3.5, 0.866)
+    """
+    _check(pair, level)
+    estimate = _value(statistic, pair)
+    without_k = torch.stack([_value(statistic, _merged(pair, rest)) for rest in pair.moments.leave_one_out()])
+    shape = (-1,) + (1,) * estimate.ndim
+    inverse_k = (pair.moments.count.sum() / pair.moments.count).reshape(shape)  # 1 / the block's share of the samples
+    moved_k = (inverse_k - 1) * (estimate - without_k)  # pseudo-values less the estimate: digits of small differences
+    centre = (moved_k / inverse_k).sum(0)
+    se = ((moved_k - centre).square() / (inverse_k - 1)).mean(0).sqrt()
+    return Interval.of_t(estimate, se, pair.blocks - 1, level)
+
+
+def bootstrap(statistic: Statistic, pair: Pair, draws: int = 200, level: float = 0.95, seed: int = 0) -> Interval:
+    """The interval of a statistic over images, from drawing blocks of images with replacement.
+
+    The interval is the basic one, which mirrors the draws about the estimate: matches chosen on a draw's fewer images
+    correlate too highly, and percentiles of the draws would count that bias twice instead of taking it off. Few blocks
+    make draws too alike, which two things mend: a draw has k - 1 blocks, for k would make the variance too small by
+    (k - 1) / k, and the tails are cut off as far out as Student's t would.
+
+    Args:
+        statistic: as for `jackknife`.
+        pair: at least 2 blocks, better 20.
+        draws: how many; 200 do for the standard error, the interval's ends, which hang on a few draws, want 1,000.
+        level: probability of covering.
+        seed: of the draws, whose generator is their own.
+
+    Raises:
+        InputError: if there are fewer than 2 blocks or 2 draws, the level is not between 0 and 1, or the statistic is
+            not finite.
+
+    Source: Davison, Hinkley 1997, "Bootstrap methods and their application", equation 5.6; Rao, Wu 1988 (k - 1
+        of k); Hesterberg 2015, "What teachers should know about the bootstrap" (tails).
+    """
+    _check(pair, level)
+    if draws < 2:
+        raise InputError(f"A bootstrap needs at least 2 draws, not {draws}; 200 or more are usual.")
+    generator = torch.Generator().manual_seed(seed)
+    estimate = _value(statistic, pair)
+    drawn_dk = torch.randint(pair.blocks, (draws, pair.blocks - 1), generator=generator)
+    weights = (torch.bincount(drawn_k, minlength=pair.blocks).double() for drawn_k in drawn_dk)
+    value_d = torch.stack([_value(statistic, pair.weighted(weight_k)) for weight_k in weights])
+    tail = float(stats.norm.cdf(-stats.t.ppf((1 + level) / 2, pair.blocks - 1)))
+    ends = torch.quantile(value_d, torch.tensor([1 - tail, tail], dtype=torch.float64), dim=0)
+    return Interval(estimate, value_d.std(0), 2 * estimate - ends[0], 2 * estimate - ends[1], level)
+
+
+def over_nets(value_ij: Tensor, level: float = 0.95) -> Interval:
+    """The interval of the mean over all pairs of nets, from leaving out one net at a time.
+
+    k nets make k (k - 1) / 2 pairs, but only k independent things: taking the pairs for independent claims far too much.
+    Unbiased where each net adds its own part to its pairs; wider than needed where pairs differ by noise of their own.
+
+    Args:
+        value_ij: a value for each pair of k nets, shape (k, k), symmetric or not; the diagonal is ignored, and one
+            direction of a pair may be NaN where the other is given.
+        level: probability of covering.
+
+    Raises:
+        InputError: if there are fewer than 3 nets, a pair has no finite value, or the level is not between 0 and 1.
+
+    Source: Arvesen 1969, "Jackknifing U-statistics".
+
+    >>> over_nets(torch.tensor([[1.0, 0.2, 0.3], [0.2, 1.0, 0.4], [0.3, 0.4, 1.0]])).estimate
+    tensor(0.3000, dtype=torch.float64)
+    """
+    _check_level(level)
+    k = len(value_ij)
+    if value_ij.shape != (k, k) or k < 3:
+        raise InputError(
+            "An interval over nets needs a square table of values of at least 3 nets, not of shape "
+            f"{tuple(value_ij.shape)}; train more nets."
+        )
+    value_ij = value_ij.detach().to("cpu", torch.float64)
+    value_ij = torch.stack([value_ij, value_ij.T]).nanmean(0).masked_fill(torch.eye(k, dtype=torch.bool), 0.0)
+    if not torch.isfinite(value_ij).all():
+        i, j = (~torch.isfinite(value_ij)).nonzero()[0].tolist()
+        raise InputError(
+            f"An interval over nets needs a finite value of every pair, but nets {i} and {j} have {value_ij[i, j]}; "
+            "measure that pair or leave a net out."
+        )
+    estimate = value_ij.sum() / (k * (k - 1))
+    without_i = (value_ij.sum() - 2 * value_ij.sum(1)) / ((k - 1) * (k - 2))
+    se = ((without_i - without_i.mean()).square().sum() * (k - 1) / k).sqrt()
+    return Interval.of_t(estimate, se, k - 1, level)
+
+
+def _merged(pair: Pair, moments: Moments) -> Pair:
+    return replace(pair, moments=Moments.stack([moments]))
+
+
+def _value(statistic: Statistic, pair: Pair) -> Tensor:
+    value = torch.as_tensor(statistic(pair), dtype=torch.float64)
+    if not torch.isfinite(value).all():
+        raise InputError(
+            f"An interval needs a statistic that is finite on every part of the images, not {value[~value.isfinite()][0]}; "
+            "leave out what is undefined, such as dead units."
+        )
+    return value
+
+
+def _check(pair: Pair, level: float) -> None:
+    _check_level(level)
+    if pair.blocks < 2:
+        raise InputError(
+            f"An interval over images needs at least 2 blocks of images, not {pair.blocks}; measure with more blocks."
+        )
+
+
+def _check_level(level: float) -> None:
+    if not 0 < level < 1:
+        raise InputError(f"The level of an interval needs to be between 0 and 1, such as 0.95, not {level}.")
