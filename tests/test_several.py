@@ -111,7 +111,7 @@ def test_planted_reliable_units_are_counted_and_no_others():
 
 
 def test_mutual_best_partners_by_brute_force():
-    nets = nets_of((9, 12, 7, 10))
+    nets = nets_of((9, 12, 7, 10), noise=1.0, seed=2)
     found = mutual_best(nets)
     for i, j in permutations(range(4), 2):
         corr = nets.corr_between(i, j)
@@ -128,9 +128,9 @@ def test_mutual_best_partners_by_brute_force():
         if all(found.partner[i, j][group[i]] == group[j] for i, j in combinations(range(4), 2))
     }
     assert brute == {tuple(group) for group in found.cliques_gk.tolist()}
-    assert len(brute) == 4  # some, but fewer than the units with partners in all nets
-    assert (found.counts.share_im[:, 3] > found.clique_share_i).any()
-    assert found.clique_share_i.tolist() == pytest.approx([4 / 9, 4 / 12, 4 / 7, 4 / 10])
+    assert len(brute) == 2
+    assert found.clique_share_i.tolist() == pytest.approx([2 / 9, 2 / 12, 2 / 7, 2 / 10])
+    assert (found.counts.share_im[:, 3] > found.clique_share_i + 0.01).all()  # partners everywhere need not agree
 
 
 @pytest.mark.parametrize("k", [2, 3, 5])

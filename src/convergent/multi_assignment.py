@@ -29,7 +29,7 @@ def solve(weight: Weights, k: int, kicks: int) -> tuple[Groups, NDArray[np.float
 
     There are as many groups as the smallest table has rows. Two tables: the optimum.
 
-    Source: Karapetyan, Gutin 2011, "Local search heuristics for the multidimensional assignment problem", section 3 (each
+    Source: Karapetyan, Gutin 2011, "Local search heuristics for the multidimensional assignment problem" (each
     of its "dimensionwise variations" deals the rows of some tables anew, by a linear assignment).
     """
     match: Matches = {ij: linear_sum_assignment(weight[ij], maximize=True) for ij in combinations(range(k), 2)}

@@ -57,7 +57,7 @@ def reliability(nets: SeveralNets, threshold: float | Mapping[tuple[int, int], f
     Raises:
         InputError: if an ordered pair has no threshold, or NaN.
 
-    Source: Li et al. 2016, section 3.2: some features are learned reliably, others are not.
+    Source: Li et al. 2016, the first finding: some features are learned reliably in multiple nets, others are not.
     """
     has = {}
     for i, j in permutations(range(nets.k), 2):
@@ -95,7 +95,7 @@ class MutualBest:
 def mutual_best(nets: SeveralNets) -> MutualBest:
     """The mutual nearest neighbours of every two nets, and the groups of units that are so in all nets at once.
 
-    Source: Dravid et al. 2023, "Rosetta Neurons", section 3.
+    Source: Dravid et al. 2023, "Rosetta Neurons: mining the common units in a model zoo".
     """
     pairs = list(permutations(range(nets.k), 2))
     best = {(i, j): nets.best(i, j)[0] for i, j in pairs}

@@ -89,7 +89,7 @@ def rows_of(found: dict[str, dict[str, Any]]) -> list[list[str]]:
 def controls(found: dict[str, dict[str, Any]]) -> list[list[str]]:
     """The table of mean correlations with interval, agreement and nulls: headings, then a row per layer and result."""
     caffenet = any(summary.get("caffenet") for summary in found.values())
-    rows = [["layer", "method", "images", "mean r", "95 %", *_NULLS, "above", "agree", "<0.5"]]
+    rows = [["layer", "method", "images", "r, 95 %", *_NULLS, "above", "agree", "<0.5"]]
     rows[0] += ["paper: mean r", "agree", "r < 0.5"] if caffenet else []
     for layer in dict.fromkeys(layer for summary in found.values() for layer in summary["layers"]):
         for name, summary in found.items():
@@ -98,7 +98,7 @@ def controls(found: dict[str, dict[str, Any]]) -> list[list[str]]:
                 continue
             over = "mean_r_nets" if "mean_r_nets_low" in figures else "mean_r"
             ends = [figures.get(f"{over}_{end}") for end in ("low", "high")]
-            row = [layer, _method(name), f"{summary['images']:,}", f"{figures['mean_r']:.2f}"]
+            row = [layer, _method(name), f"{summary['images']:,}"]
             row += ["-" if None in ends else f"{ends[0]:.2f}-{ends[1]:.2f}"]
             row += [_share(figures, f"mean_r_{null}", "{:.2f}") for null in _NULLS]
             row += [_share(figures, key) for key in ("above_rotated", "agreement", "best_r_below_half")]

@@ -42,7 +42,7 @@ def activity(layers: Sequence[LayerMoments]) -> Figure:
             axis.set_yscale("log")
         if dead:
             told = "\n".join(dead) if len(dead) <= 4 else f"{len(dead)} of {len(mean_u)}"
-            axis.text(0.97, 0.95, f"dead units\n{told}", transform=axis.transAxes, ha="right", va="top", fontsize=6)
+            axis.text(0.04, 0.05, f"dead units\n{told}", transform=axis.transAxes, ha="left", va="bottom", fontsize=6)
         axis.set_title(layer.layer)
         axis.set_xlabel("unit, sorted")
     for axis in axes[len(layers) :]:
