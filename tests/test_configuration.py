@@ -70,6 +70,7 @@ def test_trainer(word):
 def test_an_experiment_composes_for_train_and_for_align(word):
     train, align = composed("train", f"experiment={word}"), composed("align", f"experiment={word}")
     assert align.nets.endswith(f"outputs/train/{train.name}")
+    assert not {"layers", "at_epochs", "nulls"} & set(TrainJob.of(train).config)  # train keeps no alignment's settings
     assert set(align.layers or []) <= {name for name, _ in build(train.net.module).named_modules()}
 
 

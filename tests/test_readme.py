@@ -3,9 +3,12 @@
 import re
 from collections import OrderedDict
 
+import pytest
 import torch
 
 from conftest import PROJECT, planted
+from convergent.methods.matching import Matching
+from convergent.pairs import Pair
 
 README = (PROJECT / "README.md").read_text()
 
@@ -19,6 +22,31 @@ def test_the_six_lines_of_the_notebook_run():
         assert torch.equal(names["alignment"].partner_b, order)
         assert names["alignment"].map_ab.shape == (6, 6)
         assert (names["alignment"].score_b > 0.9).all()
+
+
+def test_intervals_nulls_and_mutual_information_of_the_notebook():
+    x_na, x_nb, order = planted(300)
+    (controls,) = re.findall(r"```python\n(from convergent.intervals.*?)```", README, re.DOTALL)
+    names = {"pair": Pair.of(x_na, x_nb), "Matching": Matching}
+    exec(
+        controls.replace("jackknife(lambda", "interval = jackknife(lambda").replace(
+            "\nMatching", "\nchance = Matching"
+        ),
+        names,
+    )
+    assert names["interval"].low > 0.9 > names["chance"]
+    (information,) = re.findall(r"```python\n(from convergent.edges.*?)```", README, re.DOTALL)
+    names = {"x_na": x_na, "x_nb": x_nb, "x_us": torch.cat([x_na, x_nb], 1).T}
+    exec(information.replace("\nmutual_information", "\nfound = mutual_information"), names)
+    assert torch.equal(names["found"].argmax(0), order)
+
+
+@pytest.mark.parametrize(
+    "name", ["controls", "across", "benchmark pass", "benchmark accuracy", "benchmark alternatives"]
+)
+def test_every_table_is_there(name):
+    _, table, _ = re.split(rf"<!-- {name}: .*? -->", README)
+    assert len(table.strip().splitlines()) > 4
 
 
 def test_the_results_table_was_written_by_the_report():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import threading
@@ -11,6 +12,8 @@ from typing import Self
 
 import torch.distributed as dist
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
+
+log = logging.getLogger(__name__)
 
 _INTERVAL = 2.0  # seconds between two beats
 _LIMIT = 45.0  # seconds without a beat after which a process counts as dead
@@ -43,10 +46,22 @@ class Heartbeat:
         if store is not None:
             port = [store.port]
         dist.broadcast_object_list(port)
-        store = store or TCPStore(host, port[0], world, False, timeout, False)
+        store = store or self._joined(host, port[0], world)
+        joined: list[bool] = [False] * world
+        dist.all_gather_object(joined, store is not None)
+        if store is None or not all(joined):
+            # a firewall between nodes, say: the pass is worth more than the watch over it
+            log.warning("The processes cannot watch one another: one that dies will be waited for")
+            return self
         self._thread = threading.Thread(target=self._beat, args=(store, rank, world), daemon=True)
         self._thread.start()
         return self
+
+    def _joined(self, host: str, port: int, world: int) -> TCPStore | None:
+        try:
+            return TCPStore(host, port, world, False, timedelta(seconds=self.limit), False)
+        except (RuntimeError, ConnectionError):
+            return None
 
     def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
         self._failed = kind is not None

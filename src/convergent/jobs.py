@@ -48,6 +48,8 @@ class TrainJob:
         Raises:
             InputError: if a value is missing, or a number is none that it can be.
         """
+        # an experiment's file may also say how its nets are to be aligned, which is no matter of training
+        config = OmegaConf.masked_copy(config, [str(key) for key in config if key not in _ALIGNMENT])
         values = flat(OmegaConf.to_container(config, resolve=False))
         if missing := [key for key, value in values.items() if value == "???"]:
             raise InputError(f"{missing[0]} has no value; set it on the command line, as {missing[0]}=...")
