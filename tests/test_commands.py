@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from conftest import PROJECT
 
-pytestmark = [pytest.mark.command, pytest.mark.xdist_group("commands")]
+pytestmark = pytest.mark.command
 
 SMALL = ("epochs=3", "net.module.widths=[6,6,6,8]")
 

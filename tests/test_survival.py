@@ -12,7 +12,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-pytestmark = [pytest.mark.command, pytest.mark.xdist_group("survival")]
+pytestmark = pytest.mark.command
 
 _NET = "{_target_: convergent.nets.convnet.ConvNet, channels: 1, size: 8, classes: 10, widths: [4,4,4,6], dropout: 0}"
 PASS = (
