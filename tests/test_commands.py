@@ -375,7 +375,10 @@ def test_an_unknown_layer_lists_near_names(trained, refused):
         ("pairs=[['seed=0','seed=7']]", "pairs needs lists of two of seed=0, seed=1, as pairs=[[A,B],[A,C]]"),
         ("units=rows", "units needs to be one of auto, channel, last, flat, not 'rows'"),
         ("at_epochs=kept", "(none), not kept; train with keep_epochs=[...]"),
-        ("nulls=[rotations]", "nulls needs some of rotated, permuted, not 'rotations'"),
+        ("nulls=null", "nulls needs to be a list of some of rotated, permuted, not None"),
+        ("nulls=rotated", "nulls needs to be a list of some of rotated, permuted, not rotated"),
+        ("layers_per_pass=-1", "layers_per_pass needs to be a whole number, 1 or more, not -1"),
+        ("nulls=[rotations]", "nulls needs to be a list of some of rotated, permuted, not ['rotations']"),
     ],
 )
 def test_an_option_that_cannot_be_is_told(trained, refused, override, message, command, root):

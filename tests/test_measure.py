@@ -191,6 +191,11 @@ def test_the_plan_is_stated_and_memory_checked_before_the_pass(monkeypatch):
         StatisticsPass(both, ["1", "2"], **how)
 
 
+def test_a_device_that_is_not_here_is_told():
+    with pytest.raises(InputError, match="device needs to be cpu or a GPU that is here, not gpu7"):
+        measured(nets(), dataset(), device="gpu7")
+
+
 def test_only_the_pairs_asked_for_are_kept():
     three, data = nets((4, 6, 5)), dataset()
     some, every = measured(three, data, pairs=[("net2", "net0")]), measured(three, data)

@@ -39,13 +39,15 @@ def started(arguments, **environment):
 
 def moments(root):
     files = sorted((root / "outputs" / "moments").glob("*/*.safetensors"))
-    return {file.name: load_file(file) for file in files if not file.name.startswith("partial")}
+    return {str(file.relative_to(root)): load_file(file) for file in files if not file.name.startswith("partial")}
 
 
-def equal(one, two):
-    return one.keys() == two.keys() and all(
-        torch.equal(one[file][key], two[file][key]) for file in one for key in one[file] | two[file]
-    )
+def assert_equal(one, two):
+    assert len(one) == 4  # two layers, of the images as they are and permuted
+    assert one.keys() == two.keys()
+    for file, tensors in one.items():
+        assert tensors.keys() == two[file].keys()
+        assert all(torch.equal(tensor, two[file][key]) for key, tensor in tensors.items()), file
 
 
 def until(ready, process, seconds=120):
@@ -84,7 +86,7 @@ def test_a_killed_pass_goes_on_and_ends_with_the_very_same_bits(alone, tmp_path,
     assert not moments(tmp_path)
     said = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "Going on with batch" in said.stdout + said.stderr
-    assert equal(moments(tmp_path), alone)
+    assert_equal(moments(tmp_path), alone)
     assert not list(tmp_path.rglob("partial-*"))
 
 
@@ -120,7 +122,7 @@ def test_a_process_that_dies_ends_the_job_and_the_next_job_goes_on(alone, tmp_pa
     if dying == 0:
         said = subprocess.run(command, capture_output=True, text=True, check=True)
         assert "Going on with batch" in said.stdout + said.stderr
-        assert equal(moments(tmp_path), alone)
+        assert_equal(moments(tmp_path), alone)
 
 
 def _lives(pid):
@@ -141,4 +143,4 @@ def test_two_nodes_of_one_process_each_measure_what_one_process_does(alone, tmp_
     for process in both:
         said = process.communicate(timeout=300)[0]
         assert process.returncode == 0, said
-    assert equal(moments(tmp_path), alone)
+    assert_equal(moments(tmp_path), alone)

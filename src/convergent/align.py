@@ -47,9 +47,8 @@ def align(job: AlignJob) -> None:
         InputError: for whatever the user can mend.
     """
     config, folder = job.config, job.folder
-    unknown = sorted(set(config.nulls) - set(NULLS))
-    if unknown:
-        raise InputError(f"nulls needs some of {', '.join(NULLS)}, not {unknown[0]!r}.")
+    if not OmegaConf.is_list(config.nulls) or not set(config.nulls) <= set(NULLS):
+        raise InputError(f"nulls needs to be a list of some of {', '.join(NULLS)}, not {config.nulls}.")
     data, views = build_images(job)
     measurement = Measurement(
         nets=job.nets,

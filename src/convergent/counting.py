@@ -5,15 +5,14 @@ Axes: `i` and `j` events (a unit above an edge), `s` samples.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 
 import torch
 from torch import Tensor
 
 from convergent.errors import InputError
-from convergent.products import full_precision, portable
+from convergent.products import full_precision, least_seconds, portable
 
 # bool a_is, b_js of at most `SAMPLES` columns -> in how many samples both are true, shape (i, j), int32
 Count = Callable[[Tensor, Tensor], Tensor]
@@ -91,15 +90,8 @@ def _faster(device: torch.device) -> bool:
         return _works(device)
     a_is, b_js = torch.ones(128, 1024, dtype=torch.bool), torch.ones(128, 1024, dtype=torch.bool)
 
-    def least(count: Count) -> float:
-        seconds = []
-        for _ in range(4):
-            start = time.perf_counter()
-            count(a_is, b_js)
-            seconds.append(time.perf_counter() - start)
-        return min(seconds)
-
-    return least(packed) > _CLEARLY * least(int8)
+    by_packed, by_int8 = (least_seconds(partial(count, a_is, b_js), 4) for count in (packed, int8))
+    return by_packed > _CLEARLY * by_int8
 
 
 def _padded(x_is: Tensor, least: int) -> Tensor:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from convergent.errors import InputError
+from convergent.layer_moments import net_number
 
 _INT32 = 2**31 - 1  # samples that fit into int32
 
@@ -64,7 +65,7 @@ class Histograms:
         Raises:
             InputError: if there is no such net, or the pair was not counted.
         """
-        i, j = self._number(a), self._number(b)
+        i, j = net_number(a, self.nets), net_number(b, self.nets)
         if i > j:
             return self.pair(j, i).permute(1, 0, 3, 2)
         if (i, j) not in self.above:
@@ -101,13 +102,6 @@ class Histograms:
         count = self.count + other.count
         above = {pair: fitting(table, count) + other.above[pair] for pair, table in self.above.items()}
         return Histograms(self.nets, self.units, self.edges_ue, count, self.above_ue + other.above_ue, above)
-
-    def _number(self, net: int | str) -> int:
-        if isinstance(net, int):
-            return net
-        if net not in self.nets:
-            raise InputError(f"There is no net {net!r} among {', '.join(self.nets)}.")
-        return list(self.nets).index(net)
 
 
 def fitting(table: Tensor, samples: int) -> Tensor:

@@ -115,7 +115,9 @@ class AlignJob:
         Raises:
             InputError: if there are no two nets that go together, or a value is none that it can be.
         """
-        _check_numbers(config, {"blocks": 1, "folds": 0})
+        _check_numbers(
+            config, {"blocks": 1, "folds": 0} | ({} if config.layers_per_pass is None else {"layers_per_pass": 1})
+        )
         given, at_epochs = (_plain(value) for value in (config.nets, config.at_epochs))
         if given == "untrained":
             given, at_epochs = f"{config.root}/outputs/train/{config.name}", [0]

@@ -50,7 +50,7 @@ class LayerMoments:
         Raises:
             InputError: if there is no such net, or the pair was not measured.
         """
-        of_a, of_b = self._number(a), self._number(b)
+        of_a, of_b = net_number(a, self.nets), net_number(b, self.nets)
         p, q = (self.units[net].stop - self.units[net].start for net in (of_a, of_b))
         moments = self.moments([of_a, of_b])
         return Pair(moments, slice(0, p), slice(p, p + q), self.nets[of_a], self.nets[of_b], self.layer)
@@ -65,7 +65,7 @@ class LayerMoments:
         Raises:
             InputError: if a pair of these nets was not measured.
         """
-        chosen = [self._number(net) for net in (range(len(self.nets)) if nets is None else nets)]
+        chosen = [net_number(net, self.nets) for net in (range(len(self.nets)) if nets is None else nets)]
         of_u = torch.cat([torch.arange(self.mean_ku.shape[1])[self.units[net]] for net in chosen])
         rows = [torch.cat([self._scatter(i, j) for j in chosen], 2) for i in chosen]
         return Moments(self.count_k, self.mean_ku[:, of_u], torch.cat(rows, 1))
@@ -78,9 +78,15 @@ class LayerMoments:
             )
         return self.scatter[i, j] if i <= j else self.scatter[j, i].mT
 
-    def _number(self, net: int | str) -> int:
-        if isinstance(net, int):
-            return net
-        if net not in self.nets:
-            raise InputError(f"There is no net {net!r} among {', '.join(self.nets)}.")
-        return list(self.nets).index(net)
+
+def net_number(net: int | str, nets: Sequence[str]) -> int:
+    """The number of a net that is given by number or name.
+
+    Raises:
+        InputError: if no net has that name.
+    """
+    if isinstance(net, int):
+        return net
+    if net not in nets:
+        raise InputError(f"There is no net {net!r} among {', '.join(nets)}.")
+    return list(nets).index(net)

@@ -107,7 +107,6 @@ class Result:
     ) -> Result:
         """The figures of one alignment."""
         best_b = best_units(pair)
-        best_r_b = pair.corr_ab.gather(0, best_b.clamp(min=0)[None])[0].where(best_b >= 0, 0.0)
         nan_b = torch.full((pair.q,), torch.nan)
         return cls(
             layer=pair.layer,
@@ -123,7 +122,7 @@ class Result:
             units_used_b=alignment.units_used_b.numpy(),
             r_b=alignment.r_b.numpy(),
             best_b=best_b.numpy(),
-            best_r_b=best_r_b.numpy(),
+            best_r_b=nulls.best(pair).numpy(),
             score_b=alignment.score_b.numpy(),
             held_out_b=(nan_b if held_out_b is None else held_out_b).numpy(),
             excess_b=nulls.excess(pair).numpy(),

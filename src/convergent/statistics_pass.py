@@ -205,7 +205,12 @@ class StatisticsPass:
         x_us = torch.cat([x_ncp.double().transpose(0, 1).flatten(1) for x_ncp in seen.values()])
         shift_u = grid_shift(x_us.mean(1).nan_to_num(), x_us.std(1, correction=0).nan_to_num())
         if self.how.device is not None:
-            shift_u = shift_u.to(self.how.device)
+            try:
+                shift_u = shift_u.to(self.how.device)
+            except (RuntimeError, AssertionError) as error:  # torch raises either
+                raise InputError(
+                    f"device needs to be cpu or a GPU that is here, not {self.how.device} ({str(error).splitlines()[0]})."
+                ) from None
         p = next(iter(positions.values()))
         dtype = torch.float64 if len(self.block_n) * p < FLOAT64_BELOW else torch.float32
         product = chosen(self.how.products, shift_u.device, dtype)

@@ -93,13 +93,7 @@ def group_of(case: str) -> str:
 def accuracy_table(found: list[dict]) -> str:
     """Largest errors of a correlation."""
     machine, *cases, _ = found
-    ways = {
-        "portable": "`torch.mm`",
-        "onednn": "oneDNN",
-        "naive_float32": "float32 sums",
-        "raw_float64_sums": "float64 sums",
-    }
-    ways = {way: title for way, title in ways.items() if way in cases[0]}
+    ways = {way: title for way, title in WAYS.items() if way in cases[0]}
     table = [f"| activations | {' | '.join(ways.values())} |", "| --- |" + " ---: |" * len(ways)]
     for group, title in CASES.items():
         of_group = [case for case in cases if group_of(case["case"]) == group]
