@@ -27,6 +27,7 @@ from convergent.figures.curves import curves
 from convergent.figures.dynamics import dynamics
 from convergent.figures.means import means
 from convergent.figures.style import save
+from convergent.findings import Findings, Telling, mean_curves, rows_by_table
 from convergent.folders import atomic, claim, first_process, write_json
 from convergent.jobs import AlignJob, images_config
 from convergent.nulls import rotated
@@ -77,22 +78,25 @@ def align(job: AlignJob) -> None:
         return
     claim(folder, job.record, force=config.force, other="label=")
     logger = start_logger(config.logger, job.record, folder, job.name, job.label, "align")
-    results, figures = _align_pairs(job, method, measurement, deranged)
+    results, told, figures = _align_pairs(job, method, measurement, deranged)
     together = [
         (layer.layer, *across(layer, [result for result in results if result.layer == layer.layer]))
         for layer in measurement.load()
         if len(layer.nets) > 2 and len(layer.pairs) == comb(len(layer.nets), 2)
     ]
-    summaries = [result.summary() for result in results]
+    summaries = [result.summary() | findings_of(told, result) for result in results]
     kind = type(method).__name__.lower()
     along = along_training(summaries, job.epochs)
     if along:  # the other figures and the table show the last epoch
         figures.append(save(dynamics(along), folder / "figures", "dynamics"))
         results = [result for result in results if job.epochs[result.a] == max(along)]
-        summaries = [result.summary() for result in results]
+        told = [findings for findings in told if job.epochs[findings.a] == max(along)]
+        summaries = along[max(along)]
     figures += [save(curves(results, kind), folder / "figures", "curves")]
     figures += [save(means(summaries, kind), folder / "figures", "means")]
     figures += [save(activity(list(measurement.load())), folder / "figures", "activity")]
+    if isinstance(method, Telling):
+        figures += [save(drawn, folder / "figures", name) for name, drawn in method.overview(told).items()]
     layers = by_layer(summaries)
     summary: dict[str, Any] = {"method": job.label, "images": results[0].images, "layers": layers, "pairs": summaries}
     modules = [
@@ -106,10 +110,16 @@ def align(job: AlignJob) -> None:
         write_rows(folder / "groups.csv", groups)
     write_json(folder / "summary.json", summary)
     write_rows(folder / "scores.csv", [row for result in results for row in result.rows()])
+    tables = rows_by_table(told)
+    for name, rows in tables.items():
+        write_rows(folder / f"{name}.csv", rows)
     (folder / "done").touch()
-    files = [folder / "summary.json", folder / "scores.csv", *sorted((folder / "alignments").iterdir())]
+    files = [folder / "summary.json", *sorted(folder.glob("*.csv")), *sorted((folder / "alignments").iterdir())]
     layers = {layer: {**figures, **_scalars(summary["across"].get(layer, {}))} for layer, figures in layers.items()}
-    log_alignment(logger, layers, results, figures, files, f"{job.name}-{job.label}", summary.get("epochs", {}))
+    log_alignment(
+        logger, layers, results, figures, files, f"{job.name}-{job.label}", summary.get("epochs", {}), tables,
+        mean_curves(told),
+    )  # fmt: skip
     mean_r = ", ".join(f"{layer} {found['mean_r']:.2f}" for layer, found in layers.items() if "mean_r" in found)
     print(f"{job.name} {job.label}: mean r {mean_r}, in {folder}", flush=True)
 
@@ -144,9 +154,10 @@ def derange(measurement: Measurement, data: ImageData) -> Measurement:
 
 def _align_pairs(
     job: AlignJob, method: Method, measurement: Measurement, deranged: Measurement | None
-) -> tuple[list[Result], list[Path]]:
+) -> tuple[list[Result], list[Findings], list[Path]]:
     """Align every pair of nets in both directions, layer by layer; maps go to disk as they come, for they may be large."""
     results: list[Result] = []
+    told: list[Findings] = []
     figures: list[Path] = []
     console = Console()
     others = deranged.load() if deranged else repeat(None)
@@ -171,11 +182,21 @@ def _align_pairs(
                 )
                 results.append(result)
                 alignments[f"{directed.name_a} to {directed.name_b}"] = alignment
+                found = method.tell(directed, alignment) if isinstance(method, Telling) else None
+                told += [found] if found else []
                 if number == 0 and directed is pair:
-                    figure = correlations(pair, alignment)
-                    figures.append(save(figure, job.folder / "figures", f"correlations-{layer.layer}"))
+                    drawn = {"correlations": correlations(pair, alignment)}
+                    drawn |= {name: draw() for name, draw in found.drawings.items()} if found else {}
+                    for name, figure in drawn.items():
+                        figures.append(save(figure, job.folder / "figures", f"{name}-{layer.layer}"))
         save_alignments(job.folder / "alignments" / f"{layer.layer}.safetensors", alignments)
-    return results, figures
+    return results, told, figures
+
+
+def findings_of(told: Sequence[Findings], result: Result) -> dict[str, float]:
+    """The numbers that the method itself tells of a result's pair."""
+    same = (of for of in told if (of.layer, of.a, of.b) == (result.layer, result.a, result.b))
+    return dict(next(same).figures) if told else {}
 
 
 def _scalars(figures: Mapping[str, Any]) -> dict[str, float]:

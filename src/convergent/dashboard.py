@@ -79,6 +79,8 @@ def log_alignment(
     files: Sequence[Path],
     name: str,
     epochs: Mapping[str, Mapping[str, Mapping[str, Any]]],
+    tables: Mapping[str, Sequence[Mapping[str, Any]]],
+    curves: Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]],
 ) -> None:
     """Leave an alignment's figures per layer, curves, unit table, pictures and files, and end the job's W&B run.
 
@@ -90,6 +92,8 @@ def log_alignment(
         files: of the artifact.
         name: of the artifact.
         epochs: the same as `layers` for each epoch, where nets are compared along their training.
+        tables: rows by the table's name, from `findings.rows_by_table`.
+        curves: from `findings.mean_curves`; series against their own axis.
     """
     if not isinstance(logger, WandbLogger):
         return
@@ -103,8 +107,15 @@ def log_alignment(
     for epoch, of_epoch in epochs.items():
         means = {f"{layer}/mean_r_by_epoch": values.get("mean_r") for layer, values in of_epoch.items()}
         run.log({"epoch": int(epoch), **{key: value for key, value in means.items() if value is not None}})
-    rows = [row for result in results for row in result.rows()]
-    run.log({"units": wandb.Table(columns=list(rows[0]), data=[list(row.values()) for row in rows])})
+    for axis, of_layer in curves.items():
+        for layer, columns in of_layer.items():
+            series = {f"{layer}/{name}_by_{axis}": y for name, y in columns.items() if name != axis}
+            for name in series:
+                run.define_metric(name, step_metric=axis)
+            for point, x in enumerate(columns[axis]):
+                run.log({axis: x, **{name: y[point] for name, y in series.items()}})
+    for name, rows in {"units": [row for result in results for row in result.rows()], **tables}.items():
+        run.log({name: wandb.Table(columns=list(rows[0]), data=[list(row.values()) for row in rows])})
     run.log({f"figures/{path.stem}": wandb.Image(str(path)) for path in figures})
     _artifact(logger, name, "alignment", files)
     wandb.finish()
