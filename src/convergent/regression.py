@@ -1,0 +1,78 @@
+"""Linear prediction of net b's units from net a's, by all of them or by some: what one-to-one and sparse maps are judged by.
+
+Axes: `a` and `b` units of two nets, `i` and `j` some of them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from convergent.errors import InputError
+
+if TYPE_CHECKING:
+    from convergent.pairs import Pair
+
+
+def ridge_map(pair: Pair, ridge: float, units_a: Tensor | None = None, units_b: Tensor | None = None) -> Tensor:
+    """The map that predicts b's standardised units best from a's: least (1 - R^2) / 2 + ridge |w|^2 / 2 for each.
+
+    Args:
+        pair: the two nets.
+        ridge: penalty on the squared weights of standardised units, 0 or more. 0 is least squares, of several maps that are
+            equally good (units of a that depend on one another) the one with the smallest weights.
+        units_a: which units of a predict, numbers of shape (i,); all by default. Dead ones get no weight.
+        units_b: which units of b are predicted, numbers of shape (j,); all by default.
+
+    Returns:
+        Shape (p, q), 0 for all units left out.
+
+    Raises:
+        InputError: if the ridge is negative.
+
+    Source: Hoerl, Kennard 1970, "Ridge regression".
+
+    >>> from convergent.pairs import Pair
+    >>> x_na = torch.randn(50, 2, dtype=torch.float64)
+    >>> map_ab = ridge_map(Pair.of(x_na, x_na.sum(1, keepdim=True)), ridge=0.0)
+    >>> torch.allclose(map_ab[:, 0], x_na.std(0) / x_na.sum(1).std())
+    True
+    """
+    if not ridge >= 0:
+        raise InputError(f"ridge needs to be 0 or more, not {ridge}.")
+    corr_ab, map_ab = pair.corr_ab, torch.zeros(pair.p, pair.q, dtype=torch.float64)
+    i, j = _living(pair.alive_a, units_a), _living(pair.alive_b, units_b)
+    if not len(i) or not len(j):
+        return map_ab
+    corr_ii, corr_ij = pair.corr_aa[i[:, None], i], corr_ab[i[:, None], j]
+    if ridge > 0:
+        factor_ii = torch.linalg.cholesky(corr_ii + ridge * torch.eye(len(i), dtype=corr_ii.dtype))
+        map_ij = torch.cholesky_solve(corr_ij, factor_ii)
+    else:
+        root_e, axes_ie = independent_axes(corr_ii)
+        map_ij = axes_ie / root_e**2 @ (axes_ie.T @ corr_ij)
+    map_ab[i[:, None], j] = map_ij
+    return map_ab
+
+
+def independent_axes(corr_ii: Tensor, tolerance: float = 1e-10) -> tuple[Tensor, Tensor]:
+    """Principal axes of some units, those left out along which they do not vary but by rounding.
+
+    Args:
+        corr_ii: correlations within these units, shape (i, i).
+        tolerance: an axis is left out below this share of the largest variance.
+
+    Returns:
+        Standard deviations along the axes, shape (e,), and the axes, shape (i, e).
+    """
+    variance_e, axes_ie = torch.linalg.eigh(corr_ii)
+    kept = variance_e > tolerance * variance_e[-1]
+    return variance_e[kept].sqrt(), axes_ie[:, kept]
+
+
+def _living(alive_u: Tensor, units: Tensor | None) -> Tensor:
+    if units is None:
+        return alive_u.nonzero()[:, 0]
+    return units[alive_u[units]]

@@ -1,0 +1,43 @@
+import pytest
+import torch
+from sklearn.linear_model import Ridge
+
+from convergent.errors import InputError
+from convergent.methods.least_squares import LeastSquares
+from convergent.pairs import Pair
+from convergent.scores import held_out
+
+
+def test_a_planted_linear_map_is_recovered_whole():
+    x_na, map_ab = torch.randn(300, 6).double(), torch.randn(6, 4).double()
+    pair = Pair.of(x_na, x_na @ map_ab + 3)
+    found = LeastSquares(ridge=0)(pair)
+    assert torch.allclose(found.score_b, torch.ones(4).double())
+    assert torch.allclose(found.map_ab, map_ab * x_na.std(0)[:, None] / (x_na @ map_ab).std(0))
+
+
+def test_it_is_scikit_learns_ridge_on_raw_samples():
+    x_na, x_nb = torch.randn(200, 5).double(), torch.randn(200, 3).double()
+    x_nb += x_na[:, :3]
+    z_na, z_nb = ((x - x.mean(0)) / x.std(0, correction=0) for x in (x_na, x_nb))
+    expected = Ridge(alpha=200 * 0.1, fit_intercept=False).fit(z_na.numpy(), z_nb.numpy()).coef_.T
+    assert torch.allclose(LeastSquares(ridge=0.1)(Pair.of(x_na, x_nb)).map_ab, torch.from_numpy(expected))
+
+
+def test_unrelated_nets_score_p_over_n_where_fitted_and_nothing_held_out():
+    pair = Pair.of(torch.randn(401, 40), torch.randn(401, 200))
+    assert LeastSquares(ridge=0)(pair).score_b.mean().item() == pytest.approx(40 / 400, rel=0.05)
+    assert held_out(LeastSquares(ridge=0), pair).mean() < 0
+
+
+def test_units_that_depend_on_one_another_share_the_weight():
+    x_na = torch.randn(300, 3).double()
+    doubled = torch.cat([x_na, x_na], 1)
+    alignment = LeastSquares(ridge=0)(Pair.of(doubled, x_na))
+    assert torch.allclose(alignment.score_b, torch.ones(3).double())
+    assert torch.allclose(alignment.map_ab[:3], alignment.map_ab[3:], atol=1e-8)
+
+
+def test_a_negative_ridge_is_told():
+    with pytest.raises(InputError, match="ridge needs to be 0 or more, not -1"):
+        LeastSquares(ridge=-1)(Pair.of(torch.randn(9, 2), torch.randn(9, 2)))
