@@ -28,7 +28,7 @@ demo: $(INSTALLED)  ## train four nets on real digits, align them with every met
 	@$(BIN)/python src/report.py
 
 test: $(INSTALLED)  ## all tests: no network, no GPU, no account
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 lint: $(INSTALLED)  ## style, types and spelling, as in CI
 	@$(BIN)/pre-commit run --all-files

@@ -9,6 +9,11 @@ os.environ.setdefault("WANDB_SILENT", "true")
 PROJECT = Path(__file__).parents[1]
 
 
+def pytest_collection_modifyitems(items):
+    """Files that run whole commands take longest: they start first, so that no worker is left with them alone."""
+    items.sort(key=lambda item: item.get_closest_marker("command") is None)
+
+
 @pytest.fixture(autouse=True)
 def _seeded():
     torch.manual_seed(0)
