@@ -7,6 +7,7 @@ python tests/benchmarks/run.py readme            # only write the README anew
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from pathlib import Path
 
 PROJECT = Path(__file__).parents[2]
 KEPT = PROJECT / "docs" / "benchmarks.json"
+PEERS = os.environ.get("PEERS", "")  # a folder with packages to compare with, see alternatives.py
 MARK = "<!-- benchmarks: written by tests/benchmarks/run.py -->"
 
 # One command of a benchmark per line.
@@ -111,7 +113,7 @@ def alternatives_table(found: list[dict]) -> str:
     for way in ways:
         if way["way"] != "storing":
             memory = "" if way["peak_mb"] is None else f"{way['peak_mb']:,.0f} MB"
-            name = way["way"].replace("_", " ")
+            name = way["way"] if "." in way["way"] else way["way"].replace("_", " ")
             table.append(f"| {name} | {way['cpu_s'] / ours['cpu_s']:.2f} | {memory} | {way['max_error']:.0e} |")
     flat_mb = ", ".join(f"{mb:.0f}" for mb in flat["peak_mb_by_samples"]["ours_float64"].values())
     text = (
@@ -129,7 +131,7 @@ def machine_of(line: dict) -> str:
 BENCHMARKS = {
     "pass": (measured_pass, pass_table),
     "accuracy": (lambda: lines("accuracy.py"), accuracy_table),
-    "alternatives": (lambda: lines("alternatives.py", "--rounds", "3"), alternatives_table),
+    "alternatives": (lambda: lines("alternatives.py", "--rounds", "3", "--peers", PEERS), alternatives_table),
 }
 
 
