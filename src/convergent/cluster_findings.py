@@ -18,7 +18,7 @@ from convergent.figures.similarity import similarity
 from convergent.figures.subspaces import subspaces
 from convergent.findings import Findings
 from convergent.nulls import rotated
-from convergent.shared_subspaces import shared_subspaces, summed_up
+from convergent.shared_subspaces import KINDS, SharedSubspace, shared_subspaces, summed_up
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -55,8 +55,8 @@ def tell_of(method: Spectral, pair: Pair, alignment: Alignment) -> Findings:
     if mixed_c.any():
         figures["unequal"] = float(unequal_c.sum() / mixed_c.sum())
     figures |= {f"subspace_{name}": value for name, value in summed_up(spaces).items()}
-    if null_spaces:
-        figures["subspace_rotated"] = summed_up(null_spaces)["canonical"]
+    for measure in ("correlation", "explained") if null_spaces else ():
+        figures[f"subspace_rotated_{measure}"] = summed_up(null_spaces)[f"span_{measure}"]
     return Findings.of(
         pair,
         figures=figures,
@@ -113,15 +113,17 @@ def _similarities(pair: Pair, runs: Sequence[Quality]) -> tuple[dict[str, float]
     return areas, curves
 
 
-def _rows(quality: Quality, spaces: Mapping[int, Any]) -> list[dict[str, Any]]:
+def _rows(quality: Quality, spaces: Mapping[int, SharedSubspace]) -> list[dict[str, Any]]:
     """A row per cluster, the largest first; empty cells where a cluster is too small to have a number."""
     rows = []
     for cluster, (units_a, units_b) in enumerate(quality.units_ci.tolist()):
         row: dict[str, Any] = {"cluster": cluster, "units_a": units_a, "units_b": units_b}
         for name, value_c in (("between", quality.between_c), ("within", quality.within_c)):
             row[f"similarity_{name}"] = _rounded(float(value_c[cluster]))
-        for name in ("canonical", "matched", "turned", "random"):
-            row[name] = _rounded(getattr(spaces.get(cluster), name, torch.nan))
+        space = summed_up([spaces[cluster]]) if cluster in spaces else {}
+        for kind in KINDS:
+            for name in (f"{kind}_correlation", f"{kind}_explained"):
+                row[name] = _rounded(space.get(name, torch.nan))
         rows.append(row)
     return rows
 

@@ -41,8 +41,8 @@ class Clustering:
             fewer nodes as many as nodes.
         bounds: least and largest number that the widest gap may choose; at most as many as half the nodes.
         laplacian: `unnormalised` D - W (cuts few and light edges: small clusters of loosely joined nodes come off first),
-            `symmetric` (Ng, Jordan, Weiss: rows of the eigenvectors scaled to length 1), or `random_walk` (Shi, Malik: the
-            normalised cut).
+            `symmetric` (Ng, Jordan, Weiss: before k-means, rows of the eigenvectors are scaled to length 1), or
+            `random_walk` (Shi, Malik: the normalised cut).
         assign: `cluster_qr` needs no start; `kmeans` takes the best of `restarts` random ones.
         restarts: of k-means.
         seed: of k-means.
@@ -118,10 +118,10 @@ class Clustering:
         nodes, number = vector_uc.shape
         if number == 1 or number == nodes:
             return np.zeros(nodes, np.intp) if number == 1 else np.arange(nodes)
+        if self.assign == "cluster_qr":  # goes by the rows' lengths: were all the same, noise would choose its pivots
+            return cluster_qr(vector_uc)
         if self.laplacian == "symmetric":
             vector_uc = vector_uc / np.linalg.norm(vector_uc, axis=1, keepdims=True)
-        if self.assign == "cluster_qr":
-            return cluster_qr(vector_uc)
         from sklearn.cluster import KMeans  # a second to import, which most runs need not spend
 
         means = KMeans(number, n_init=self.restarts, random_state=self.seed)
@@ -197,7 +197,7 @@ def cluster_qr(vector_uc: Array) -> Labels:
 
     Source: Damle, Minden, Ying 2019, algorithm 1.
     """
-    _, pivot = scipy.linalg.qr(vector_uc.T, mode="r", pivoting=True)
+    pivot: Labels = scipy.linalg.qr(vector_uc.T, mode="r", pivoting=True)[-1]
     pivot = pivot[: vector_uc.shape[1]]
     left, _, right = scipy.linalg.svd(vector_uc[pivot].T)
     found: Labels = np.abs(vector_uc @ (left @ right)).argmax(1)

@@ -30,7 +30,7 @@ def composition(told: Sequence[Findings]) -> Figure:
     layers = list(dict.fromkeys(found.layer for found in told))
     columns = min(4, len(layers))
     rows = -(-len(layers) // columns)
-    figure, axes = panels(rows, columns, 1.9, 2.05)
+    figure, axes = panels(rows, columns, 1.9, 2.3)
     for axis, layer in zip(axes, layers):
         every = [row for found in told if found.layer == layer for row in found.tables["clusters"]]
         counted = Counter((row["units_a"], row["units_b"]) for row in every)
@@ -39,7 +39,7 @@ def composition(told: Sequence[Findings]) -> Figure:
         if counted:
             at_a, at_b = np.array(list(counted)).T
             number = np.array(list(counted.values()))
-            axis.scatter(at_a, at_b, 60 * number / number.max(), COLOURS[0], alpha=0.7, lw=0)
+            axis.scatter(at_a, at_b, 10 * number * min(1, 8 / number.max()), COLOURS[0], alpha=0.7, lw=0)
         axis.set_title(f"{layer}: {len(every):,} clusters")
         axis.set_xlabel("units of net a")
         axis.set_aspect("equal", "box")
