@@ -162,6 +162,31 @@ def test_the_report_lists_every_method(aligned, root, command):
     assert "semimatching" in out
 
 
+def test_clusters_are_kept_and_drawn_and_reported_beside_the_other_methods(aligned, root, command):
+    for method in ("spectral", "hierarchical_spectral"):
+        how = (f"method={method}", "nulls=[rotated]", "layers=[fc1]", f"root='{root}'", "logger=csv")
+        assert command("align", *how)[0] == 0
+    folder = aligned / "spectral,layers=[fc1],nulls=[rotated]"
+    pair = json.loads((folder / "summary.json").read_text())["pairs"][0]
+    assert pair["solver_clusters"] >= 1
+    assert 0 <= pair["similarity_between"] <= 1
+    assert pair["explained_held_out_rotated"] <= 1
+    with (folder / "clusters.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    labels = load_file(folder / "alignments" / "fc1.safetensors")
+    sizes = [int(row["units_a"]) for row in rows if row["a"] == "seed=0"]
+    assert sizes == torch.bincount(labels["seed=0 to seed=1/labels_a"].clamp(min=-1) + 1)[1:].tolist()[: len(sizes)]
+    figures = {path.name for path in (folder / "figures").iterdir()}
+    assert {"clusters-fc1.png", "similarity.png", "composition.pdf", "subspaces.pdf"} <= figures
+    code, out, _ = command("report", f"root='{root}'")
+    assert code == 0
+    assert "adjusted Rand" in out
+    report = root / "outputs" / "report" / "digits-convnet"
+    assert (report / "methods.png").exists()
+    same = "layers=[fc1],nulls=[rotated]"
+    assert f"| fc1 | hierarchical_spectral,{same} | spectral,{same} |" in (report / "table.md").read_text()
+
+
 def test_moments_cut_short_are_measured_again(aligned, root, command, caplog):
     folder = measured_in(root)
     file = folder / "conv2.safetensors"

@@ -88,7 +88,7 @@ class Clustering:
         label_u = np.full(len(weight_uu), -1)
         parts = connected_parts(weight_uu)
         if not parts:
-            return Clusters(label_u, 0, 0, 0.0)
+            return Clusters(label_u, 0, len(label_u), 0.0)
         nodes = sum(map(len, parts))
         most = min(nodes, max(len(parts), self.number or min(self.bounds[1], nodes // 2)) + 1)
         spectra = [spectrum(weight_uu[np.ix_(part, part)], most - len(parts) + 1, self.laplacian) for part in parts]
@@ -176,17 +176,14 @@ def spectrum(weight_uu: Array, number: int, laplacian: str) -> tuple[Array, Arra
         Eigenvalues, shape (c,), and eigenvectors, shape (u, c); of `random_walk` those of the generalised problem
         (D - W) v = value D v.
     """
-    degree_u = weight_uu.sum(1)
+    degree_u, number = weight_uu.sum(1), min(number, len(weight_uu))
     if laplacian == "unnormalised":
-        top = (
-            2 * degree_u.max()
-        )  # no eigenvalue is larger: the smallest are the largest of top - L, which Lanczos finds
-        flipped_uu, scale_u = weight_uu + np.diag(top - degree_u), None
-    else:
-        top, scale_u = 1.0, 1 / np.sqrt(degree_u)
-        flipped_uu = weight_uu * scale_u[:, None] * scale_u
-    value_c, vector_uc = _largest(flipped_uu, min(number, len(weight_uu)))
-    return top - value_c, vector_uc * scale_u[:, None] if laplacian == "random_walk" else vector_uc
+        top = 2 * degree_u.max()  # no eigenvalue is larger: Lanczos finds the smallest as the largest of top - L
+        value_c, vector_uc = _largest(weight_uu + np.diag(top - degree_u), number)
+        return top - value_c, vector_uc
+    scale_u = 1 / np.sqrt(degree_u)
+    value_c, vector_uc = _largest(weight_uu * scale_u[:, None] * scale_u, number)
+    return 1 - value_c, vector_uc * scale_u[:, None] if laplacian == "random_walk" else vector_uc
 
 
 def cluster_qr(vector_uc: Array) -> Labels:
@@ -197,9 +194,9 @@ def cluster_qr(vector_uc: Array) -> Labels:
 
     Source: Damle, Minden, Ying 2019, algorithm 1.
     """
-    pivot: Labels = scipy.linalg.qr(vector_uc.T, mode="r", pivoting=True)[-1]
-    pivot = pivot[: vector_uc.shape[1]]
-    left, _, right = scipy.linalg.svd(vector_uc[pivot].T)
+    factors: Any = scipy.linalg.qr(vector_uc.T, mode="r", pivoting=True)
+    pivot_c = factors[1][: vector_uc.shape[1]]
+    left, _, right = scipy.linalg.svd(vector_uc[pivot_c].T)
     found: Labels = np.abs(vector_uc @ (left @ right)).argmax(1)
     return found
 

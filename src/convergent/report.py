@@ -11,6 +11,7 @@ from typing import Any
 from omegaconf import DictConfig
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
 from convergent.errors import InputError
@@ -175,7 +176,11 @@ def show(rows: list[list[str]], title: str, text_columns: int) -> None:
             table.add_section()
         table.add_row(row[0] if row[0] != last else "", *row[1:])
         last = row[0]
-    Console().print(table)
+    console = Console()
+    wide = Measurement.get(
+        console, console.options.update_width(1000), table
+    ).maximum  # lines may wrap, words are not cut
+    Console(width=max(console.width, wide)).print(table)
 
 
 def markdown(rows: list[list[str]]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.ticker import NullFormatter, ScalarFormatter
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from convergent.figures.style import COLOURS, NULLS, panels, styled
 
@@ -35,36 +35,40 @@ def methods(results: Mapping[str, Sequence[Rows]]) -> Figure:
     layers = list(dict.fromkeys(row["layer"] for row in every))
     columns = min(4, len(layers))
     rows = -(-len(layers) // columns)
-    figure, axes = panels(rows, columns, 1.95, 2.1, sharey=True)
+    figure, axes = panels(rows, columns, max(1.95, 3.6 / columns), 2.4, sharey=True)
     for axis, layer in zip(axes, layers):
+        used = []
         for place, (name, settings) in enumerate(results.items()):
             points = sorted(filter(None, (_point(of_setting, layer) for of_setting in settings)))
             if not points:
                 continue
             at, mean, low, high = (np.array(column) for column in zip(*points))
+            used += [at.min(), at.max()]
+            label = name.replace("_", " ") + (" (ceiling)" if name == _CEILING else "")
             axis.errorbar(
                 at, mean, (mean - low, high - mean), marker=_MARKS[place % len(_MARKS)], ms=4, lw=1,
-                color=COLOURS[place % len(COLOURS)], label=name.replace("_", " "), zorder=3,
+                color=COLOURS[place % len(COLOURS)], label=label, zorder=3,
             )  # fmt: skip
             if name == _CEILING:
                 axis.axhline(mean.max(), color=COLOURS[place % len(COLOURS)], lw=0.8, alpha=0.6, zorder=0)
         for null, style in NULLS.items():
             floor = [_point(of_setting, layer, f"_{null}") for settings in results.values() for of_setting in settings]
             if points := sorted(filter(None, floor)):
-                axis.plot(*np.array(points)[:, :2].T, label=f"all of them, {null}", zorder=1, **style)
+                axis.plot(*np.array(points)[:, :2].T, label=f"all methods, {null} (floor)", zorder=1, **style)
         axis.axhline(0, color="0.8", lw=0.6, zorder=0)
         axis.set_title(layer)
         axis.set_xscale("log")
-        axis.xaxis.set_major_formatter(ScalarFormatter())
+        axis.set_xlim(min(used, default=1) / 1.5, max(used, default=1) * 1.5)
+        axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axis.xaxis.set_minor_formatter(NullFormatter())
         axis.set_xlabel("units used")
     for axis in axes[len(layers) :]:
         axis.set_visible(False)
-    for row in range(rows):
-        axes[row * columns].set_ylabel("variance explained, held out")
-    axes[0].set_ylim(top=1.0)
+    figure.supylabel("variance explained, held out", fontsize=8)
+    axes[0].set_ylim(top=1.02)
     labelled = {label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels())}
-    figure.legend(labelled.values(), labelled.keys(), loc="outside lower center", ncols=min(4, columns + 1))
+    labelled = dict(sorted(labelled.items(), key=lambda entry: entry[0].endswith("(floor)")))  # the methods first
+    figure.legend(labelled.values(), labelled.keys(), loc="outside lower center", ncols=max(2, min(4, columns)))
     return figure
 
 

@@ -32,7 +32,7 @@ def similarity(told: Sequence[Findings]) -> Figure:
     layers = list(dict.fromkeys(found.layer for found in told))
     columns = min(4, len(layers))
     rows = -(-len(layers) // columns)
-    figure, axes = panels(rows, columns, 1.9, 2.0, sharey=True)
+    figure, axes = panels(rows, columns, max(1.9, 3.0 / columns), 2.0, sharey=True)
     lines = {
         "between": ("between the nets", {"color": COLOURS[0]}),
         "within": ("within the nets", {"color": COLOURS[1]}),
@@ -58,5 +58,5 @@ def similarity(told: Sequence[Findings]) -> Figure:
         axis.set_visible(False)
     for row in range(rows):
         axes[row * columns].set_ylabel("share of units above")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=min(3, columns + 1))
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=min(3, columns))
     return figure
