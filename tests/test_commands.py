@@ -5,6 +5,7 @@ import fcntl
 import functools
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -163,9 +164,8 @@ def test_the_report_lists_every_method(aligned, root, command):
 
 
 def test_clusters_are_kept_and_drawn_and_reported_beside_the_other_methods(aligned, root, command):
-    for method in ("spectral", "hierarchical_spectral"):
-        how = (f"method={method}", "nulls=[rotated]", "layers=[fc1]", f"root='{root}'", "logger=csv")
-        assert command("align", *how)[0] == 0
+    how = ("method=spectral", "nulls=[rotated]", "layers=[fc1]", f"root='{root}'", "logger=csv")
+    assert command("align", *how)[0] == 0
     folder = aligned / "spectral,layers=[fc1],nulls=[rotated]"
     pair = json.loads((folder / "summary.json").read_text())["pairs"][0]
     assert pair["solver_clusters"] >= 1
@@ -178,13 +178,14 @@ def test_clusters_are_kept_and_drawn_and_reported_beside_the_other_methods(align
     assert sizes == torch.bincount(labels["seed=0 to seed=1/labels_a"].clamp(min=-1) + 1)[1:].tolist()[: len(sizes)]
     figures = {path.name for path in (folder / "figures").iterdir()}
     assert {"clusters-fc1.png", "similarity.png", "composition.pdf", "subspaces.pdf"} <= figures
+    shutil.copytree(folder, aligned / "tree")  # another method that clusters
     code, out, _ = command("report", f"root='{root}'")
     assert code == 0
     assert "adjusted Rand" in out
     report = root / "outputs" / "report" / "digits-convnet"
     assert (report / "methods.png").exists()
-    same = "layers=[fc1],nulls=[rotated]"
-    assert f"| fc1 | hierarchical_spectral,{same} | spectral,{same} |" in (report / "table.md").read_text()
+    table = (report / "table.md").read_text()
+    assert "| fc1 | spectral,layers=[fc1],nulls=[rotated] | tree | 1,797 | 1.00 ± 0.00 |" in table
 
 
 def test_moments_cut_short_are_measured_again(aligned, root, command, caplog):
@@ -422,8 +423,6 @@ def test_one_net_is_not_enough(trained, refused, root):
 
 
 def test_runs_of_two_experiments_go_together_and_are_told_apart(trained, command, root):
-    import shutil
-
     other = root / "outputs" / "train" / "another"
     shutil.copytree(trained / "seed=1", other / "seed=0")
     both = f"nets=['{trained}/seed=0','{other}/seed=0']"
@@ -448,8 +447,6 @@ def test_nets_of_other_images_do_not_go_together(trained, refused, root):
 
 @pytest.mark.parametrize("damage", ["missing", "cut", "other net"])
 def test_damaged_weights_are_told(trained, refused, root, damage):
-    import shutil
-
     copies = root / "outputs" / f"damaged {damage}"
     shutil.copytree(trained, copies)
     weights = copies / "seed=1" / "weights.safetensors"
@@ -465,8 +462,6 @@ def test_damaged_weights_are_told(trained, refused, root, damage):
 
 
 def test_nan_in_a_net_is_told(trained, refused, root):
-    import shutil
-
     copies = root / "outputs" / "nan"
     shutil.copytree(trained, copies)
     weights = load_file(copies / "seed=1" / "weights.safetensors")
