@@ -80,3 +80,20 @@ def planted(n=400, p=6, q=6, noise=0.1, seed=0):
     gain, offset = torch.rand(q, generator=generator) * 5 + 0.1, torch.randn(q, generator=generator) * 10
     x_nb = (x_na[:, order] + noise * torch.randn(n, q, generator=generator)) * gain + offset
     return x_na, x_nb, order
+
+
+def blocks(sizes=((4, 3), (2, 5), (6, 2), (3, 3)), noise=0.6, n=1500, seed=0):
+    """Activations of two nets whose units come in groups, (units of a, units of b) for each, and the units' groups.
+
+    A group's units are noisy copies of one latent; the units of both nets are shuffled.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    latent_ng = torch.randn(n, len(sizes), generator=generator).double()
+    found = []
+    for net in (0, 1):
+        group_u = torch.arange(len(sizes)).repeat_interleave(torch.tensor([size[net] for size in sizes]))
+        group_u = group_u[torch.randperm(len(group_u), generator=generator)]
+        noise_nu = torch.randn(n, len(group_u), generator=generator)
+        found.append((latent_ng[:, group_u] + noise * noise_nu, group_u))
+    (x_na, group_a), (x_nb, group_b) = found
+    return x_na, x_nb, group_a, group_b

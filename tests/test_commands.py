@@ -5,6 +5,7 @@ import fcntl
 import functools
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -160,6 +161,31 @@ def test_the_report_lists_every_method(aligned, root, command):
     assert table.count("| matching |") == table.count("| semimatching |") == 8  # in two tables
     assert (root / "outputs" / "report" / "digits-convnet" / "comparison.png").exists()
     assert "semimatching" in out
+
+
+def test_clusters_are_kept_and_drawn_and_reported_beside_the_other_methods(aligned, root, command):
+    how = ("method=spectral", "nulls=[rotated]", "layers=[fc1]", f"root='{root}'", "logger=csv")
+    assert command("align", *how)[0] == 0
+    folder = aligned / "spectral,layers=[fc1],nulls=[rotated]"
+    pair = json.loads((folder / "summary.json").read_text())["pairs"][0]
+    assert pair["solver_clusters"] >= 1
+    assert 0 <= pair["similarity_between"] <= 1
+    assert pair["explained_held_out_rotated"] <= 1
+    with (folder / "clusters.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    labels = load_file(folder / "alignments" / "fc1.safetensors")
+    sizes = [int(row["units_a"]) for row in rows if row["a"] == "seed=0"]
+    assert sizes == torch.bincount(labels["seed=0 to seed=1/labels_a"].clamp(min=-1) + 1)[1:].tolist()[: len(sizes)]
+    figures = {path.name for path in (folder / "figures").iterdir()}
+    assert {"clusters-fc1.png", "similarity.png", "composition.pdf", "subspaces.pdf"} <= figures
+    shutil.copytree(folder, aligned / "tree")  # another method that clusters
+    code, out, _ = command("report", f"root='{root}'")
+    assert code == 0
+    assert "adjusted Rand" in out
+    report = root / "outputs" / "report" / "digits-convnet"
+    assert (report / "methods.png").exists()
+    table = (report / "table.md").read_text()
+    assert "| fc1 | spectral,layers=[fc1],nulls=[rotated] | tree | 1,797 | 1.00 ± 0.00 |" in table
 
 
 def test_moments_cut_short_are_measured_again(aligned, root, command, caplog):
@@ -397,8 +423,6 @@ def test_one_net_is_not_enough(trained, refused, root):
 
 
 def test_runs_of_two_experiments_go_together_and_are_told_apart(trained, command, root):
-    import shutil
-
     other = root / "outputs" / "train" / "another"
     shutil.copytree(trained / "seed=1", other / "seed=0")
     both = f"nets=['{trained}/seed=0','{other}/seed=0']"
@@ -423,8 +447,6 @@ def test_nets_of_other_images_do_not_go_together(trained, refused, root):
 
 @pytest.mark.parametrize("damage", ["missing", "cut", "other net"])
 def test_damaged_weights_are_told(trained, refused, root, damage):
-    import shutil
-
     copies = root / "outputs" / f"damaged {damage}"
     shutil.copytree(trained, copies)
     weights = copies / "seed=1" / "weights.safetensors"
@@ -440,8 +462,6 @@ def test_damaged_weights_are_told(trained, refused, root, damage):
 
 
 def test_nan_in_a_net_is_told(trained, refused, root):
-    import shutil
-
     copies = root / "outputs" / "nan"
     shutil.copytree(trained, copies)
     weights = load_file(copies / "seed=1" / "weights.safetensors")

@@ -11,6 +11,7 @@ from convergent.figures.correlations import aligned_order, correlations
 from convergent.figures.curves import curves
 from convergent.figures.dynamics import dynamics
 from convergent.figures.means import means
+from convergent.figures.methods import methods
 from convergent.figures.style import save
 from convergent.layer_moments import LayerMoments
 from convergent.methods.matching import Matching
@@ -47,6 +48,7 @@ def test_all_figures_draw(tmp_path, method):
         "curves": curves([result, back], name),
         "means": means(summaries, name),
         "comparison": comparison({name: summaries}),
+        "methods": methods({name: [summaries, summaries], "least_squares": [summaries]}),
         "dynamics": dynamics({0: summaries, 3: summaries}),
         "activity": activity([layer()]),
     }

@@ -46,15 +46,42 @@ def ridge_map(pair: Pair, ridge: float, units_a: Tensor | None = None, units_b: 
     i, j = _living(pair.alive_a, units_a), _living(pair.alive_b, units_b)
     if not len(i) or not len(j):
         return map_ab
-    corr_ii, corr_ij = pair.corr_aa[i[:, None], i], corr_ab[i[:, None], j]
-    if ridge > 0:
-        factor_ii = torch.linalg.cholesky(corr_ii + ridge * torch.eye(len(i), dtype=corr_ii.dtype))
-        map_ij = torch.cholesky_solve(corr_ij, factor_ii)
-    else:
-        root_e, axes_ie = independent_axes(corr_ii)
-        map_ij = axes_ie / root_e**2 @ (axes_ie.T @ corr_ij)
-    map_ab[i[:, None], j] = map_ij
+    map_ab[i[:, None], j] = _solve(pair.corr_aa[i[:, None], i], corr_ab[i[:, None], j], ridge)
     return map_ab
+
+
+def ridge_map_within(pair: Pair, ridge: float, labels_a: Tensor, labels_b: Tensor) -> Tensor:
+    """The map that predicts each of b's standardised units from a's units of the same cluster.
+
+    Args:
+        pair: the two nets.
+        ridge: as for `ridge_map`, above 0.
+        labels_a: cluster of each unit of a, shape (p,); -1 for units in none, dead ones among them.
+        labels_b: cluster of each unit of b, shape (q,).
+
+    Returns:
+        Shape (p, q), 0 outside the clusters.
+
+    Raises:
+        InputError: if the ridge is 0 or less.
+    """
+    if not ridge > 0:
+        raise InputError(f"ridge needs to be above 0, not {ridge}.")
+    corr_aa, corr_ab = pair.corr_aa, pair.corr_ab
+    map_ab = torch.zeros_like(corr_ab)
+    for label in range(int(labels_a.max()) + 1 if len(labels_a) else 0):
+        i, j = (labels_a == label).nonzero()[:, 0], (labels_b == label).nonzero()[:, 0]
+        if len(i) and len(j):
+            map_ab[i[:, None], j] = _solve(corr_aa[i[:, None], i], corr_ab[i[:, None], j], ridge)
+    return map_ab
+
+
+def _solve(corr_ii: Tensor, corr_ij: Tensor, ridge: float) -> Tensor:
+    if ridge > 0:
+        factor_ii = torch.linalg.cholesky(corr_ii + ridge * torch.eye(len(corr_ii), dtype=corr_ii.dtype))
+        return torch.cholesky_solve(corr_ij, factor_ii)
+    root_e, axes_ie = independent_axes(corr_ii)
+    return axes_ie / root_e**2 @ (axes_ie.T @ corr_ij)
 
 
 def independent_axes(corr_ii: Tensor, tolerance: float = 1e-10) -> tuple[Tensor, Tensor]:

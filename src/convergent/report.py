@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,14 @@ from typing import Any
 from omegaconf import DictConfig
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
 from convergent.errors import InputError
 from convergent.figures.comparison import comparison
+from convergent.figures.methods import methods
 from convergent.figures.style import save
+from convergent.finished import Finished, agreement, clusters, comparable, find
 from convergent.folders import atomic
 
 # The columns of the table: heading, figure of summary.json.
@@ -28,6 +32,8 @@ _NULLS = ("rotated", "permuted")
 _MARK = "<!-- results: written by `make readme` -->"
 _ACROSS_MARK = "<!-- across: written by `make readme` -->"
 _CONTROLS_MARK = "<!-- controls: written by `make readme` -->"
+_CLUSTERS_MARK = "<!-- clusters: written by `make readme` -->"
+_AGREEMENT_MARK = "<!-- agreement: written by `make readme` -->"
 
 # The paper's own figures, Net1 to Net2 of CaffeNet on ImageNet: mean r by matching, share of units on which semi-matching
 # agrees, share of units whose best r is below 0.5. Source: Li et al. 2016, section 3, from the authors' logs.
@@ -54,24 +60,60 @@ def report(config: DictConfig) -> None:
     if not found:
         raise InputError(f"No finished alignment in {aligned}; make one with: python src/align.py method=matching")
     found = dict(sorted(found.items(), key=lambda item: (-item[1]["images"], item[0])))
+    results = find(aligned)
     show([_headings(), *rows_of(found)], f"{config.name}: net b's units accounted for from net a's", 2)
-    charted = {f"{_method(name)}, {summary['images']:,} images": summary["pairs"] for name, summary in found.items()}
-    chart = save(comparison(charted), folder, "comparison")
+    charts = draw(comparable(results), folder)
     table, controlled = markdown([_headings(), *rows_of(found)]), markdown(controls(found))
     show(controls(found), "mean correlation with the partner, and what chance gives", 2)
     together = across(found)
     if len(together) > 1:
         show(together, "units with a partner above chance in so many other nets, and what all share", 1)
+    clustered, agreeing = clusters(results), agreement(results)
+    if len(clustered) > 1:
+        show(
+            clustered,
+            "clusters of both nets' units, their similarity, and the variance that they explain as subspaces",
+            2,
+        )
+    if len(agreeing) > 1:
+        show(agreeing, "how far clusters agree: adjusted Rand index", 3)
+    tables = [markdown(rows) for rows in (together, clustered, agreeing) if len(rows) > 1]
     with atomic(folder / "table.md") as file:
-        file.write_text(f"{table}\n{controlled}\n{markdown(together)}")
+        file.write_text("\n".join([table, controlled, *tables]))
     print(f"table and chart in {folder}, figures of each method in {aligned}/METHOD/figures")
     if config.readme:
         others = (root / "outputs" / "align" / "dynamics").glob("*/figures/dynamics.png")
         write_readme(
             root,
-            {_MARK: table, _CONTROLS_MARK: controlled, _ACROSS_MARK: markdown(together)},
-            [chart, *sorted((aligned / "matching" / "figures").glob("*.png")), *others],
+            {
+                _MARK: table,
+                _CONTROLS_MARK: controlled,
+                _ACROSS_MARK: markdown(together),
+                _CLUSTERS_MARK: markdown(clustered),
+                _AGREEMENT_MARK: markdown(agreeing),
+            },
+            [*charts, *shown_figures(aligned), *others],
         )
+
+
+def draw(sets: list[dict[str, list[Finished]]], folder: Path) -> list[Path]:
+    """The best setting of each method layer by layer, and all of them against the units they use in each set of results."""
+    charts = []
+    for number, by_method in enumerate(sets, 1):
+        every = {method: [result.summary["pairs"] for result in results] for method, results in by_method.items()}
+        charts.append(save(methods(every), folder, "methods" if number == 1 else f"methods-{number}"))
+    best = [max(results, key=Finished.explained) for results in sets[0].values()]
+    charted = {f"{result.name}, {result.images:,} images": result.summary["pairs"] for result in best}
+    return [save(comparison(charted), folder, "comparison"), *charts]
+
+
+def shown_figures(aligned: Path) -> list[Path]:
+    """The methods' figures that the README may show: of equal names matching's, else that of the first folder."""
+    folders = sorted(
+        (path.parent for path in aligned.glob("*/done")), key=lambda path: (path.name != "matching", path.name)
+    )
+    figures = [figure for folder in folders for figure in sorted((folder / "figures").glob("*.png"))]
+    return list({figure.name: figure for figure in reversed(figures)}.values())
 
 
 def rows_of(found: dict[str, dict[str, Any]]) -> list[list[str]]:
@@ -134,12 +176,16 @@ def show(rows: list[list[str]], title: str, text_columns: int) -> None:
             table.add_section()
         table.add_row(row[0] if row[0] != last else "", *row[1:])
         last = row[0]
-    Console().print(table)
+    console = Console()
+    wide = Measurement.get(
+        console, console.options.update_width(1000), table
+    ).maximum  # lines may wrap, words are not cut
+    Console(width=max(console.width, wide)).print(table)
 
 
 def markdown(rows: list[list[str]]) -> str:
     """A table in Markdown: headings, then rows; all but layer and method are numbers."""
-    rule = ["---" if heading in ("layer", "method") else "---:" for heading in rows[0]]
+    rule = ["---" if heading in ("layer", "method", "and") else "---:" for heading in rows[0]]
     return "".join(f"| {' | '.join(cells)} |\n" for cells in (rows[0], rule, *rows[1:]))
 
 
@@ -181,4 +227,4 @@ def _share(figures: dict[str, Any], key: str, how: str = "{:.0%}") -> str:
 
 def _method(name: str) -> str:
     """The name of a result without its images, which have a column of their own."""
-    return name.split(",images=")[0]
+    return re.sub(r",images=[^,]*", "", name)

@@ -33,18 +33,26 @@ class Chance:
         mean_r: mean correlation with the partner over the living units of b.
         best_r: each living unit's highest correlation, shape (living units of b,).
         threshold: what the highest correlation of 1 in 20 units exceeds.
+        units_used: mean number of units that account for a living unit of b; None where there is none.
+        explained: mean share of variance explained on held-out images, at least -1 for each unit; None where there is none.
     """
 
     mean_r: float
     best_r: NDArray[np.float64]
     threshold: float
+    units_used: float | None = None
+    explained: float | None = None
 
     @classmethod
-    def of(cls, method: Method, pair: Pair) -> Chance:
-        """What the method finds in a pair of a null."""
+    def of(cls, method: Method, pair: Pair, folds: int = 0) -> Chance:
+        """What the method finds in a pair of a null, on held-out images too where there are folds of blocks."""
         best_b = nulls.best(pair)[pair.alive_b]
         threshold = nulls.threshold(best_b) if len(best_b) > 19 else float(best_b.max()) if len(best_b) else 0.0
-        return cls(float(mean_r(method, pair)), best_b.numpy(), threshold)
+        used = _mean(method(pair).units_used_b[pair.alive_b].double().numpy())
+        explained = None
+        if min(folds, pair.blocks) > 1:
+            explained = _mean(scores.held_out(method, pair, folds).clip(min=-1)[pair.alive_b].numpy())
+        return cls(float(mean_r(method, pair)), best_b.numpy(), threshold, used, explained)
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,6 +158,7 @@ class Result:
         for name, chance in self.chance.items():
             figures |= {f"mean_r_{name}": chance.mean_r, f"mean_best_r_{name}": _mean(chance.best_r)}
             figures |= {f"above_{name}": mean(self.best_r_b > chance.threshold)}
+            figures |= {f"units_used_{name}": chance.units_used, f"explained_held_out_{name}": chance.explained}
         return {
             "layer": self.layer,
             "a": self.a,
@@ -223,7 +232,7 @@ def compare(
     """
     alignment = method(pair)
     held_out_b = scores.held_out(method, pair, folds) if min(folds, pair.blocks) > 1 else None
-    chance = {name: Chance.of(method, null) for name, null in (null_pairs or {}).items()}
+    chance = {name: Chance.of(method, null, folds) for name, null in (null_pairs or {}).items()}
     found = jackknife(partial(mean_r, method), pair) if interval and pair.blocks > 1 else None
     ends = None if found is None else (float(found.low), float(found.high))
     return alignment, Result.of(pair, alignment, held_out_b, images, ends, chance)

@@ -123,6 +123,19 @@ def alternatives_table(found: list[dict]) -> str:
     return "\n".join([*table, "", text + machine_of(machine), ""])
 
 
+def spectral_table(found: list[dict]) -> str:
+    """Time and stability of spectral clustering, ours and scikit-learn's."""
+    machine, *cases, _ = found
+    sizes = list(dict.fromkeys(case["units"] for case in cases))
+    headings = "".join(f" 2 x {units:,} units | the same |" for units in sizes)
+    table = [f"| way |{headings}", "| --- |" + " ---: |" * (2 * len(sizes))]
+    for way in dict.fromkeys(case["way"] for case in cases):
+        of_way = [next(case for case in cases if (case["way"], case["units"]) == (way, units)) for units in sizes]
+        cells = "".join(f" {case['cpu_s']:.2g} s | {case['rand']:.2f} |" for case in of_way)
+        table.append(f"| {way} |{cells}")
+    return "\n".join([*table, "", f"scikit-learn {machine['sklearn']}; {machine_of(machine)}", ""])
+
+
 def machine_of(line: dict) -> str:
     """Hardware and versions in words."""
     return f"one core of {line['processor']} ({line['capability']}), torch {line['torch']}, {line['date']}."
@@ -132,6 +145,7 @@ BENCHMARKS = {
     "pass": (measured_pass, pass_table),
     "accuracy": (lambda: lines("accuracy.py"), accuracy_table),
     "alternatives": (lambda: lines("alternatives.py", "--rounds", "3", "--peers", PEERS), alternatives_table),
+    "spectral": (lambda: lines("spectral.py"), spectral_table),
 }
 
 

@@ -1,0 +1,242 @@
+"""Spectral clustering of a weighted graph: the same clusters for any order of its nodes.
+
+Parts of the graph that no edge joins are clustered apart: the spectrum of the whole is the union of theirs, so each has as
+many clusters as it has of the smallest eigenvalues, and none is ever cut to join another.
+
+Axes: `u` and `v` nodes of the graph, `c` eigenvectors, as many as clusters.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import scipy.linalg
+from scipy.linalg.blas import dsymv
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import connected_components
+from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
+
+from convergent.errors import InputError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
+    Labels = NDArray[np.intp]
+
+LAPLACIANS = ("unnormalised", "symmetric", "random_walk")
+ASSIGNMENTS = ("cluster_qr", "kmeans")
+
+_DENSE = 600  # up to so many nodes a dense solver is as fast as Lanczos' iteration, and knows no failure
+
+
+@dataclass(frozen=True)
+class Clustering:
+    """How a graph is cut into clusters.
+
+    Attributes:
+        number: of clusters; None for the widest gap between eigenvalues. A graph in more parts has as many as parts, one of
+            fewer nodes as many as nodes.
+        bounds: least and largest number that the widest gap may choose; at most as many as half the nodes.
+        laplacian: `unnormalised` D - W (cuts few and light edges: small clusters of loosely joined nodes come off first),
+            `symmetric` (Ng, Jordan, Weiss: before k-means, rows of the eigenvectors are scaled to length 1), or
+            `random_walk` (Shi, Malik: the normalised cut).
+        assign: `cluster_qr` needs no start; `kmeans` takes the best of `restarts` random ones.
+        restarts: of k-means.
+        seed: of k-means.
+
+    Source: von Luxburg 2007, "A tutorial on spectral clustering"; Damle, Minden, Ying 2019, "Simple, direct and efficient
+        multi-way spectral clustering" (cluster_qr).
+
+    >>> weight_uu = np.kron(np.eye(2), np.ones((3, 3))) + 0.1
+    >>> Clustering(number=2)(weight_uu).label_u
+    array([0, 0, 0, 1, 1, 1])
+    """
+
+    number: int | None = None
+    bounds: tuple[int, int] = (2, 100)
+    laplacian: str = "symmetric"
+    assign: str = "cluster_qr"
+    restarts: int = 10
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.number is not None and (not isinstance(self.number, int) or self.number < 1):
+            raise InputError(f"The number of clusters needs to be a whole number, 1 or more, not {self.number!r}.")
+        for name, value, words in (
+            ("laplacian", self.laplacian, LAPLACIANS),
+            ("assign", self.assign, ASSIGNMENTS),
+        ):
+            if value not in words:
+                raise InputError(f"{name} needs to be one of {', '.join(words)}, not {value!r}.")
+        if len(self.bounds) != 2 or not 1 <= self.bounds[0] <= self.bounds[1]:
+            raise InputError(
+                f"bounds needs a least and a largest number of clusters, as [2,100], not {list(self.bounds)}."
+            )
+        if self.restarts < 1:
+            raise InputError(f"restarts needs to be at least 1, not {self.restarts}.")
+
+    def __call__(self, weight_uu: Array) -> Clusters:
+        """The clusters of a graph.
+
+        Args:
+            weight_uu: weights of the edges, shape (u, u), symmetric, 0 or more, 0 for no edge; the diagonal is ignored.
+        """
+        weight_uu = weight_uu - np.diag(weight_uu.diagonal())
+        label_u = np.full(len(weight_uu), -1)
+        parts = connected_parts(weight_uu)
+        if not parts:
+            return Clusters(label_u, 0, len(label_u), 0.0)
+        nodes = sum(map(len, parts))
+        most = min(nodes, max(len(parts), self.number or min(self.bounds[1], nodes // 2)) + 1)
+        spectra = [spectrum(weight_uu[np.ix_(part, part)], most - len(parts) + 1, self.laplacian) for part in parts]
+        value = np.concatenate([value_c for value_c, _ in spectra])
+        owner = np.repeat(np.arange(len(parts)), [len(value_c) for value_c, _ in spectra])
+        order = np.argsort(value, kind="stable")
+        number, gap = self._number(value[order], len(parts), nodes)
+        share = np.bincount(owner[order[:number]], minlength=len(parts))
+        first = 0
+        for part, (_, vector_uc), of_part in zip(parts, spectra, share):
+            label_u[part] = first + self._assign(vector_uc[:, :of_part])
+            first += of_part
+        return Clusters(ordered(label_u), len(parts), int((label_u < 0).sum()), gap)
+
+    def _number(self, value_c: Array, parts: int, nodes: int) -> tuple[int, float]:
+        """How many clusters, and the gap above the last one's eigenvalue."""
+        if self.number is None:
+            least, most = (max(min(bound, nodes // 2), parts) for bound in self.bounds)
+            most = max(least, min(most, len(value_c) - 1))
+            gaps = np.diff(value_c)[least - 1 : most]
+            number = least + int(gaps.argmax()) if len(gaps) else least
+        else:
+            number = min(max(self.number, parts), nodes)
+        return number, float(value_c[number] - value_c[number - 1]) if number < len(value_c) else 0.0
+
+    def _assign(self, vector_uc: Array) -> Labels:
+        nodes, number = vector_uc.shape
+        if number == 1 or number == nodes:
+            return np.zeros(nodes, np.intp) if number == 1 else np.arange(nodes)
+        if self.assign == "cluster_qr":  # goes by the rows' lengths: were all the same, noise would choose its pivots
+            return cluster_qr(vector_uc)
+        if self.laplacian == "symmetric":
+            vector_uc = vector_uc / np.linalg.norm(vector_uc, axis=1, keepdims=True)
+        from sklearn.cluster import KMeans  # a second to import, which most runs need not spend
+
+        means = KMeans(number, n_init=self.restarts, random_state=self.seed)
+        found: Labels = means.fit_predict(vector_uc)
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class Clusters:
+    """What a graph was cut into.
+
+    Attributes:
+        label_u: cluster of each node, the largest being 0, of equals the one with the first node; -1 for nodes without an
+            edge. Shape (u,).
+        parts: how many parts of more than one node the graph has that no edge joins.
+        isolated: how many nodes have no edge.
+        gap: between the eigenvalues of the last cluster and the next.
+    """
+
+    label_u: Labels
+    parts: int
+    isolated: int
+    gap: float
+
+    @property
+    def number(self) -> int:
+        """How many clusters there are."""
+        return int(self.label_u.max(initial=-1)) + 1
+
+
+def connected_parts(weight_uu: Array) -> list[Labels]:
+    """The nodes of each part of the graph that no edge joins to others; nodes without an edge are in none.
+
+    Nodes are sorted by the weight of all their edges, which does not depend on the order in which they are given: all that
+    follows meets them in the same order, so that even k-means, whose random starts pick nodes by place, does not see it.
+    """
+    number, part_u = connected_components(csr_array(weight_uu), directed=False)
+    order_u = np.argsort(weight_uu.sum(1), kind="stable")
+    parts = [order_u[part_u[order_u] == part] for part in range(number)]
+    return [part for part in parts if len(part) > 1]
+
+
+def spectrum(weight_uu: Array, number: int, laplacian: str) -> tuple[Array, Array]:
+    """The smallest eigenvalues of a connected graph's Laplacian, increasing, and their eigenvectors.
+
+    Args:
+        weight_uu: weights of the edges, shape (u, u), symmetric, with zeros on the diagonal.
+        number: how many; as many as nodes at most.
+        laplacian: see `Clustering`.
+
+    Returns:
+        Eigenvalues, shape (c,), and eigenvectors, shape (u, c); of `random_walk` those of the generalised problem
+        (D - W) v = value D v.
+    """
+    degree_u, number = weight_uu.sum(1), min(number, len(weight_uu))
+    if laplacian == "unnormalised":
+        top = 2 * degree_u.max()  # no eigenvalue is larger: Lanczos finds the smallest as the largest of top - L
+        value_c, vector_uc = _largest(weight_uu + np.diag(top - degree_u), number)
+        return top - value_c, vector_uc
+    scale_u = 1 / np.sqrt(degree_u)
+    value_c, vector_uc = _largest(weight_uu * scale_u[:, None] * scale_u, number)
+    return 1 - value_c, vector_uc * scale_u[:, None] if laplacian == "random_walk" else vector_uc
+
+
+def cluster_qr(vector_uc: Array) -> Labels:
+    """The cluster of each node from eigenvectors, whatever orthogonal basis of their span these are.
+
+    Pivots of a QR decomposition are one node of each cluster; turned so that these lie near the axes, the eigenvectors say
+    by their largest entry where every other node belongs.
+
+    Source: Damle, Minden, Ying 2019, algorithm 1.
+    """
+    factors: Any = scipy.linalg.qr(vector_uc.T, mode="r", pivoting=True)
+    pivot_c = factors[1][: vector_uc.shape[1]]
+    left, _, right = scipy.linalg.svd(vector_uc[pivot_c].T)
+    found: Labels = np.abs(vector_uc @ (left @ right)).argmax(1)
+    return found
+
+
+def ordered(label_u: Labels) -> Labels:
+    """The same clusters with the largest called 0, and of equals the one with the first node; -1 stays.
+
+    >>> ordered(np.array([7, 3, 3, -1, 5]))
+    array([ 1,  0,  0, -1,  2])
+    """
+    kept = label_u >= 0
+    names, first, which, size = np.unique(label_u[kept], return_index=True, return_inverse=True, return_counts=True)
+    place = np.empty(len(names), np.intp)
+    place[np.lexsort((first, -size))] = np.arange(len(names))
+    found = np.full(len(label_u), -1)
+    found[kept] = place[which]
+    return found
+
+
+def _largest(matrix_uu: Array, number: int) -> tuple[Array, Array]:
+    """The largest eigenvalues, decreasing, and their eigenvectors."""
+    u = len(matrix_uu)
+    if u > max(_DENSE, 5 * number):
+        start_u = np.random.default_rng(0).standard_normal(u)  # ones would be an eigenvector: nothing to iterate on
+        try:
+            value_c, vector_uc = eigsh(_product(matrix_uu), number, which="LA", v0=start_u)
+            order = np.argsort(-value_c)
+            return value_c[order], vector_uc[:, order]
+        except ArpackError:  # no convergence: slower, but sure
+            pass
+    if 5 * number > u:  # then all of them are found faster than some
+        value_c, vector_uc = scipy.linalg.eigh(matrix_uu, driver="evd")
+    else:
+        value_c, vector_uc = scipy.linalg.eigh(matrix_uu, subset_by_index=(u - number, u - 1))
+    return value_c[::-1][:number], vector_uc[:, ::-1][:, :number]
+
+
+def _product(matrix_uu: Array) -> Any:
+    """A symmetric matrix as what Lanczos' iteration, bound by memory, multiplies fastest: its entries, or one triangle."""
+    if np.count_nonzero(matrix_uu) < matrix_uu.size / 3:
+        return csr_array(matrix_uu)
+    stored_uu = np.asfortranarray(matrix_uu)
+    return LinearOperator(matrix_uu.shape, lambda x_u: dsymv(1.0, stored_uu, x_u.ravel()), dtype=np.float64)

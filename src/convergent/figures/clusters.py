@@ -1,0 +1,66 @@
+"""The correlations of both nets' units put into clusters.
+
+Source: Li et al. 2016, figure S5.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from matplotlib.colors import ListedColormap
+from matplotlib.patches import Patch, Rectangle
+
+from convergent.figures.style import COLOURS, panels, styled
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from convergent.alignment import Alignment
+    from convergent.pairs import Pair
+
+
+@styled
+def clusters(pair: Pair, alignment: Alignment) -> Figure:
+    """The combined matrix of correlations, both nets as they come and all units in clusters, the bars saying whose they are.
+
+    Frames are the clusters, the largest first, within each a's units first; units in no cluster come last.
+    """
+    assert alignment.labels_a is not None
+    assert alignment.labels_b is not None
+    label_u = torch.cat([alignment.labels_a, alignment.labels_b]).numpy()
+    net_u = np.repeat([0, 1], [pair.p, pair.q])
+    upper = torch.cat([pair.corr_aa, pair.corr_ab], 1)
+    corr_uu = torch.cat([upper, torch.cat([pair.corr_ab.T, pair.corr_bb], 1)], 0).numpy()
+    order_u = np.lexsort((net_u, np.where(label_u < 0, label_u.max() + 1, label_u)))
+    figure, axes = panels(1, 2, 3.1, 3.4)
+    for axis, order, title in zip(axes, (np.arange(len(net_u)), order_u), ("(a) as they come", "(b) in clusters")):
+        shown = axis.imshow(corr_uu[np.ix_(order, order)], vmin=-1, vmax=1, cmap="RdBu_r", interpolation="nearest")
+        for place, extent in (
+            ((-0.04, 0, 0.025, 1), (0, 1, len(order), 0)),
+            ((0, -0.04, 1, 0.025), (0, len(order), 1, 0)),
+        ):
+            bar = axis.inset_axes(place)
+            whose = net_u[order][:, None] if place[0] < 0 else net_u[order][None]
+            bar.imshow(whose, cmap=ListedColormap(COLOURS[:2]), vmin=0, vmax=1, aspect="auto", extent=extent,
+                       interpolation="nearest")  # fmt: skip
+            bar.set_axis_off()
+        axis.set_title(title)
+        axis.set_xticks([])
+        axis.set_yticks([])
+        axis.spines[:].set_visible(True)
+    first = 0
+    for size in np.bincount(label_u[label_u >= 0]):
+        axes[1].add_patch(Rectangle((first - 0.5, first - 0.5), size, size, fill=False, ec="black", lw=0.6))
+        first += size
+    colours = figure.colorbar(shown, ax=axes, shrink=0.7, pad=0.01)
+    colours.set_label("correlation")
+    aside = int((label_u < 0).sum())
+    figure.legend(
+        handles=[Patch(color=colour, label=name) for colour, name in zip(COLOURS, (pair.name_a, pair.name_b))],
+        loc="outside lower center", ncols=2,
+    )  # fmt: skip
+    told = f"{label_u.max() + 1} clusters" + (f", {aside} units in none" if aside else "")
+    figure.suptitle(f"{pair.layer}: correlation of the units of both nets, {told}", fontsize=9)
+    return figure

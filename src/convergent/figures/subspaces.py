@@ -1,0 +1,62 @@
+"""Shared subspaces on other axes: clusters as spans, and unit by unit.
+
+Source: Li et al. 2016, section 4 (subspaces that agree though their basis vectors do not); here as numbers.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from convergent.figures.style import COLOURS, panels, styled
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from matplotlib.figure import Figure
+
+    from convergent.findings import Findings
+
+# Kind of comparison: what it is called, mark, colour, whether the mark is filled.
+_SHOWN = {
+    "span": ("clusters as subspaces", "o", COLOURS[0], True),
+    "rotated": ("the same, one net rotated and clustered anew", "o", COLOURS[0], False),
+    "random": ("random groups of the same sizes", "o", "0.5", False),
+    "matched": ("single units, matched inside the cluster", "s", COLOURS[1], True),
+    "turned": ("the same, the cluster's axes rotated", "s", COLOURS[1], False),
+}
+_MEASURES = {"correlation": "mean (canonical) correlation", "explained": "variance explained"}
+
+
+@styled
+def subspaces(told: Sequence[Findings]) -> Figure:
+    """How alike the two nets' units in a cluster are as subspaces, beside single units, random groups and rotated axes.
+
+    Marks are means over all ordered pairs of nets, bars reach from the least to the greatest pair.
+
+    Args:
+        told: with numbers `subspace_KIND_MEASURE`, see `cluster_findings.tell_of`.
+    """
+    figure, axes = panels(1, 2, 3.0, 2.7, sharey=True)
+    layers = list(dict.fromkeys(found.layer for found in told))
+    for axis, (measure, title) in zip(axes, _MEASURES.items()):
+        for place, (kind, (label, mark, colour, filled)) in enumerate(_SHOWN.items()):
+            points = []
+            for number, layer in enumerate(layers):
+                of_layer = [found.figures.get(f"subspace_{kind}_{measure}") for found in told if found.layer == layer]
+                values = [value for value in of_layer if value is not None]
+                if values:
+                    points.append((number + (place - 2) * 0.14, float(np.mean(values)), min(values), max(values)))
+            if points:
+                at, mean, low, high = (np.array(column) for column in zip(*points))
+                axis.errorbar(
+                    at, mean, (mean - low, high - mean), ls="", marker=mark, ms=4, lw=1, color=colour,
+                    mfc=colour if filled else "white", label=label,
+                )  # fmt: skip
+        axis.set_xticks(range(len(layers)), layers)
+        axis.set_xlim(-0.5, len(layers) - 0.5)
+        axis.set_title(title)
+    axes[0].set_ylim(0, 1.02)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    return figure

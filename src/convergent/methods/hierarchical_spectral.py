@@ -1,0 +1,77 @@
+"""Hierarchical spectral clustering: good clusters are kept, the rest is clustered again.
+
+Axes: `u` and `v` units of all nets side by side.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from convergent.cluster_quality import Quality
+from convergent.clustering import Clusters, connected_parts, ordered
+from convergent.errors import InputError
+from convergent.methods.spectral import Spectral
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from convergent.moments import Moments
+
+
+@dataclass(frozen=True)
+class HierarchicalSpectral(Spectral):
+    """Spectral clustering, round after round, of the units that are not yet in a good cluster.
+
+    A cluster is good if its units correlate `good` or more with those of the other nets in it, on average; it is kept, and
+    what is left is clustered again, a given number of clusters shrinking with it. After a round without a good cluster all
+    further ones cut twice as finely. It ends when all are assigned, when clusters have two units or fewer on average, or
+    after `rounds`: the clusters of the last round are kept as they are. Units whose every neighbour was kept before are
+    set aside.
+
+    Attributes:
+        good: mean correlation between nets that a cluster needs in order to be kept before the last round.
+        rounds: how many there may be.
+
+    Source: Li et al. 2016, supplement S.3.
+    """
+
+    good: float = 0.3
+    rounds: int = 10
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not -1 <= self.good <= 1:
+            raise InputError(f"good needs to be between -1 and 1, as correlations are, not {self.good}.")
+        if self.rounds < 1:
+            raise InputError(f"rounds needs to be at least 1, not {self.rounds}.")
+
+    def cluster(self, moments: Moments, net_u: Tensor, layer: str = "") -> Clusters:
+        """The clusters of the units of any number of nets, see `Spectral.cluster`.
+
+        Raises:
+            InputError: if there are to be more clusters than units.
+        """
+        weight_uu, corr_uu = self.graph(moments), moments.corr_uu
+        asked, parts = self.number(layer, len(net_u)), connected_parts(weight_uu)
+        label_u, gap, finer = np.full(len(net_u), -1), 0.0, 1
+        whole = rest = np.sort(np.concatenate(parts)) if parts else np.empty(0, np.intp)
+        for turn in range(self.rounds):
+            if not len(rest):
+                break
+            number = None if asked is None else max(round(asked * len(rest) / len(whole)), 1) * finer
+            bounds = [min(bound * finer, len(rest)) for bound in self.bounds]
+            clustering = replace(self.clustering, number=number, bounds=(max(bounds[0], 1), max(bounds[1], 1)))
+            found = clustering(weight_uu[np.ix_(rest, rest)])
+            gap = gap if turn else found.gap
+            last = turn == self.rounds - 1 or 2 * found.number >= len(rest)
+            quality = Quality.of(corr_uu[rest[:, None], rest], net_u[rest], torch.from_numpy(found.label_u))
+            good_c = np.ones(found.number, bool) if last else (quality.between_c >= self.good).numpy()
+            kept = (found.label_u >= 0) & good_c[found.label_u] if found.number else np.zeros(len(rest), bool)
+            label_u[rest[kept]] = label_u.max() + 1 + found.label_u[kept]
+            finer *= 1 if kept.any() else 2
+            rest = rest[~kept & (found.label_u >= 0)]
+        return Clusters(ordered(label_u), len(parts), int((label_u < 0).sum()), gap)

@@ -1,0 +1,158 @@
+"""Spectral clustering: groups of both nets' units that belong together, and each unit of b predicted from its group.
+
+Axes: `a` and `b` units of two nets, `u` and `v` units of all nets side by side, `c` clusters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import torch
+
+from convergent.alignment import Alignment
+from convergent.cluster_findings import overview_of, tell_of
+from convergent.cluster_quality import net_of
+from convergent.clustering import Clustering, Clusters
+from convergent.errors import InputError
+from convergent.regression import ridge_map_within
+
+if TYPE_CHECKING:
+    import numpy as np
+    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from convergent.findings import Findings
+    from convergent.layer_moments import LayerMoments
+    from convergent.moments import Moments
+    from convergent.pairs import Pair
+
+
+@dataclass(frozen=True)
+class Spectral:
+    """Units of both nets are the nodes of one graph, joined by correlations, which spectral clustering cuts into clusters.
+
+    Each unit of b is predicted by ridge regression from the units of a in its cluster. Units without an edge are set aside
+    (label -1) and predicted by nothing, as are those whose cluster has no unit of a. The record's `solver` says how many
+    clusters there are, whether the widest gap between eigenvalues chose that number (`eigengap`), the `gap`, and how many
+    `parts` the graph has and how many living units it leaves `isolated`.
+
+    Attributes:
+        clusters: how many; a number, numbers by layer, or None for the widest gap between eigenvalues, as for layers that
+            are not listed.
+        bounds: least and largest number that the widest gap may choose.
+        threshold: correlations below are no edges.
+        absolute: join units by |r|; otherwise, as in the paper, negative correlations are no edges.
+        laplacian: `unnormalised` (the paper's), `symmetric` or `random_walk`, see `clustering.Clustering`.
+        assign: `cluster_qr`, which has no randomness, or `kmeans` (the paper's).
+        restarts: of k-means.
+        seed: of k-means.
+        ridge: penalty of the regression, see `regression.ridge_map`.
+        runs: how many seeds of k-means, or without k-means parts of the images, the spread is over.
+
+    Source: Li et al. 2016, section 5 and supplement S.3.
+
+    >>> from convergent.pairs import Pair
+    >>> latent_nc = torch.randn(500, 2).double()
+    >>> pair = Pair.of(latent_nc[:, [0, 1, 1]], latent_nc[:, [1, 0]])
+    >>> alignment = Spectral()(pair)
+    >>> alignment.labels_a, alignment.labels_b
+    (tensor([1, 0, 0]), tensor([0, 1]))
+    """
+
+    clusters: int | Mapping[str, int] | None = None
+    bounds: Sequence[int] = (2, 100)
+    threshold: float = 0.1
+    absolute: bool = False
+    laplacian: str = "symmetric"
+    assign: str = "cluster_qr"
+    restarts: int = 10
+    seed: int = 0
+    ridge: float = 1e-3
+    runs: int = 10
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.threshold <= 1:
+            raise InputError(f"threshold needs to be between 0 and 1, as correlations are, not {self.threshold}.")
+        if self.runs < 1:
+            raise InputError(f"runs needs to be at least 1, not {self.runs}.")
+        for number in self.clusters.values() if isinstance(self.clusters, Mapping) else [self.clusters]:
+            replace(self.clustering, number=number)  # a number that cannot be is told before anything is measured
+
+    @cached_property
+    def clustering(self) -> Clustering:
+        """How graphs are cut, but for the number of clusters."""
+        least, most = self.bounds if len(self.bounds) == 2 else (0, 0)
+        return Clustering(None, (least, most), self.laplacian, self.assign, self.restarts, self.seed)
+
+    def __call__(self, pair: Pair) -> Alignment:
+        """The alignment of `pair`; dead units are in no cluster.
+
+        Raises:
+            InputError: if there are to be more clusters than units.
+        """
+        found = self.cluster(pair.total, net_of(pair), pair.layer)
+        label_u = torch.from_numpy(found.label_u)
+        labels_a, labels_b = label_u[pair.a], label_u[pair.b]
+        dead = int((~pair.total.alive_u).sum())
+        solver = {
+            "clusters": found.number, "eigengap": int(self.number(pair.layer) is None), "gap": found.gap,
+            "parts": found.parts, "isolated": found.isolated - dead,
+        }  # fmt: skip
+        return Alignment.of(pair, ridge_map_within(pair, self.ridge, labels_a, labels_b), labels_a, labels_b, solver)
+
+    def cluster(self, moments: Moments, net_u: Tensor, layer: str = "") -> Clusters:
+        """The clusters of the units of any number of nets.
+
+        Args:
+            moments: of all nets' units side by side.
+            net_u: number of the net of each unit, shape (u,).
+            layer: its name, where numbers are given by layer.
+
+        Raises:
+            InputError: if there are to be more clusters than units.
+        """
+        return replace(self.clustering, number=self.number(layer, len(net_u)))(self.graph(moments))
+
+    def number(self, layer: str, units: int | None = None) -> int | None:
+        """How many clusters a layer's units are to be in; None for the widest gap.
+
+        Raises:
+            InputError: if these are more than there are `units`.
+        """
+        number = self.clusters.get(layer) if isinstance(self.clusters, Mapping) else self.clusters
+        if units is not None and number is not None and number > units:
+            raise InputError(
+                f"{number} clusters need as many units, but layer {layer or 'given'} has {units} in all nets; ask for "
+                "fewer, as method.clusters=20, or leave it to the eigenvalues: method.clusters=null."
+            )
+        return number
+
+    def graph(self, moments: Moments) -> NDArray[np.float64]:
+        """The weights of the graph's edges, shape (u, u): correlations, 0 below the threshold and on the diagonal."""
+        weight_uu = moments.corr_uu.abs() if self.absolute else moments.corr_uu.clamp(min=0)
+        weight_uu = weight_uu.where(weight_uu >= self.threshold, 0.0)
+        return weight_uu.fill_diagonal_(0).numpy()
+
+    def tell(self, pair: Pair, alignment: Alignment) -> Findings:
+        """The clusters' quality, composition and subspaces."""
+        return tell_of(self, pair, alignment)
+
+    def overview(self, told: Sequence[Findings]) -> Mapping[str, Figure]:
+        """Quality, composition and subspaces over all layers."""
+        return overview_of(told)
+
+
+def cluster_nets(method: Spectral, layer: LayerMoments) -> dict[str, Tensor]:
+    """The cluster of every unit of all nets of a layer at once, by the net's name; -1 for units in none.
+
+    Raises:
+        InputError: if a pair of nets was not measured, or there are to be more clusters than units.
+    """
+    widths = [units.stop - units.start for units in layer.units]
+    net_u = torch.arange(len(widths)).repeat_interleave(torch.tensor(widths))
+    label_u = torch.from_numpy(method.cluster(layer.moments().total, net_u, layer.layer).label_u)
+    return dict(zip(layer.nets, torch.split(label_u, widths)))
