@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 
 from convergent.across import across
 from convergent.alignment import Alignment, Method
+from convergent.collector import Reading
 from convergent.dashboard import log_alignment, start_logger
 from convergent.data.images import ImageData, prepared
 from convergent.errors import InputError
@@ -30,11 +31,10 @@ from convergent.figures.style import save
 from convergent.findings import Findings, Telling, mean_curves, rows_by_table
 from convergent.folders import atomic, claim, first_process, write_json
 from convergent.jobs import AlignJob, images_config
+from convergent.measurement import Measurement
 from convergent.nulls import rotated
 from convergent.results import Result, by_layer, compare
 from convergent.runs import Run
-from convergent.saved_moments import Measurement
-from convergent.statistics_pass import Reading
 from convergent.train import build_data, build_trainer, stoppable
 from convergent.zoo import VIEW, names_of
 
