@@ -12,12 +12,11 @@ from typing import Any
 
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
-from rich.console import Console
-from rich.progress import track
 from safetensors.torch import save_file
 
 from convergent.across import across
 from convergent.alignment import Alignment, Method
+from convergent.bars import track
 from convergent.collector import Reading
 from convergent.dashboard import log_alignment, start_logger
 from convergent.data.images import ImageData, prepared
@@ -35,10 +34,13 @@ from convergent.measurement import Measurement
 from convergent.nulls import rotated
 from convergent.results import Result, by_layer, compare
 from convergent.runs import Run
+from convergent.top_patches import SavedPatches, cut_out
 from convergent.train import build_data, build_trainer, stoppable
+from convergent.versions import versions
 from convergent.zoo import VIEW, names_of
 
 NULLS = ("rotated", "permuted")
+PICTURES = {None: (), "top": (SavedPatches(),), "bottom": (SavedPatches(), SavedPatches(lowest=True, folder="bottom"))}
 
 
 def align(job: AlignJob) -> None:
@@ -50,6 +52,8 @@ def align(job: AlignJob) -> None:
     config, folder = job.config, job.folder
     if not OmegaConf.is_list(config.nulls) or not set(config.nulls) <= set(NULLS):
         raise InputError(f"nulls needs to be a list of some of {', '.join(NULLS)}, not {config.nulls}.")
+    if config.pictures not in PICTURES:
+        raise InputError(f"pictures needs to be one of top, bottom or null, not {config.pictures!r}.")
     data, views = build_images(job)
     measurement = Measurement(
         nets=job.nets,
@@ -68,6 +72,7 @@ def align(job: AlignJob) -> None:
         cache=Path(config.root) / "outputs" / "moments",
         layers_per_pass=config.layers_per_pass,
         snapshot_minutes=config.snapshot_minutes,
+        also=PICTURES[config.pictures],
     )
     method = instantiate(config.method)
     deranged = derange(measurement, build_images(job)[0]) if "permuted" in config.nulls else None
@@ -76,6 +81,9 @@ def align(job: AlignJob) -> None:
             each.ensure(lambda callbacks: build_trainer(config, callbacks, logger=False))
     if not first_process():
         return
+    for product in measurement.also:
+        if isinstance(product, SavedPatches):
+            cut_out(measurement, product)
     claim(folder, job.record, force=config.force, other="label=")
     logger = start_logger(config.logger, job.record, folder, job.name, job.label, "align")
     results, told, figures = _align_pairs(job, method, measurement, deranged)
@@ -102,6 +110,8 @@ def align(job: AlignJob) -> None:
     modules = [
         net.config.net.module["_target_"] if isinstance(net, Run) else net.module["_target_"] for net in job.nets
     ]
+    summary["moments"], summary["nets"] = str(measurement.folder.relative_to(config.root)), job.names
+    summary["command"], summary["versions"] = job.command, versions()
     summary["caffenet"] = all(str(module).endswith(".CaffeNet") for module in modules)
     if along:
         summary["epochs"] = {str(epoch): by_layer(rows) for epoch, rows in along.items()}
@@ -149,7 +159,7 @@ def derange(measurement: Measurement, data: ImageData) -> Measurement:
     names = names_of(measurement.nets)
     data.views = measurement.data.views
     data.deranged = {name: measurement.views.get(name) for name in names}
-    return replace(measurement, data=data, views={name: name for name in names})
+    return replace(measurement, data=data, views={name: name for name in names}, also=())
 
 
 def _align_pairs(
@@ -159,16 +169,9 @@ def _align_pairs(
     results: list[Result] = []
     told: list[Findings] = []
     figures: list[Path] = []
-    console = Console()
     others = deranged.load() if deranged else repeat(None)
-    for layer, other in track(
-        zip(measurement.load(), others),
-        f"aligning by {job.label}",
-        len(measurement.layers),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    ):
+    layers = zip(measurement.load(), others)
+    for layer, other in track(layers, f"aligning by {job.label}", len(measurement.layers)):
         alignments = {}
         for number, (a, b) in enumerate(layer.pairs):
             pair = layer.pair(a, b)

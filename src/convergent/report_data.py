@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import csv
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from convergent.layer_moments import LayerMoments
 from convergent.patches import Patches, load_patches
-from convergent.saved_moments import load_moments
+from convergent.saved_moments import SavedMoments
 from convergent.sprites import Sprites
 
 LISTED = 4  # partners of a unit, per method and net
@@ -55,20 +55,21 @@ def gather(root: Path, name: str, found: Mapping[str, Mapping[str, Any]], pictur
     """
     folder = root / "outputs" / "align" / name
     first = next(iter(found.values()))
-    nets = list(dict.fromkeys(pair["b"] for pair in first["pairs"]))
+    nets = list(dict.fromkeys(pair["a"] for pair in first["pairs"]))
     layers = list(dict.fromkeys(layer for summary in found.values() for layer in summary["layers"]))
     data = ReportData({"name": name, "nets": nets, "layers": layers, "images": first["images"]})
     data.about["results"] = [_result(folder / label, label, summary) for label, summary in found.items()]
     data.about["across"] = next((summary["across"] for summary in found.values() if summary.get("across")), {})
     data.about["units"] = {layer: {} for layer in layers}
     moments = root / str(first.get("moments", "none"))
+    measured = [str(net) for net in first.get("nets", ())]
     patches = {file.stem: load_patches(file) for file in sorted((moments / "patches").glob("*.safetensors"))}
     sprites = Sprites(sum(p.top.image_ck.numel() for of in patches.values() for p in of.values()), picture_bytes)
     correlations: dict[str, dict[tuple[str, str], Tensor]] = {}
     for layer in layers:
         if (file := moments / f"{layer}.safetensors").is_file():
-            correlations[layer] = _measured(data, load_moments(file, layer, nets))
-        for net, of_net in patches.get(layer, {}).items():
+            correlations[layer] = _measured(data, SavedMoments().load(file, layer, measured), nets)
+        for net, of_net in patches.get(layer, {}).items() if measured else ():
             _pictured(data, layer, net, of_net, sprites)
     scores = {label: _scores(folder / label / "scores.csv") for label in found}
     for number, label in enumerate(found):
@@ -88,8 +89,7 @@ def packed(values: ArrayLike, kind: DTypeLike, scale: float = 1.0) -> str:
 
 
 def _result(folder: Path, label: str, summary: Mapping[str, Any]) -> dict[str, Any]:
-    """One result: its figures per layer and pair, its configuration and the tables of its own."""
-    config = folder / "config.yaml"
+    """One result: its figures per layer and pair, and the tables of its own."""
     tables = {}
     for file in sorted(folder.glob("*.csv")):
         if file.name not in _OWN_FILES:
@@ -102,29 +102,29 @@ def _result(folder: Path, label: str, summary: Mapping[str, Any]) -> dict[str, A
         "images": summary["images"],
         "layers": summary["layers"],
         "pairs": [{key: pair.get(key) for key in ("layer", "a", "b", *_FIGURES)} for pair in summary["pairs"]],
-        "command": summary.get("command"),
-        "versions": summary.get("versions", {}),
-        "config": config.read_text() if config.is_file() else "",
         "tables": tables,
     }
 
 
-def _measured(data: ReportData, moments: LayerMoments) -> dict[tuple[str, str], Tensor]:
-    """Keep a layer's mean activations and correlation matrices; returns the correlations between nets."""
+def _measured(data: ReportData, moments: LayerMoments, nets: Sequence[str]) -> dict[tuple[str, str], Tensor]:
+    """Keep mean activations and correlation matrices of some nets in a layer; returns the correlations between nets."""
     layer, found = moments.layer, {}
     share_k = moments.count_k / moments.count_k.sum()
     mean_u = (share_k[:, None] * moments.mean_ku).sum(0)
     for net, units in zip(moments.nets, moments.units):
-        data.about["units"][layer][net] = {"count": units.stop - units.start, "mean": packed(mean_u[units], np.float32)}
+        if net in nets:
+            told = {"count": units.stop - units.start, "mean": packed(mean_u[units], np.float32)}
+            data.about["units"][layer][net] = told
     for i, j in moments.pairs:
+        if not {moments.nets[i], moments.nets[j]} <= set(nets):
+            continue
         pair = moments.pair(i, j)
-        found[pair.name_a, pair.name_b] = pair.corr_ab
-        found[pair.name_b, pair.name_a] = pair.corr_ab.T
+        a, b = pair.name_a, pair.name_b
+        found[a, b], found[b, a] = pair.corr_ab, pair.corr_ab.T
         if max(pair.p, pair.q) <= WIDEST_MATRIX:
-            data.chunks[f"corr {layer} {i} {j}"] = packed(pair.corr_ab, np.int8, 127)
-            for number, corr in ((i, pair.corr_aa), (j, pair.corr_bb)):
-                key = f"corr {layer} {number} {number}"
-                data.chunks.setdefault(key, packed(corr, np.int8, 127))
+            data.chunks[f"corr {layer} {a} {b}"] = packed(pair.corr_ab, np.int8, 127)
+            data.chunks.setdefault(f"corr {layer} {a} {a}", packed(pair.corr_aa, np.int8, 127))
+            data.chunks.setdefault(f"corr {layer} {b} {b}", packed(pair.corr_bb, np.int8, 127))
     return found
 
 
@@ -176,7 +176,12 @@ def _maps(
                 "used": packed(columns["units_used"], np.int16),
                 **{
                     short: packed(columns[name], np.int16, _PER_TEN_THOUSAND)
-                    for short, name in (("r", "r"), ("held", "explained_held_out"), ("best", "best_r"), ("excess", "excess"))
+                    for short, name in (
+                        ("r", "r"),
+                        ("held", "explained_held_out"),
+                        ("best", "best_r"),
+                        ("excess", "excess"),
+                    )
                 },
             }
             if (corr_ab := correlations.get((a, b))) is not None and corr_ab.shape == (p, q):

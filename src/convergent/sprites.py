@@ -28,16 +28,16 @@ class Sprites:
 
     Attributes:
         tiles: how many there will be in all.
-        bytes: that they may take together.
+        budget: bytes that they may take together.
     """
 
     tiles: int
-    bytes: float
+    budget: float
 
     @property
     def side(self) -> int:
         """Pixels of a tile's longer side, at most."""
-        return max(_SMALLEST, min(TILE, int((self.bytes / max(self.tiles, 1) / _BYTES_PER_PIXEL) ** 0.5)))
+        return max(_SMALLEST, min(TILE, int((self.budget / max(self.tiles, 1) / _BYTES_PER_PIXEL) ** 0.5)))
 
     def of(self, patches: Patches) -> tuple[list[bytes], dict[str, Any]]:
         """Pages as WebP, and how they are laid out: `unit` u is block u modulo `page`, blocks fill rows of `across`.
@@ -50,7 +50,7 @@ class Sprites:
         across = max(1, round((min(c, _PAGE) * down * height / (3 * width)) ** 0.5))
         lossless = height * width <= 24 * 24
         pages = []
-        for part in tile_ckhwd.split(_PAGE):
+        for part in torch.split(tile_ckhwd, _PAGE):
             file = io.BytesIO()
             image = Image.fromarray(montage(part, across).numpy())
             image.save(file, "WEBP", lossless=lossless, quality=100 if lossless else _QUALITY, method=4)
@@ -64,7 +64,7 @@ class Sprites:
             size = [max(1, round(side * self.side / longer)) for side in (height, width)]
             x = tile_ckhwd.flatten(0, 1).permute(0, 3, 1, 2).float()
             x = interpolate(x, size, mode="bilinear", antialias=True, align_corners=False).round().to(torch.uint8)
-            tile_ckhwd = x.permute(0, 2, 3, 1).unflatten(0, (c, k))
+            tile_ckhwd = x.permute(0, 2, 3, 1).reshape(c, k, *size, d)
         return tile_ckhwd.expand(-1, -1, -1, -1, 3) if d == 1 else tile_ckhwd
 
 

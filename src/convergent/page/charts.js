@@ -16,8 +16,8 @@ const baseOrder = (result) => METHODS.indexOf(methodOf(result));
 
 const LAYOUT = {
   font: { family: "system-ui, -apple-system, 'Segoe UI', 'Liberation Sans', Arial, sans-serif", size: 13, color: "#1d2329" },
-  margin: { l: 58, r: 14, t: 14, b: 46 }, paper_bgcolor: "#fff", plot_bgcolor: "#fff",
-  legend: { orientation: "h", y: -0.16, x: 0 }, hoverlabel: { bgcolor: "#fff", font: { color: "#1d2329" } },
+  margin: { l: 58, r: 14, t: 34, b: 46 }, paper_bgcolor: "#fff", plot_bgcolor: "#fff",
+  legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 }, hoverlabel: { bgcolor: "#fff", font: { color: "#1d2329" } },
 };
 const AXIS = { gridcolor: "#eceff1", zerolinecolor: "#c9d0d5", linecolor: "#c9d0d5", ticks: "outside", tickcolor: "#c9d0d5" };
 const CONFIG = { displaylogo: false, responsive: true, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
@@ -28,7 +28,7 @@ function drawComparison(figure, images) {
   const traces = shown.map((i, place) => {
     const layers = about.layers.filter((layer) => about.results[i].layers[layer]?.[figure] != null);
     const values = layers.map((layer) => about.results[i].pairs.filter((p) => p.layer === layer && p[figure] != null).map((p) => p[figure]));
-    const means = values.map(mean), shift = (place - (shown.length - 1) / 2) * (0.5 / shown.length);
+    const means = values.map(mean), shift = (place - (shown.length - 1) / 2) * Math.min(0.06, 0.6 / shown.length);
     return {
       name: methodOf(i), x: layers.map((layer) => about.layers.indexOf(layer) + shift), y: means, mode: "lines+markers",
       marker: { color: colour(i), symbol: mark(i), size: 9 }, line: { color: colour(i), width: 1.6 },

@@ -51,14 +51,13 @@ const unitsOf = cached((layer, net) => {
   };
 });
 
-// Correlations of net i's units (down) with net j's (across), as rows.
+// Correlations of net a's units (down) with net b's (across), as rows; null where they are not in the file.
 const matrix = cached((layer, a, b) => {
-  const i = about.nets.indexOf(a), j = about.nets.indexOf(b);
-  const base64 = chunk(`corr ${layer} ${Math.min(i, j)} ${Math.max(i, j)}`);
-  if (!base64) return null;
-  const values = int8(base64), p = unitsOf(layer, a).count, q = unitsOf(layer, b).count;
+  const there = chunk(`corr ${layer} ${a} ${b}`), back = there ?? chunk(`corr ${layer} ${b} ${a}`);
+  if (!back) return null;
+  const values = int8(back), p = unitsOf(layer, a).count, q = unitsOf(layer, b).count;
   return Array.from({ length: p }, (_, x) =>
-    Float32Array.from({ length: q }, (_, y) => (i <= j ? values[x * q + y] : values[y * p + x]) / 127));
+    Float32Array.from({ length: q }, (_, y) => (there ? values[x * q + y] : values[y * p + x]) / 127));
 });
 
 const number = (value, digits = 2) => (value == null || Number.isNaN(value) ? "–" : value.toFixed(digits));

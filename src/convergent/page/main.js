@@ -18,7 +18,32 @@ function table_(id, columns, rows, how = {}) {
   return tables[id];
 }
 
-const state = { layer: about.layers[0], a: about.nets[0], b: about.nets[1], result: 0, images: about.images, unit: 0 };
+// What is out of sight is drawn when it is about to be seen, so that the page opens at once.
+const waiting = {}, near = {};
+function later(section, name, draw) {
+  waiting[section] ??= {};
+  waiting[section][name] = draw;
+  drawNear(section);
+}
+function drawNear(section) {
+  if (!near[section] || !DataTable) return;
+  const drawn = Object.values(waiting[section] ?? {});
+  waiting[section] = {};
+  drawn.forEach((draw) => draw());
+}
+const watcher = new IntersectionObserver((entries) => entries.forEach((entry) => {
+  near[entry.target.id] = entry.isIntersecting;
+  drawNear(entry.target.id);
+}), { rootMargin: "300px" });
+
+// To begin with, the method that comes closest to one partner for each unit, none shared.
+function mostOneToOne() {
+  const lonely = (result) => mean(Object.values(result.layers).map((x) => (x.units_used > 1.01 ? 1e6 : 0) + (x.unshared_a ?? 0)));
+  const base = about.results.filter((result) => result.images === about.images);
+  return about.results.indexOf(base.reduce((best, result) => (lonely(result) < lonely(best) ? result : best)));
+}
+
+const state = { layer: about.layers[0], a: about.nets[0], b: about.nets[1], result: mostOneToOne(), images: about.images, unit: 0 };
 
 function select(change) {
   const before = { ...state };
@@ -29,9 +54,12 @@ function select(change) {
   state.images = about.results[state.result].images;
   const changed = (...names) => names.some((name) => before[name] !== state[name]) || change.all;
   showControls();
-  if (changed("layer", "a", "b", "images")) drawCurves(state);
-  if (changed("layer", "a", "b", "result")) { drawMatrices(state); if (DataTable) showUnits(state); }
-  if (changed("layer", "a", "b", "unit", "images")) showUnit(state);
+  if (changed("layer", "a", "b", "images")) later("layer", "curves", () => drawCurves(state));
+  if (changed("layer", "a", "b", "result")) {
+    later("layer", "matrices", () => drawMatrices(state));
+    later("units", "list", () => showUnits(state));
+  }
+  if (changed("layer", "a", "b", "unit", "images")) later("units", "unit", () => showUnit(state));
 }
 
 function showControls() {
@@ -137,9 +165,8 @@ async function start() {
   const url = URL.createObjectURL(new Blob([bundle], { type: "text/javascript" }));
   DataTable = (await import(url)).default;
   summaryTable();
-  showUnits(state);
-  showUnit(state);
   ownTables();
+  document.querySelectorAll("section").forEach((section) => watcher.observe(section));
   document.body.dataset.ready = "yes";
 }
 start();

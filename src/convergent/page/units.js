@@ -46,8 +46,8 @@ function showUnits(state) {
     : unit < 0 ? "none" : `<span class="shown" style="align-items:center;gap:.6rem">${patches(state.layer, net, unit, 54)}<span>${unit}</span></span>`;
   const digits = (places) => (value, type) => (type === "display" ? number(value, places) : Number.isNaN(value) ? -9 : value);
   const columns = [
-    { title: "unit", render: shown(state.b) }, { title: "mean activation", render: digits(3) },
-    { title: `main partner in ${escaped(state.a)}`, render: shown(state.a) }, { title: "r", render: digits(2) },
+    { title: "unit", className: "dt-left", render: shown(state.b) }, { title: "mean activation", render: digits(3) },
+    { title: `main partner in ${escaped(state.a)}`, className: "dt-left", render: shown(state.a) }, { title: "r", render: digits(2) },
     { title: "explained, held out", render: digits(2) }, { title: "units used" }, { title: "best r", render: digits(2) },
     { title: "best r less rotated", render: digits(2) },
   ];
