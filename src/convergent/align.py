@@ -32,10 +32,12 @@ from convergent.folders import atomic, claim, first_process, write_json
 from convergent.jobs import AlignJob, images_config
 from convergent.measurement import Measurement
 from convergent.nulls import rotated
+from convergent.patches import Patches
 from convergent.results import Result, by_layer, compare
 from convergent.runs import Run
 from convergent.top_patches import SavedPatches, cut_out
 from convergent.train import build_data, build_trainer, stoppable
+from convergent.unit_pictures import activity_of, drawings_of, filters_of
 from convergent.versions import versions
 from convergent.zoo import VIEW, names_of
 
@@ -81,12 +83,10 @@ def align(job: AlignJob) -> None:
             each.ensure(lambda callbacks: build_trainer(config, callbacks, logger=False))
     if not first_process():
         return
-    for product in measurement.also:
-        if isinstance(product, SavedPatches):
-            cut_out(measurement, product)
+    patches = [cut_out(measurement, product) for product in measurement.also if isinstance(product, SavedPatches)]
     claim(folder, job.record, force=config.force, other="label=")
     logger = start_logger(config.logger, job.record, folder, job.name, job.label, "align")
-    results, told, figures = _align_pairs(job, method, measurement, deranged)
+    results, told, figures = _align_pairs(job, method, measurement, deranged, patches[0] if patches else {})
     together = [
         (layer.layer, *across(layer, [result for result in results if result.layer == layer.layer]))
         for layer in measurement.load()
@@ -103,6 +103,9 @@ def align(job: AlignJob) -> None:
     figures += [save(curves(results, kind), folder / "figures", "curves")]
     figures += [save(means(summaries, kind), folder / "figures", "means")]
     figures += [save(activity(list(measurement.load())), folder / "figures", "activity")]
+    if patches and not along:
+        sheets = ((of.layer, activity_of(of, patches[0][of.layer])) for of in measurement.load())
+        figures += [save(sheet, folder / "figures", f"extremes-{layer}") for layer, sheet in sheets]
     if isinstance(method, Telling):
         figures += [save(drawn, folder / "figures", name) for name, drawn in method.overview(told).items()]
     layers = by_layer(summaries)
@@ -163,7 +166,11 @@ def derange(measurement: Measurement, data: ImageData) -> Measurement:
 
 
 def _align_pairs(
-    job: AlignJob, method: Method, measurement: Measurement, deranged: Measurement | None
+    job: AlignJob,
+    method: Method,
+    measurement: Measurement,
+    deranged: Measurement | None,
+    patches: Mapping[str, Mapping[str, Patches]],
 ) -> tuple[list[Result], list[Findings], list[Path]]:
     """Align every pair of nets in both directions, layer by layer; maps go to disk as they come, for they may be large."""
     results: list[Result] = []
@@ -189,7 +196,10 @@ def _align_pairs(
                 told += [found] if found else []
                 if number == 0 and directed is pair:
                     drawn = {"correlations": correlations(pair, alignment)}
-                    drawn |= {name: draw() for name, draw in found.drawings.items()} if found else {}
+                    pictures = drawings_of(pair, alignment, patches.get(layer.layer, {}))
+                    pictures |= filters_of(pair, alignment, measurement.modules(layer.layer))
+                    pictures |= found.drawings if found else {}
+                    drawn |= {name: draw() for name, draw in pictures.items()}
                     for name, figure in drawn.items():
                         figures.append(save(figure, job.folder / "figures", f"{name}-{layer.layer}"))
         save_alignments(job.folder / "alignments" / f"{layer.layer}.safetensors", alignments)

@@ -15,6 +15,7 @@ import pytorch_lightning as pl
 import torch
 from filelock import AcquireReturnProxy, FileLock, Timeout
 from safetensors import SafetensorError, safe_open
+from torch import nn
 
 from convergent.collector import Reading, Start
 from convergent.data.images import ImageData
@@ -103,6 +104,11 @@ class Measurement:
             InputError: if a net has no such layer.
         """
         return resolve(self._modules.nets, self.wanted)
+
+    def modules(self, layer: str) -> dict[str, nn.Module]:
+        """The module of each net that gives a layer's activations."""
+        nets = self._modules.nets
+        return {net: nets[net].get_submodule(path) for net, path in self.layers[layer].items()}
 
     @cached_property
     def _modules(self) -> Nets:

@@ -1,4 +1,4 @@
-"""Whether a report of CaffeNet's size stays small and opens at once: made-up results of 1,376 units x 4 nets, a real browser.
+"""Whether a report of CaffeNet's size stays small and opens at once: made-up results of 1,376 units x 4 nets, a browser.
 
 python tests/benchmarks/report_page.py; the file must stay below 60 MB and be ready within 2 s.
 """

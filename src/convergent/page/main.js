@@ -156,14 +156,18 @@ function made() {
   byId("about").innerHTML = html;
 }
 
+// The answer is on the screen before the libraries of charts and tables are started.
 async function start() {
   answer();
   made();
+  await new Promise((painted) => requestAnimationFrame(() => setTimeout(painted)));
+  const script = document.createElement("script");
+  script.textContent = chunk("plotly");
+  document.head.append(script);
+  const bundle = new Blob([bytesOf(chunk("datatables"))], { type: "text/javascript" });
+  DataTable = (await import(URL.createObjectURL(bundle))).default;
   fillControls();
   select({ all: true });
-  const bundle = new TextDecoder().decode(bytesOf(chunk("datatables")));
-  const url = URL.createObjectURL(new Blob([bundle], { type: "text/javascript" }));
-  DataTable = (await import(url)).default;
   summaryTable();
   ownTables();
   document.querySelectorAll("section").forEach((section) => watcher.observe(section));
