@@ -79,8 +79,10 @@ def clusters(pair: Pair, alignment: Alignment, a: Patches, b: Patches, shown: in
         found.append((float(corr_ab[of_a][:, of_b].mean()), label, of_a.tolist(), of_b.tolist()))
     found = sorted(found, key=lambda one: (-one[0], one[1]))
     larger = [one for one in found if len(one[2]) > 1 and len(one[3]) > 1]
+    found = (larger or found)[:shown]
+    each = min(each, max((max(len(of_a), len(of_b)) for _, _, of_a, of_b in found), default=1))
     sheet = _Sheet()
-    for row, (r, label, of_a, of_b) in enumerate((larger or found)[:shown]):
+    for row, (r, label, of_a, of_b) in enumerate(found):
         for first, patches, units in ((0.0, a, of_a), (each + 0.4, b, of_b)):
             for column, unit in enumerate(units[:each]):
                 sheet.show(row, first + column, patches, unit)
@@ -185,8 +187,9 @@ class _Sheet:
     def figure(self, title: str) -> Figure:
         """All of it; one pair of axes in inches is many times faster than a pair for each unit."""
         left = max((max(map(len, text.split("\n"))) for _, text in self._labels), default=0) * 0.062 + 0.1
-        width = left + (max(column for _, column, *_ in self._pictures) + 1) * self.across + 0.05
-        height = 0.36 + (max(row for row, *_ in self._pictures) + 1) * self.line
+        columns = max((column + 1 for _, column, *_ in self._pictures), default=1)
+        width = left + columns * self.across + 0.05
+        height = 0.36 + max((row + 1 for row, *_ in self._pictures), default=1) * self.line
         width, shift = max(width, len(title) * 0.068), max(0.0, len(title) * 0.068 - width) / 2
         figure = Figure(figsize=(width, height))
         axis = figure.add_axes((0.0, 0.0, 1.0, 1.0))
