@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import repeat
 from math import comb
 from pathlib import Path
@@ -30,11 +31,16 @@ from convergent.figures.style import save
 from convergent.findings import Findings, Telling, mean_curves, rows_by_table
 from convergent.folders import atomic, claim, first_process, write_json
 from convergent.jobs import AlignJob, images_config
+from convergent.joint import NeedsHistograms
+from convergent.layer_histograms import LayerHistograms
+from convergent.layer_moments import LayerMoments
 from convergent.measurement import Measurement
 from convergent.nulls import rotated
+from convergent.pairs import Pair
 from convergent.patches import Patches
 from convergent.results import Result, by_layer, compare
 from convergent.runs import Run
+from convergent.saved_histograms import SavedHistograms
 from convergent.top_patches import SavedPatches, cut_out
 from convergent.train import build_data, build_trainer, stoppable
 from convergent.unit_pictures import activity_of, drawings_of, filters_of
@@ -56,6 +62,9 @@ def align(job: AlignJob) -> None:
         raise InputError(f"nulls needs to be a list of some of {', '.join(NULLS)}, not {config.nulls}.")
     if config.pictures not in PICTURES:
         raise InputError(f"pictures needs to be one of top, bottom or null, not {config.pictures!r}.")
+    method = instantiate(config.method)
+    needs = isinstance(method, NeedsHistograms)
+    counted = [SavedHistograms(replace(method.counting, folds=config.folds))] if needs else []
     data, views = build_images(job)
     measurement = Measurement(
         nets=job.nets,
@@ -74,9 +83,15 @@ def align(job: AlignJob) -> None:
         cache=Path(config.root) / "outputs" / "moments",
         layers_per_pass=config.layers_per_pass,
         snapshot_minutes=config.snapshot_minutes,
-        also=PICTURES[config.pictures],
+        also=[
+            *(
+                [SavedHistograms(replace(method.counting, folds=config.folds))]
+                if isinstance(method, NeedsHistograms)
+                else []
+            ),
+            *PICTURES[config.pictures],
+        ],
     )
-    method = instantiate(config.method)
     deranged = derange(measurement, build_images(job)[0]) if "permuted" in config.nulls else None
     with stoppable():
         for each in [measurement, deranged] if deranged else [measurement]:
@@ -162,7 +177,8 @@ def derange(measurement: Measurement, data: ImageData) -> Measurement:
     names = names_of(measurement.nets)
     data.views = measurement.data.views
     data.deranged = {name: measurement.views.get(name) for name in names}
-    return replace(measurement, data=data, views={name: name for name in names}, also=())
+    kept = [product for product in measurement.also if not isinstance(product, SavedPatches)]
+    return replace(measurement, data=data, views={name: name for name in names}, also=kept)
 
 
 def _align_pairs(
@@ -176,13 +192,13 @@ def _align_pairs(
     results: list[Result] = []
     told: list[Findings] = []
     figures: list[Path] = []
-    others = deranged.load() if deranged else repeat(None)
-    layers = zip(measurement.load(), others)
-    for layer, other in track(layers, f"aligning by {job.label}", len(measurement.layers)):
+    others = load_pairs(deranged) if deranged else repeat(None)
+    layers = zip(load_pairs(measurement), others)
+    for (layer, pairs), other in track(layers, f"aligning by {job.label}", len(measurement.layers)):
         alignments = {}
         for number, (a, b) in enumerate(layer.pairs):
-            pair = layer.pair(a, b)
-            permuted = other.pair(a, b) if other else None
+            pair = pairs(a, b)
+            permuted = other[1](a, b) if other else None
             for directed in (pair, pair.flip()):
                 null_pairs = {"rotated": rotated(directed)} if "rotated" in job.config.nulls else {}
                 if permuted:
@@ -194,6 +210,7 @@ def _align_pairs(
                 alignments[f"{directed.name_a} to {directed.name_b}"] = alignment
                 found = method.tell(directed, alignment) if isinstance(method, Telling) else None
                 told += [found] if found else []
+                told += _told_by_chance(method, null_pairs)
                 if number == 0 and directed is pair:
                     drawn = {"correlations": correlations(pair, alignment)}
                     pictures = drawings_of(pair, alignment, patches.get(layer.layer, {}))
@@ -206,10 +223,32 @@ def _align_pairs(
     return results, told, figures
 
 
+def _told_by_chance(method: Method, null_pairs: Mapping[str, Pair]) -> list[Findings]:
+    """What a method that needs joint histograms tells of the nulls that have them: its numbers are not correlations."""
+    tell = method.tell if isinstance(method, Telling) else None
+    have = {name: pair for name, pair in null_pairs.items() if pair.joint is not None}  # only methods that ask get them
+    return [replace(tell(pair, method(pair)), null=name) for name, pair in have.items()] if tell else []
+
+
+def load_pairs(measurement: Measurement) -> Iterator[tuple[LayerMoments, Callable[[int, int], Pair]]]:
+    """The layers' moments one after another, and what makes pairs of nets, with joint histograms where there are any."""
+    counted = [product for product in measurement.also if isinstance(product, SavedHistograms)]
+    histograms = measurement.load(counted[0]) if counted else repeat(None)
+    for layer, of_layer in zip(measurement.load(), histograms):
+        yield layer, partial(_pair, layer, of_layer)
+
+
+def _pair(layer: LayerMoments, histograms: LayerHistograms | None, a: int, b: int) -> Pair:
+    return histograms.with_moments(layer.pair(a, b)) if histograms else layer.pair(a, b)
+
+
 def findings_of(told: Sequence[Findings], result: Result) -> dict[str, float]:
-    """The numbers that the method itself tells of a result's pair."""
-    same = (of for of in told if (of.layer, of.a, of.b) == (result.layer, result.a, result.b))
-    return dict(next(same).figures) if told else {}
+    """The numbers that the method itself tells of a result's pair, and of chance in it."""
+    figures: dict[str, float] = {}
+    for of in told:
+        if (of.layer, of.a, of.b) == (result.layer, result.a, result.b):
+            figures |= {f"{name}_{of.null}" if of.null else name: value for name, value in of.figures.items()}
+    return figures
 
 
 def _scalars(figures: Mapping[str, Any]) -> dict[str, float]:

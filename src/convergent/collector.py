@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from convergent.capture import Capture
+from convergent.errors import InputError
 from convergent.layers import Layer, by_unit, resolve, samples
 
 # So many of the first images of the seeded order, the same in all processes: batches of (image numbers, what each net sees).
@@ -49,6 +50,21 @@ class Reading:
         """The samples of an activation, shape (n images, c units, p positions)."""
         where = f"Layer {layer} of net {net}"
         return samples(by_unit(activation, self.units_of(net), where), self.sample, where, image_n)
+
+    def placed(self, x: Tensor) -> Tensor:
+        """A tensor on the device where the work is to be done.
+
+        Raises:
+            InputError: if there is no such device.
+        """
+        if self.device is None:
+            return x
+        try:
+            return x.to(self.device)
+        except (RuntimeError, AssertionError) as error:  # torch raises either
+            raise InputError(
+                f"device needs to be cpu or a GPU that is here, not {self.device} ({str(error).splitlines()[0]})."
+            ) from None
 
 
 class Collector(ABC):
@@ -87,7 +103,7 @@ class Collector(ABC):
     def begin(self, image_n: Tensor) -> None:
         """Start a batch of these images, numbers on the host."""
         self.images += len(image_n)
-        self.image_n, self._there_n = image_n, {}
+        self.name_images(image_n)
         self._capture.begin()
 
     @abstractmethod
@@ -124,6 +140,10 @@ class Collector(ABC):
     @abstractmethod
     def plan(self) -> str:
         """A table of what is collected and what it takes, a line per layer."""
+
+    def name_images(self, image_n: Tensor) -> None:
+        """Say which images come next, numbers on the host."""
+        self.image_n, self._there_n = image_n, {}
 
     def samples(self, net: str, layer: str, activation: Tensor) -> Tensor:
         """The samples of an activation of the batch, shape (n images, c units, p positions)."""

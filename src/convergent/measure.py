@@ -16,6 +16,9 @@ from torch.utils.data import DataLoader
 from convergent.collector import Collector, Reading, Start, part_of
 from convergent.data.images import Batch
 from convergent.heartbeat import Heartbeat
+from convergent.histogram_pass import HistogramPass
+from convergent.joint import Counting
+from convergent.layer_histograms import LayerHistograms
 from convergent.layer_moments import LayerMoments
 from convergent.layers import Layer
 from convergent.pairs import block_of_image
@@ -172,6 +175,40 @@ class MomentsCallback(PassCallback):
     @property
     def moments(self) -> dict[str, LayerMoments]:
         """The moments of each layer."""
+        return self.found[0] if self.found else {}
+
+
+class HistogramsCallback(PassCallback):
+    """Counts joint histograms of layers of all nets, beside or without a `MomentsCallback`.
+
+    Afterwards `histograms` holds the record of each layer, in every process.
+
+    Args:
+        layers: what is compared, see `layers.resolve`.
+        bins: of each unit.
+        samples: of a layer, about: so many random positions of every image as make them up.
+        folds: of images, each counted apart; as many as held-out scores are to have.
+        pairs: names of the nets to be compared; all with all by default.
+        snapshots: see `PassCallback`.
+        how: the `collector.Reading` of the moments that go with them: sample, blocks, units, block_memory, device.
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[str | Sequence[str] | Layer],
+        bins: int = 10,
+        samples: int = 1_000_000,
+        folds: int = 5,
+        pairs: Iterable[tuple[str, str]] | None = None,
+        snapshots: Snapshots | None = None,
+        **how: Any,
+    ) -> None:
+        start = HistogramPass.start(layers, Reading(**how), pairs, Counting(bins, samples, folds))
+        super().__init__([start], snapshots)
+
+    @property
+    def histograms(self) -> dict[str, LayerHistograms]:
+        """The joint histograms of each layer."""
         return self.found[0] if self.found else {}
 
 

@@ -16,6 +16,7 @@ from convergent.collector import Collector, First, Reading, Start, available_mem
 from convergent.errors import InputError
 from convergent.layer_moments import LayerMoments
 from convergent.layers import Layer, layout
+from convergent.packing import blocks_within
 from convergent.pairs import block_of_image
 from convergent.products import chosen
 
@@ -173,13 +174,7 @@ class StatisticsPass(Collector):
             )
         x_us = torch.cat([x_ncp.double().transpose(0, 1).flatten(1) for x_ncp in seen.values()])
         shift_u = grid_shift(x_us.mean(1).nan_to_num(), x_us.std(1, correction=0).nan_to_num())
-        if self.how.device is not None:
-            try:
-                shift_u = shift_u.to(self.how.device)
-            except (RuntimeError, AssertionError) as error:  # torch raises either
-                raise InputError(
-                    f"device needs to be cpu or a GPU that is here, not {self.how.device} ({str(error).splitlines()[0]})."
-                ) from None
+        shift_u = self.how.placed(shift_u)
         p = next(iter(positions.values()))
         dtype = torch.float64 if len(self.block_n) * p < FLOAT64_BELOW else torch.float32
         product = chosen(self.how.products, shift_u.device, dtype)
@@ -188,8 +183,7 @@ class StatisticsPass(Collector):
         quantised = dtype == torch.float32 and any(on_grid(x_us, kind) for kind in kinds)
         scale = OFF_GRID if quantised else 1.0
         found = Accumulator(layer, widths, p, shift_u, dtype, self._finest, self._pairs, product, scale)
-        while found.blocks > 1 and found.memory > self.how.block_memory:
-            found.blocks //= 2
+        found.blocks = blocks_within(found.packing, self._finest, self.how.block_memory)
         return found
 
     def _calibrate(self, nets: Mapping[str, nn.Module], x: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
