@@ -13,6 +13,7 @@ from typing import Any
 
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from convergent.across import across
@@ -43,7 +44,7 @@ from convergent.runs import Run
 from convergent.saved_histograms import SavedHistograms
 from convergent.top_patches import SavedPatches, cut_out
 from convergent.train import build_data, build_trainer, stoppable
-from convergent.unit_pictures import activity_of, drawings_of, filters_of
+from convergent.unit_pictures import activity_of, drawings_of, filters_of, pictured_rows
 from convergent.versions import versions
 from convergent.zoo import VIEW, names_of
 
@@ -83,14 +84,7 @@ def align(job: AlignJob) -> None:
         cache=Path(config.root) / "outputs" / "moments",
         layers_per_pass=config.layers_per_pass,
         snapshot_minutes=config.snapshot_minutes,
-        also=[
-            *(
-                [SavedHistograms(replace(method.counting, folds=config.folds))]
-                if isinstance(method, NeedsHistograms)
-                else []
-            ),
-            *PICTURES[config.pictures],
-        ],
+        also=[*counted, *PICTURES[config.pictures]],
     )
     deranged = derange(measurement, build_images(job)[0]) if "permuted" in config.nulls else None
     with stoppable():
@@ -101,7 +95,7 @@ def align(job: AlignJob) -> None:
     patches = [cut_out(measurement, product) for product in measurement.also if isinstance(product, SavedPatches)]
     claim(folder, job.record, force=config.force, other="label=")
     logger = start_logger(config.logger, job.record, folder, job.name, job.label, "align")
-    results, told, figures = _align_pairs(job, method, measurement, deranged, patches[0] if patches else {})
+    results, told, figures, pictured = _align_pairs(job, method, measurement, deranged, patches[0] if patches else {})
     together = [
         (layer.layer, *across(layer, [result for result in results if result.layer == layer.layer]))
         for layer in measurement.load()
@@ -145,8 +139,8 @@ def align(job: AlignJob) -> None:
     files = [folder / "summary.json", *sorted(folder.glob("*.csv")), *sorted((folder / "alignments").iterdir())]
     layers = {layer: {**figures, **_scalars(summary["across"].get(layer, {}))} for layer, figures in layers.items()}
     log_alignment(
-        logger, layers, results, figures, files, f"{job.name}-{job.label}", summary.get("epochs", {}), tables,
-        mean_curves(told),
+        logger, layers, results, figures, files, f"{job.name}-{job.label}", summary.get("epochs", {}),
+        tables | {"pictures": pictured}, mean_curves(told), question_of(folder, results),
     )  # fmt: skip
     mean_r = ", ".join(f"{layer} {found['mean_r']:.2f}" for layer, found in layers.items() if "mean_r" in found)
     print(f"{job.name} {job.label}: mean r {mean_r}, in {folder}", flush=True)
@@ -187,11 +181,12 @@ def _align_pairs(
     measurement: Measurement,
     deranged: Measurement | None,
     patches: Mapping[str, Mapping[str, Patches]],
-) -> tuple[list[Result], list[Findings], list[Path]]:
+) -> tuple[list[Result], list[Findings], list[Path], list[dict[str, Any]]]:
     """Align every pair of nets in both directions, layer by layer; maps go to disk as they come, for they may be large."""
     results: list[Result] = []
     told: list[Findings] = []
     figures: list[Path] = []
+    pictured: list[dict[str, Any]] = []
     others = load_pairs(deranged) if deranged else repeat(None)
     layers = zip(load_pairs(measurement), others)
     for (layer, pairs), other in track(layers, f"aligning by {job.label}", len(measurement.layers)):
@@ -214,13 +209,14 @@ def _align_pairs(
                 if number == 0 and directed is pair:
                     drawn = {"correlations": correlations(pair, alignment)}
                     pictures = drawings_of(pair, alignment, patches.get(layer.layer, {}))
+                    pictured += pictured_rows(pair, alignment, patches.get(layer.layer, {}))
                     pictures |= filters_of(pair, alignment, measurement.modules(layer.layer))
                     pictures |= found.drawings if found else {}
                     drawn |= {name: draw() for name, draw in pictures.items()}
                     for name, figure in drawn.items():
                         figures.append(save(figure, job.folder / "figures", f"{name}-{layer.layer}"))
         save_alignments(job.folder / "alignments" / f"{layer.layer}.safetensors", alignments)
-    return results, told, figures
+    return results, told, figures, pictured
 
 
 def _told_by_chance(method: Method, null_pairs: Mapping[str, Pair]) -> list[Findings]:
@@ -264,6 +260,14 @@ def along_training(summaries: Sequence[dict[str, Any]], epochs: Mapping[str, int
         if epochs[summary["a"]] == epochs[summary["b"]]:
             found[epochs[summary["a"]]].append(summary)
     return {epoch: rows for epoch, rows in found.items() if rows}
+
+
+def question_of(folder: Path, results: Sequence[Result]) -> str:
+    """Which of the questions a method answers, by what it found: clusters, one partner for each unit, or few."""
+    with safe_open(folder / "alignments" / f"{results[0].layer}.safetensors", "pt") as saved:
+        if any(name.endswith("labels_b") for name in saved.keys()):  # noqa: SIM118  (no mapping)
+            return "many_to_many"
+    return "one_to_one" if max(result.units_used_b.max() for result in results) <= 1 else "few_to_one"
 
 
 def save_alignments(file: Path, alignments: dict[str, Alignment]) -> None:

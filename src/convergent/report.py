@@ -19,6 +19,7 @@ from convergent.folders import atomic
 from convergent.jobs import command_of
 from convergent.report_data import gather
 from convergent.report_page import write_page
+from convergent.workspace import save_workspace
 
 # The columns of the table: heading, figure of summary.json.
 _COLUMNS = (
@@ -73,6 +74,9 @@ def report(config: DictConfig) -> None:
     data.about["made"] = made(root, config.name, found)
     write_page(data, page)
     print(f"look at everything in a browser: {page} ({page.stat().st_size / 1e6:.1f} MB)")
+    if config.workspace:
+        layers = list(data.about["layers"])
+        print(f"W&B workspace: {save_workspace(config.workspace, config.name, layers)}")
     if config.readme:
         others = (root / "outputs" / "align" / "dynamics").glob("*/figures/dynamics.png")
         write_readme(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from convergent.figures.contact_sheets import clusters, extremes, filters, matches, predictors
+from convergent.figures.contact_sheets import clusters, extremes, filters, matches, mosaic, predictors
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from convergent.layer_moments import LayerMoments
     from convergent.pairs import Pair
     from convergent.patches import Patches
+
+PICTURED = 200  # units of a layer in a table with pictures
 
 Drawings = dict[str, Callable[[], "Figure"]]
 
@@ -35,6 +37,28 @@ def drawings_of(pair: Pair, alignment: Alignment, patches: Mapping[str, Patches]
     if alignment.labels_a is not None and alignment.labels_b is not None:
         found["clusters"] = partial(clusters, pair, alignment, a, b)
     return found
+
+
+def pictured_rows(pair: Pair, alignment: Alignment, patches: Mapping[str, Patches]) -> list[dict[str, Any]]:
+    """A row per unit of b that has a partner, best first: its patches, its main partner's, and what the map says of it."""
+    a, b = patches.get(pair.name_a), patches.get(pair.name_b)
+    if a is None or b is None or not a.tile_ckhwd.numel() or not b.tile_ckhwd.numel():
+        return []
+    order = alignment.r_b.argsort(descending=True, stable=True)
+    order = order[alignment.partner_b[order] >= 0][:PICTURED]
+    return [
+        {
+            "layer": pair.layer,
+            "unit": unit,
+            pair.name_b: mosaic(b, unit),
+            "partner": int(alignment.partner_b[unit]),
+            pair.name_a: mosaic(a, int(alignment.partner_b[unit])),
+            "r": round(float(alignment.r_b[unit]), 4),
+            "units used": int(alignment.units_used_b[unit]),
+            "explained in sample": round(float(alignment.score_b[unit]), 4),
+        }
+        for unit in order.tolist()
+    ]
 
 
 def activity_of(layer: LayerMoments, patches: Mapping[str, Patches]) -> Figure:
