@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, DTypeLike
 from safetensors import safe_open
 from torch import Tensor
 
+from convergent.bars import track
 from convergent.layer_moments import LayerMoments
 from convergent.patches import Patches, load_patches
 from convergent.saved_moments import SavedMoments
@@ -66,12 +67,12 @@ def gather(root: Path, name: str, found: Mapping[str, Mapping[str, Any]], pictur
     patches = {file.stem: load_patches(file) for file in sorted((moments / "patches").glob("*.safetensors"))}
     sprites = Sprites(sum(p.top.image_ck.numel() for of in patches.values() for p in of.values()), picture_bytes)
     correlations: dict[str, dict[tuple[str, str], Tensor]] = {}
-    for layer in layers:
+    for layer in track(layers, "reading layers"):
         if (file := moments / f"{layer}.safetensors").is_file():
             correlations[layer] = _measured(data, SavedMoments().load(file, layer, measured), nets)
         for net, of_net in patches.get(layer, {}).items() if measured else ():
             _pictured(data, layer, net, of_net, sprites)
-    scores = {label: _scores(folder / label / "scores.csv") for label in found}
+    scores = {label: _scores(folder / label / "scores.csv") for label in track(found, "reading scores")}
     for number, label in enumerate(found):
         maps = data.about["results"][number]["maps"] = {}
         for layer in found[label]["layers"]:
