@@ -39,6 +39,7 @@ from convergent.measurement import Measurement
 from convergent.nulls import rotated
 from convergent.pairs import Pair
 from convergent.patches import Patches
+from convergent.preferred import preferred
 from convergent.results import Result, by_layer, compare
 from convergent.runs import Run
 from convergent.saved_histograms import SavedHistograms
@@ -49,7 +50,8 @@ from convergent.versions import versions
 from convergent.zoo import VIEW, names_of
 
 NULLS = ("rotated", "permuted")
-PICTURES = {None: (), "top": (SavedPatches(),), "bottom": (SavedPatches(), SavedPatches(lowest=True, folder="bottom"))}
+_TOP, _BOTTOM = SavedPatches(), SavedPatches(lowest=True, folder="bottom")
+PICTURES = {None: (), "top": (_TOP,), "bottom": (_TOP, _BOTTOM), "ascent": (_TOP,)}
 
 
 def align(job: AlignJob) -> None:
@@ -62,7 +64,7 @@ def align(job: AlignJob) -> None:
     if not OmegaConf.is_list(config.nulls) or not set(config.nulls) <= set(NULLS):
         raise InputError(f"nulls needs to be a list of some of {', '.join(NULLS)}, not {config.nulls}.")
     if config.pictures not in PICTURES:
-        raise InputError(f"pictures needs to be one of top, bottom or null, not {config.pictures!r}.")
+        raise InputError(f"pictures needs to be one of top, bottom, ascent or null, not {config.pictures!r}.")
     method = instantiate(config.method)
     needs = isinstance(method, NeedsHistograms)
     counted = [SavedHistograms(replace(method.counting, folds=config.folds))] if needs else []
@@ -93,9 +95,11 @@ def align(job: AlignJob) -> None:
     if not first_process():
         return
     patches = [cut_out(measurement, product) for product in measurement.also if isinstance(product, SavedPatches)]
+    if config.pictures == "ascent":
+        patches.append(preferred(measurement, patches[0]))
     claim(folder, job.record, force=config.force, other="label=")
     logger = start_logger(config.logger, job.record, folder, job.name, job.label, "align")
-    results, told, figures, pictured = _align_pairs(job, method, measurement, deranged, patches[0] if patches else {})
+    results, told, figures, pictured = _align_pairs(job, method, measurement, deranged, patches)
     together = [
         (layer.layer, *across(layer, [result for result in results if result.layer == layer.layer]))
         for layer in measurement.load()
@@ -180,7 +184,7 @@ def _align_pairs(
     method: Method,
     measurement: Measurement,
     deranged: Measurement | None,
-    patches: Mapping[str, Mapping[str, Patches]],
+    patches: Sequence[Mapping[str, Mapping[str, Patches]]],
 ) -> tuple[list[Result], list[Findings], list[Path], list[dict[str, Any]]]:
     """Align every pair of nets in both directions, layer by layer; maps go to disk as they come, for they may be large."""
     results: list[Result] = []
@@ -208,8 +212,9 @@ def _align_pairs(
                 told += _told_by_chance(method, null_pairs)
                 if number == 0 and directed is pair:
                     drawn = {"correlations": correlations(pair, alignment)}
-                    pictures = drawings_of(pair, alignment, patches.get(layer.layer, {}))
-                    pictured += pictured_rows(pair, alignment, patches.get(layer.layer, {}))
+                    of_layer = [every[layer.layer] for every in patches]
+                    pictures = drawings_of(pair, alignment, of_layer)
+                    pictured += pictured_rows(pair, alignment, of_layer[0]) if of_layer else []
                     pictures |= filters_of(pair, alignment, measurement.modules(layer.layer))
                     pictures |= found.drawings if found else {}
                     drawn |= {name: draw() for name, draw in pictures.items()}

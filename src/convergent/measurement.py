@@ -107,8 +107,13 @@ class Measurement:
 
     def modules(self, layer: str) -> dict[str, nn.Module]:
         """The module of each net that gives a layer's activations."""
-        nets = self._modules.nets
+        nets = self.whole
         return {net: nets[net].get_submodule(path) for net, path in self.layers[layer].items()}
+
+    @property
+    def whole(self) -> dict[str, nn.Module]:
+        """The nets by name."""
+        return self._modules.nets
 
     @cached_property
     def _modules(self) -> Nets:

@@ -47,10 +47,15 @@ class Patches:
 
     def box(self, unit: int, rank: int) -> tuple[range, range] | None:
         """The rows and columns of the image that a tile shows; None for all of them."""
-        if self.field is None:
-            return None
-        row, column = divmod(int(self.top.position_ck[unit, rank]), self.across)
-        return self.field[0].pixels(row), self.field[1].pixels(column)
+        return boxed(self.field, int(self.top.position_ck[unit, rank]), self.across)
+
+
+def boxed(field: Field, position: int, across: int) -> tuple[range, range] | None:
+    """The rows and columns of the image that a position of a map with so many positions in a row sees; None for all."""
+    if field is None:
+        return None
+    row, column = divmod(position, across)
+    return field[0].pixels(row), field[1].pixels(column)
 
 
 def cropped(picture: Tensor, box: tuple[range, range] | None) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -24,12 +24,39 @@ PICTURED = 200  # units of a layer in a table with pictures
 Drawings = dict[str, Callable[[], "Figure"]]
 
 
-def drawings_of(pair: Pair, alignment: Alignment, patches: Mapping[str, Patches]) -> Drawings:
-    """Contact sheets of a pair of nets by name: matches, predictors and clusters, as far as there are any."""
+def drawings_of(pair: Pair, alignment: Alignment, patches: Sequence[Mapping[str, Patches]]) -> Drawings:
+    """Contact sheets of a pair of nets by name: matches, predictors and clusters, as far as there are any.
+
+    Args:
+        pair: of nets.
+        alignment: of the pair.
+        patches: by net, of the layer: those that excite units most, then other kinds, of which matches are drawn.
+    """
     found: Drawings = {}
+    for number, kind in enumerate(patches):
+        both = _both(pair, kind)
+        if both is None:
+            continue
+        a, b = both
+        if number == 0:
+            found |= _sheets(pair, alignment, a, b)
+        elif bool((alignment.units_used_b > 0).any()):
+            found[f"matches-{kind_of(b)}"] = partial(matches, pair, alignment, a, b)
+    return found
+
+
+def kind_of(patches: Patches) -> str:
+    """What other patches than those that excite a unit most show: one picture that was made for it, or what silences it."""
+    return "ascent" if patches.tile_ckhwd.shape[1] == 1 else "bottom"
+
+
+def _both(pair: Pair, patches: Mapping[str, Patches]) -> tuple[Patches, Patches] | None:
     a, b = patches.get(pair.name_a), patches.get(pair.name_b)
-    if a is None or b is None or not a.tile_ckhwd.numel() or not b.tile_ckhwd.numel():
-        return found
+    return None if a is None or b is None or not a.tile_ckhwd.numel() or not b.tile_ckhwd.numel() else (a, b)
+
+
+def _sheets(pair: Pair, alignment: Alignment, a: Patches, b: Patches) -> Drawings:
+    found: Drawings = {}
     if int((alignment.units_used_b > 0).sum()) > 1:
         found["matches"] = partial(matches, pair, alignment, a, b)
     if bool((alignment.units_used_b > 1).any()):
@@ -41,9 +68,10 @@ def drawings_of(pair: Pair, alignment: Alignment, patches: Mapping[str, Patches]
 
 def pictured_rows(pair: Pair, alignment: Alignment, patches: Mapping[str, Patches]) -> list[dict[str, Any]]:
     """A row per unit of b that has a partner, best first: its patches, its main partner's, and what the map says of it."""
-    a, b = patches.get(pair.name_a), patches.get(pair.name_b)
-    if a is None or b is None or not a.tile_ckhwd.numel() or not b.tile_ckhwd.numel():
+    both = _both(pair, patches)
+    if both is None:
         return []
+    a, b = both
     order = alignment.r_b.argsort(descending=True, stable=True)
     order = order[alignment.partner_b[order] >= 0][:PICTURED]
     return [

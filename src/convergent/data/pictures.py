@@ -34,6 +34,15 @@ def pictures(data: ImageData, wanted: list[int], views: Mapping[str, str]) -> It
             yield image, {view: in_8_bits(x, how[view]) for view, x in seen.items()}
 
 
+def limits(transform: Any) -> tuple[Tensor, Tensor]:
+    """The least and the greatest value that a pixel has after a preparation, shape (channels, 1, 1) or ()."""
+    last = getattr(transform, "transforms", [None])[-1]
+    if not isinstance(last, v2.Normalize):
+        return torch.tensor(-torch.inf), torch.tensor(torch.inf)
+    mean, std = (torch.tensor(values)[:, None, None] for values in (last.mean, last.std))
+    return -mean / std, (1 - mean) / std
+
+
 def in_8_bits(x: Tensor, transform: Any) -> Tensor:
     """A prepared picture as it was before its normalisation, or stretched from its least to its greatest value.
 

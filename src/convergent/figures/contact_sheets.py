@@ -139,10 +139,11 @@ def mosaic(patches: Patches, unit: int) -> NDArray[np.uint8]:
     times = max(1, -(-_SHARP // max(height, width)))
     tile_khwd = tile_khwd.repeat_interleave(times, 1).repeat_interleave(times, 2).expand(-1, -1, -1, 3 if d == 1 else d)
     gap = max(1, tile_khwd.shape[2] // 16)
+    across = min(3, k)
     down, h, w = -(-k // 3), tile_khwd.shape[1] + gap, tile_khwd.shape[2] + gap
-    sheet = torch.full((down * h - gap, 3 * w - gap, 3), 255, dtype=torch.uint8)
+    sheet = torch.full((down * h - gap, across * w - gap, 3), 255, dtype=torch.uint8)
     for number, tile_hwd in enumerate(tile_khwd):
-        row, column = divmod(number, 3)
+        row, column = divmod(number, across)
         sheet[row * h : row * h + h - gap, column * w : column * w + w - gap] = tile_hwd
     return sheet.numpy()
 
