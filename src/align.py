@@ -1,5 +1,12 @@
 """Aligns trained nets: python src/align.py method=matching; a sweep: python src/align.py -m method=matching,semimatching."""
 
+import sys
+
+from convergent.help import answered
+
+if __name__ == "__main__" and answered("align"):
+    sys.exit()
+
 import hydra
 from omegaconf import DictConfig
 

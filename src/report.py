@@ -1,5 +1,12 @@
 """One table and one chart over all finished methods of an experiment: python src/report.py."""
 
+import sys
+
+from convergent.help import answered
+
+if __name__ == "__main__" and answered("report"):
+    sys.exit()
+
 import hydra
 from omegaconf import DictConfig
 

@@ -1,5 +1,12 @@
 """Trains one net: python src/train.py seed=0; several: python src/train.py -m seed=0,1,2,3."""
 
+import sys
+
+from convergent.help import answered
+
+if __name__ == "__main__" and answered("train"):
+    sys.exit()
+
 import hydra
 from omegaconf import DictConfig
 

@@ -41,7 +41,10 @@ def test_intervals_nulls_and_mutual_information_of_the_notebook():
     assert torch.equal(names["found"].argmax(0), order)
 
 
-@pytest.mark.parametrize("name", ["controls", "across", "clusters", "agreement", "benchmark pass", "benchmark accuracy", "benchmark spectral"])
+@pytest.mark.parametrize(
+    "name",
+    ["controls", "across", "clusters", "agreement", "benchmark pass", "benchmark accuracy", "benchmark spectral"],
+)
 def test_every_table_is_there(name):
     _, table, _ = re.split(rf"<!-- {name}: .*? -->", README)
     assert len(table.strip().splitlines()) > 4

@@ -38,12 +38,12 @@ def started(arguments, **environment):
 
 
 def moments(root):
-    files = sorted((root / "outputs" / "moments").glob("*/*.safetensors"))
+    files = sorted((root / "outputs" / "moments").rglob("*.safetensors"))
     return {str(file.relative_to(root)): load_file(file) for file in files if not file.name.startswith("partial")}
 
 
 def assert_equal(one, two):
-    assert len(one) == 4  # two layers, of the images as they are and permuted
+    assert len(one) == 6  # two layers, of the images as they are and permuted, and the units' patches
     assert one.keys() == two.keys()
     for file, tensors in one.items():
         assert tensors.keys() == two[file].keys()

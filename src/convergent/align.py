@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import repeat
 from math import comb
 from pathlib import Path
@@ -12,12 +13,13 @@ from typing import Any
 
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
-from rich.console import Console
-from rich.progress import track
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from convergent.across import across
 from convergent.alignment import Alignment, Method
+from convergent.bars import track
+from convergent.collector import Reading
 from convergent.dashboard import log_alignment, start_logger
 from convergent.data.images import ImageData, prepared
 from convergent.errors import InputError
@@ -30,15 +32,26 @@ from convergent.figures.style import save
 from convergent.findings import Findings, Telling, mean_curves, rows_by_table
 from convergent.folders import atomic, claim, first_process, write_json
 from convergent.jobs import AlignJob, images_config
+from convergent.joint import NeedsHistograms
+from convergent.layer_histograms import LayerHistograms
+from convergent.layer_moments import LayerMoments
+from convergent.measurement import Measurement
 from convergent.nulls import rotated
+from convergent.pairs import Pair
+from convergent.patches import Patches
+from convergent.preferred import preferred
 from convergent.results import Result, by_layer, compare
 from convergent.runs import Run
-from convergent.saved_moments import Measurement
-from convergent.statistics_pass import Reading
+from convergent.saved_histograms import SavedHistograms
+from convergent.top_patches import SavedPatches, cut_out
 from convergent.train import build_data, build_trainer, stoppable
+from convergent.unit_pictures import activity_of, drawings_of, filters_of, pictured_rows
+from convergent.versions import versions
 from convergent.zoo import VIEW, names_of
 
 NULLS = ("rotated", "permuted")
+_TOP, _BOTTOM = SavedPatches(), SavedPatches(lowest=True, folder="bottom")
+PICTURES = {None: (), "top": (_TOP,), "bottom": (_TOP, _BOTTOM), "ascent": (_TOP,)}
 
 
 def align(job: AlignJob) -> None:
@@ -50,6 +63,11 @@ def align(job: AlignJob) -> None:
     config, folder = job.config, job.folder
     if not OmegaConf.is_list(config.nulls) or not set(config.nulls) <= set(NULLS):
         raise InputError(f"nulls needs to be a list of some of {', '.join(NULLS)}, not {config.nulls}.")
+    if config.pictures not in PICTURES:
+        raise InputError(f"pictures needs to be one of top, bottom, ascent or null, not {config.pictures!r}.")
+    method = instantiate(config.method)
+    needs = isinstance(method, NeedsHistograms)
+    counted = [SavedHistograms(replace(method.counting, folds=config.folds))] if needs else []
     data, views = build_images(job)
     measurement = Measurement(
         nets=job.nets,
@@ -68,17 +86,20 @@ def align(job: AlignJob) -> None:
         cache=Path(config.root) / "outputs" / "moments",
         layers_per_pass=config.layers_per_pass,
         snapshot_minutes=config.snapshot_minutes,
+        also=[*counted, *PICTURES[config.pictures]],
     )
-    method = instantiate(config.method)
     deranged = derange(measurement, build_images(job)[0]) if "permuted" in config.nulls else None
     with stoppable():
         for each in [measurement, deranged] if deranged else [measurement]:
             each.ensure(lambda callbacks: build_trainer(config, callbacks, logger=False))
     if not first_process():
         return
+    patches = [cut_out(measurement, product) for product in measurement.also if isinstance(product, SavedPatches)]
+    if config.pictures == "ascent":
+        patches.append(preferred(measurement, patches[0]))
     claim(folder, job.record, force=config.force, other="label=")
     logger = start_logger(config.logger, job.record, folder, job.name, job.label, "align")
-    results, told, figures = _align_pairs(job, method, measurement, deranged)
+    results, told, figures, pictured = _align_pairs(job, method, measurement, deranged, patches)
     together = [
         (layer.layer, *across(layer, [result for result in results if result.layer == layer.layer]))
         for layer in measurement.load()
@@ -95,6 +116,9 @@ def align(job: AlignJob) -> None:
     figures += [save(curves(results, kind), folder / "figures", "curves")]
     figures += [save(means(summaries, kind), folder / "figures", "means")]
     figures += [save(activity(list(measurement.load())), folder / "figures", "activity")]
+    if patches and not along:
+        sheets = ((of.layer, activity_of(of, patches[0][of.layer])) for of in measurement.load())
+        figures += [save(sheet, folder / "figures", f"extremes-{layer}") for layer, sheet in sheets]
     if isinstance(method, Telling):
         figures += [save(drawn, folder / "figures", name) for name, drawn in method.overview(told).items()]
     layers = by_layer(summaries)
@@ -102,6 +126,8 @@ def align(job: AlignJob) -> None:
     modules = [
         net.config.net.module["_target_"] if isinstance(net, Run) else net.module["_target_"] for net in job.nets
     ]
+    summary["moments"], summary["nets"] = str(measurement.folder.relative_to(config.root)), job.names
+    summary["command"], summary["versions"] = job.command, versions()
     summary["caffenet"] = all(str(module).endswith(".CaffeNet") for module in modules)
     if along:
         summary["epochs"] = {str(epoch): by_layer(rows) for epoch, rows in along.items()}
@@ -117,8 +143,8 @@ def align(job: AlignJob) -> None:
     files = [folder / "summary.json", *sorted(folder.glob("*.csv")), *sorted((folder / "alignments").iterdir())]
     layers = {layer: {**figures, **_scalars(summary["across"].get(layer, {}))} for layer, figures in layers.items()}
     log_alignment(
-        logger, layers, results, figures, files, f"{job.name}-{job.label}", summary.get("epochs", {}), tables,
-        mean_curves(told),
+        logger, layers, results, figures, files, f"{job.name}-{job.label}", summary.get("epochs", {}),
+        tables | {"pictures": pictured}, mean_curves(told), question_of(folder, results),
     )  # fmt: skip
     mean_r = ", ".join(f"{layer} {found['mean_r']:.2f}" for layer, found in layers.items() if "mean_r" in found)
     print(f"{job.name} {job.label}: mean r {mean_r}, in {folder}", flush=True)
@@ -149,30 +175,29 @@ def derange(measurement: Measurement, data: ImageData) -> Measurement:
     names = names_of(measurement.nets)
     data.views = measurement.data.views
     data.deranged = {name: measurement.views.get(name) for name in names}
-    return replace(measurement, data=data, views={name: name for name in names})
+    kept = [product for product in measurement.also if not isinstance(product, SavedPatches)]
+    return replace(measurement, data=data, views={name: name for name in names}, also=kept)
 
 
 def _align_pairs(
-    job: AlignJob, method: Method, measurement: Measurement, deranged: Measurement | None
-) -> tuple[list[Result], list[Findings], list[Path]]:
+    job: AlignJob,
+    method: Method,
+    measurement: Measurement,
+    deranged: Measurement | None,
+    patches: Sequence[Mapping[str, Mapping[str, Patches]]],
+) -> tuple[list[Result], list[Findings], list[Path], list[dict[str, Any]]]:
     """Align every pair of nets in both directions, layer by layer; maps go to disk as they come, for they may be large."""
     results: list[Result] = []
     told: list[Findings] = []
     figures: list[Path] = []
-    console = Console()
-    others = deranged.load() if deranged else repeat(None)
-    for layer, other in track(
-        zip(measurement.load(), others),
-        f"aligning by {job.label}",
-        len(measurement.layers),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    ):
+    pictured: list[dict[str, Any]] = []
+    others = load_pairs(deranged) if deranged else repeat(None)
+    layers = zip(load_pairs(measurement), others)
+    for (layer, pairs), other in track(layers, f"aligning by {job.label}", len(measurement.layers)):
         alignments = {}
         for number, (a, b) in enumerate(layer.pairs):
-            pair = layer.pair(a, b)
-            permuted = other.pair(a, b) if other else None
+            pair = pairs(a, b)
+            permuted = other[1](a, b) if other else None
             for directed in (pair, pair.flip()):
                 null_pairs = {"rotated": rotated(directed)} if "rotated" in job.config.nulls else {}
                 if permuted:
@@ -184,19 +209,47 @@ def _align_pairs(
                 alignments[f"{directed.name_a} to {directed.name_b}"] = alignment
                 found = method.tell(directed, alignment) if isinstance(method, Telling) else None
                 told += [found] if found else []
+                told += _told_by_chance(method, null_pairs)
                 if number == 0 and directed is pair:
                     drawn = {"correlations": correlations(pair, alignment)}
-                    drawn |= {name: draw() for name, draw in found.drawings.items()} if found else {}
+                    of_layer = [every[layer.layer] for every in patches]
+                    pictures = drawings_of(pair, alignment, of_layer)
+                    pictured += pictured_rows(pair, alignment, of_layer[0]) if of_layer else []
+                    pictures |= filters_of(pair, alignment, measurement.modules(layer.layer))
+                    pictures |= found.drawings if found else {}
+                    drawn |= {name: draw() for name, draw in pictures.items()}
                     for name, figure in drawn.items():
                         figures.append(save(figure, job.folder / "figures", f"{name}-{layer.layer}"))
         save_alignments(job.folder / "alignments" / f"{layer.layer}.safetensors", alignments)
-    return results, told, figures
+    return results, told, figures, pictured
+
+
+def _told_by_chance(method: Method, null_pairs: Mapping[str, Pair]) -> list[Findings]:
+    """What a method that needs joint histograms tells of the nulls that have them: its numbers are not correlations."""
+    tell = method.tell if isinstance(method, Telling) else None
+    have = {name: pair for name, pair in null_pairs.items() if pair.joint is not None}  # only methods that ask get them
+    return [replace(tell(pair, method(pair)), null=name) for name, pair in have.items()] if tell else []
+
+
+def load_pairs(measurement: Measurement) -> Iterator[tuple[LayerMoments, Callable[[int, int], Pair]]]:
+    """The layers' moments one after another, and what makes pairs of nets, with joint histograms where there are any."""
+    counted = [product for product in measurement.also if isinstance(product, SavedHistograms)]
+    histograms = measurement.load(counted[0]) if counted else repeat(None)
+    for layer, of_layer in zip(measurement.load(), histograms):
+        yield layer, partial(_pair, layer, of_layer)
+
+
+def _pair(layer: LayerMoments, histograms: LayerHistograms | None, a: int, b: int) -> Pair:
+    return histograms.with_moments(layer.pair(a, b)) if histograms else layer.pair(a, b)
 
 
 def findings_of(told: Sequence[Findings], result: Result) -> dict[str, float]:
-    """The numbers that the method itself tells of a result's pair."""
-    same = (of for of in told if (of.layer, of.a, of.b) == (result.layer, result.a, result.b))
-    return dict(next(same).figures) if told else {}
+    """The numbers that the method itself tells of a result's pair, and of chance in it."""
+    figures: dict[str, float] = {}
+    for of in told:
+        if (of.layer, of.a, of.b) == (result.layer, result.a, result.b):
+            figures |= {f"{name}_{of.null}" if of.null else name: value for name, value in of.figures.items()}
+    return figures
 
 
 def _scalars(figures: Mapping[str, Any]) -> dict[str, float]:
@@ -212,6 +265,14 @@ def along_training(summaries: Sequence[dict[str, Any]], epochs: Mapping[str, int
         if epochs[summary["a"]] == epochs[summary["b"]]:
             found[epochs[summary["a"]]].append(summary)
     return {epoch: rows for epoch, rows in found.items() if rows}
+
+
+def question_of(folder: Path, results: Sequence[Result]) -> str:
+    """Which of the questions a method answers, by what it found: clusters, one partner for each unit, or few."""
+    with safe_open(folder / "alignments" / f"{results[0].layer}.safetensors", "pt") as saved:
+        if any(name.endswith("labels_b") for name in saved.keys()):  # noqa: SIM118  (no mapping)
+            return "many_to_many"
+    return "one_to_one" if max(result.units_used_b.max() for result in results) <= 1 else "few_to_one"
 
 
 def save_alignments(file: Path, alignments: dict[str, Alignment]) -> None:

@@ -40,7 +40,8 @@ def told(main: Callable[[Any], None]) -> Callable[[Any], None]:
             # a data loader's worker wraps its traceback around the sentence, which is its last line
             _leave(str(error).strip().rsplit("InputError: ", 1)[-1])
         except InstantiationException as error:
-            _leave(" ".join(str(error).split()))
+            cause = error.__cause__ if isinstance(error.__cause__, InputError) else error
+            _leave(" ".join(str(cause).split()))
         except OmegaConfBaseException as error:
             _leave(" ".join(str(error).split()))
         except KeyboardInterrupt:

@@ -18,6 +18,7 @@ from convergent.errors import InputError
 from convergent.folders import first_process
 from convergent.results import Result
 from convergent.runs import Run
+from convergent.workspace import ALL_METHODS
 
 
 def start_logger(
@@ -49,6 +50,8 @@ def start_logger(
     kept = folder / "wandb-id"
     if not kept.exists():
         kept.write_text(secrets.token_hex(4))
+    settings: Any = OmegaConf.to_container(about, resolve=True)
+    settings["experiment"] = group
     try:
         run = instantiate(config, _partial_=True)(
             name=name,
@@ -56,7 +59,7 @@ def start_logger(
             resume="allow" if online else None,
             group=group,
             job_type=job_type,
-            config=OmegaConf.to_container(about, resolve=True),
+            config=settings,
             settings=wandb.Settings(silent=True),
         )
     except wandb.Error as error:
@@ -81,8 +84,12 @@ def log_alignment(
     epochs: Mapping[str, Mapping[str, Mapping[str, Any]]],
     tables: Mapping[str, Sequence[Mapping[str, Any]]],
     curves: Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]],
+    question: str,
 ) -> None:
     """Leave an alignment's figures per layer, curves, unit table, pictures and files, and end the job's W&B run.
+
+    What all methods have in common is called all_methods/LAYER/..., everything else QUESTION/..., so that W&B groups its
+    panels by question.
 
     Args:
         logger: of the job; nothing is done for any but W&B's.
@@ -92,33 +99,45 @@ def log_alignment(
         files: of the artifact.
         name: of the artifact.
         epochs: the same as `layers` for each epoch, where nets are compared along their training.
-        tables: rows by the table's name, from `findings.rows_by_table`.
+        tables: rows by the table's name, from `findings.rows_by_table`; arrays (rows, columns, 3) in them are pictures.
         curves: from `findings.mean_curves`; series against their own axis.
+        question: that the method answers, see `workspace.QUESTIONS`.
     """
     if not isinstance(logger, WandbLogger):
         return
     run = logger.experiment
     for layer, values in layers.items():
-        run.summary.update({f"{layer}/{key}": value for key, value in values.items() if value is not None})
+        run.summary.update(
+            {f"{ALL_METHODS}/{layer}/{key}": value for key, value in values.items() if value is not None}
+        )
     # series, one step per rank: terminal dashboards draw nothing else
     sorted_r = {layer: _mean_sorted_r(results, layer) for layer in layers}
+    for layer in sorted_r:
+        run.define_metric(f"{question}/{layer}/r_by_rank", step_metric=f"{question}/rank")
     for rank in range(max(map(len, sorted_r.values()), default=0)):
-        run.log({f"{layer}/r_by_rank": float(r[rank]) for layer, r in sorted_r.items() if rank < len(r)})
+        by_rank = {f"{question}/{layer}/r_by_rank": float(r[rank]) for layer, r in sorted_r.items() if rank < len(r)}
+        run.log({f"{question}/rank": rank + 1, **by_rank})
     for epoch, of_epoch in epochs.items():
-        means = {f"{layer}/mean_r_by_epoch": values.get("mean_r") for layer, values in of_epoch.items()}
+        means = {f"{question}/{layer}/mean_r_by_epoch": values.get("mean_r") for layer, values in of_epoch.items()}
         run.log({"epoch": int(epoch), **{key: value for key, value in means.items() if value is not None}})
     for axis, of_layer in curves.items():
         for layer, columns in of_layer.items():
-            series = {f"{layer}/{name}_by_{axis}": y for name, y in columns.items() if name != axis}
+            series = {f"{question}/{layer}/{name}_by_{axis}": y for name, y in columns.items() if name != axis}
             for name in series:
                 run.define_metric(name, step_metric=axis)
             for point, x in enumerate(columns[axis]):
                 run.log({axis: x, **{name: y[point] for name, y in series.items()}})
-    for name, rows in {"units": [row for result in results for row in result.rows()], **tables}.items():
-        run.log({name: wandb.Table(columns=list(rows[0]), data=[list(row.values()) for row in rows])})
-    run.log({f"figures/{path.stem}": wandb.Image(str(path)) for path in figures})
+    for table, rows in {"units": [row for result in results for row in result.rows()], **tables}.items():
+        if rows:
+            cells = [[_cell(value) for value in row.values()] for row in rows]
+            run.log({f"{question}/{table}": wandb.Table(columns=list(rows[0]), data=cells)})
+    run.log({f"{question}/figures/{path.stem}": wandb.Image(str(path)) for path in figures})
     _artifact(logger, name, "alignment", files)
     wandb.finish()
+
+
+def _cell(value: Any) -> Any:
+    return wandb.Image(value) if isinstance(value, np.ndarray) else value
 
 
 def _mean_sorted_r(results: Sequence[Result], layer: str) -> Any:

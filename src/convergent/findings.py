@@ -30,6 +30,8 @@ class Findings:
         curves: by the name of their x axis the columns of a table with that axis among them, each of the same length; their
             means over the pairs of nets become series in W&B.
         drawings: by name, drawn when called: for one pair of nets of each layer, as NAME-LAYER.png.
+        null: the name of the null in whose pair all this was found; empty for what is no null. Numbers get it as an ending,
+            tables and curves are not kept.
     """
 
     layer: str
@@ -39,6 +41,7 @@ class Findings:
     tables: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     curves: Mapping[str, Mapping[str, Sequence[float]]] = field(default_factory=dict)
     drawings: Mapping[str, Callable[[], Figure]] = field(default_factory=dict)
+    null: str = ""
 
     @classmethod
     def of(cls, pair: Pair, **found: Any) -> Findings:
@@ -64,7 +67,7 @@ def rows_by_table(told: Sequence[Findings]) -> dict[str, list[dict[str, Any]]]:
     {'groups': [{'layer': 'fc1', 'a': 'one', 'b': 'two', 'size': 3}]}
     """
     found: dict[str, list[dict[str, Any]]] = {}
-    for findings in told:
+    for findings in (of for of in told if not of.null):
         head = {"layer": findings.layer, "a": findings.a, "b": findings.b}
         for name, rows in findings.tables.items():
             found.setdefault(name, []).extend(head | dict(row) for row in rows)
@@ -80,7 +83,7 @@ def mean_curves(told: Sequence[Findings]) -> dict[str, dict[str, dict[str, list[
     {'x': {'fc1': {'x': [1.0, 2.0], 'y': [1.0, 5.0]}}}
     """
     found: dict[str, dict[str, list[Mapping[str, Sequence[float]]]]] = {}
-    for findings in told:
+    for findings in (of for of in told if not of.null):
         for axis, columns in findings.curves.items():
             found.setdefault(axis, {}).setdefault(findings.layer, []).append(columns)
     return {

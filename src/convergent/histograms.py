@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from convergent.errors import InputError
-from convergent.layer_moments import net_number
+from convergent.packing import net_number
 
 _INT32 = 2**31 - 1  # samples that fit into int32
 
@@ -59,29 +59,61 @@ class Histograms:
         """False for units all of whose samples fall into one bin: they tell nothing about any other, shape (u,)."""
         return (self.counts_ui > 0).sum(1) > 1
 
-    def pair(self, a: int | str, b: int | str) -> Tensor:
+    def pair(self, a: int | str, b: int | str, rows: slice = slice(None)) -> Tensor:
         """The joint counts of two nets' units, given by number or name, shape (units of a, units of b, bins, bins).
+
+        Args:
+            a: net.
+            b: net.
+            rows: some of a's units only; the counts of all take bins^2 / (bins - 1)^2 and more of the table's memory.
 
         Raises:
             InputError: if there is no such net, or the pair was not counted.
         """
         i, j = net_number(a, self.nets), net_number(b, self.nets)
-        if i > j:
-            return self.pair(j, i).permute(1, 0, 3, 2)
-        if (i, j) not in self.above:
-            raise InputError(
-                f"There are no histograms of {self.nets[i]} with {self.nets[j]}, which were not among the pairs counted; "
-                "count them too."
-            )
-        above_adbe = self.above[i, j]
+        above_adbe = self._above(i, j)[rows]
         p, _, q, _ = above_adbe.shape
         table_abij = above_adbe.new_zeros(p, q, self.bins + 1, self.bins + 1)  # nothing is above the last edge
         table_abij[:, :, 1:-1, 1:-1] = above_adbe.transpose(1, 2)
-        table_abij[:, :, 1:-1, 0] = self.above_ue[self.units[i]][:, None].to(table_abij)
+        table_abij[:, :, 1:-1, 0] = self.above_ue[self.units[i]][rows, None].to(table_abij)
         table_abij[:, :, 0, 1:-1] = self.above_ue[self.units[j]].to(table_abij)
         table_abij[:, :, 0, 0] = self.count
         rows_abij = table_abij[:, :, :-1] - table_abij[:, :, 1:]
         return rows_abij[..., :-1] - rows_abij[..., 1:]
+
+    def select(self, a: int | str, b: int | str) -> Histograms:
+        """The histograms of two nets alone, in this order, in memory.
+
+        Raises:
+            InputError: if there is no such net, or the pair was not counted.
+        """
+        of_a, of_b = (self.units[net_number(net, self.nets)] for net in (a, b))
+        p, q = of_a.stop - of_a.start, of_b.stop - of_b.start
+        edges_ue, above_ue = (torch.cat([x_ue[of_a], x_ue[of_b]]) for x_ue in (self.edges_ue, self.above_ue))
+        i, j = net_number(a, self.nets), net_number(b, self.nets)
+        return Histograms(
+            nets=[self.nets[i], self.nets[j]],
+            units=[slice(0, p), slice(p, p + q)],
+            edges_ue=edges_ue,
+            count=self.count,
+            above_ue=above_ue,
+            above={(0, 1): self._above(i, j)},
+        )
+
+    def _above(self, i: int, j: int) -> Tensor:
+        """How many samples lie above edges of both units, for net i and net j in either order.
+
+        Raises:
+            InputError: if the pair was not counted.
+        """
+        first, second = min(i, j), max(i, j)
+        if (first, second) not in self.above:
+            raise InputError(
+                f"There are no histograms of {self.nets[first]} with {self.nets[second]}, which were not among the pairs "
+                "counted; count them too."
+            )
+        above_adbe = self.above[first, second]
+        return above_adbe if i <= j else above_adbe.permute(2, 3, 0, 1)
 
     def __add__(self, other: Histograms) -> Histograms:
         """The histograms of both sets of samples together.

@@ -9,7 +9,7 @@ Axes: `k` blocks of images, `d` draws, `i` and `j` nets.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from scipy import stats
@@ -157,7 +157,7 @@ def over_nets(value_ij: Tensor, level: float = 0.95) -> Interval:
 
 
 def _merged(pair: Pair, moments: Moments) -> Pair:
-    return replace(pair, moments=Moments.stack([moments]))
+    return pair.of_moments(Moments.stack([moments]))
 
 
 def _value(statistic: Statistic, pair: Pair) -> Tensor:

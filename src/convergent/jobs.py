@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import shlex
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,10 +37,12 @@ class TrainJob:
     Attributes:
         run: its folder.
         config: resolved.
+        command: that makes this net again.
     """
 
     run: Run
     config: DictConfig
+    command: str
 
     @classmethod
     def of(cls, config: DictConfig) -> TrainJob:
@@ -49,7 +52,7 @@ class TrainJob:
             InputError: if a value is missing, or a number is none that it can be.
         """
         # an experiment's file may also say how its nets are to be aligned, which is no matter of training
-        config = OmegaConf.masked_copy(config, [str(key) for key in config if key not in _ALIGNMENT])
+        config = OmegaConf.masked_copy(config, [str(key) for key in config if key not in (*_ALIGNMENT, "pictures")])
         values = flat(OmegaConf.to_container(config, resolve=False))
         if missing := [key for key, value in values.items() if value == "???"]:
             raise InputError(f"{missing[0]} has no value; set it on the command line, as {missing[0]}=...")
@@ -59,7 +62,10 @@ class TrainJob:
             if not isinstance(epoch, int) or epoch < 0:
                 raise InputError(f"keep_epochs needs whole numbers, as keep_epochs=[0,1,5], not {epoch!r}.")
         _check_numbers(config, {"seed": 0, "order_seed": 0, "augment_seed": 0, "epochs": 0, "data.batch_size": 1})
-        return cls(Run(Path(config.root) / "outputs" / "train" / config.name / f"seed={config.seed}"), config)
+        return cls(
+            Run(Path(config.root) / "outputs" / "train" / config.name / f"seed={config.seed}"), config,
+            command_of("train", HydraConfig.get().overrides.task),
+        )  # fmt: skip
 
     def begin(self) -> bool:
         """Claim the folder for this configuration; False, with a line that says so, if the net is trained already."""
@@ -97,6 +103,7 @@ class AlignJob:
         folder: of the result.
         record: everything the result depends on.
         config: resolved.
+        command: that makes this result again.
     """
 
     nets: Sequence[GivenNet]
@@ -107,6 +114,7 @@ class AlignJob:
     folder: Path
     record: DictConfig
     config: DictConfig
+    command: str = ""
 
     @classmethod
     def of(cls, config: DictConfig) -> AlignJob:
@@ -136,7 +144,8 @@ class AlignJob:
         else:
             name = config.name if _says(hydra.overrides.task, "name") else _name_of(nets)
         folder = Path(config.root) / "outputs" / "align" / name / label
-        return cls(nets, wanted, pairs, name, label, folder, record, config)
+        command = command_of("align", hydra.overrides.task)
+        return cls(nets, wanted, pairs, name, label, folder, record, config, command)
 
     @property
     def names(self) -> list[str]:
@@ -181,6 +190,16 @@ def label_of(method: str, overrides: Sequence[str]) -> str:
     if len(label) <= _LONGEST_LABEL:
         return label
     return f"{label[: _LONGEST_LABEL - 9]}~{hashlib.sha256(label.encode()).hexdigest()[:8]}"
+
+
+def command_of(script: str, overrides: Sequence[str]) -> str:
+    """The command line of a job, without what is of this machine only.
+
+    >>> command_of("align", ["method=sparse", "layers=[conv1]", "root=elsewhere"])
+    "python src/align.py method=sparse 'layers=[conv1]'"
+    """
+    kept = [override for override in overrides if override.partition("=")[0] not in ("root", "force")]
+    return shlex.join(["python", f"src/{script}.py", *kept])
 
 
 def _check_numbers(config: DictConfig, least: dict[str, int]) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from convergent.errors import InputError
 from convergent.moments import Moments
+from convergent.packing import net_number
 from convergent.pairs import Pair
 
 
@@ -77,16 +78,3 @@ class LayerMoments:
                 "of the pass; measure them too."
             )
         return self.scatter[i, j] if i <= j else self.scatter[j, i].mT
-
-
-def net_number(net: int | str, nets: Sequence[str]) -> int:
-    """The number of a net that is given by number or name.
-
-    Raises:
-        InputError: if no net has that name.
-    """
-    if isinstance(net, int):
-        return net
-    if net not in nets:
-        raise InputError(f"There is no net {net!r} among {', '.join(nets)}.")
-    return list(nets).index(net)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import pytorch_lightning as pl
@@ -11,17 +13,21 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from convergent.collector import Collector, Reading, Start, part_of
 from convergent.data.images import Batch
 from convergent.heartbeat import Heartbeat
+from convergent.histogram_pass import HistogramPass
+from convergent.joint import Counting
+from convergent.layer_histograms import LayerHistograms
 from convergent.layer_moments import LayerMoments
 from convergent.layers import Layer
 from convergent.pairs import block_of_image
 from convergent.snapshots import Snapshots
-from convergent.statistics_pass import Reading, StatisticsPass
+from convergent.statistics_pass import StatisticsPass
 
 log = logging.getLogger(__name__)
 
-_CALIBRATION = 32  # images
+_AT_ONCE = 32  # images that are read before the pass
 
 
 class Nets(pl.LightningModule):
@@ -61,19 +67,98 @@ class Nets(pl.LightningModule):
         return [super().transfer_batch_to_device(batch[0], device, dataloader_idx), *batch[1:]]
 
 
-class MomentsCallback(pl.Callback):
-    """Accumulates the second moments of layers of all nets in `trainer.predict(Nets(...), loader)`.
+class PassCallback(pl.Callback):
+    """Collects things from layers of all nets in `trainer.predict(Nets(...), loader)`: one pass, whatever their number.
 
     Any loader of (pictures, classes, image numbers) will do, in any order and over any number of processes; reading block
-    by block (`data.order.BlockOrder`) is fastest. Afterwards `moments` holds the record of each layer, in every process.
+    by block (`data.order.BlockOrder`) is fastest. Afterwards `found` holds what was collected, in every process.
+
+    Args:
+        starts: what starts each collector, given the nets, the number of images and the first of them.
+        snapshots: where to keep what all collectors read so far; the loader then leaves out the batches that they hold.
+
+    Attributes:
+        found: {layer: what was collected} of each collector, in their order.
+        images: how many were read.
+    """
+
+    def __init__(self, starts: Sequence[Start], snapshots: Snapshots | None = None) -> None:
+        self.starts, self.snapshots = list(starts), snapshots
+        self.found: list[dict[str, Any]] = []
+        self.images = 0
+        self._collectors: list[Collector] = []
+        self._hooks = ExitStack()
+        self._batches = 0
+        self._heartbeat = Heartbeat()
+
+    def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the collectors on the first images of the seeded order, the same in all processes, and hang the hooks."""
+        assert isinstance(pl_module, Nets)
+        loader = trainer.predict_dataloaders
+        assert isinstance(loader, DataLoader)
+        first = partial(_first_images, pl_module, loader)
+        self.found, self._batches = [], 0
+        self._collectors = [start(pl_module.nets, len(loader.dataset), first) for start in self.starts]  # type: ignore[arg-type]
+        for collector in self._collectors:  # only now, for they run the nets when they start
+            self._hooks.enter_context(collector)
+        self._heartbeat = Heartbeat().__enter__()
+        if trainer.is_global_zero:
+            log.info("\n\n".join(collector.plan() for collector in self._collectors))
+        if self.snapshots:
+            self._resume(self.snapshots, trainer.global_rank, trainer.world_size)
+
+    def on_predict_batch_start(
+        self, _trainer: pl.Trainer, _module: pl.LightningModule, batch: Batch, _batch_idx: int, _loader: int = 0
+    ) -> None:
+        """Note the images of the batch."""
+        image_n = batch[2].cpu()
+        for collector in self._collectors:
+            collector.begin(image_n)
+
+    def on_predict_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        """Let each collector finish the batch; a snapshot is of all of them after the same batch."""
+        for collector in self._collectors:
+            collector.end()
+        self._batches += 1
+        if self.snapshots and self.snapshots.due:
+            states = enumerate(collector.state() for collector in self._collectors)
+            state = {f"{number}/{name}": tensor for number, part in states for name, tensor in part.items()}
+            self.snapshots.save(state, self._batches, trainer.global_rank, trainer.world_size)
+
+    def on_predict_end(self, *_: Any) -> None:
+        """Take the hooks off and put together what the processes collected."""
+        self._hooks.close()
+        self.found = [collector.finish() for collector in self._collectors]
+        self.images = self._collectors[0].images
+        self._collectors = []
+        self._heartbeat.__exit__(None)
+
+    def on_exception(self, _trainer: pl.Trainer, _module: pl.LightningModule, exception: BaseException) -> None:
+        """Take the hooks off."""
+        self._hooks.close()
+        self._heartbeat.__exit__(type(exception))
+
+    def _resume(self, snapshots: Snapshots, rank: int, world: int) -> None:
+        self._batches = snapshots.batches(rank, world)
+        if self._batches:
+            state = snapshots.load(rank, world)
+            for number, collector in enumerate(self._collectors):
+                collector.load_state(part_of(state, str(number)))
+            log.info("Going on with batch %d of a pass that was stopped", self._batches + 1)
+
+
+class MomentsCallback(PassCallback):
+    """Accumulates the second moments of layers of all nets in `trainer.predict(Nets(...), loader)`.
+
+    Afterwards `moments` holds the record of each layer, in every process.
 
     Args:
         layers: what is compared: names, patterns, or groups of names, see `layers.resolve`.
         sample: of a layer with positions, see `layers.samples`.
         blocks: of images; layers so wide that these would not fit into `block_memory` get a half, a quarter, ... of them.
         pairs: names of the nets to be compared; all with all by default.
-        snapshots: where to keep what was read so far; the loader then leaves out the batches that they hold.
-        how: more of `statistics_pass.Reading`: units, block_memory, products, device.
+        snapshots: see `PassCallback`.
+        how: more of `collector.Reading`: units, block_memory, products, device.
     """
 
     def __init__(
@@ -85,53 +170,53 @@ class MomentsCallback(pl.Callback):
         snapshots: Snapshots | None = None,
         **how: Any,
     ) -> None:
-        self.layers, self.pairs, self.snapshots = list(layers), None if pairs is None else list(pairs), snapshots
-        self.how = Reading(sample, blocks=blocks, **how)
-        self.moments: dict[str, LayerMoments] = {}
-        self._batches = 0
-        self._heartbeat = Heartbeat()
+        super().__init__([StatisticsPass.start(layers, Reading(sample, blocks=blocks, **how), pairs)], snapshots)
 
-    def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Calibrate on the first images of the seeded order, the same in all processes, and hang the hooks."""
-        assert isinstance(pl_module, Nets)
-        loader = trainer.predict_dataloaders
-        assert isinstance(loader, DataLoader)
-        images = len(loader.dataset)  # type: ignore[arg-type]
-        first = block_of_image(images, self.how.blocks).argsort(stable=True)[:_CALIBRATION].tolist()
-        batch = loader.collate_fn([loader.dataset[image] for image in first])
-        x = pl_module.seen_by(pl_module.transfer_batch_to_device(batch, pl_module.device, 0)[0])
-        self._pass = StatisticsPass(pl_module.nets, self.layers, images, x, self.how, self.pairs).__enter__()
-        self._heartbeat = Heartbeat().__enter__()
-        if trainer.is_global_zero:
-            log.info(self._pass.plan())
-        if self.snapshots:
-            place = (trainer.global_rank, trainer.world_size)
-            self._batches = self.snapshots.batches(*place)
-            if self._batches:
-                self._pass.load_state(self.snapshots.load(*place))
-                log.info("Going on with batch %d of a pass that was stopped", self._batches + 1)
+    @property
+    def moments(self) -> dict[str, LayerMoments]:
+        """The moments of each layer."""
+        return self.found[0] if self.found else {}
 
-    def on_predict_batch_start(
-        self, _trainer: pl.Trainer, _module: pl.LightningModule, batch: Batch, _batch_idx: int, _loader: int = 0
+
+class HistogramsCallback(PassCallback):
+    """Counts joint histograms of layers of all nets, beside or without a `MomentsCallback`.
+
+    Afterwards `histograms` holds the record of each layer, in every process.
+
+    Args:
+        layers: what is compared, see `layers.resolve`.
+        bins: of each unit.
+        samples: of a layer, about: so many random positions of every image as make them up.
+        folds: of images, each counted apart; as many as held-out scores are to have.
+        pairs: names of the nets to be compared; all with all by default.
+        snapshots: see `PassCallback`.
+        how: the `collector.Reading` of the moments that go with them: sample, blocks, units, block_memory, device.
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[str | Sequence[str] | Layer],
+        bins: int = 10,
+        samples: int = 1_000_000,
+        folds: int = 5,
+        pairs: Iterable[tuple[str, str]] | None = None,
+        snapshots: Snapshots | None = None,
+        **how: Any,
     ) -> None:
-        """Note the images of the batch."""
-        self._pass.begin(batch[2].cpu())
+        start = HistogramPass.start(layers, Reading(**how), pairs, Counting(bins, samples, folds))
+        super().__init__([start], snapshots)
 
-    def on_predict_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Multiply what is complete."""
-        self._pass.end()
-        self._batches += 1
-        if self.snapshots and self.snapshots.due:
-            self.snapshots.save(self._pass.state(), self._batches, trainer.global_rank, trainer.world_size)
+    @property
+    def histograms(self) -> dict[str, LayerHistograms]:
+        """The joint histograms of each layer."""
+        return self.found[0] if self.found else {}
 
-    def on_predict_end(self, *_: Any) -> None:
-        """Take the hooks off and add up the processes."""
-        self._pass.__exit__()
-        self.moments = self._pass.finish()
-        self._heartbeat.__exit__(None)
 
-    def on_exception(self, _trainer: pl.Trainer, _module: pl.LightningModule, exception: BaseException) -> None:
-        """Take the hooks off."""
-        if hasattr(self, "_pass"):
-            self._pass.__exit__()
-        self._heartbeat.__exit__(type(exception))
+def _first_images(module: Nets, loader: DataLoader[Any], n: int) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
+    """Up to n of the first images of the seeded order: numbers, and what each net sees, in batches."""
+    images = len(loader.dataset)  # type: ignore[arg-type]
+    order_n = block_of_image(images, images).argsort()[:n]
+    for image_n in torch.split(order_n, _AT_ONCE):
+        batch = loader.collate_fn([loader.dataset[image] for image in image_n.tolist()])
+        batch = module.transfer_batch_to_device(batch, module.device, 0)
+        yield batch[2].cpu(), module.seen_by(batch[0])

@@ -5,10 +5,16 @@ Axes: `a` and `b` units of the two nets, `i` and `j` their bins, `...` any.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
 from convergent.errors import InputError
+from convergent.packing import net_number
+
+if TYPE_CHECKING:
+    from convergent.histograms import Histograms
 
 _ENTRIES = 1 << 21  # counts that are worked on at once: 16 MB in float64
 
@@ -59,6 +65,24 @@ def mutual_information(counts_abij: Tensor, correct: bool = False) -> Tensor:
     rows = max(1, _ENTRIES // max(1, counts_abij[:1].numel()))
     parts = [_of_part(part_abij, correct) for part_abij in torch.split(counts_abij, rows)]
     return torch.cat(parts)
+
+
+def information(histograms: Histograms, a: int | str, b: int | str, correct: bool = False) -> Tensor:
+    """The mutual information of every unit of net a with every unit of net b, in parts that bound the memory.
+
+    Args:
+        histograms: of both nets.
+        a: net, by number or name.
+        b: net.
+        correct: subtract the bias, see `mutual_information`.
+
+    Returns:
+        Shape (units of a, units of b), float64, in nats.
+    """
+    p, q = (len(histograms.edges_ue[histograms.units[net_number(net, histograms.nets)]]) for net in (a, b))
+    rows = max(1, _ENTRIES // max(1, q * histograms.bins**2))
+    strips = [slice(first, first + rows) for first in range(0, max(p, 1), rows)]
+    return torch.cat([mutual_information(histograms.pair(a, b, strip), correct) for strip in strips])
 
 
 def _of_part(counts_abij: Tensor, correct: bool) -> Tensor:

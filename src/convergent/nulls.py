@@ -40,7 +40,8 @@ def rotated(pair: Pair, seed: int = 0) -> Pair:
         seed: of the rotation, whose generator is its own.
 
     Returns:
-        A pair whose b holds q units of mean 0; they are uncorrelated and of variance 1 only if b's units were.
+        A pair whose b holds q units of mean 0; they are uncorrelated and of variance 1 only if b's units were. It has no
+        joint histograms, for these do not follow from those of the units.
 
     Source: Gurnee et al. 2024, "Universal neurons in GPT2 language models".
     """
@@ -59,7 +60,7 @@ def rotated(pair: Pair, seed: int = 0) -> Pair:
         torch.cat([scatter_kab.mT, scatter_kbb], 2),
     )
     moments = Moments(whole.count, torch.cat([whole.mean_u[:, pair.a], mean_kb], 1), torch.cat(rows_ku, 1))
-    return replace(pair, moments=moments, a=slice(0, pair.p), b=slice(pair.p, pair.p + pair.q))
+    return replace(pair, moments=moments, a=slice(0, pair.p), b=slice(pair.p, pair.p + pair.q), joint=None)
 
 
 def best(pair: Pair, absolute: bool = False) -> Tensor:

@@ -12,6 +12,8 @@ from itertools import pairwise
 
 from torch import Tensor
 
+from convergent.errors import InputError
+
 # Rows of one matrix product: few, so that little below the diagonal is computed; many enough to keep the product fast.
 _STRIP = ((256, 64), (1536, 128))  # (up to so many units, so many rows)
 _LONGEST_STRIP = 256
@@ -117,6 +119,26 @@ class Packing:
             else:
                 runs.append(units)
         return runs
+
+
+def blocks_within(packing: Packing, blocks: int, memory: float) -> int:
+    """How many blocks of images to keep: so many, or a half, a quarter, ... whose float64 sums fit into so many bytes."""
+    while blocks > 1 and blocks * packing.size * 8 > memory:
+        blocks //= 2
+    return blocks
+
+
+def net_number(net: int | str, nets: Sequence[str]) -> int:
+    """The number of a net that is given by number or name.
+
+    Raises:
+        InputError: if no net has that name.
+    """
+    if isinstance(net, int):
+        return net
+    if net not in nets:
+        raise InputError(f"There is no net {net!r} among {', '.join(nets)}.")
+    return list(nets).index(net)
 
 
 def _length(units: slice) -> int:

@@ -12,12 +12,15 @@ import torch
 from torch import Tensor
 
 from convergent.errors import InputError
+from convergent.joint import SampledJoint
 from convergent.moments import Moments
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import numpy as np
+
+    from convergent.joint import Joint
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +37,8 @@ class Pair:
         name_a: what to call net a.
         name_b: what to call net b.
         layer: the layer's name.
+        joint: where the joint histograms of the same samples come from, for methods that need them; None where there are
+            none.
     """
 
     moments: Moments
@@ -42,6 +47,7 @@ class Pair:
     name_a: str = "a"
     name_b: str = "b"
     layer: str = ""
+    joint: Joint | None = None
 
     @classmethod
     def of(
@@ -51,7 +57,7 @@ class Pair:
         image_n: Tensor | np.ndarray | None = None,
         blocks: int = 20,
     ) -> Pair:
-        """The pair of two activation matrices whose rows are the same samples.
+        """The pair of two activation matrices whose rows are the same samples; it keeps a reference to them.
 
         Args:
             x_na: activations of net a, shape (n samples, p units).
@@ -82,7 +88,8 @@ class Pair:
         block_n = block_of_image(len(number), blocks)[which_n]
         x_nu = torch.cat([x_na.to(torch.float64), x_nb.to(torch.float64)], 1)
         moments = Moments.stack([Moments.of(x_nu[block_n == k]) for k in range(int(block_n.max()) + 1)])
-        return cls(moments, slice(0, p), slice(p, p + x_nb.shape[1]))
+        a, b = slice(0, p), slice(p, p + x_nb.shape[1])
+        return cls(moments, a, b, joint=SampledJoint(x_na, x_nb, block_n))
 
     @property
     def total(self) -> Moments:
@@ -139,8 +146,15 @@ class Pair:
         return replace(self, a=self.b, b=self.a, name_a=self.name_b, name_b=self.name_a)
 
     def weighted(self, weight_k: Tensor) -> Pair:
-        """The pair with each block of images counted `weight_k` times, shape (k,), for jackknife and bootstrap."""
-        return replace(self, moments=Moments.stack([self.moments.merged(weight_k)]))
+        """The pair with each block of images counted `weight_k` times, shape (k,), for jackknife and bootstrap.
+
+        It has no joint histograms: these are not kept block by block.
+        """
+        return self.of_moments(Moments.stack([self.moments.merged(weight_k)]))
+
+    def of_moments(self, moments: Moments) -> Pair:
+        """The pair with the moments of other samples, of which there are no joint histograms."""
+        return replace(self, moments=moments, joint=None)
 
     def folds(self, n: int) -> Iterator[tuple[Pair, Pair]]:
         """Pairs (fit, held out) over `n` folds of the blocks, each block held out once.
@@ -154,8 +168,12 @@ class Pair:
                 f"Held-out scores need at least 2 blocks of images and 2 folds, but there are {self.blocks} blocks and "
                 f"{n} folds; measure with more blocks or ask for folds=0."
             )
-        for fit, held in self.moments.folds(n):
-            yield replace(self, moments=Moments.stack([fit])), replace(self, moments=Moments.stack([held]))
+        joints = [(None, None)] * n if self.joint is None else self.joint.folds(n)
+        for (fit, held), (joint_fit, joint_held) in zip(self.moments.folds(n), joints):
+            yield (
+                replace(self, moments=Moments.stack([fit]), joint=joint_fit),
+                replace(self, moments=Moments.stack([held]), joint=joint_held),
+            )
 
 
 def block_of_image(images: int, blocks: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""One table and one chart over all finished methods of an experiment."""
+"""All finished methods of an experiment in one place: tables, a chart, and a page to look at."""
 
 from __future__ import annotations
 
@@ -20,6 +20,10 @@ from convergent.figures.methods import methods
 from convergent.figures.style import save
 from convergent.finished import Finished, agreement, clusters, comparable, find
 from convergent.folders import atomic
+from convergent.jobs import command_of
+from convergent.report_data import gather
+from convergent.report_page import write_page
+from convergent.workspace import save_workspace
 
 # The columns of the table: heading, figure of summary.json.
 _COLUMNS = (
@@ -47,7 +51,7 @@ _PAPER = {
 
 
 def report(config: DictConfig) -> None:
-    """Print and keep the table and the chart of every finished method, in outputs/report/NAME.
+    """Print and keep the table, the chart and the page of every finished method, in outputs/report/NAME.
 
     Raises:
         InputError: if no method is finished.
@@ -81,6 +85,14 @@ def report(config: DictConfig) -> None:
     with atomic(folder / "table.md") as file:
         file.write_text("\n".join([table, controlled, *tables]))
     print(f"table and chart in {folder}, figures of each method in {aligned}/METHOD/figures")
+    page = folder / "report.html"
+    data = gather(root, config.name, found, config.picture_megabytes * 1e6)
+    data.about["made"] = made(root, config.name, found)
+    write_page(data, page)
+    print(f"look at everything in a browser: {page} ({page.stat().st_size / 1e6:.1f} MB)")
+    if config.workspace:
+        layers = list(data.about["layers"])
+        print(f"W&B workspace: {save_workspace(config.workspace, config.name, layers)}")
     if config.readme:
         others = (root / "outputs" / "align" / "dynamics").glob("*/figures/dynamics.png")
         write_readme(
@@ -114,6 +126,29 @@ def shown_figures(aligned: Path) -> list[Path]:
     )
     figures = [figure for folder in folders for figure in sorted((folder / "figures").glob("*.png"))]
     return list({figure.name: figure for figure in reversed(figures)}.values())
+
+
+def made(root: Path, name: str, found: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """How the results came about: facts, the commands that make them again, and the resolved configurations."""
+    first = next(iter(found.values()))
+    facts = [("experiment", name), *sorted({("images", f"{s['images']:,}") for s in found.values()})]
+    for layer, figures in first["layers"].items():
+        told = f"{figures['units']:,.0f} units, {figures['samples']:,.0f} samples, {figures['blocks']:.0f} blocks of images"
+        facts.append((layer, told))
+    facts += list(first.get("versions", {}).items())
+    nets = list(dict.fromkeys(pair["a"] for pair in first["pairs"]))
+    runs = {net: root / "outputs" / "train" / name / net for net in nets}
+    commands = [(run / "command.txt").read_text().strip() for run in runs.values() if (run / "command.txt").is_file()]
+    commands += [summary["command"] for summary in found.values() if "command" in summary]
+    folders = {f"net {net}": run for net, run in runs.items()}
+    folders |= {f"method {label}": root / "outputs" / "align" / name / label for label in found}
+    configs = [(what, (folder / "config.yaml")) for what, folder in folders.items()]
+    commands.append(command_of("report", [f"name={name}"]))
+    return {
+        "facts": facts,
+        "commands": commands,
+        "configs": [(what, file.read_text()) for what, file in configs if file.is_file()],
+    }
 
 
 def rows_of(found: dict[str, dict[str, Any]]) -> list[list[str]]:

@@ -14,6 +14,7 @@ import torch
 
 from convergent import nulls, scores
 from convergent.intervals import jackknife, over_nets
+from convergent.joint import NeedsHistograms
 from convergent.methods.semimatching import best_units
 
 if TYPE_CHECKING:
@@ -30,14 +31,15 @@ class Chance:
     """What a method finds where there is nothing to be found but chance.
 
     Attributes:
-        mean_r: mean correlation with the partner over the living units of b.
+        mean_r: mean correlation with the partner over the living units of b; None where the method needs what the null has
+            not (joint histograms).
         best_r: each living unit's highest correlation, shape (living units of b,).
         threshold: what the highest correlation of 1 in 20 units exceeds.
         units_used: mean number of units that account for a living unit of b; None where there is none.
         explained: mean share of variance explained on held-out images, at least -1 for each unit; None where there is none.
     """
 
-    mean_r: float
+    mean_r: float | None
     best_r: NDArray[np.float64]
     threshold: float
     units_used: float | None = None
@@ -48,6 +50,9 @@ class Chance:
         """What the method finds in a pair of a null, on held-out images too where there are folds of blocks."""
         best_b = nulls.best(pair)[pair.alive_b]
         threshold = nulls.threshold(best_b) if len(best_b) > 19 else float(best_b.max()) if len(best_b) else 0.0
+        fits = pair.joint is not None or not isinstance(method, NeedsHistograms)
+        if not fits:
+            return cls(None, best_b.numpy(), threshold)
         used = _mean(method(pair).units_used_b[pair.alive_b].double().numpy())
         explained = None
         if min(folds, pair.blocks) > 1:
@@ -156,7 +161,8 @@ class Result:
         if self.interval:
             figures = {"mean_r_low": self.interval[0], "mean_r_high": self.interval[1]}
         for name, chance in self.chance.items():
-            figures |= {f"mean_r_{name}": chance.mean_r, f"mean_best_r_{name}": _mean(chance.best_r)}
+            figures |= {f"mean_r_{name}": chance.mean_r} if chance.mean_r is not None else {}
+            figures |= {f"mean_best_r_{name}": _mean(chance.best_r)}
             figures |= {f"above_{name}": mean(self.best_r_b > chance.threshold)}
             figures |= {f"units_used_{name}": chance.units_used, f"explained_held_out_{name}": chance.explained}
         return {
@@ -211,6 +217,13 @@ def mean_r(method: Method, pair: Pair) -> torch.Tensor:
     return r_b.mean() if len(r_b) else r_b.sum()
 
 
+def mean_r_of(alignment: Alignment, pair: Pair) -> torch.Tensor:
+    """The same for partners that are given, on any samples of the pair."""
+    b = (pair.alive_b & (alignment.partner_b >= 0)).nonzero()[:, 0]
+    r_b = pair.corr_ab[alignment.partner_b[b], b]
+    return r_b.mean() if len(r_b) else r_b.sum()
+
+
 def compare(
     method: Method,
     pair: Pair,
@@ -228,12 +241,14 @@ def compare(
         images: that were read.
         folds: for the held-out scores.
         null_pairs: where chance alone is to be found, by the null's name.
-        interval: also find the interval of the mean correlation over images; the method is fitted once per block.
+        interval: also find the interval of the mean correlation over images; the method is fitted once per block, but one
+            that needs joint histograms, which are not kept block by block, keeps its partners.
     """
     alignment = method(pair)
     held_out_b = scores.held_out(method, pair, folds) if min(folds, pair.blocks) > 1 else None
     chance = {name: Chance.of(method, null, folds) for name, null in (null_pairs or {}).items()}
-    found = jackknife(partial(mean_r, method), pair) if interval and pair.blocks > 1 else None
+    statistic = partial(mean_r_of, alignment) if isinstance(method, NeedsHistograms) else partial(mean_r, method)
+    found = jackknife(statistic, pair) if interval and pair.blocks > 1 else None
     ends = None if found is None else (float(found.low), float(found.high))
     return alignment, Result.of(pair, alignment, held_out_b, images, ends, chance)
 

@@ -45,6 +45,7 @@ def train(job: TrainJob) -> None:
         trainer.validate(classifier, data, verbose=False)
     if trainer.is_global_zero:
         metrics = {name: value.item() for name, value in trainer.callback_metrics.items()}
+        (run.folder / "command.txt").write_text(f"{job.command}\n")
         run.finish(classifier.net, metrics)
         log_run(trainer.logger, run)
         if skipped := data.skipped():

@@ -1,0 +1,64 @@
+"""The images of a statistics pass once more, as pictures to look at: what each net sees, in 8 bits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torchvision.transforms import v2
+
+from convergent.data.images import ImageData, Images, Views
+
+
+def pictures(data: ImageData, wanted: list[int], views: Mapping[str, str]) -> Iterator[tuple[int, dict[str, Tensor]]]:
+    """Read some of the measured images: their number and {view: picture (1 or 3, height, width), uint8}.
+
+    Images that cannot be read are left out. Where all nets take one view it is called "".
+
+    Args:
+        data: whose images are measured.
+        wanted: numbers of the images.
+        views: of the nets, as in `measurement.Measurement`.
+    """
+    images = data.measured
+    assert isinstance(images, Images)
+    transform = images.transform
+    how: dict[str, Callable[[Any], Any]] = transform.transforms if isinstance(transform, Views) else {"": transform}
+    loader = DataLoader(images, sampler=wanted, batch_size=None, collate_fn=_as_it_is, num_workers=data.workers)
+    for image, datum in zip(wanted, loader):
+        if datum is not None:
+            seen = datum[0] if views else {"": datum[0]}
+            yield image, {view: in_8_bits(x, how[view]) for view, x in seen.items()}
+
+
+def limits(transform: Any) -> tuple[Tensor, Tensor]:
+    """The least and the greatest value that a pixel has after a preparation, shape (channels, 1, 1) or ()."""
+    last = getattr(transform, "transforms", [None])[-1]
+    if not isinstance(last, v2.Normalize):
+        return torch.tensor(-torch.inf), torch.tensor(torch.inf)
+    mean, std = (torch.tensor(values)[:, None, None] for values in (last.mean, last.std))
+    return -mean / std, (1 - mean) / std
+
+
+def in_8_bits(x: Tensor, transform: Any) -> Tensor:
+    """A prepared picture as it was before its normalisation, or stretched from its least to its greatest value.
+
+    >>> in_8_bits(torch.tensor([[[-1.0, 0.0, 1.0]]]), None)
+    tensor([[[  0, 128, 255]]], dtype=torch.uint8)
+    """
+    steps = getattr(transform, "transforms", [None])
+    last = steps[-1] if steps else None
+    if isinstance(last, v2.Normalize):
+        mean, std = (torch.tensor(values)[:, None, None] for values in (last.mean, last.std))
+        x = x * std + mean
+    else:
+        x = (x - x.min()) / (x.max() - x.min()).clamp(min=torch.finfo(x.dtype).tiny)
+    x = x if len(x) in (1, 3) else x.mean(0, keepdim=True)
+    return (x * 255).round().clamp(0, 255).to(torch.uint8)
+
+
+def _as_it_is(datum: Any) -> Any:
+    return datum

@@ -1,0 +1,90 @@
+"""Joint densities of two pairs of units, a well and a badly matched one.
+
+Source: Li et al. 2016, figure S1; there in equal bins of activation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from convergent.figures.style import panels, styled
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
+    from matplotlib.collections import QuadMesh
+    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
+
+_DOUBLINGS = 4  # of the scale, up and down
+
+
+@dataclass(frozen=True, eq=False)
+class Joint2D:
+    """The joint histogram of two units.
+
+    Attributes:
+        title: what to say of it.
+        names: of both units.
+        count_ij: samples in each pair of bins, shape (bins, bins), rows for the first unit.
+        edges: of either unit, shape (bins - 1,).
+    """
+
+    title: str
+    names: tuple[str, str]
+    count_ij: NDArray[np.int64]
+    edges: tuple[NDArray[np.float64], NDArray[np.float64]]
+
+
+@styled
+def densities(joints: Sequence[Joint2D], title: str) -> Figure:
+    """A panel per pair of units: how many times more often they are found together than independent units would be.
+
+    Axes are ranks: a bin is as wide as its share of the samples, and its edges tell the activation. So drawn, independent
+    units are white throughout, the density integrates to one, and the mean of its logarithm is the mutual information. The
+    wide first bin is the zeros of a rectified unit; cells without any sample are hatched.
+    """
+    figure, axes = panels(1, len(joints), 2.6, 2.5)
+    for axis, joint in zip(axes, joints):
+        shown = _draw(axis, joint)
+    bar = figure.colorbar(shown, ax=axes, shrink=0.8, pad=0.02, extend="min")
+    bar.set_ticks(range(-_DOUBLINGS, _DOUBLINGS + 1, 2), labels=["1/16", "1/4", "1", "4", "16"])
+    bar.set_label("density, independent = 1")
+    figure.suptitle(title, fontsize=9)
+    return figure
+
+
+def _draw(axis: Axes, joint: Joint2D) -> QuadMesh:
+    share_ij = joint.count_ij / joint.count_ij.sum()
+    of_i, of_j = share_ij.sum(1), share_ij.sum(0)
+    kept_i, kept_j = of_i > 0, of_j > 0  # units of few distinct values have empty bins
+    expected_ij = np.outer(of_i[kept_i], of_j[kept_j])
+    with np.errstate(divide="ignore"):
+        doublings_ij = np.log2(share_ij[kept_i][:, kept_j] / expected_ij)
+    down, across = (np.concatenate([[0.0], np.cumsum(share[share > 0])]) for share in (of_i, of_j))
+    axis.set_facecolor("0.93")
+    axis.patch.set(hatch="////", edgecolor="0.75", lw=0)
+    masked_ij = np.ma.masked_invalid(doublings_ij)
+    shown = axis.pcolormesh(across, down, masked_ij, cmap="RdBu_r", vmin=-_DOUBLINGS, vmax=_DOUBLINGS, lw=0)
+    shown.set_rasterized(True)
+    _ticks(axis.xaxis, across, joint.edges[1][kept_j[:-1]])
+    _ticks(axis.yaxis, down, joint.edges[0][kept_i[:-1]])
+    axis.set(title=joint.title, ylabel=joint.names[0], xlabel=joint.names[1], xlim=(0, 1), ylim=(0, 1), aspect="equal")
+    axis.spines[:].set_visible(True)
+    return shown
+
+
+def _ticks(axis: Axis, place: NDArray[np.float64], edge: NDArray[np.float64]) -> None:
+    """Activations at the bins' edges, as many as there is room for."""
+    at: list[float] = []
+    told: list[str] = []
+    for x, value in zip(place[1:], edge):
+        if not at or x - at[-1] > 0.13:
+            at.append(x)
+            told.append("0" if value == 0 else f"{value:.2g}")
+    axis.set_ticks(at, labels=told)

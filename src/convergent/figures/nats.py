@@ -1,0 +1,82 @@
+"""Mutual information with the partner, unit by unit, and whether the correlation gives the same partner.
+
+Source: Li et al. 2016, figure S4.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from convergent.figures.style import COLOURS, NULLS, panels, styled
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
+
+    from convergent.findings import Findings
+
+
+@styled
+def nats(told: Sequence[Findings]) -> Figure:
+    """Nats of each unit with its partner, sorted, a panel per layer.
+
+    The first pair of nets is drawn unit by unit, filled where the best correlation gives the same partner; the band is that
+    of all pairs; the dotted line is what permuted images give.
+
+    Args:
+        told: what `methods.mutual_information.MutualInformation` tells, of nulls too.
+    """
+    layers = list(dict.fromkeys(findings.layer for findings in told))
+    columns = min(4, len(layers))
+    rows = -(-len(layers) // columns)
+    figure, axes = panels(rows, columns, 1.9, 1.9, sharey=True)
+    for axis, layer in zip(axes, layers):
+        _draw(axis, [findings for findings in told if findings.layer == layer])
+    for axis in axes[len(layers) :]:
+        axis.set_visible(False)
+    for row in range(rows):
+        axes[row * columns].set_ylabel("mutual information (nats)")
+    axes[0].set_ylim(bottom=0)
+    labelled = {label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels())}
+    figure.legend(labelled.values(), labelled.keys(), loc="outside lower center", ncols=2)
+    return figure
+
+
+def _draw(axis: Axes, told: Sequence[Findings]) -> None:
+    found = [findings for findings in told if not findings.null]
+    shown, every = found[0], _sorted(found)
+    nats_b = np.array([row["nats"] for row in shown.tables["partners"]])
+    same_b = np.array([row["same"] for row in shown.tables["partners"]], dtype=bool)
+    rank = np.arange(1, len(nats_b) + 1)
+    axis.fill_between(
+        np.arange(1, every.shape[1] + 1), every.min(0), every.max(0), color=COLOURS[0], alpha=0.18, lw=0,
+        label=f"all {len(found)} pairs of nets",
+    )  # fmt: skip
+    style: dict[str, Any] = {
+        "marker": "o",
+        "ls": "",
+        "ms": 3 if len(nats_b) < 100 else 2,
+        "mew": 0.5,
+        "color": COLOURS[0],
+    }
+    axis.plot(rank[same_b], nats_b[same_b], label="the correlation's partner, too", **style)
+    axis.plot(rank[~same_b], nats_b[~same_b], **style | {"color": COLOURS[1], "label": "another partner"})
+    chance = _sorted(findings for findings in told if findings.null)
+    if chance.size:
+        axis.plot(np.arange(1, chance.shape[1] + 1), chance.mean(0), label="permuted images", **NULLS["permuted"])
+    told_share = f"same partner: {same_b.mean():.0%}"
+    axis.text(0.97, 0.97, told_share, transform=axis.transAxes, ha="right", va="top", fontsize=7)
+    axis.set_title(f"{shown.layer}: {shown.a} → {shown.b}")
+    axis.set_xlabel("unit, sorted by its nats")
+
+
+def _sorted(told: Iterable[Findings]) -> NDArray[np.float64]:
+    """Sorted nats of some pairs of nets, shape (pairs, units of the smallest net)."""
+    curves = [[row["nats"] for row in findings.tables["partners"]] for findings in told]
+    width = min(map(len, curves), default=0)
+    return np.array([curve[:width] for curve in curves])

@@ -1,0 +1,68 @@
+"use strict";
+// What the file holds: small things as JSON, large ones as base64 that is decoded when it is looked at.
+const about = JSON.parse(document.getElementById("about-data").textContent);
+const NAN = -32768; // a score that is not there
+
+const bytesOf = (base64) => {
+  const text = atob(base64), bytes = new Uint8Array(text.length);
+  for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i);
+  return bytes;
+};
+const chunk = (id) => document.getElementById(id)?.textContent;
+const int8 = (base64) => new Int8Array(bytesOf(base64).buffer);
+const int16 = (base64) => new Int16Array(bytesOf(base64).buffer);
+const int32 = (base64) => new Int32Array(bytesOf(base64).buffer);
+const float32 = (base64) => new Float32Array(bytesOf(base64).buffer);
+
+const cached = (make) => {
+  const kept = new Map();
+  return (...key) => {
+    const name = key.join("|");
+    if (!kept.has(name)) kept.set(name, make(...key));
+    return kept.get(name);
+  };
+};
+
+// One ordered pair of nets under one result: arrays over the units of b.
+const mapOf = cached((result, layer, a, b) => {
+  const told = about.results[result].maps[layer]?.[`${a}>${b}`];
+  if (!told) return null;
+  const scores = (name) => Array.from(int16(told[name]), (x) => (x === NAN ? NaN : x / 1e4));
+  return {
+    m: told.listed,
+    partner: int16(told.partner), weight: float32(told.weight), used: int16(told.used),
+    r: scores("r"), held: scores("held"), best: scores("best"), excess: scores("excess"),
+    corr: told.corr ? scores("corr") : null,
+    labelsA: told.labels_a ? int16(told.labels_a) : null, labelsB: told.labels_b ? int16(told.labels_b) : null,
+  };
+});
+
+const unitsOf = cached((layer, net) => {
+  const told = about.units[layer]?.[net] ?? {};
+  const result = about.results.findIndex((r) => r.maps[layer]);
+  const other = about.nets.find((name) => name !== net && about.results[result]?.maps[layer]?.[`${name}>${net}`]);
+  const count = told.count ?? (other ? mapOf(result, layer, other, net).r.length : 0);
+  return {
+    count,
+    mean: told.mean ? float32(told.mean) : null,
+    sprites: told.sprites ?? null,
+    activation: told.activation ? float32(told.activation) : null,
+    image: told.image ? int32(told.image) : null,
+  };
+});
+
+// Correlations of net a's units (down) with net b's (across), as rows; null where they are not in the file.
+const matrix = cached((layer, a, b) => {
+  const there = chunk(`corr ${layer} ${a} ${b}`), back = there ?? chunk(`corr ${layer} ${b} ${a}`);
+  if (!back) return null;
+  const values = int8(back), p = unitsOf(layer, a).count, q = unitsOf(layer, b).count;
+  return Array.from({ length: p }, (_, x) =>
+    Float32Array.from({ length: q }, (_, y) => (there ? values[x * q + y] : values[y * p + x]) / 127));
+});
+
+const number = (value, digits = 2) => (value == null || Number.isNaN(value) ? "–" : value.toFixed(digits));
+const percent = (value) => (value == null || Number.isNaN(value) ? "–" : `${Math.round(100 * value)} %`);
+const count = (value) => value.toLocaleString("en");
+const escaped = (text) => String(text).replace(/[&<>"]/g, (c) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" })[c]);
+const mean = (values) => values.reduce((sum, x) => sum + x, 0) / values.length;
+const byId = (id) => document.getElementById(id);

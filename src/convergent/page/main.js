@@ -1,0 +1,176 @@
+// The page: the answer first, then what is chosen.
+const tables = {};
+let DataTable = null;
+
+// A sortable, filterable table in place of whatever table was there.
+function table_(id, columns, rows, how = {}) {
+  tables[id]?.destroy();
+  byId(id).replaceChildren();
+  const old = byId(id), fresh = old.cloneNode(false);
+  old.replaceWith(fresh);
+  tables[id] = new DataTable(fresh, {
+    data: rows, columns, deferRender: true, autoWidth: false, pageLength: 10, lengthMenu: [10, 25, 50, 100],
+    layout: { topStart: rows.length > 10 ? "pageLength" : null, topEnd: rows.length > 10 ? "search" : null, top2Start: rows.length > 40 ? { searchBuilder: { conditions: {} } } : null,
+      bottomStart: rows.length > 10 ? "info" : null, bottomEnd: rows.length > 10 ? "paging" : null },
+    language: { searchBuilder: { title: { 0: "Filter", _: "Filter (%d)" }, add: "Add condition" }, search: "Find" },
+    ...how,
+  });
+  return tables[id];
+}
+
+// What is out of sight is drawn when it is about to be seen, so that the page opens at once.
+const waiting = {}, near = {};
+function later(section, name, draw) {
+  waiting[section] ??= {};
+  waiting[section][name] = draw;
+  drawNear(section);
+}
+function drawNear(section) {
+  if (!near[section] || !DataTable) return;
+  const drawn = Object.values(waiting[section] ?? {});
+  waiting[section] = {};
+  drawn.forEach((draw) => draw());
+}
+const watcher = new IntersectionObserver((entries) => entries.forEach((entry) => {
+  near[entry.target.id] = entry.isIntersecting;
+  drawNear(entry.target.id);
+}), { rootMargin: "300px" });
+
+// To begin with, the method that comes closest to one partner for each unit, none shared.
+function mostOneToOne() {
+  const lonely = (result) => mean(Object.values(result.layers).map((x) => (x.units_used > 1.01 ? 1e6 : 0) + (x.unshared_a ?? 0)));
+  const base = about.results.filter((result) => result.images === about.images);
+  return about.results.indexOf(base.reduce((best, result) => (lonely(result) < lonely(best) ? result : best)));
+}
+
+const state = { layer: about.layers[0], a: about.nets[0], b: about.nets[1], result: mostOneToOne(), images: about.images, unit: 0 };
+
+function select(change) {
+  const before = { ...state };
+  Object.assign(state, change);
+  if (state.a === state.b) state[change.b ? "a" : "b"] = about.nets.find((net) => net !== state[change.b ? "b" : "a"]);
+  if (!about.results[state.result].maps[state.layer]) state.result = about.results.findIndex((r) => r.maps[state.layer]);
+  state.unit = Math.min(state.unit, Math.max(0, unitsOf(state.layer, state.b).count - 1));
+  state.images = about.results[state.result].images;
+  const changed = (...names) => names.some((name) => before[name] !== state[name]) || change.all;
+  showControls();
+  if (changed("layer", "a", "b", "images")) later("layer", "curves", () => drawCurves(state));
+  if (changed("layer", "a", "b", "result")) {
+    later("layer", "matrices", () => drawMatrices(state));
+    later("units", "list", () => showUnits(state));
+  }
+  if (changed("layer", "a", "b", "unit", "images")) later("units", "unit", () => showUnit(state));
+}
+
+function showControls() {
+  document.querySelectorAll("[data-tabs=layer] button").forEach((button) => button.classList.toggle("on", button.textContent === state.layer));
+  document.querySelectorAll("select[data-net]").forEach((box) => (box.value = state[box.dataset.net]));
+  document.querySelectorAll("select[data-method]").forEach((box) => (box.value = state.result));
+}
+
+const options = (values, texts = values) => values.map((value, i) => `<option value="${escaped(value)}">${escaped(texts[i])}</option>`).join("");
+
+function fillControls() {
+  document.querySelectorAll("[data-tabs=layer]").forEach((box) => {
+    box.innerHTML = about.layers.map((layer) => `<button>${escaped(layer)}</button>`).join("");
+    box.addEventListener("click", (event) => event.target.tagName === "BUTTON" && select({ layer: event.target.textContent }));
+  });
+  document.querySelectorAll("select[data-net]").forEach((box) => {
+    box.innerHTML = options(about.nets);
+    box.addEventListener("change", () => select({ [box.dataset.net]: box.value }));
+  });
+  document.querySelectorAll("select[data-method]").forEach((box) => {
+    box.innerHTML = options(about.results.map((_, i) => i), about.results.map((result) => result.label));
+    box.addEventListener("change", () => select({ result: Number(box.value) }));
+  });
+  byId("figure").innerHTML = options(Object.keys(FIGURES), Object.values(FIGURES));
+  const images = [...new Set(about.results.map((result) => result.images))];
+  byId("images").innerHTML = options(images, images.map(count));
+  const compare = () => drawComparison(byId("figure").value, Number(byId("images").value));
+  byId("figure").addEventListener("change", compare);
+  byId("images").addEventListener("change", compare);
+  compare();
+  byId("unit").addEventListener("click", (event) => {
+    const partner = event.target.closest(".partner");
+    if (partner) select({ b: partner.dataset.net, a: state.b, unit: Number(partner.dataset.unit) });
+  });
+}
+
+// The answer in numbers: per layer what one unit accounts for, what the best method does, and what chance gives.
+function answer() {
+  const nets = about.nets.length, base = about.results.filter((result) => result.images === about.images);
+  byId("lead").innerHTML = `${nets} nets (${about.nets.map(escaped).join(", ")}), compared unit by unit on ${count(about.images)} images by ${base.length} methods: ` +
+    "how much of what a unit of one net does can be told from the units of another?";
+  byId("cards").innerHTML = about.layers.map((layer) => {
+    const told = base.filter((result) => result.layers[layer]?.explained_held_out != null)
+      .map((result) => ({ label: result.label, ...result.layers[layer] }));
+    const single = told.filter((x) => x.units_used <= 1.0001).sort((x, y) => y.explained_held_out - x.explained_held_out)[0];
+    const best = [...told].sort((x, y) => y.explained_held_out - x.explained_held_out)[0];
+    const chance = told.find((x) => x.mean_best_r_rotated != null), across = about.across[layer];
+    let html = `<div class="card"><h3>${escaped(layer)}</h3>`;
+    if (single) html += `<div class="big">${percent(single.explained_held_out)}</div><p>of a unit's variance is told by one unit of another net</p>`;
+    if (best && best !== single) html += `<p><b>${percent(best.explained_held_out)}</b> by ${escaped(best.label)}, from ${number(best.units_used, best.units_used < 10 ? 1 : 0)} units</p>`;
+    if (chance) html += `<p>best partner: r <b>${number(chance.mean_best_r)}</b>, with rotated axes <b>${number(chance.mean_best_r_rotated)}</b></p>`;
+    if (across) html += `<p><b>${percent(across.found_in.at(-1))}</b> of the units have a partner above chance in every other net, <b>${percent(across.found_in[0])}</b> in none</p>`;
+    return `${html}</div>`;
+  }).join("");
+  byId("cards-legend").textContent = "Shares of variance are on images that nothing was fitted to; means over all units and ordered pairs of nets. Rotated: the same space with axes that mean nothing.";
+}
+
+function summaryTable() {
+  const rows = [];
+  for (const layer of about.layers) for (const result of about.results) {
+    const x = result.layers[layer];
+    if (x) rows.push([layer, result.label.replace(/,images=[^,]*/, ""), result.images, x.mean_r ?? NaN, x.mean_r_rotated ?? NaN, x.explained_in_sample ?? NaN, x.explained_held_out ?? NaN, x.units_used ?? NaN]);
+  }
+  const digits = (value, type) => (type === "display" ? number(value) : Number.isNaN(value) ? -9 : value);
+  const bar = (value, type) => type !== "display" ? (Number.isNaN(value) ? -9 : value)
+    : `<span class="bar"><i style="width:${Math.max(0, Math.min(1, value || 0)) * 100}%"></i><span>${number(value)}</span></span>`;
+  table_("summary", [
+    { title: "layer", render: (x, type) => (type === "sort" ? about.layers.indexOf(x) : escaped(x)) }, { title: "method", render: escaped }, { title: "images", render: (x, type) => (type === "display" ? count(x) : x) },
+    { title: "mean r", render: digits }, { title: "rotated (chance)", render: digits }, { title: "R² fitted", render: bar },
+    { title: "R² held out", render: bar }, { title: "units used", render: digits },
+  ], rows, { order: [], pageLength: 25 });
+}
+
+function ownTables() {
+  const found = about.results.flatMap((result, i) => Object.keys(result.tables).map((name) => ({ i, name })));
+  byId("tables").hidden = !found.length;
+  document.querySelector('nav a[href="#tables"]').hidden = !found.length;
+  if (!found.length) return;
+  byId("own-table").innerHTML = options(found.map((_, n) => n), found.map(({ i, name }) => `${about.results[i].label}: ${name}`));
+  const show = () => {
+    const { i, name } = found[Number(byId("own-table").value)], { headings, rows, total } = about.results[i].tables[name];
+    byId("own-legend").textContent = `${count(total)} rows${rows.length < total ? `, the first ${count(rows.length)} here` : ""}; the file is outputs/align/${about.name}/${about.results[i].label}/${name}.csv.`;
+    const shown = (x, type) => (type !== "display" ? x : typeof x === "number" ? (Number.isInteger(x) ? x : Number(x.toPrecision(4))) : escaped(x));
+    table_("own", headings.map((title) => ({ title: escaped(title), render: shown })), rows, { order: [] });
+  };
+  byId("own-table").addEventListener("change", show);
+  show();
+}
+
+function made() {
+  const made = about.made, list = (pairs) => `<dl>${pairs.map(([k, v]) => `<dt>${escaped(k)}</dt><dd>${escaped(v)}</dd>`).join("")}</dl>`;
+  let html = list(made.facts) + "<h3>Again</h3>" + `<pre>${escaped(made.commands.join("\n"))}</pre>`;
+  html += "<h3>Configurations</h3>" + made.configs.map(([name, text]) => `<details><summary>${escaped(name)}</summary><pre>${escaped(text)}</pre></details>`).join("");
+  byId("about").innerHTML = html;
+}
+
+// The answer is on the screen before the libraries of charts and tables are started.
+async function start() {
+  answer();
+  made();
+  await new Promise((painted) => requestAnimationFrame(() => setTimeout(painted)));
+  const script = document.createElement("script");
+  script.textContent = chunk("plotly");
+  document.head.append(script);
+  const bundle = new Blob([bytesOf(chunk("datatables"))], { type: "text/javascript" });
+  DataTable = (await import(URL.createObjectURL(bundle))).default;
+  fillControls();
+  select({ all: true });
+  summaryTable();
+  ownTables();
+  document.querySelectorAll("section").forEach((section) => watcher.observe(section));
+  document.body.dataset.ready = "yes";
+}
+start();

@@ -1,0 +1,102 @@
+// Units: what they like, and their partners.
+const pageUrl = cached((id) => URL.createObjectURL(new Blob([bytesOf(chunk(id))], { type: "image/webp" })));
+
+// The patches of a unit, three in a row, `width` pixels wide; the tile's own pixels stay visible when it is magnified.
+function patches(layer, net, unit, width, shown = 9) {
+  const units = unitsOf(layer, net), s = units.sprites;
+  if (!s || unit < 0) return "";
+  const id = s.pages[Math.floor(unit / s.page)], block = unit % s.page;
+  const columns = Math.min(3, shown), scale = (width - 2 * (columns - 1)) / columns / Math.max(s.width, s.height);
+  const w = s.width * scale, h = s.height * scale;
+  const rows = Math.ceil(Math.min(unitsOnPage(units, unit), s.page) / s.across);
+  const size = `${3 * s.width * s.across * scale}px ${s.down * s.height * rows * scale}px`;
+  const url = pageUrl(id);
+  let html = "";
+  for (let k = 0; k < Math.min(shown, s.k); k++) {
+    const x = ((block % s.across) * 3 + (k % 3)) * w, y = (Math.floor(block / s.across) * s.down + Math.floor(k / 3)) * h;
+    const at = unit * s.k + k;
+    const silent = units.image[at] < 0 || units.activation[at] === 0;
+    const title = silent ? "silent" : `image ${units.image[at]}, activation ${number(units.activation[at])}`;
+    const back = silent ? "background-color:#eceff1" : `background-image:url(${url});background-size:${size};background-position:-${x}px -${y}px`;
+    html += `<div class="patch" title="${title}" style="width:${w}px;height:${h}px;${back}"></div>`;
+  }
+  const sharp = scale > 1.2 ? "pixels" : "";
+  return `<div class="patches ${sharp}" style="grid-template-columns:repeat(${columns},${w}px)">${html}</div>`;
+}
+
+const unitsOnPage = (units, unit) => {
+  const page = units.sprites.page, first = Math.floor(unit / page) * page;
+  return Math.min(page, units.count - first);
+};
+
+// The table of all units of a net, with their main partner under one method.
+function unitRows(state) {
+  const { layer, a, b, result } = state, map = mapOf(result, layer, a, b), units = unitsOf(layer, b);
+  return Array.from({ length: units.count }, (_, u) => {
+    const partner = map ? map.partner[u * map.m] : -1;
+    return [
+      u, units.mean ? units.mean[u] : NaN, partner, map ? map.r[u] : NaN, map ? map.held[u] : NaN, map ? map.used[u] : NaN,
+      map ? map.best[u] : NaN, map ? map.excess[u] : NaN,
+    ];
+  });
+}
+
+function showUnits(state) {
+  const shown = (net) => (unit, type) => type !== "display" ? unit
+    : unit < 0 ? "none" : `<span class="shown" style="align-items:center;gap:.6rem">${patches(state.layer, net, unit, 54)}<span>${unit}</span></span>`;
+  const digits = (places) => (value, type) => (type === "display" ? number(value, places) : Number.isNaN(value) ? -9 : value);
+  const columns = [
+    { title: "unit", className: "dt-left", render: shown(state.b) }, { title: "mean activation", render: digits(3) },
+    { title: `main partner in ${escaped(state.a)}`, className: "dt-left", render: shown(state.a) }, { title: "r", render: digits(2) },
+    { title: "explained, held out", render: digits(2) }, { title: "units used" }, { title: "best r", render: digits(2) },
+    { title: "best r less rotated", render: digits(2) },
+  ];
+  const table = table_("unit-table", columns, unitRows(state), {
+    pageLength: 10, order: [[3, "desc"]], createdRow: (row, data) => row.classList.toggle("on", data[0] === state.unit),
+  });
+  table.on("click", "tbody tr", (event) => {
+    const data = table.row(event.currentTarget).data();
+    if (data) select({ unit: data[0] });
+  });
+}
+
+// One unit: patches, and for every other net its partners under every method.
+function showUnit(state) {
+  const { layer, b, unit } = state, units = unitsOf(layer, b);
+  document.querySelectorAll("#unit-table tbody tr").forEach((row) => {
+    const data = tables["unit-table"]?.row(row).data();
+    row.classList.toggle("on", data?.[0] === unit);
+  });
+  const facts = [units.mean ? `mean activation ${number(units.mean[unit], 3)}` : ""];
+  if (units.activation) facts.push(`highest ${number(units.activation[unit * units.sprites.k])}`);
+  let html = `<h3>${escaped(b)}, ${escaped(layer)}, unit ${unit}</h3><p class="facts">${facts.filter(Boolean).join(" · ")}</p>`;
+  html += patches(layer, b, unit, 250);
+  html += '<table class="partners">';
+  for (const a of about.nets.filter((net) => net !== b)) {
+    const rows = about.results.map((result, i) => (result.images === state.images ? partnersRow(i, layer, a, b, unit) : "")).join("");
+    if (rows) html += `<tr><td colspan="2" class="net-head">in ${escaped(a)}</td></tr>${rows}`;
+  }
+  byId("unit").innerHTML = `${html}</table>`;
+  byId("unit").dataset.unit = unit;
+}
+
+function partnersRow(result, layer, a, b, unit) {
+  const map = mapOf(result, layer, a, b);
+  if (!map) return "";
+  const partners = [];
+  for (let m = 0; m < map.m; m++) {
+    const partner = map.partner[unit * map.m + m];
+    if (partner < 0) continue;
+    const r = map.corr ? map.corr[unit * map.m + m] : map.m === 1 ? map.r[unit] : NaN;
+    const told = map.used[unit] > 1 ? `<br>weight ${number(map.weight[unit * map.m + m])}` : "";
+    partners.push(`<span class="partner" data-net="${escaped(a)}" data-unit="${partner}">${patches(layer, a, partner, 66)}<br>${partner}: r ${number(r)}${told}</span>`);
+  }
+  const rest = map.used[unit] - partners.length;
+  let told = `explains ${percent(map.held[unit])}`;
+  if (map.used[unit] > 1) told += `, ${map.used[unit]} units${rest > 0 ? `, ${partners.length} shown` : ""}`;
+  if (map.labelsB && map.labelsB[unit] >= 0) {
+    const label = map.labelsB[unit], size = (labels) => labels.filter((x) => x === label).length;
+    told += `; cluster ${label}: ${size(map.labelsA)} units of ${escaped(a)}, ${size(map.labelsB)} of ${escaped(b)}`;
+  }
+  return `<tr><td>${escaped(methodOf(result))}</td><td>${partners.join("") || "no partner"}<div class="facts" style="margin:0">${told}</div></td></tr>`;
+}

@@ -1,0 +1,29 @@
+"""What a result was made with."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+
+_PACKAGES = (
+    "convergent",
+    "torch",
+    "torchvision",
+    "pytorch-lightning",
+    "hydra-core",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "wandb",
+)
+
+
+def versions() -> dict[str, str]:
+    """The versions of Python and of the packages that numbers depend on."""
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:  # run from the source tree, not installed
+            continue
+    return found

@@ -1,0 +1,96 @@
+"""The W&B workspace of an experiment, described in code: panels grouped by question, the same for everybody."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from convergent.errors import InputError
+
+if TYPE_CHECKING:
+    from wandb_workspaces.workspaces import Workspace
+
+# The questions that methods answer, and what their section is called. A method is told by its results: one partner per unit,
+# few of them, or clusters.
+QUESTIONS = {"one_to_one": "One to one", "few_to_one": "Few to one", "many_to_many": "Many to many"}
+ALL_METHODS = "all_methods"
+_YARDSTICKS = ("explained_held_out", "mean_r", "units_used")
+
+
+def workspace_of(entity: str, project: str, name: str, layers: Sequence[str]) -> Workspace:
+    """The workspace, not yet saved: what is asked, from the training of the nets to all methods side by side.
+
+    Args:
+        entity: user or team.
+        project: of the runs.
+        name: of the experiment, the runs' group.
+        layers: that were aligned.
+
+    Raises:
+        InputError: if the package that describes workspaces is not installed.
+    """
+    try:
+        wr: Any = import_module("wandb_workspaces.reports.v2")
+        ws: Any = import_module("wandb_workspaces.workspaces")
+    except ImportError:
+        raise InputError(
+            "A W&B workspace needs the package wandb-workspaces; install it with: pip install 'convergent[dashboard]'"
+        ) from None
+
+    def section(title: str, panels: list[Any]) -> Any:
+        return ws.Section(name=title, panels=panels, is_open=True)
+
+    training = [
+        wr.LinePlot(title=title, x="epoch", y=metrics)
+        for title, metrics in (("loss", ["train/loss", "val/loss"]), ("accuracy", ["train/acc_top1", "val/acc_top1"]))
+    ]
+    questions = [section(title, _panels(wr, key, layers)) for key, title in QUESTIONS.items()]
+    bars = [
+        wr.BarPlot(title=f"{layer}: {figure.replace('_', ' ')}", metrics=[f"{ALL_METHODS}/{layer}/{figure}"])
+        for figure in _YARDSTICKS
+        for layer in layers
+    ]
+    workspace: Workspace = ws.Workspace(
+        name=f"Convergent learning: {name}",
+        entity=entity,
+        project=project,
+        sections=[section("Training", training), *questions, section("All methods", bars)],
+        runset_settings=ws.RunsetSettings(filters=[ws.Config("experiment") == name]),
+    )
+    return workspace
+
+
+def _panels(wr: Any, question: str, layers: Sequence[str]) -> list[Any]:
+    lines = [
+        wr.LinePlot(title=f"{layer}: r by rank", y=[f"{question}/{layer}/r_by_rank"], x=f"{question}/rank")
+        for layer in layers
+    ]
+    pictures = [f"{question}/figures/{kind}-{layer}" for kind in ("correlations", "matches") for layer in layers]
+    return [*lines, wr.MediaBrowser(title="figures", media_keys=pictures)]
+
+
+def save_workspace(where: str, name: str, layers: Sequence[str]) -> str:
+    """Save the workspace online; its address.
+
+    Args:
+        where: ENTITY/PROJECT.
+        name: of the experiment.
+        layers: that were aligned.
+
+    Raises:
+        InputError: if there is no such place, no key, or no connection.
+    """
+    entity, _, project = where.partition("/")
+    if not entity or not project:
+        raise InputError(f"workspace needs to be ENTITY/PROJECT of W&B, not {where!r}.")
+    import wandb
+
+    if not wandb.login(prompt=False):
+        raise InputError("W&B has no key for saving a workspace; run `wandb login` first or leave workspace= out.")
+    workspace: Any = workspace_of(entity, project, name, layers)
+    try:
+        workspace.save()
+    except Exception as error:  # whatever the server or the network says
+        raise InputError(f"W&B did not save the workspace: {' '.join(str(error).split())[:300]}") from None
+    return str(workspace.url)
