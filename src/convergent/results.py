@@ -14,7 +14,7 @@ import torch
 
 from convergent import nulls, scores
 from convergent.intervals import jackknife, over_nets
-from convergent.joint import NeedsHistograms
+from convergent.joint import needs_histograms
 from convergent.methods.semimatching import best_units
 
 if TYPE_CHECKING:
@@ -50,14 +50,13 @@ class Chance:
         """What the method finds in a pair of a null, on held-out images too where there are folds of blocks."""
         best_b = nulls.best(pair)[pair.alive_b]
         threshold = nulls.threshold(best_b) if len(best_b) > 19 else float(best_b.max()) if len(best_b) else 0.0
-        fits = pair.joint is not None or not isinstance(method, NeedsHistograms)
-        if not fits:
+        if pair.joint is None and needs_histograms(method):
             return cls(None, best_b.numpy(), threshold)
-        used = _mean(method(pair).units_used_b[pair.alive_b].double().numpy())
-        explained = None
+        alignment, explained = method(pair), None
         if min(folds, pair.blocks) > 1:
             explained = _mean(scores.held_out(method, pair, folds).clip(min=-1)[pair.alive_b].numpy())
-        return cls(float(mean_r(method, pair)), best_b.numpy(), threshold, used, explained)
+        used = _mean(alignment.units_used_b[pair.alive_b].double().numpy())
+        return cls(float(_mean_r(alignment, pair)), best_b.numpy(), threshold, used, explained)
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,7 +211,10 @@ class Result:
 
 def mean_r(method: Method, pair: Pair) -> torch.Tensor:
     """Mean correlation with the partner over the living units of b that have one; 0 where there are none."""
-    alignment = method(pair)
+    return _mean_r(method(pair), pair)
+
+
+def _mean_r(alignment: Alignment, pair: Pair) -> torch.Tensor:
     r_b = alignment.r_b[pair.alive_b & (alignment.units_used_b > 0)]
     return r_b.mean() if len(r_b) else r_b.sum()
 
@@ -247,7 +249,7 @@ def compare(
     alignment = method(pair)
     held_out_b = scores.held_out(method, pair, folds) if min(folds, pair.blocks) > 1 else None
     chance = {name: Chance.of(method, null, folds) for name, null in (null_pairs or {}).items()}
-    statistic = partial(mean_r_of, alignment) if isinstance(method, NeedsHistograms) else partial(mean_r, method)
+    statistic = partial(mean_r_of, alignment) if needs_histograms(method) else partial(mean_r, method)
     found = jackknife(statistic, pair) if interval and pair.blocks > 1 else None
     ends = None if found is None else (float(found.low), float(found.high))
     return alignment, Result.of(pair, alignment, held_out_b, images, ends, chance)
