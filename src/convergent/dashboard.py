@@ -130,7 +130,8 @@ def log_alignment(
     for table, rows in {"units": [row for result in results for row in result.rows()], **tables}.items():
         if rows:
             cells = [[_cell(value) for value in row.values()] for row in rows]
-            run.log({f"{question}/{table}": wandb.Table(columns=list(rows[0]), data=cells)})
+            # in the summary: in the history they would be charts of their numbers of rows
+            run.summary[f"{question}/{table}"] = wandb.Table(columns=list(rows[0]), data=cells)
     run.log({f"{question}/figures/{path.stem}": wandb.Image(str(path)) for path in figures})
     _artifact(logger, name, "alignment", files)
     wandb.finish()

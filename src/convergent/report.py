@@ -12,13 +12,17 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from convergent.bars import track
 from convergent.errors import InputError
 from convergent.figures.comparison import comparison
 from convergent.figures.style import save
 from convergent.folders import atomic
 from convergent.jobs import command_of
+from convergent.patches import load_patches
 from convergent.report_data import gather
 from convergent.report_page import write_page
+from convergent.saved_moments import SavedMoments
+from convergent.unit_pictures import activity_of
 from convergent.workspace import save_workspace
 
 # The columns of the table: heading, figure of summary.json.
@@ -69,6 +73,7 @@ def report(config: DictConfig) -> None:
     with atomic(folder / "table.md") as file:
         file.write_text(f"{table}\n{controlled}\n{markdown(together)}")
     print(f"table and chart in {folder}, figures of each method in {aligned}/METHOD/figures")
+    draw_extremes(root, next(iter(found.values())), folder)
     page = folder / "report.html"
     data = gather(root, config.name, found, config.picture_megabytes * 1e6)
     data.about["made"] = made(root, config.name, found)
@@ -84,6 +89,16 @@ def report(config: DictConfig) -> None:
             {_MARK: table, _CONTROLS_MARK: controlled, _ACROSS_MARK: markdown(together)},
             [chart, *sorted((aligned / "matching" / "figures").glob("*.png")), *others],
         )
+
+
+def draw_extremes(root: Path, summary: dict[str, Any], folder: Path) -> None:
+    """Draw the most and the least active units of every layer, where their patches were collected."""
+    moments = root / str(summary.get("moments", "none"))
+    for layer in track(summary["layers"], "drawing the most and the least active units"):
+        files = [moments / f"{layer}.safetensors", moments / "patches" / f"{layer}.safetensors"]
+        if all(file.is_file() for file in files):
+            measured = SavedMoments().load(files[0], layer, summary["nets"])
+            save(activity_of(measured, load_patches(files[1])), folder, f"extremes-{layer}")
 
 
 def made(root: Path, name: str, found: dict[str, dict[str, Any]]) -> dict[str, Any]:

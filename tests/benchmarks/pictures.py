@@ -49,8 +49,10 @@ def dashboard(browser, folder):
     # fonts that have no lines and dots of the right width are kept on the grid
     html = console.export_html(inline_styles=True, theme=MONOKAI)
     html = re.sub("[\u2190-\u28ff]", r"<i>\g<0></i>", html)
-    style = "pre {line-height: 1.2 !important; font-size: 12.5px !important; padding: 12px; margin: 0; display: inline-block}"
-    style += "i {display: inline-block; width: 1ch; height: 1.2em; overflow: hidden; font-style: normal; vertical-align: bottom}"
+    style = "pre {line-height: 1.2 !important; font-size: 12.5px !important}"
+    style += "pre {padding: 12px; margin: 0; display: inline-block}"
+    style += "i {display: inline-block; width: 1ch; height: 1.2em; overflow: hidden; font-style: normal}"
+    style += "i {vertical-align: bottom}"
     page = browser.new_page(viewport={"width": 1400, "height": 760})
     page.set_content(f"{html}<style>{style}</style>")
     page.locator("pre").screenshot(path=DOCS / "leet.png")
