@@ -175,6 +175,34 @@ def test_moments_cut_short_are_measured_again(aligned, root, command, caplog):
     assert all(torch.allclose(again[key], tensor, rtol=1e-5, atol=1e-7) for key, tensor in tensors.items())
 
 
+def test_mutual_information_is_counted_beside_the_moments_that_are_there(aligned, root, command):
+    code, _, err = command("align", "method=mutual_information", f"root='{root}'", "logger=csv", "folds=3")
+    assert code == 0, err
+    counted = root / "outputs" / "moments"
+    assert {path.parent.parent for path in counted.glob("*/histograms,bins=10,samples=1000000,folds=3/fc1.*")} == {
+        path.parent for path in counted.glob("*/fc1.safetensors")
+    }  # images as they are, and permuted
+    folder = aligned / "mutual_information,folds=3"
+    row = json.loads((folder / "summary.json").read_text())["layers"]["conv2"]
+    assert row["nats"] > row["nats_permuted"] > 0
+    assert "mean_r_rotated" not in row
+    assert row["mean_r_low"] < row["mean_r"] < row["mean_r_high"]
+    assert row["explained_held_out"] > row["explained_permuted"]
+    names = {path.stem for path in (folder / "figures").glob("*.pdf")}
+    assert {"nats", "densities-conv1", "densities-fc1", "curves", "means"} <= names
+    with (folder / "partners.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {row["layer"] for row in rows} == {"conv1", "conv2", "conv3", "fc1"}
+    shown = [float(row["nats"]) for row in rows if (row["layer"], row["a"]) == ("conv1", "seed=0")]
+    assert shown == sorted(shown, reverse=True)
+    for wrong, sentence in (
+        ("method.bins=1", "error: bins needs to be a whole number, 2 or more, not 1.\n"),
+        ("method.assignment=best", "error: assignment needs to be matching or semimatching, not 'best'.\n"),
+    ):
+        code, _, err = command("align", "method=mutual_information", wrong, f"root='{root}'", "logger=csv")
+        assert (code, err) == (1, sentence)
+
+
 def test_two_processes_measure_in_two_passes_what_one_does_in_one(aligned, trained, root, script):
     folder = measured_in(root)
     alone = {path.name: path.read_bytes() for path in folder.glob("*.safetensors")}

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from convergent.data.order import BlockOrder
 from convergent.errors import InputError
-from convergent.measure import MomentsCallback, Nets
+from convergent.measure import HistogramsCallback, MomentsCallback, Nets
 from convergent.moments import Moments
 from convergent.pairs import Pair
 from convergent.snapshots import Snapshots
@@ -123,16 +123,21 @@ def test_wide_layers_get_fewer_blocks_nested_in_the_others():
     assert torch.allclose(half.scatter_uu, wide.moments["2"].moments().scatter_uu[0])
 
 
-def test_two_processes_give_the_very_same_blocks():
+def test_two_processes_give_the_very_same_blocks_and_counts():
     both, data = nets(), dataset_of_seed()
-    alone = measured(both, data, DataLoader(data, batch_sampler=Blocks(53, 8, 4)))
+    loader = DataLoader(data, batch_sampler=Blocks(53, 8, 4))
+    alone = measured(both, data, loader)
+    counted = HistogramsCallback(["1", "2"], blocks=8)
+    pl.Trainer(accelerator="cpu", callbacks=[counted], use_distributed_sampler=False, **QUIET).predict(
+        Nets(both), loader
+    )
     context = multiprocessing.get_context("spawn")
     queue = context.Queue()
     port = 20000 + int(time.time() * 1000) % 20000
     workers = [context.Process(target=_rank, args=(rank, port, queue)) for rank in range(2)]
     for worker in workers:
         worker.start()
-    counts, means, scatters, images = queue.get(timeout=120)
+    counts, means, scatters, images, above = queue.get(timeout=120)
     for worker in workers:
         worker.join(60)
         assert worker.exitcode == 0
@@ -142,6 +147,12 @@ def test_two_processes_give_the_very_same_blocks():
         assert torch.equal(torch.tensor(counts[layer], dtype=torch.float64), expected.count)
         assert torch.equal(torch.tensor(means[layer], dtype=torch.float64), expected.mean_u)
         assert torch.equal(torch.tensor(scatters[layer], dtype=torch.float64), expected.scatter_uu)
+        assert above[layer] == tables_of(counted.histograms[layer])
+
+
+def tables_of(histograms):
+    """All counts and edges, in lists."""
+    return [[part.count, part.above[0, 1].tolist(), part.edges_ue.tolist()] for part in histograms.parts]
 
 
 def _rank(rank, port, queue):
@@ -159,9 +170,14 @@ def _rank(rank, port, queue):
     }
     os.environ |= {"TORCHELASTIC_RUN_ID": "test"}
     both, data = nets(), dataset_of_seed()
-    callback = MomentsCallback(["1", "2"], blocks=8)
+    callback, counted = MomentsCallback(["1", "2"], blocks=8), HistogramsCallback(["1", "2"], blocks=8)
     trainer = pl.Trainer(
-        accelerator="cpu", devices=2, strategy="ddp", callbacks=[callback], use_distributed_sampler=False, **QUIET
+        accelerator="cpu",
+        devices=2,
+        strategy="ddp",
+        callbacks=[callback, counted],
+        use_distributed_sampler=False,
+        **QUIET,
     )
     loader = DataLoader(data, batch_sampler=Blocks(53, 8, 4, rank, 2))
     trainer.predict(Nets(both), loader, return_predictions=False)
@@ -171,7 +187,8 @@ def _rank(rank, port, queue):
             {layer: getattr(m.moments(), part).tolist() for layer, m in callback.moments.items()}
             for part in ("count", "mean_u", "scatter_uu")
         ]
-        queue.put((*lists, callback.moments["1"].images))
+        above = {layer: tables_of(found) for layer, found in counted.histograms.items()}
+        queue.put((*lists, callback.moments["1"].images, above))
 
 
 def dataset_of_seed():

@@ -35,13 +35,16 @@ def test_intervals_nulls_and_mutual_information_of_the_notebook():
         names,
     )
     assert names["interval"].low > 0.9 > names["chance"]
-    (information,) = re.findall(r"```python\n(from convergent.edges.*?)```", README, re.DOTALL)
-    names = {"x_na": x_na, "x_nb": x_nb, "x_us": torch.cat([x_na, x_nb], 1).T}
-    exec(information.replace("\nmutual_information", "\nfound = mutual_information"), names)
-    assert torch.equal(names["found"].argmax(0), order)
+    (information,) = re.findall(r"```python\n(from convergent.methods.mutual.*?)```", README, re.DOTALL)
+    exec(information, names)
+    assert torch.equal(names["method"](names["pair"]).partner_b, order)
+    assert names["found"].figures["same_partner"] == 1
+    assert names["found"].tables["partners"][0]["nats"] >= names["found"].figures["nats"] > 1
 
 
-@pytest.mark.parametrize("name", ["controls", "across", "benchmark pass", "benchmark accuracy"])
+@pytest.mark.parametrize(
+    "name", ["controls", "across", "benchmark pass", "benchmark accuracy", "benchmark mutual_information"]
+)
 def test_every_table_is_there(name):
     _, table, _ = re.split(rf"<!-- {name}: .*? -->", README)
     assert len(table.strip().splitlines()) > 4
@@ -73,3 +76,12 @@ def test_the_callback_runs_in_a_run_of_ones_own():
     exec(code, names)
     assert names["callback"].moments["layer1"].images == 20
     assert names["alignment"].map_ab.shape == (3, 3)
+
+    from convergent.measure import HistogramsCallback
+    from convergent.methods.mutual_information import MutualInformation
+
+    counted = HistogramsCallback(layers=["layer1"])  # alone, in a pass of its own
+    trainer = pytorch_lightning.Trainer(callbacks=[counted], logger=False, enable_checkpointing=False)
+    trainer.predict(names["Nets"]({"one": names["net1"], "two": names["net2"]}), names["loader"])
+    pair = counted.histograms["layer1"].with_moments(names["callback"].moments["layer1"].pair("one", "two"))
+    assert (MutualInformation()(pair).partner_b >= 0).all()

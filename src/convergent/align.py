@@ -52,6 +52,7 @@ from convergent.zoo import VIEW, names_of
 NULLS = ("rotated", "permuted")
 _TOP, _BOTTOM = SavedPatches(), SavedPatches(lowest=True, folder="bottom")
 PICTURES = {None: (), "top": (_TOP,), "bottom": (_TOP, _BOTTOM), "ascent": (_TOP,)}
+_WORDS = {"MutualInformation": "mutual information"}  # what figures call a method; others by their name
 
 
 def align(job: AlignJob) -> None:
@@ -106,7 +107,7 @@ def align(job: AlignJob) -> None:
         if len(layer.nets) > 2 and len(layer.pairs) == comb(len(layer.nets), 2)
     ]
     summaries = [result.summary() | findings_of(told, result) for result in results]
-    kind = type(method).__name__.lower()
+    kind = _WORDS.get(type(method).__name__, type(method).__name__.lower())
     along = along_training(summaries, job.epochs)
     if along:  # the other figures and the table show the last epoch
         figures.append(save(dynamics(along), folder / "figures", "dynamics"))

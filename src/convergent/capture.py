@@ -20,7 +20,9 @@ Observer = Callable[[str, str, Tensor], None]
 
 
 class Capture:
-    """While open, every forward pass of the nets hands its layers' outputs to the observer.
+    """While open, every forward pass between `begin` and `end` hands its layers' outputs to the observer.
+
+    What runs the nets at other times, such as the calibration of something else in the same pass, is not seen.
 
     Args:
         nets: by name.
@@ -49,6 +51,7 @@ class Capture:
         }
         self._handles: list[RemovableHandle] = []
         self._seen: set[tuple[str, str]] = set()
+        self._reading = False
 
     def __enter__(self) -> Self:
         for (net, layer), module in self.modules.items():
@@ -62,6 +65,7 @@ class Capture:
     def begin(self) -> None:
         """Start a batch: from here on each layer may be seen once."""
         self._seen.clear()
+        self._reading = True
 
     def end(self) -> None:
         """Finish a batch.
@@ -69,11 +73,14 @@ class Capture:
         Raises:
             InputError: if a layer was not reached by the forward pass.
         """
+        self._reading = False
         if missed := sorted(set(self.modules) - self._seen):
             net, layer = missed[0]
             raise InputError(f"Layer {layer} of net {net} was never called in the forward pass; choose another layer.")
 
     def _see(self, net: str, layer: str, _module: nn.Module, _args: object, output: object) -> None:
+        if not self._reading:
+            return
         if (net, layer) in self._seen:
             raise InputError(
                 f"Layer {layer} of net {net} is called more than once in a forward pass, so its units have no single "

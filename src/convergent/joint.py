@@ -44,6 +44,11 @@ class NeedsHistograms(Protocol):
         """Which ones; in how many folds is not its matter."""
 
 
+def needs_histograms(method: object) -> bool:
+    """Whether a method is one of those."""
+    return isinstance(method, NeedsHistograms)
+
+
 class Joint(Protocol):
     """The joint histograms of two nets' units, net a's first as in the pair's moments."""
 

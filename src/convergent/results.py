@@ -14,7 +14,7 @@ import torch
 
 from convergent import nulls, scores
 from convergent.intervals import jackknife, over_nets
-from convergent.joint import NeedsHistograms
+from convergent.joint import needs_histograms
 from convergent.methods.semimatching import best_units
 
 if TYPE_CHECKING:
@@ -33,11 +33,13 @@ class Chance:
     Attributes:
         mean_r: mean correlation with the partner over the living units of b; None where the method needs what the null has
             not (joint histograms).
+        explained: mean share of the variance of b's units, in sample and so rather too high; None like mean_r.
         best_r: each living unit's highest correlation, shape (living units of b,).
         threshold: what the highest correlation of 1 in 20 units exceeds.
     """
 
     mean_r: float | None
+    explained: float | None
     best_r: NDArray[np.float64]
     threshold: float
 
@@ -46,8 +48,12 @@ class Chance:
         """What the method finds in a pair of a null."""
         best_b = nulls.best(pair)[pair.alive_b]
         threshold = nulls.threshold(best_b) if len(best_b) > 19 else float(best_b.max()) if len(best_b) else 0.0
-        fits = pair.joint is not None or not isinstance(method, NeedsHistograms)
-        return cls(float(mean_r(method, pair)) if fits else None, best_b.numpy(), threshold)
+        if pair.joint is None and needs_histograms(method):
+            return cls(None, None, best_b.numpy(), threshold)
+        alignment = method(pair)
+        explained_b = alignment.score_b[pair.alive_b]
+        r = float(_mean_r(alignment, pair))
+        return cls(r, float(explained_b.mean()) if len(explained_b) else 0.0, best_b.numpy(), threshold)
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,7 +157,8 @@ class Result:
         if self.interval:
             figures = {"mean_r_low": self.interval[0], "mean_r_high": self.interval[1]}
         for name, chance in self.chance.items():
-            figures |= {f"mean_r_{name}": chance.mean_r} if chance.mean_r is not None else {}
+            if chance.mean_r is not None:
+                figures |= {f"mean_r_{name}": chance.mean_r, f"explained_{name}": chance.explained}
             figures |= {f"mean_best_r_{name}": _mean(chance.best_r)}
             figures |= {f"above_{name}": mean(self.best_r_b > chance.threshold)}
         return {
@@ -201,7 +208,10 @@ class Result:
 
 def mean_r(method: Method, pair: Pair) -> torch.Tensor:
     """Mean correlation with the partner over the living units of b that have one; 0 where there are none."""
-    alignment = method(pair)
+    return _mean_r(method(pair), pair)
+
+
+def _mean_r(alignment: Alignment, pair: Pair) -> torch.Tensor:
     r_b = alignment.r_b[pair.alive_b & (alignment.units_used_b > 0)]
     return r_b.mean() if len(r_b) else r_b.sum()
 
@@ -236,7 +246,7 @@ def compare(
     alignment = method(pair)
     held_out_b = scores.held_out(method, pair, folds) if min(folds, pair.blocks) > 1 else None
     chance = {name: Chance.of(method, null) for name, null in (null_pairs or {}).items()}
-    statistic = partial(mean_r_of, alignment) if isinstance(method, NeedsHistograms) else partial(mean_r, method)
+    statistic = partial(mean_r_of, alignment) if needs_histograms(method) else partial(mean_r, method)
     found = jackknife(statistic, pair) if interval and pair.blocks > 1 else None
     ends = None if found is None else (float(found.low), float(found.high))
     return alignment, Result.of(pair, alignment, held_out_b, images, ends, chance)

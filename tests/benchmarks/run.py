@@ -121,6 +121,21 @@ def alternatives_table(found: list[dict]) -> str:
     return "\n".join([*table, "", text + machine_of(machine), ""])
 
 
+def mutual_information_table(found: list[dict]) -> str:
+    """Seconds of all pairs of units, ours and scikit-learn's."""
+    machine, *bins, _ = found
+    table = [
+        "| bins | all pairs, s | scikit-learn, s | times faster | difference |",
+        "| ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for line in bins:
+        theirs = line["cpu_s"]["sklearn_extrapolated"]
+        cells = f"{line['ours_s']:.2f} | {theirs:.0f} | {line['sklearn_over_ours']:,.0f} | {line['max_error']:.0e}"
+        table.append(f"| {line['bins']} | {cells} |")
+    how = f"{machine['samples']:,} samples, scikit-learn extrapolated from 30 pairs, product {machine['counts']}; "
+    return "\n".join([*table, "", how + machine_of(machine), ""])
+
+
 def machine_of(line: dict) -> str:
     """Hardware and versions in words."""
     return f"one core of {line['processor']} ({line['capability']}), torch {line['torch']}, {line['date']}."
@@ -129,6 +144,7 @@ def machine_of(line: dict) -> str:
 BENCHMARKS = {
     "pass": (measured_pass, pass_table),
     "accuracy": (lambda: lines("accuracy.py"), accuracy_table),
+    "mutual_information": (lambda: lines("mutual_information.py", "--rounds", "3"), mutual_information_table),
     "alternatives": (lambda: lines("alternatives.py", "--rounds", "3"), alternatives_table),
 }
 

@@ -28,7 +28,7 @@ def curves(results: Sequence[Result], method: str) -> Figure:
     layers = list(dict.fromkeys(result.layer for result in results))
     columns = min(4, len(layers))
     rows = -(-len(layers) // columns)
-    figure, axes = panels(rows, columns, 1.9, 1.8, sharey=True)
+    figure, axes = panels(rows, columns, 1.9, 1.95, sharey=True)
     for axis, layer in zip(axes, layers):
         of_layer = [result for result in results if result.layer == layer]
         shown = of_layer[0]
@@ -55,7 +55,7 @@ def curves(results: Sequence[Result], method: str) -> Figure:
         )  # fmt: skip
         axis.axhline(0, color="0.8", lw=0.6, zorder=0)
         axis.set_title(f"{layer}: {shown.a} → {shown.b}")
-        axis.set_xlabel("unit, sorted")
+        axis.set_xlabel("unit, sorted by its\nsemi-matching correlation")
         axis.set_xlim(0, len(order) + 1)
     for axis in axes[len(layers) :]:
         axis.set_visible(False)

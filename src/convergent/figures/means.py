@@ -49,7 +49,8 @@ def means(summaries: Sequence[dict[str, Any]], method: str) -> Figure:
     axis.set_ylim(0, 1)
     pairs = len(summaries) // len(layers)
     axis.set_title(f"mean over units; dots: {pairs} ordered pairs of nets")
-    axis.legend(ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.1))
+    handles, labels = axis.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4 if sum(map(len, labels)) < 45 else 2)
     return figure
 
 

@@ -34,13 +34,13 @@ def nats(told: Sequence[Findings]) -> Figure:
     layers = list(dict.fromkeys(findings.layer for findings in told))
     columns = min(4, len(layers))
     rows = -(-len(layers) // columns)
-    figure, axes = panels(rows, columns, 1.9, 1.9, sharey=True)
+    figure, axes = panels(rows, columns, 1.9, 2.1, sharey=True)
     for axis, layer in zip(axes, layers):
         _draw(axis, [findings for findings in told if findings.layer == layer])
     for axis in axes[len(layers) :]:
         axis.set_visible(False)
     for row in range(rows):
-        axes[row * columns].set_ylabel("mutual information (nats)")
+        axes[row * columns].set_ylabel("nats with the partner")
     axes[0].set_ylim(bottom=0)
     labelled = {label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels())}
     figure.legend(labelled.values(), labelled.keys(), loc="outside lower center", ncols=2)

@@ -21,7 +21,7 @@ from convergent.findings import Findings
 from convergent.joint import Counting
 from convergent.methods.matching import Matching, duality_gap
 from convergent.methods.semimatching import SemiMatching
-from convergent.mutual_information import information
+from convergent.mutual_information import entropy, information
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -120,7 +120,12 @@ class MutualInformation:
             "same_partner": sum(same) / len(rows),
             f"same_partner_of_best_{BEST}": sum(same[:BEST]) / len(same[:BEST]),
         }
-        joints = [_joint(pair, histograms, row, how) for row, how in ((rows[0], "best"), (rows[-1], "worst"))]
+        entropy_b = entropy(histograms.counts_ui[histograms.units[second]])
+        lively_b = (
+            entropy_b >= entropy_b[b].median()
+        )  # that next to nothing is shared by a unit that is next to dead says nothing
+        worst = next(row for row in reversed(rows) if lively_b[row["unit"]])
+        joints = [_joint(pair, histograms, row, how) for row, how in ((rows[0], "best"), (worst, "worst"))]
         return Findings.of(
             pair,
             figures=figures,
