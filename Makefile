@@ -40,6 +40,7 @@ readme: demo  ## write the demo's results and figures into the README
 	@$(BIN)/python src/train.py -m experiment=dynamics seed=0,1,2,3
 	@$(BIN)/python src/align.py experiment=dynamics
 	@$(BIN)/python src/report.py readme=true
+	@$(BIN)/python tests/benchmarks/pictures.py
 	@$(BIN)/python tests/benchmarks/run.py readme
 
 benchmarks: $(INSTALLED)  ## measure the statistics pass and what one would use instead: hours; figures go into the README

@@ -45,7 +45,7 @@ from convergent.runs import Run
 from convergent.saved_histograms import SavedHistograms
 from convergent.top_patches import SavedPatches, cut_out
 from convergent.train import build_data, build_trainer, stoppable
-from convergent.unit_pictures import activity_of, drawings_of, filters_of, pictured_rows
+from convergent.unit_pictures import drawings_of, filters_of, pictured_rows
 from convergent.versions import versions
 from convergent.zoo import VIEW, names_of
 
@@ -117,9 +117,6 @@ def align(job: AlignJob) -> None:
     figures += [save(curves(results, kind), folder / "figures", "curves")]
     figures += [save(means(summaries, kind), folder / "figures", "means")]
     figures += [save(activity(list(measurement.load())), folder / "figures", "activity")]
-    if patches and not along:
-        sheets = ((of.layer, activity_of(of, patches[0][of.layer])) for of in measurement.load())
-        figures += [save(sheet, folder / "figures", f"extremes-{layer}") for layer, sheet in sheets]
     if isinstance(method, Telling):
         figures += [save(drawn, folder / "figures", name) for name, drawn in method.overview(told).items()]
     layers = by_layer(summaries)

@@ -40,7 +40,7 @@ class Ascent:
     Attributes:
         steps: of Adam.
         rate: of learning, in standard deviations of the pictures.
-        jitter: pixels by which the picture is shifted at random before each step.
+        jitter: pixels by which the picture is shifted at random before each step; None for a 32nd of its side.
         smoothness: weight of the mean squared difference of neighbouring pixels.
         decay: weight of the mean squared pixel.
         seed: of the first picture, which is faint noise, and of the shifts.
@@ -51,7 +51,7 @@ class Ascent:
 
     steps: int = 128
     rate: float = 0.05
-    jitter: int = 1
+    jitter: int | None = None
     smoothness: float = 0.1
     decay: float = 0.01
     seed: int = 0
@@ -81,10 +81,11 @@ class Ascent:
         generator = torch.Generator().manual_seed(self.seed)
         x = (0.01 * torch.randn(len(units), *shape, generator=generator)).to(parameter.device, parameter.dtype)
         x.requires_grad_()
+        jitter = min(shape[1:]) // 32 if self.jitter is None else self.jitter
         adam = torch.optim.Adam([x], lr=self.rate)
         with torch.enable_grad():
             for step in range(self.steps):
-                shifts = torch.randint(-self.jitter, self.jitter + 1, (2,), generator=generator).tolist()
+                shifts = torch.randint(-jitter, jitter + 1, (2,), generator=generator).tolist()
                 # a rectified unit that is silent has no gradient: at first it gets a faint one
                 with _Leaky(0.1 * max(0.0, 1 - 2 * step / self.steps)):
                     excited_u, _ = _at_centre(net, path, x.roll(shifts, (2, 3)), units)

@@ -60,7 +60,7 @@ def start_logger(
             group=group,
             job_type=job_type,
             config=settings,
-            settings=wandb.Settings(silent=True),
+            settings=wandb.Settings(silent=True, reinit="create_new"),  # a job may train several nets
         )
     except wandb.Error as error:
         raise InputError(f"W&B cannot start ({' '.join(str(error).split())}); leave logger.mode=offline.") from None
@@ -71,7 +71,7 @@ def log_run(logger: Logger | None, run: Run) -> None:
     """Leave a trained net's weights as an artifact and end the job's W&B run."""
     if isinstance(logger, WandbLogger):
         _artifact(logger, run.folder.parent.name + "-" + run.name, "weights", [run.weights, run.folder / "config.yaml"])
-        wandb.finish()
+        logger.experiment.finish()
 
 
 def log_alignment(
@@ -130,10 +130,11 @@ def log_alignment(
     for table, rows in {"units": [row for result in results for row in result.rows()], **tables}.items():
         if rows:
             cells = [[_cell(value) for value in row.values()] for row in rows]
-            run.log({f"{question}/{table}": wandb.Table(columns=list(rows[0]), data=cells)})
+            # in the summary: in the history they would be charts of their numbers of rows
+            run.summary[f"{question}/{table}"] = wandb.Table(columns=list(rows[0]), data=cells)
     run.log({f"{question}/figures/{path.stem}": wandb.Image(str(path)) for path in figures})
     _artifact(logger, name, "alignment", files)
-    wandb.finish()
+    run.finish()
 
 
 def _cell(value: Any) -> Any:

@@ -13,7 +13,7 @@ import torch
 from convergent.ascent import Ascent
 from convergent.bars import track
 from convergent.data.images import Images, Views
-from convergent.data.pictures import in_8_bits, limits
+from convergent.data.seen import in_8_bits, limits
 from convergent.folders import atomic
 from convergent.patches import Patches, boxed, cropped, load_patches, save_patches
 from convergent.top_images import TopImages

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
+from convergent.bars import track
 from convergent.errors import InputError
 from convergent.figures.comparison import comparison
 from convergent.figures.methods import methods
@@ -21,8 +22,11 @@ from convergent.figures.style import save
 from convergent.finished import Finished, agreement, clusters, comparable, find
 from convergent.folders import atomic
 from convergent.jobs import command_of
+from convergent.patches import load_patches
 from convergent.report_data import gather
 from convergent.report_page import write_page
+from convergent.saved_moments import SavedMoments
+from convergent.unit_pictures import activity_of
 from convergent.workspace import save_workspace
 
 # The columns of the table: heading, figure of summary.json.
@@ -85,6 +89,7 @@ def report(config: DictConfig) -> None:
     with atomic(folder / "table.md") as file:
         file.write_text("\n".join([table, controlled, *tables]))
     print(f"table and chart in {folder}, figures of each method in {aligned}/METHOD/figures")
+    draw_extremes(root, next(iter(found.values())), folder)
     page = folder / "report.html"
     data = gather(root, config.name, found, config.picture_megabytes * 1e6)
     data.about["made"] = made(root, config.name, found)
@@ -126,6 +131,16 @@ def shown_figures(aligned: Path) -> list[Path]:
     )
     figures = [figure for folder in folders for figure in sorted((folder / "figures").glob("*.png"))]
     return list({figure.name: figure for figure in reversed(figures)}.values())
+
+
+def draw_extremes(root: Path, summary: dict[str, Any], folder: Path) -> None:
+    """Draw the most and the least active units of every layer, where their patches were collected."""
+    moments = root / str(summary.get("moments", "none"))
+    for layer in track(summary["layers"], "drawing the most and the least active units"):
+        files = [moments / f"{layer}.safetensors", moments / "patches" / f"{layer}.safetensors"]
+        if all(file.is_file() for file in files):
+            measured = SavedMoments().load(files[0], layer, summary["nets"])
+            save(activity_of(measured, load_patches(files[1])), folder, f"extremes-{layer}")
 
 
 def made(root: Path, name: str, found: dict[str, dict[str, Any]]) -> dict[str, Any]:

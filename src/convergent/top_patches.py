@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from convergent.bars import track
 from convergent.collector import Collector, First, Reading, Start, part_of, table_of
-from convergent.data.pictures import pictures
+from convergent.data.seen import pictures
 from convergent.folders import atomic
 from convergent.layers import Layer, by_unit, layout
 from convergent.patches import Patches, cut, load_patches, save_patches

@@ -56,7 +56,7 @@ def workspace_of(entity: str, project: str, name: str, layers: Sequence[str]) ->
         entity=entity,
         project=project,
         sections=[section("Training", training), *questions, section("All methods", bars)],
-        runset_settings=ws.RunsetSettings(filters=[ws.Config("experiment") == name]),
+        runset_settings=ws.RunsetSettings(filters=ws.And(ws.Config("experiment") == name)),
     )
     return workspace
 

@@ -10,9 +10,15 @@ function table_(id, columns, rows, how = {}) {
   old.replaceWith(fresh);
   tables[id] = new DataTable(fresh, {
     data: rows, columns, deferRender: true, autoWidth: false, pageLength: 10, lengthMenu: [10, 25, 50, 100],
-    layout: { topStart: rows.length > 10 ? "pageLength" : null, topEnd: rows.length > 10 ? "search" : null, top2Start: rows.length > 40 ? { searchBuilder: { conditions: {} } } : null,
-      bottomStart: rows.length > 10 ? "info" : null, bottomEnd: rows.length > 10 ? "paging" : null },
-    language: { searchBuilder: { title: { 0: "Filter", _: "Filter (%d)" }, add: "Add condition" }, search: "Find" },
+    layout: {
+      top2Start: rows.length > 40 ? { searchBuilder: { conditions: {} } } : null,
+      topStart: rows.length > 10 ? "pageLength" : null, topEnd: rows.length > 10 ? "search" : null,
+      bottomStart: rows.length > 10 ? "info" : null, bottomEnd: rows.length > 10 ? { paging: { numbers: 5, firstLast: false } } : null,
+    },
+    language: {
+      searchBuilder: { title: { 0: "", _: "" }, add: "Filter", clearAll: "Clear", data: "column" }, search: "Find",
+      lengthMenu: "_MENU_ rows", info: "_START_–_END_ of _TOTAL_", infoFiltered: "(_MAX_ in all)", infoEmpty: "none",
+    },
     ...how,
   });
   return tables[id];
