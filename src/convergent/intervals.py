@@ -157,7 +157,7 @@ def over_nets(value_ij: Tensor, level: float = 0.95) -> Interval:
 
 
 def _merged(pair: Pair, moments: Moments) -> Pair:
-    return replace(pair, moments=Moments.stack([moments]))
+    return replace(pair, moments=Moments.stack([moments]), parts=None)
 
 
 def _value(statistic: Statistic, pair: Pair) -> Tensor:

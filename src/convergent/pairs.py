@@ -34,6 +34,8 @@ class Pair:
         name_a: what to call net a.
         name_b: what to call net b.
         layer: the layer's name.
+        parts: where blocks were merged into `moments`, which ones with what weights, so that a method can hold out images of
+            its own among those that it is fitted to.
     """
 
     moments: Moments
@@ -42,6 +44,7 @@ class Pair:
     name_a: str = "a"
     name_b: str = "b"
     layer: str = ""
+    parts: tuple[Moments, Tensor] | None = None
 
     @classmethod
     def of(
@@ -140,7 +143,8 @@ class Pair:
 
     def weighted(self, weight_k: Tensor) -> Pair:
         """The pair with each block of images counted `weight_k` times, shape (k,), for jackknife and bootstrap."""
-        return replace(self, moments=Moments.stack([self.moments.merged(weight_k)]))
+        parts = (self.moments, weight_k) if self.parts is None else None
+        return replace(self, moments=Moments.stack([self.moments.merged(weight_k)]), parts=parts)
 
     def folds(self, n: int) -> Iterator[tuple[Pair, Pair]]:
         """Pairs (fit, held out) over `n` folds of the blocks, each block held out once.
@@ -148,14 +152,29 @@ class Pair:
         Raises:
             InputError: if there are fewer than two blocks to tell apart.
         """
+        if self.parts is not None:
+            yield from self._folds_of_parts(n, *self.parts)
+            return
         n = min(n, self.blocks)
         if n < 2:
             raise InputError(
                 f"Held-out scores need at least 2 blocks of images and 2 folds, but there are {self.blocks} blocks and "
                 f"{n} folds; measure with more blocks or ask for folds=0."
             )
-        for fit, held in self.moments.folds(n):
-            yield replace(self, moments=Moments.stack([fit])), replace(self, moments=Moments.stack([held]))
+        fold_k = torch.arange(self.blocks) % n
+        for fold, (fit, held) in enumerate(self.moments.folds(n)):
+            parts = (self.moments, (fold_k != fold).double())
+            yield replace(self, moments=Moments.stack([fit]), parts=parts), replace(self, moments=Moments.stack([held]))
+
+    def _folds_of_parts(self, n: int, whole: Moments, weight_k: Tensor) -> Iterator[tuple[Pair, Pair]]:
+        kept = weight_k.nonzero()[:, 0]
+        fold_k = torch.full((len(weight_k),), -1).index_copy(0, kept, torch.arange(len(kept)) % n)
+        for fold in range(min(n, len(kept))):
+            held_k = fold_k == fold
+            yield self._merged(whole, weight_k * ~held_k), self._merged(whole, weight_k * held_k)
+
+    def _merged(self, whole: Moments, weight_k: Tensor) -> Pair:
+        return replace(self, moments=Moments.stack([whole.merged(weight_k)]), parts=None)
 
 
 def block_of_image(images: int, blocks: int) -> Tensor:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from convergent import nulls, scores
+from convergent.alignment import Refitting
 from convergent.intervals import jackknife, over_nets
 from convergent.methods.semimatching import best_units
 
@@ -60,7 +61,8 @@ class Result:
         blocks: number of blocks of images.
         dead_a: how many units of a are constant.
         unshared_a: how many living units of a are nobody's partner.
-        alive_b: which units of b vary at all; the others count nowhere.
+        dead_b: how many units of b are constant.
+        alive_b: which units of b vary and were to be accounted for; the others count nowhere.
         partner_b: the main unit of a, -1 for none.
         units_used_b: how many units of a account for each unit of b.
         r_b: correlation with what accounts for it, see `alignment.Alignment.r_b`.
@@ -82,6 +84,7 @@ class Result:
     blocks: int
     dead_a: int
     unshared_a: int
+    dead_b: int
     alive_b: NDArray[np.bool_]
     partner_b: NDArray[np.int64]
     units_used_b: NDArray[np.int64]
@@ -117,7 +120,8 @@ class Result:
             blocks=pair.blocks,
             dead_a=int((~pair.alive_a).sum()),
             unshared_a=int((pair.alive_a & (alignment.sharing_a == 0)).sum()),
-            alive_b=pair.alive_b.numpy(),
+            dead_b=int((~pair.alive_b).sum()),
+            alive_b=(pair.alive_b if alignment.asked_b is None else pair.alive_b & alignment.asked_b).numpy(),
             partner_b=alignment.partner_b.numpy(),
             units_used_b=alignment.units_used_b.numpy(),
             r_b=alignment.r_b.numpy(),
@@ -159,7 +163,7 @@ class Result:
             "blocks": self.blocks,
             "units": len(alive_b),
             "dead_a": self.dead_a,
-            "dead_b": int((~alive_b).sum()),
+            "dead_b": self.dead_b,
             "unmatched_b": int((alive_b & ~matched_b).sum()),
             "unshared_a": self.unshared_a,
             "units_used": mean(self.units_used_b),
@@ -222,9 +226,10 @@ def compare(
         interval: also find the interval of the mean correlation over images; the method is fitted once per block.
     """
     alignment = method(pair)
-    held_out_b = scores.held_out(method, pair, folds) if min(folds, pair.blocks) > 1 else None
+    again = method.near(alignment) if isinstance(method, Refitting) else method
+    held_out_b = scores.held_out(again, pair, folds) if min(folds, pair.blocks) > 1 else None
     chance = {name: Chance.of(method, null) for name, null in (null_pairs or {}).items()}
-    found = jackknife(partial(mean_r, method), pair) if interval and pair.blocks > 1 else None
+    found = jackknife(partial(mean_r, again), pair) if interval and pair.blocks > 1 else None
     ends = None if found is None else (float(found.low), float(found.high))
     return alignment, Result.of(pair, alignment, held_out_b, images, ends, chance)
 
