@@ -1,8 +1,10 @@
 """The lasso, exactly: every unit of net b from few units of net a, for all of b's units together, from correlations alone.
 
-For each target minimise (1 - R^2) / 2 + alpha |w|_1 = 1/2 - w.g + w.G w / 2 + alpha |w|_1, G the correlations within a and g those
+For each target minimise (1 - R^2) / 2 + alpha |w|_1 = 1/2 - w.g + w.G w / 2 + alpha |w|_1, G the correlations within a
+and g those
 with the target. Three steps. ADMM with one inverse for all targets comes near; it is one matrix product an iteration. From
-the signs that it has found, a Cholesky factorisation per target solves the problem on those units exactly, and units that turn
+the signs that it has found, a Cholesky factorisation per target solves the problem on those units exactly, and units
+that turn
 out wrong are exchanged at once. The duality gap then proves the optimum, whatever found it; targets without proof go on.
 
 Axes: `a` units of net a, `b` targets, `m` targets that are being worked on, `t` some of those.
@@ -24,7 +26,10 @@ _RELAX = 1.7  # over-relaxation, Boyd et al. section 3.4.3
 _DUE = 3e-2  # gap below which the signs are tried first
 _CHECK = 20  # iterations between two looks at the gaps
 _EXCHANGES = 10  # of wrong units, before ADMM goes on
-_STAGES = ((torch.float32, 15), (torch.float64, 5))  # looks in either precision: float32 finds most supports in half the time
+_STAGES = (
+    (torch.float32, 15),
+    (torch.float64, 5),
+)  # looks in either precision: float32 finds most supports in half the time
 _TRACE = 1e-11  # of ridge, where units may depend on one another
 
 
@@ -34,8 +39,8 @@ class Solution:
 
     Attributes:
         map_ab: weights on standardised units, shape (p, q).
-        gap_b: duality gap as a share of 1/2, the loss of predicting the mean, shape (q,): the objective exceeds its minimum by
-            no more.
+        gap_b: duality gap as a share of 1/2, the loss of predicting the mean, shape (q,): the objective exceeds its
+            minimum by no more.
         kkt_b: how far the conditions of the optimum are violated, as a correlation, shape (q,): units in use have
             |g - G w| = alpha with the weight's sign, all others no more than alpha.
     """
@@ -70,8 +75,8 @@ def lasso(
     Raises:
         InputError: if a penalty is not above 0.
 
-    Source: Boyd, Parikh, Chu, Peleato, Eckstein 2011, "Distributed optimization and statistical learning via ADMM", section 6.4;
-        Osborne, Presnell, Turlach 2000, "On the lasso and its dual" (gap).
+    Source: Boyd, Parikh, Chu, Peleato, Eckstein 2011, "Distributed optimization and statistical learning via ADMM",
+        section 6.4; Osborne, Presnell, Turlach 2000, "On the lasso and its dual" (gap).
 
     >>> lasso(torch.eye(2).double(), torch.tensor([[0.5], [-0.2]]).double(), [0.3])[0].map_ab.T  # soft thresholding
     tensor([[0.2000, 0.0000]], dtype=torch.float64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from pathlib import Path
@@ -28,6 +29,7 @@ _NULLS = ("rotated", "permuted")
 _MARK = "<!-- results: written by `make readme` -->"
 _ACROSS_MARK = "<!-- across: written by `make readme` -->"
 _CONTROLS_MARK = "<!-- controls: written by `make readme` -->"
+_TABLE_1_MARK = "<!-- table 1: written by `make readme` -->"
 
 # The paper's own figures, Net1 to Net2 of CaffeNet on ImageNet: mean r by matching, share of units on which semi-matching
 # agrees, share of units whose best r is below 0.5. Source: Li et al. 2016, section 3, from the authors' logs.
@@ -62,15 +64,21 @@ def report(config: DictConfig) -> None:
     together = across(found)
     if len(together) > 1:
         show(together, "units with a partner above chance in so many other nets, and what all share", 1)
+    few = table_1(aligned, found)
+    if few:
+        show(few, "loss (1 - R²) / 2 of held-out images, and units used, by alpha", 1)
     with atomic(folder / "table.md") as file:
-        file.write_text(f"{table}\n{controlled}\n{markdown(together)}")
+        file.write_text("\n".join([table, controlled, markdown(together), *([markdown(few)] if few else [])]))
     print(f"table and chart in {folder}, figures of each method in {aligned}/METHOD/figures")
     if config.readme:
         others = (root / "outputs" / "align" / "dynamics").glob("*/figures/dynamics.png")
+        tables = {_MARK: table, _CONTROLS_MARK: controlled, _ACROSS_MARK: markdown(together)}
+        methods = [aligned / name / "figures" for name in found if "," not in name and name != "matching"]
+        folders = [*methods, aligned / "matching" / "figures"]  # of figures of one name matching's is shown
         write_readme(
             root,
-            {_MARK: table, _CONTROLS_MARK: controlled, _ACROSS_MARK: markdown(together)},
-            [chart, *sorted((aligned / "matching" / "figures").glob("*.png")), *others],
+            tables | ({_TABLE_1_MARK: markdown(few)} if few else {}),
+            [chart, *(figure for figures in folders for figure in sorted(figures.glob("*.png"))), *others],
         )
 
 
@@ -121,6 +129,36 @@ def across(found: dict[str, dict[str, Any]]) -> list[list[str]]:
         ]
         rows.append([layer, *(f"{share:.0%}" for share in shares), f"{figures['consensus_r']:.2f}"])
     return rows
+
+
+def table_1(aligned: Path, found: dict[str, dict[str, Any]]) -> list[list[str]]:
+    """The paper's table 1 by the first result that has a path of penalties: headings, then a row per layer.
+
+    A cell is the mean loss over the pairs of nets and, in brackets, the units used; beside them one unit, all units, and the
+    shares of units whose code is local, slightly distributed and distributed, with their 95 % over nets.
+    """
+    name = next((name for name in found if (aligned / name / "path.csv").exists()), None)
+    if name is None:
+        return []
+    with (aligned / name / "path.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    alphas = sorted({float(row["alpha"]) for row in rows}, reverse=True)
+    table = [
+        ["layer", "one unit", *(f"{alpha:g}" for alpha in alphas), "all units", "local", "slightly", "distributed"]
+    ]
+    for layer, figures in found[name]["layers"].items():
+        cells = []
+        for alpha in alphas:
+            of_alpha = [row for row in rows if row["layer"] == layer and float(row["alpha"]) == alpha]
+            loss, used = (
+                sum(float(row[key]) for row in of_alpha) / max(1, len(of_alpha))
+                for key in ("loss_held_out", "units_used")
+            )
+            cells.append(f"{loss:.3f} ({used:.1f})" if of_alpha else "-")
+        codes = [_share_over_nets(figures, code) for code in ("local", "slightly_distributed", "distributed")]
+        ends = [_share(figures, f"loss_{which}", "{:.3f}") for which in ("one_unit", "least_squares")]
+        table.append([layer, ends[0], *cells, ends[1], *codes])
+    return table
 
 
 def show(rows: list[list[str]], title: str, text_columns: int) -> None:
@@ -177,6 +215,12 @@ def _cell(figures: dict[str, Any], key: str) -> str:
 
 def _share(figures: dict[str, Any], key: str, how: str = "{:.0%}") -> str:
     return how.format(figures[key]) if key in figures else "-"
+
+
+def _share_over_nets(figures: dict[str, Any], key: str) -> str:
+    low, high = (figures.get(f"{key}_nets_{end}") for end in ("low", "high"))
+    share = _share(figures, key)
+    return share if low is None or high is None else f"{share} ({max(0.0, low):.0%}-{min(1.0, high):.0%})"
 
 
 def _method(name: str) -> str:

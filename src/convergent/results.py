@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from convergent.pairs import Pair
 
 
+# Figures whose interval over nets is found: of the correlations, and of how units are coded (methods.sparse).
+_OVER_NETS = ("mean_r", "local", "slightly_distributed", "distributed", "unpredicted")
+
+
 @dataclass(frozen=True, eq=False)
 class Chance:
     """What a method finds where there is nothing to be found but chance.
@@ -245,23 +249,24 @@ def by_layer(summaries: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
             if len(values) == len(of_layer):
                 figures[name] = float(np.mean(values))
                 figures[f"{name}_sd"] = float(np.std(values))
-        figures |= _interval_over_nets(of_layer)
+        for name in _OVER_NETS:
+            figures |= _interval_over_nets(of_layer, name)
         layers[layer] = figures
     return layers
 
 
-def _interval_over_nets(summaries: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """Where the mean correlation lies with 95 % for nets of other seeds; nothing for fewer than three nets."""
-    nets = {name: number for number, name in enumerate(dict.fromkeys(summary["a"] for summary in summaries))}
+def _interval_over_nets(summaries: Sequence[dict[str, Any]], name: str) -> dict[str, float]:
+    """Where the mean of a figure lies with 95 % for nets of other seeds; nothing for fewer than three nets."""
+    nets = {net: number for number, net in enumerate(dict.fromkeys(summary["a"] for summary in summaries))}
     table = torch.full((len(nets), len(nets)), torch.nan)
     for summary in summaries:
-        if summary["mean_r"] is not None:
-            table[nets[summary["a"]], nets[summary["b"]]] = summary["mean_r"]
+        if summary.get(name) is not None:
+            table[nets[summary["a"]], nets[summary["b"]]] = summary[name]
     off_diagonal = ~torch.eye(len(nets), dtype=torch.bool)
     if len(nets) < 3 or not torch.isfinite(table[off_diagonal]).all():
         return {}
     interval = over_nets(table)
-    return {"mean_r_nets_low": float(interval.low), "mean_r_nets_high": float(interval.high)}
+    return {f"{name}_nets_low": float(interval.low), f"{name}_nets_high": float(interval.high)}
 
 
 def _mean(values: NDArray[np.float64]) -> float | None:

@@ -20,7 +20,7 @@ _ROOM = 30_000_000  # numbers that are kept of some targets at once
 
 
 def forward_selection(corr_aa: Tensor, corr_ab: Tensor, most: int = 8) -> Tensor:
-    """The units of a that predict each unit of b best, one after another, each the one that helps most beside those before it.
+    """The units of a that predict each unit of b best, each the one that helps most beside those chosen before it.
 
     Args:
         corr_aa: correlations within a, shape (a, a), float64; rows of dead units are 0.

@@ -1,6 +1,7 @@
 """Linear systems on a few units each: for every target those of its own, many of them in one batch.
 
-Axes: `a` units of net a, `m` targets, `t` targets of one batch, `i` and `s` units that one of them uses, `e` independent axes.
+Axes: `a` units of net a, `m` targets, `t` targets of one batch, `i` and `s` units that one of them uses, `e`
+independent axes.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ _SINGULAR = 1e-6  # a unit whose deviation from what the others predict is below
 
 
 def on_supports(corr_aa: Tensor, right_am: Tensor, used_am: Tensor) -> Tensor:
-    """For each column the solution w of G_ii w_i = right_i on the units in use, 0 elsewhere; the smallest if G_ii is singular.
+    """For each column the w with G_ii w_i = right_i on the units in use and 0 elsewhere; the smallest if G_ii is singular.
 
     Args:
         corr_aa: G, correlations, shape (a, a), float64.
@@ -48,7 +49,7 @@ def on_supports(corr_aa: Tensor, right_am: Tensor, used_am: Tensor) -> Tensor:
 
 
 def _batches(used_am: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Columns that use similar numbers of units: their numbers (t,), the units (t, s), and which of those are in use (t, s)."""
+    """Columns that use similar numbers of units: which ones (t,), the units (t, s), and which are in use (t, s)."""
     size_m, order = used_am.sum(0).sort(descending=True, stable=True)
     sizes = size_m.tolist()
     first = 0

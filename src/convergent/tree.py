@@ -1,9 +1,11 @@
 """The units of two nets in one tree, by how much of each other the sparse mapping makes them; and its balanced clusters.
 
-The tree is made from B = [I W; W' I], W the mapping of shape (p, q): unit j of net b is predicted from net a's units with the
-weights in column j, standardised, so that one unit of b that copies one of a has the weight 1 which the diagonal has too. W is
-one direction, a predicts b; the other direction has its own map and its own tree. Entries are similarities with their sign, and
-clusters are joined by the largest mean entry between them.
+The tree is made from B = [I W; W' I], W the mapping of shape (p, q): unit j of net b is predicted from net a's units
+with the
+weights in column j, standardised, so that one unit of b that copies one of a has the weight 1 which the diagonal has
+too. W is
+one direction, a predicts b; the other direction has its own map and its own tree. Entries are similarities with their
+sign, and clusters are joined by the largest mean entry between them.
 
 Axes: `a` units of net a, `b` units of net b, `u` both nets' units that count, a's first.
 """
@@ -99,9 +101,10 @@ class Tree:
 def cluster_rows(tree: Tree, pair: Pair, alignment: Alignment, seed: int = 0) -> list[dict[str, Any]]:
     """A row for each balanced cluster: do the two nets' units in it span the same subspace, though no unit is like another?
 
-    `canonical` is the mean canonical correlation between the cluster's units of a and of b, `random` its mean over random groups
-    of the same sizes, `p_value` the share of those that reach it (add-one rule), `one_to_one` the mean |r| of the best pairing
-    inside the cluster, as one-to-one matching sees it, `explained_in_sample` the map's score.
+    `canonical` is the mean canonical correlation between the cluster's units of a and of b, `random` its mean over
+    random groups
+    of the same sizes, `p_value` the share of those that reach it (add-one rule), `one_to_one` the mean |r| of the best
+    pairing inside the cluster, as one-to-one matching sees it, `explained_in_sample` the map's score.
     """
     rows, nulls = [], {}
     for similarity, members in tree.balanced():

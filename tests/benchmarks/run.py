@@ -121,6 +121,30 @@ def alternatives_table(found: list[dict]) -> str:
     return "\n".join([*table, "", text + machine_of(machine), ""])
 
 
+def sparse_table(found: list[dict]) -> str:
+    """The lasso beside scikit-learn's and beside the paper's SGD."""
+    machine, *cases, _ = found
+    table = [
+        "| units | ours | largest gap | scikit-learn, over ours | condition |",
+        "| ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for case in (case for case in cases if "units" in case):
+        part = "" if case["targets"] == case["units"] else f", {case['targets']} targets"
+        table.append(
+            f"| {case['units']:,}{part} | {case['ours_s']:.2f} s | {case['gap']:.0e} | {case['sklearn_over_ours']:.1f} | "
+            f"{case['condition']:,.0f} |"
+        )
+    table += ["", "| alpha | ours | SGD, over ours | objective: ours | SGD's | zeros: ours | SGD's |"]
+    table.append("| ---: |" + " ---: |" * 6)
+    for case in (case for case in cases if "sgd_units" in case):
+        zeros = (f"{case['ours_zeros']:.0%}", f"{case['sgd_zeros']:.0%}")
+        table.append(
+            f"| {case['alpha']} | {case['ours_s']:.3f} s | {case['sgd_over_ours']:,.0f} | {case['ours_objective']:.4f} | "
+            f"{case['sgd_objective']:.4f} | {' | '.join(zeros)} |"
+        )
+    return "\n".join([*table, "", machine_of(machine), ""])
+
+
 def machine_of(line: dict) -> str:
     """Hardware and versions in words."""
     return f"one core of {line['processor']} ({line['capability']}), torch {line['torch']}, {line['date']}."
@@ -129,6 +153,7 @@ def machine_of(line: dict) -> str:
 BENCHMARKS = {
     "pass": (measured_pass, pass_table),
     "accuracy": (lambda: lines("accuracy.py"), accuracy_table),
+    "sparse": (lambda: lines("sparse.py"), sparse_table),
     "alternatives": (lambda: lines("alternatives.py", "--rounds", "3"), alternatives_table),
 }
 

@@ -1,6 +1,7 @@
 """The lasso of all units of a layer for 8 penalties: ours beside scikit-learn's, and beside the paper's SGD.
 
-Correlations of two made nets: a latent whose variances fall as a power law, mixed at random, a little private noise, rectified;
+Correlations of two made nets: a latent whose variances fall as a power law, mixed at random, a little private noise,
+rectified;
 as ill-conditioned as those of real layers. scikit-learn's `lasso_path` is given what it likes best, the Gram matrix, target
 by target (2-D targets would be another problem, the group lasso). The paper's way is its mapping layer trained by SGD with
 its schedule on activations that are in memory already; its nets' forward passes, which it also needs, cost nothing here.

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from convergent.findings import mean_curves
 from convergent.figures.style import COLOURS, panels, styled
+from convergent.findings import mean_curves
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -53,7 +53,8 @@ def few_to_one(told: Sequence[Findings]) -> Figure:
     left.set_xlabel("units used, the best ones")
     left.set_ylabel("loss, held out")
     left.set_title("(a) broken: all units; grey: the mean")
-    left.legend(ncols=2, loc="upper right", bbox_to_anchor=(1, 0.93))
+    if curves:
+        left.legend(ncols=2, loc="upper right", bbox_to_anchor=(1, 0.93))
     bottom = np.zeros(len(layers))
     for colour, code in zip(("#0072B2", "#56B4E9", "#E69F00", "0.8"), _CODES):
         share = np.array([mean_figures(told, layer).get(code, 0.0) for layer in layers])
@@ -72,7 +73,8 @@ def few_to_one(told: Sequence[Findings]) -> Figure:
 def path_figure(told: Sequence[Findings]) -> Figure:
     """Held-out loss of the lasso's path against the units used and against the penalty, a curve per layer.
 
-    Triangles: one unit scaled by its best r; squares: least squares on all units; dotted: the paper's table 1, where the nets
+    Triangles: one unit scaled by its best r; squares: least squares on all units; dotted: the paper's table 1, where
+        the nets
     are its own (by the layers' names and widths).
     """
     figure, (left, right) = panels(1, 2, 3.4, 2.7)

@@ -59,7 +59,9 @@ def tree_figure(tree: Tree, pair: Pair, alignment: Alignment) -> Figure:
     order, pixels = tree.order, _coloured(tree)
     branches, middle = figure.add_subplot(grid[:, 0]), figure.add_subplot(grid[:, 1])
     _draw_branches(branches, tree)
-    middle.imshow(pixels[order][:, order], interpolation="nearest", aspect="auto", extent=(0, len(order), len(order), 0))
+    middle.imshow(
+        pixels[order][:, order], interpolation="nearest", aspect="auto", extent=(0, len(order), len(order), 0)
+    )
     middle.set_yticks([])
     middle.set_xlabel(f"units of {pair.name_a} and {pair.name_b}, in the order of the tree")
     middle.spines[:].set_visible(True)
@@ -80,9 +82,9 @@ def tree_figure(tree: Tree, pair: Pair, alignment: Alignment) -> Figure:
         loc="outside lower center",
         ncols=4,
     )
+    weights = int(alignment.units_used_b.sum())
     figure.suptitle(
-        f"{pair.layer}: tree of the sparse mapping {pair.name_a} → {pair.name_b}, {int(alignment.units_used_b.sum())} weights",
-        fontsize=9,
+        f"{pair.layer}: tree of the sparse mapping {pair.name_a} → {pair.name_b}, {weights} weights", fontsize=9
     )
     return figure
 

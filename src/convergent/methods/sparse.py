@@ -170,8 +170,8 @@ def warn_of_few_samples(pair: Pair) -> None:
     """Say once if there are so few samples that any unit can be predicted on them."""
     if pair.count <= pair.p:
         _say(
-            f"{pair.layer or 'A layer'}: {pair.count} samples for {pair.p} units that predict; their fit to these images says "
-            "nothing, only held-out figures do. Read more images, or more positions."
+            f"{pair.layer or 'A layer'}: {pair.count} samples for {pair.p} units that predict; their fit to these images "
+            "says nothing, only held-out figures do. Read more images, or more positions."
         )
 
 

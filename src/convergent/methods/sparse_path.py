@@ -39,8 +39,8 @@ class SparsePath:
     """Sparse prediction with the one penalty, of a few, that predicts b best on held-out images, the mean over its units.
 
     The choice is made inside the images that the method is given: where it is refitted without some images to be scored on
-    them (`scores.held_out`), it chooses anew without those, so the held-out score knows nothing of what it is judged by. Only
-    the intervals over images keep the penalty that all images chose.
+    them (`scores.held_out`), it chooses anew without those, so the held-out score knows nothing of what it is judged
+    by. Only the intervals over images keep the penalty that all images chose.
 
     Attributes:
         alphas: penalties, above 0; by default 0.3 to 0.001.
@@ -139,7 +139,12 @@ class SparsePath:
                     "chosen": int(alpha == alignment.solver["alpha"]),
                 }
             )
-        columns = {"loss": "loss_held_out", "loss_fitted": "loss_fitted", "r2": "r2_held_out", "units_used": "units_used"}
+        columns = {
+            "loss": "loss_held_out",
+            "loss_fitted": "loss_fitted",
+            "r2": "r2_held_out",
+            "units_used": "units_used",
+        }
         curve = {"log10_alpha": [math.log10(row["alpha"]) for row in rows]}
         curve |= {name: [row[key] for row in rows] for name, key in columns.items()}
         return replace(
