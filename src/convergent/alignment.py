@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -30,6 +30,7 @@ class Alignment:
         labels_a: the cluster of each unit of a where the method clusters, shape (p,).
         labels_b: the cluster of each unit of b, shape (q,).
         solver: what the solver says of itself (optimality gap, iterations, ...).
+        asked_b: which units of b the method was to account for, shape (q,); all if None. The others count nowhere.
     """
 
     map_ab: Tensor
@@ -37,6 +38,7 @@ class Alignment:
     labels_a: Tensor | None = None
     labels_b: Tensor | None = None
     solver: Mapping[str, float] = field(default_factory=dict)
+    asked_b: Tensor | None = None
 
     @classmethod
     def of(
@@ -46,9 +48,10 @@ class Alignment:
         labels_a: Tensor | None = None,
         labels_b: Tensor | None = None,
         solver: Mapping[str, float] | None = None,
+        asked_b: Tensor | None = None,
     ) -> Alignment:
         """The record of a map that was fitted to `pair`, with its in-sample scores."""
-        return cls(map_ab, explained(map_ab, pair, pair), labels_a, labels_b, solver or {})
+        return cls(map_ab, explained(map_ab, pair, pair), labels_a, labels_b, solver or {}, asked_b)
 
     @cached_property
     def units_used_b(self) -> Tensor:
@@ -76,3 +79,11 @@ class Alignment:
 
 # A method is any function of a pair; ours are frozen dataclasses of their hyper-parameters, one YAML each in conf/method.
 Method = Callable[["Pair"], Alignment]
+
+
+@runtime_checkable
+class Refitting(Protocol):
+    """A method that is faster on images that are nearly those of an alignment which it has made: on all but a few."""
+
+    def near(self, alignment: Alignment) -> Method:
+        """The same method, starting at that alignment; what it finds does not depend on the start."""

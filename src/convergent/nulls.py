@@ -60,7 +60,7 @@ def rotated(pair: Pair, seed: int = 0) -> Pair:
         torch.cat([scatter_kab.mT, scatter_kbb], 2),
     )
     moments = Moments(whole.count, torch.cat([whole.mean_u[:, pair.a], mean_kb], 1), torch.cat(rows_ku, 1))
-    return replace(pair, moments=moments, a=slice(0, pair.p), b=slice(pair.p, pair.p + pair.q), joint=None)
+    return replace(pair, moments=moments, a=slice(0, pair.p), b=slice(pair.p, pair.p + pair.q), joint=None, parts=None)
 
 
 def best(pair: Pair, absolute: bool = False) -> Tensor:

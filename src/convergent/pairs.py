@@ -39,6 +39,8 @@ class Pair:
         layer: the layer's name.
         joint: where the joint histograms of the same samples come from, for methods that need them; None where there are
             none.
+        parts: where blocks were merged into `moments`, which ones with what weights, so that a method can hold out images of
+            its own among those that it is fitted to.
     """
 
     moments: Moments
@@ -48,6 +50,7 @@ class Pair:
     name_b: str = "b"
     layer: str = ""
     joint: Joint | None = None
+    parts: tuple[Moments, Tensor] | None = None
 
     @classmethod
     def of(
@@ -150,11 +153,12 @@ class Pair:
 
         It has no joint histograms: these are not kept block by block.
         """
-        return self.of_moments(Moments.stack([self.moments.merged(weight_k)]))
+        parts = (self.moments, weight_k) if self.parts is None else None
+        return replace(self.of_moments(Moments.stack([self.moments.merged(weight_k)])), parts=parts)
 
     def of_moments(self, moments: Moments) -> Pair:
         """The pair with the moments of other samples, of which there are no joint histograms."""
-        return replace(self, moments=moments, joint=None)
+        return replace(self, moments=moments, joint=None, parts=None)
 
     def folds(self, n: int) -> Iterator[tuple[Pair, Pair]]:
         """Pairs (fit, held out) over `n` folds of the blocks, each block held out once.
@@ -162,6 +166,9 @@ class Pair:
         Raises:
             InputError: if there are fewer than two blocks to tell apart.
         """
+        if self.parts is not None:
+            yield from self._folds_of_parts(n, *self.parts)
+            return
         n = min(n, self.blocks)
         if n < 2:
             raise InputError(
@@ -169,11 +176,22 @@ class Pair:
                 f"{n} folds; measure with more blocks or ask for folds=0."
             )
         joints = [(None, None)] * n if self.joint is None else self.joint.folds(n)
-        for (fit, held), (joint_fit, joint_held) in zip(self.moments.folds(n), joints):
+        fold_k = torch.arange(self.blocks) % n
+        for fold, ((fit, held), (joint_fit, joint_held)) in enumerate(zip(self.moments.folds(n), joints)):
+            parts = (self.moments, (fold_k != fold).double())
             yield (
-                replace(self, moments=Moments.stack([fit]), joint=joint_fit),
-                replace(self, moments=Moments.stack([held]), joint=joint_held),
+                replace(self, moments=Moments.stack([fit]), joint=joint_fit, parts=parts),
+                replace(self, moments=Moments.stack([held]), joint=joint_held, parts=None),
             )
+
+    def _folds_of_parts(self, n: int, whole: Moments, weight_k: Tensor) -> Iterator[tuple[Pair, Pair]]:
+        kept = weight_k.nonzero()[:, 0]
+        fold_k = torch.full((len(weight_k),), -1).index_copy(0, kept, torch.arange(len(kept)) % n)
+        for fold in range(min(n, len(kept))):
+            held_k = fold_k == fold
+            parts = (weight_k * ~held_k, weight_k * held_k)
+            fit, held = (self.of_moments(Moments.stack([whole.merged(part_k)])) for part_k in parts)
+            yield fit, held
 
 
 def block_of_image(images: int, blocks: int) -> Tensor:

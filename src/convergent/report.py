@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import shutil
@@ -42,6 +43,7 @@ _ACROSS_MARK = "<!-- across: written by `make readme` -->"
 _CONTROLS_MARK = "<!-- controls: written by `make readme` -->"
 _CLUSTERS_MARK = "<!-- clusters: written by `make readme` -->"
 _AGREEMENT_MARK = "<!-- agreement: written by `make readme` -->"
+_TABLE_1_MARK = "<!-- table 1: written by `make readme` -->"
 
 # The paper's own figures, Net1 to Net2 of CaffeNet on ImageNet: mean r by matching, share of units on which semi-matching
 # agrees, share of units whose best r is below 0.5. Source: Li et al. 2016, section 3, from the authors' logs.
@@ -76,7 +78,9 @@ def report(config: DictConfig) -> None:
     together = across(found)
     if len(together) > 1:
         show(together, "units with a partner above chance in so many other nets, and what all share", 1)
-    clustered, agreeing = clusters(results), agreement(results)
+    clustered, agreeing, few = clusters(results), agreement(results), table_1(aligned, found)
+    if few:
+        show(few, "loss (1 - R²) / 2 of held-out images, and units used, by alpha", 1)
     if len(clustered) > 1:
         show(
             clustered,
@@ -85,7 +89,7 @@ def report(config: DictConfig) -> None:
         )
     if len(agreeing) > 1:
         show(agreeing, "how far clusters agree: adjusted Rand index", 3)
-    tables = [markdown(rows) for rows in (together, clustered, agreeing) if len(rows) > 1]
+    tables = [markdown(rows) for rows in (together, few, clustered, agreeing) if len(rows) > 1]
     with atomic(folder / "table.md") as file:
         file.write_text("\n".join([table, controlled, *tables]))
     print(f"table and chart in {folder}, figures of each method in {aligned}/METHOD/figures")
@@ -106,6 +110,7 @@ def report(config: DictConfig) -> None:
                 _MARK: table,
                 _CONTROLS_MARK: controlled,
                 _ACROSS_MARK: markdown(together),
+                _TABLE_1_MARK: markdown(few) if few else "",
                 _CLUSTERS_MARK: markdown(clustered),
                 _AGREEMENT_MARK: markdown(agreeing),
             },
@@ -215,6 +220,36 @@ def across(found: dict[str, dict[str, Any]]) -> list[list[str]]:
     return rows
 
 
+def table_1(aligned: Path, found: dict[str, dict[str, Any]]) -> list[list[str]]:
+    """The paper's table 1 by the first result that has a path of penalties: headings, then a row per layer.
+
+    A cell is the mean loss over the pairs of nets and, in brackets, the units used; beside them one unit, all units, and the
+    shares of units whose code is local, slightly distributed and distributed, with their 95 % over nets.
+    """
+    name = next((name for name in found if (aligned / name / "path.csv").exists()), None)
+    if name is None:
+        return []
+    with (aligned / name / "path.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    alphas = sorted({float(row["alpha"]) for row in rows}, reverse=True)
+    table = [
+        ["layer", "one unit", *(f"{alpha:g}" for alpha in alphas), "all units", "local", "slightly", "distributed"]
+    ]
+    for layer, figures in found[name]["layers"].items():
+        cells = []
+        for alpha in alphas:
+            of_alpha = [row for row in rows if row["layer"] == layer and float(row["alpha"]) == alpha]
+            loss, used = (
+                sum(float(row[key]) for row in of_alpha) / max(1, len(of_alpha))
+                for key in ("loss_held_out", "units_used")
+            )
+            cells.append(f"{loss:.3f} ({used:.1f})" if of_alpha else "-")
+        codes = [_share_over_nets(figures, code) for code in ("local", "slightly_distributed", "distributed")]
+        ends = [_share(figures, f"loss_{which}", "{:.3f}") for which in ("one_unit", "least_squares")]
+        table.append([layer, ends[0], *cells, ends[1], *codes])
+    return table
+
+
 def show(rows: list[list[str]], title: str, text_columns: int) -> None:
     """Print a table: headings, then rows, the first few columns being text."""
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
@@ -273,6 +308,12 @@ def _cell(figures: dict[str, Any], key: str) -> str:
 
 def _share(figures: dict[str, Any], key: str, how: str = "{:.0%}") -> str:
     return how.format(figures[key]) if key in figures else "-"
+
+
+def _share_over_nets(figures: dict[str, Any], key: str) -> str:
+    low, high = (figures.get(f"{key}_nets_{end}") for end in ("low", "high"))
+    share = _share(figures, key)
+    return share if low is None or high is None else f"{share} ({max(0.0, low):.0%}-{min(1.0, high):.0%})"
 
 
 def _method(name: str) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from convergent import nulls, scores
+from convergent.alignment import Refitting
 from convergent.intervals import jackknife, over_nets
 from convergent.joint import needs_histograms
 from convergent.methods.semimatching import best_units
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 
     from convergent.alignment import Alignment, Method
     from convergent.pairs import Pair
+
+
+# Figures whose interval over nets is found: of the correlations, and of how units are coded (methods.sparse).
+_OVER_NETS = ("mean_r", "local", "slightly_distributed", "distributed", "unpredicted")
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +77,8 @@ class Result:
         blocks: number of blocks of images.
         dead_a: how many units of a are constant.
         unshared_a: how many living units of a are nobody's partner.
-        alive_b: which units of b vary at all; the others count nowhere.
+        dead_b: how many units of b are constant.
+        alive_b: which units of b vary and were to be accounted for; the others count nowhere.
         partner_b: the main unit of a, -1 for none.
         units_used_b: how many units of a account for each unit of b.
         r_b: correlation with what accounts for it, see `alignment.Alignment.r_b`.
@@ -94,6 +100,7 @@ class Result:
     blocks: int
     dead_a: int
     unshared_a: int
+    dead_b: int
     alive_b: NDArray[np.bool_]
     partner_b: NDArray[np.int64]
     units_used_b: NDArray[np.int64]
@@ -129,7 +136,8 @@ class Result:
             blocks=pair.blocks,
             dead_a=int((~pair.alive_a).sum()),
             unshared_a=int((pair.alive_a & (alignment.sharing_a == 0)).sum()),
-            alive_b=pair.alive_b.numpy(),
+            dead_b=int((~pair.alive_b).sum()),
+            alive_b=(pair.alive_b if alignment.asked_b is None else pair.alive_b & alignment.asked_b).numpy(),
             partner_b=alignment.partner_b.numpy(),
             units_used_b=alignment.units_used_b.numpy(),
             r_b=alignment.r_b.numpy(),
@@ -173,7 +181,7 @@ class Result:
             "blocks": self.blocks,
             "units": len(alive_b),
             "dead_a": self.dead_a,
-            "dead_b": int((~alive_b).sum()),
+            "dead_b": self.dead_b,
             "unmatched_b": int((alive_b & ~matched_b).sum()),
             "unshared_a": self.unshared_a,
             "units_used": mean(self.units_used_b),
@@ -247,9 +255,10 @@ def compare(
             that needs joint histograms, which are not kept block by block, keeps its partners.
     """
     alignment = method(pair)
-    held_out_b = scores.held_out(method, pair, folds) if min(folds, pair.blocks) > 1 else None
+    again = method.near(alignment) if isinstance(method, Refitting) else method
+    held_out_b = scores.held_out(again, pair, folds) if min(folds, pair.blocks) > 1 else None
     chance = {name: Chance.of(method, null, folds) for name, null in (null_pairs or {}).items()}
-    statistic = partial(mean_r_of, alignment) if needs_histograms(method) else partial(mean_r, method)
+    statistic = partial(mean_r_of, alignment) if needs_histograms(method) else partial(mean_r, again)
     found = jackknife(statistic, pair) if interval and pair.blocks > 1 else None
     ends = None if found is None else (float(found.low), float(found.high))
     return alignment, Result.of(pair, alignment, held_out_b, images, ends, chance)
@@ -266,23 +275,24 @@ def by_layer(summaries: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
             if len(values) == len(of_layer):
                 figures[name] = float(np.mean(values))
                 figures[f"{name}_sd"] = float(np.std(values))
-        figures |= _interval_over_nets(of_layer)
+        for name in _OVER_NETS:
+            figures |= _interval_over_nets(of_layer, name)
         layers[layer] = figures
     return layers
 
 
-def _interval_over_nets(summaries: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """Where the mean correlation lies with 95 % for nets of other seeds; nothing for fewer than three nets."""
-    nets = {name: number for number, name in enumerate(dict.fromkeys(summary["a"] for summary in summaries))}
+def _interval_over_nets(summaries: Sequence[dict[str, Any]], name: str) -> dict[str, float]:
+    """Where the mean of a figure lies with 95 % for nets of other seeds; nothing for fewer than three nets."""
+    nets = {net: number for number, net in enumerate(dict.fromkeys(summary["a"] for summary in summaries))}
     table = torch.full((len(nets), len(nets)), torch.nan)
     for summary in summaries:
-        if summary["mean_r"] is not None:
-            table[nets[summary["a"]], nets[summary["b"]]] = summary["mean_r"]
+        if summary.get(name) is not None:
+            table[nets[summary["a"]], nets[summary["b"]]] = summary[name]
     off_diagonal = ~torch.eye(len(nets), dtype=torch.bool)
     if len(nets) < 3 or not torch.isfinite(table[off_diagonal]).all():
         return {}
     interval = over_nets(table)
-    return {"mean_r_nets_low": float(interval.low), "mean_r_nets_high": float(interval.high)}
+    return {f"{name}_nets_low": float(interval.low), f"{name}_nets_high": float(interval.high)}
 
 
 def _mean(values: NDArray[np.float64]) -> float | None:

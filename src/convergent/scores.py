@@ -13,6 +13,8 @@ from torch import Tensor
 from convergent.prediction import errors, share
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from convergent.alignment import Method
     from convergent.pairs import Pair
 
@@ -28,9 +30,15 @@ def held_out(method: Method, pair: Pair, folds: int = 5) -> Tensor:
     Raises:
         InputError: if the pair has fewer than two blocks of images.
     """
-    error_b, sst_b = torch.zeros(pair.q).double(), torch.zeros(pair.q).double()
+    return held_out_of_maps(lambda fit: [method(fit).map_ab], pair, folds)[0]
+
+
+def held_out_of_maps(maps: Callable[[Pair], Iterable[Tensor]], pair: Pair, folds: int = 5) -> Tensor:
+    """The same for several maps that one function makes of a pair, as many each time: shape (maps, q)."""
+    error_mb, sst_b = torch.zeros(1, pair.q).double(), torch.zeros(pair.q).double()
     for fit, rest in pair.folds(folds):
-        error, sst = errors(method(fit).map_ab, fit, rest)
+        found = [errors(map_ab, fit, rest) for map_ab in maps(fit)]
         variance_b = fit.total.sd_u[fit.b].square()  # folds are weighed alike, whatever a unit's scale in them
-        error_b, sst_b = error_b + variance_b * error, sst_b + variance_b * sst
-    return share(error_b, sst_b)
+        error_mb = error_mb + variance_b * torch.stack([error for error, _ in found])
+        sst_b = sst_b + variance_b * found[0][1]
+    return torch.stack([share(error_b, sst_b) for error_b in error_mb])

@@ -151,6 +151,30 @@ def mutual_information_table(found: list[dict]) -> str:
     return "\n".join([*table, "", how + machine_of(machine), ""])
 
 
+def sparse_table(found: list[dict]) -> str:
+    """The lasso beside scikit-learn's and beside the paper's SGD."""
+    machine, *cases, _ = found
+    table = [
+        "| units | ours | largest gap | scikit-learn, over ours | condition |",
+        "| ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for case in (case for case in cases if "units" in case):
+        part = "" if case["targets"] == case["units"] else f", {case['targets']} targets"
+        table.append(
+            f"| {case['units']:,}{part} | {case['ours_s']:.2f} s | {case['gap']:.0e} | {case['sklearn_over_ours']:.1f} | "
+            f"{case['condition']:,.0f} |"
+        )
+    table += ["", "| alpha | ours | SGD, over ours | objective: ours | SGD's | zeros: ours | SGD's |"]
+    table.append("| ---: |" + " ---: |" * 6)
+    for case in (case for case in cases if "sgd_units" in case):
+        zeros = (f"{case['ours_zeros']:.0%}", f"{case['sgd_zeros']:.0%}")
+        table.append(
+            f"| {case['alpha']} | {case['ours_s']:.3f} s | {case['sgd_over_ours']:,.0f} | {case['ours_objective']:.4f} | "
+            f"{case['sgd_objective']:.4f} | {' | '.join(zeros)} |"
+        )
+    return "\n".join([*table, "", machine_of(machine), ""])
+
+
 def machine_of(line: dict) -> str:
     """Hardware and versions in words."""
     return f"one core of {line['processor']} ({line['capability']}), torch {line['torch']}, {line['date']}."
@@ -162,6 +186,7 @@ BENCHMARKS = {
     "alternatives": (lambda: lines("alternatives.py", "--rounds", "3", "--peers", PEERS), alternatives_table),
     "spectral": (lambda: lines("spectral.py"), spectral_table),
     "mutual_information": (lambda: lines("mutual_information.py", "--rounds", "3"), mutual_information_table),
+    "sparse": (lambda: lines("sparse.py"), sparse_table),
 }
 
 

@@ -1,0 +1,107 @@
+"""How few units buy how much: loss against units used, the codes of units, and the whole path of penalties.
+
+Source: Li et al. 2016, section 4, table 1.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from convergent.figures.style import COLOURS, panels, styled
+from convergent.findings import mean_curves
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from matplotlib.figure import Figure
+
+    from convergent.findings import Findings
+
+# Validation loss of the paper's table 1 for its lambdas 0, 1e-5, ... 1e-1; units it used are known of two runs.
+# Source: Li et al. 2016; conv1 and conv2 from the authors' logs, the others as printed.
+PAPER_LOSS = {
+    "conv1": (0.1696, 0.1687, 0.1618, 0.1719, 0.4850, 0.5192),
+    "conv2": (0.3726, 0.3680, 0.3366, 0.3915, 0.5177, 0.5134),
+    "conv3": (0.434, 0.427, 0.383, 0.462, 0.497, 0.496),
+    "conv4": (0.478, 0.470, 0.423, 0.477, 0.489, 0.488),
+    "conv5": (0.484, 0.478, 0.439, 0.436, 0.478, 0.477),
+}
+PAPER_LAMBDA = (0.0, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
+PAPER_WIDTH = {"conv1": 96, "conv2": 256, "conv3": 384, "conv4": 384, "conv5": 256}
+_CODES = ("local", "slightly_distributed", "distributed", "unpredicted")
+
+
+@styled
+def few_to_one(told: Sequence[Findings]) -> Figure:
+    """Loss against the number of best units used, between one unit and all, and shares of units by how many they need.
+
+    Lines are means over all ordered pairs of nets; crosses the lasso; broken lines least squares on all units.
+    """
+    figure, (left, right) = panels(1, 2, 3.4, 2.7)
+    layers = list(dict.fromkeys(found.layer for found in told))
+    curves = mean_curves(told).get("units", {})
+    for colour, layer in zip(COLOURS, layers):
+        if layer not in curves:
+            continue
+        means = mean_figures(told, layer)
+        left.plot(curves[layer]["units"], curves[layer]["loss_best_units"], "o-", ms=2.5, color=colour, label=layer)
+        left.axhline(means["loss_least_squares"], color=colour, lw=0.8, ls=(0, (4, 2)))
+    left.axhline(0.5, color="0.6", lw=0.6, zorder=0)
+    left.set_ylim(0, 0.53)
+    left.set_xlabel("units used, the best ones")
+    left.set_ylabel("loss, held out")
+    left.set_title("(a) broken: all units; grey: the mean")
+    if curves:
+        left.legend(ncols=2, loc="upper right", bbox_to_anchor=(1, 0.93))
+    bottom = np.zeros(len(layers))
+    for colour, code in zip(("#0072B2", "#56B4E9", "#E69F00", "0.8"), _CODES):
+        share = np.array([mean_figures(told, layer).get(code, 0.0) for layer in layers])
+        right.bar(range(len(layers)), share, 0.7, bottom, color=colour, label=code.replace("_", " "))
+        for x in np.flatnonzero(share > 0.06):
+            right.text(x, bottom[x] + share[x] / 2, f"{share[x]:.0%}", ha="center", va="center", fontsize=7)
+        bottom += share
+    right.set_xticks(range(len(layers)), layers)
+    right.set_ylabel("share of units")
+    right.set_title("(b) units needed for 95 % of what all explain")
+    right.legend(ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.1))
+    return figure
+
+
+@styled
+def path_figure(told: Sequence[Findings]) -> Figure:
+    """Held-out loss of the lasso's path against the units used and against the penalty, a curve per layer.
+
+    Triangles: one unit scaled by its best r; squares: least squares on all units; dotted: the paper's table 1, where
+        the nets
+    are its own (by the layers' names and widths).
+    """
+    figure, (left, right) = panels(1, 2, 3.4, 2.7)
+    for colour, (layer, curve) in zip(COLOURS, mean_curves(told).get("log10_alpha", {}).items()):
+        means = mean_figures(told, layer)
+        used, loss = np.array(curve["units_used"]), np.array(curve["loss"])
+        kept = used > 0.05
+        left.plot(used[kept], loss[kept], "o-", ms=2.5, color=colour, label=layer)
+        left.plot(1, means["loss_one_unit"], "^", ms=5, color=colour, mec="black", mew=0.5)
+        width = means["width"]
+        left.plot(width, means["loss_least_squares"], "s", ms=4, color=colour, mec="black", mew=0.5)
+        right.plot(curve["log10_alpha"], loss, "o-", ms=2.5, color=colour)
+        right.plot(curve["log10_alpha"], curve["loss_fitted"], color=colour, lw=0.7, ls=(0, (4, 2)))
+        if PAPER_WIDTH.get(layer) == width:
+            right.plot(np.log10(np.array(PAPER_LAMBDA[1:]) * width), PAPER_LOSS[layer][1:], ":", lw=1, color=colour)
+    left.set_xscale("log")
+    left.set_xlabel("units used (▲ one unit, ■ least squares)")
+    right.set_xlabel("log₁₀ alpha (broken: on the fitted images)")
+    for axis in (left, right):
+        axis.axhline(0.5, color="0.6", lw=0.6, zorder=0)
+        axis.set_ylim(0, 0.53)
+        axis.set_ylabel("loss, held out")
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=6)
+    return figure
+
+
+def mean_figures(told: Sequence[Findings], layer: str) -> Mapping[str, float]:
+    """The figures of a layer averaged over its pairs of nets."""
+    of_layer = [found.figures for found in told if found.layer == layer]
+    return {name: float(np.mean([figures[name] for figures in of_layer])) for name in of_layer[0]}

@@ -1,0 +1,129 @@
+"""The sparse mapping between two nets: as it comes, aligned, and as a tree of both nets' units.
+
+Source: Li et al. 2016, figures 5 and 6.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch, Rectangle
+from scipy.cluster.hierarchy import dendrogram
+
+from convergent.figures.correlations import aligned_order
+from convergent.figures.style import COLOURS, panels, styled
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from numpy.typing import NDArray
+
+    from convergent.alignment import Alignment
+    from convergent.pairs import Pair
+    from convergent.tree import Tree
+
+_ZOOMS = 3  # clusters shown on their own
+_NEGATIVE = "#555555"
+
+
+@styled
+def mapping_figure(pair: Pair, alignment: Alignment) -> Figure:
+    """The mapping W, units of a down and units of b across, as they come and with b's units beside their main predictor."""
+    figure, axes = panels(1, 2, 2.9, 2.6)
+    order_a, order_b = aligned_order(alignment)
+    weight = alignment.map_ab
+    end = max(float(weight.abs().max()), 1e-6)
+    for axis, letter, shown, title in zip(
+        axes, "ab", (weight, weight[order_a][:, order_b]), ("as it comes", "aligned, best first")
+    ):
+        image = axis.imshow(shown.numpy(), vmin=-end, vmax=end, cmap="RdBu_r", interpolation="nearest", aspect="auto")
+        axis.set_title(f"({letter}) {title}")
+        axis.set_xlabel(f"unit of {pair.name_b}, predicted")
+        axis.set_ylabel(f"unit of {pair.name_a}, predicting")
+        axis.spines[:].set_visible(True)
+    figure.colorbar(image, ax=axes, shrink=0.8, pad=0.02).set_label("weight")
+    used = float(alignment.units_used_b.double().mean())
+    figure.suptitle(f"{pair.layer}: sparse mapping, {used:.1f} units used on average", fontsize=9)
+    return figure
+
+
+@styled
+def tree_figure(tree: Tree, pair: Pair, alignment: Alignment) -> Figure:
+    """The tree beside B in leaf order, each pixel coloured by its nets, and the most similar balanced clusters enlarged."""
+    zooms = tree.balanced()[:_ZOOMS]
+    figure = Figure(figsize=(7.6, 4.6), layout="constrained")
+    grid = figure.add_gridspec(max(1, len(zooms)), 3, width_ratios=(1.0, 3.2, 1.35 if zooms else 0.01))
+    order, pixels = tree.order, _coloured(tree)
+    branches, middle = figure.add_subplot(grid[:, 0]), figure.add_subplot(grid[:, 1])
+    _draw_branches(branches, tree)
+    middle.imshow(
+        pixels[order][:, order], interpolation="nearest", aspect="auto", extent=(0, len(order), len(order), 0)
+    )
+    middle.set_yticks([])
+    middle.set_xlabel(f"units of {pair.name_a} and {pair.name_b}, in the order of the tree")
+    middle.spines[:].set_visible(True)
+    place = np.empty(len(order), dtype=int)
+    place[order] = np.arange(len(order))
+    for number, (_, members) in enumerate(zooms):
+        first, size = int(place[members].min()), len(members)
+        middle.add_patch(Rectangle((first, first), size, size, fill=False, lw=0.8, ec="black"))
+        middle.annotate("ABC"[number], (first + size, first), fontsize=7, fontweight="bold")
+        _draw_cluster(figure.add_subplot(grid[number, 2]), tree, order[first : first + size], pixels, "ABC"[number])
+    figure.legend(
+        handles=[
+            Patch(color=COLOURS[0], label=f"within {pair.name_a}"),
+            Patch(color=COLOURS[1], label=f"within {pair.name_b}"),
+            Patch(color=COLOURS[2], label="between, positive weight"),
+            Patch(color=_NEGATIVE, label="between, negative"),
+        ],
+        loc="outside lower center",
+        ncols=4,
+    )
+    weights = int(alignment.units_used_b.sum())
+    figure.suptitle(
+        f"{pair.layer}: tree of the sparse mapping {pair.name_a} → {pair.name_b}, {weights} weights", fontsize=9
+    )
+    return figure
+
+
+def _draw_branches(axis: Axes, tree: Tree) -> None:
+    if len(tree.links):
+        with mpl.rc_context({"lines.linewidth": 0.5}):
+            drawn: dict[str, Any] = dendrogram(
+                tree.links, orientation="left", no_labels=True, no_plot=True, color_threshold=0
+            )
+        for x, y in zip(drawn["icoord"], drawn["dcoord"]):
+            axis.plot(tree.top - np.array(y), np.array(x) / 10, color="0.25", lw=0.5)
+    axis.set_ylim(len(tree.units), 0)
+    axis.set_xlabel("mean similarity")
+    axis.set_yticks([])
+    axis.spines["left"].set_visible(False)
+
+
+def _draw_cluster(axis: Axes, tree: Tree, members: NDArray[np.int64], pixels: NDArray[np.float64], letter: str) -> None:
+    axis.imshow(pixels[members][:, members], interpolation="nearest")
+    for row, u in enumerate(members):
+        for column, v in enumerate(members):
+            if tree.similarity[u, v] and u != v and len(members) <= 10:
+                weight = f"{tree.similarity[u, v]:.2f}".replace("0.", ".")
+                axis.text(column, row, weight, ha="center", va="center", fontsize=4)
+    names = [f"{'b' if tree.of_b[u] else 'a'}{tree.units[u]}" for u in members]
+    axis.set_xticks([])
+    axis.set_yticks(range(len(members)), names, fontsize=5)
+    for label, u in zip(axis.get_yticklabels(), members):
+        label.set_color(COLOURS[1] if tree.of_b[u] else COLOURS[0])
+    axis.set_title(letter, fontsize=7, fontweight="bold", loc="left", pad=2)
+    axis.spines[:].set_visible(True)
+
+
+def _coloured(tree: Tree) -> NDArray[np.float64]:
+    """B as a picture: white for 0, the colour of the nets that meet, the paler the smaller; shape (u, u, 3)."""
+    side = tree.of_b.astype(int)
+    kind = np.where(side[:, None] == side, side[:, None], 2)
+    kind = np.where(tree.similarity < 0, 3, kind)
+    colours = np.array([to_rgb(colour) for colour in (*COLOURS[:3], _NEGATIVE)])[kind]
+    strength = np.clip(np.abs(tree.similarity), 0, 1)[..., None] ** 0.6
+    return np.asarray(1 - strength * (1 - colours))

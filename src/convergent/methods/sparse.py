@@ -1,0 +1,191 @@
+"""Sparse prediction: every unit of net b from a few units of net a, the lasso solved exactly.
+
+Axes: `a` units of net a, `b` units of net b.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from convergent.alignment import Alignment
+from convergent.errors import InputError
+from convergent.few_to_one import FewToOne
+from convergent.figures.few_to_one import few_to_one
+from convergent.figures.tree import mapping_figure, tree_figure
+from convergent.findings import Findings
+from convergent.lasso import lasso
+from convergent.regression import ridge_map
+from convergent.tree import Tree, cluster_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from matplotlib.figure import Figure
+
+    from convergent.alignment import Method
+    from convergent.pairs import Pair
+
+log = logging.getLogger(__name__)
+
+_DEFAULT = 0.1
+_LONG = 60.0  # seconds of one core from which the cost is announced
+
+
+@dataclass(frozen=True)
+class SparsePrediction:
+    """Each unit of b is a weighted sum of few units of a: least (1 - R^2) / 2 + alpha |w|_1, proved by its duality gap.
+
+    A unit is predicted at all if, and only if, its highest |r| exceeds alpha. Whatever the images (few, units that copy or
+    depend on one another) there is a minimum and its gap is in the record; with fewer samples than units its score on the
+    fitted images says little, which is warned of.
+
+    Attributes:
+        alpha: penalty as scikit-learn's `Lasso` has it, on standardised units; 0 is least squares, which has no gap.
+        paper_lambda: the same in the paper's units, alpha = paper_lambda x units of b, dead ones included. If neither is
+            given, alpha is 0.1.
+        positive: only weights of 0 and above.
+        targets: how many units of b, drawn at random, are accounted for; all by default. The others count nowhere.
+        seed: of that draw.
+
+    Source: Li et al. 2016, section 4; Tibshirani 1996, "Regression shrinkage and selection via the lasso".
+
+    >>> from convergent.pairs import Pair
+    >>> x_na = torch.randn(500, 4)
+    >>> SparsePrediction(alpha=0.05)(Pair.of(x_na, x_na[:, :1] + x_na[:, 2:3])).units_used_b
+    tensor([2])
+    """
+
+    alpha: float | None = None
+    paper_lambda: float | None = None
+    positive: bool = False
+    targets: int | None = None
+    seed: int = 0
+
+    def __call__(self, pair: Pair) -> Alignment:
+        """The alignment of `pair`; dead units predict nothing and are not predicted."""
+        return self._fit(pair)
+
+    def near(self, alignment: Alignment) -> Method:
+        """The same, with the signs of an alignment tried first."""
+        return partial(self._fit, start_ab=alignment.map_ab)
+
+    def penalty(self, pair: Pair) -> float:
+        """Alpha for a pair.
+
+        Raises:
+            InputError: if both penalties are set, or one is negative.
+        """
+        if self.alpha is not None and self.paper_lambda is not None:
+            raise InputError(
+                f"Set alpha ({self.alpha}) or paper_lambda ({self.paper_lambda}), not both: alpha is paper_lambda x units."
+            )
+        name, value = ("alpha", self.alpha) if self.paper_lambda is None else ("paper_lambda", self.paper_lambda)
+        value = _DEFAULT if value is None else value
+        if not value >= 0:
+            raise InputError(f"{name} needs to be 0 or more, not {value}.")
+        return value if self.paper_lambda is None else value * pair.q
+
+    def _fit(self, pair: Pair, start_ab: Tensor | None = None) -> Alignment:
+        alpha = self.penalty(pair)
+        asked_b = asked(pair.q, self.targets, self.seed)
+        warn_of_few_samples(pair)
+        if alpha == 0 and not self.positive:
+            return Alignment.of(pair, ridge_map(pair, 0.0, units_b=asked_b.nonzero()[:, 0]), None, None, None, asked_b)
+        alpha = max(alpha, 1e-9)  # positive weights without penalty: as good as none
+        announce(pair.p, int(asked_b.sum()), 1)
+        starts = None if start_ab is None else [start_ab[:, asked_b]]
+        (found,) = lasso(pair.corr_aa, pair.corr_ab[:, asked_b], [alpha], positive=self.positive, starts=starts)
+        map_ab = torch.zeros(pair.p, pair.q, dtype=torch.float64)
+        map_ab[:, asked_b] = found.map_ab
+        solver = {"alpha": alpha, "gap": float(found.gap_b.max()), "kkt": float(found.kkt_b.max())}
+        return Alignment.of(pair, map_ab, solver=solver, asked_b=asked_b)
+
+    def tell(self, pair: Pair, alignment: Alignment) -> Findings:
+        """Losses beside the baselines, the codes, the tree and its clusters."""
+        counted_b = pair.alive_b & asked(pair.q, self.targets, self.seed)
+        figures = {"loss_fitted": float((1 - alignment.score_b[counted_b]).mean() / 2) if counted_b.any() else 0.5}
+        curves = {}
+        if pair.blocks > 1:
+            beside = FewToOne.of([self.near(alignment)], pair, counted_b)
+            loss = beside.loss(beside.methods[0])
+            figures |= {"loss_held_out": loss, "r2_held_out": 1 - 2 * loss, **beside.figures()}
+            curves["units"] = beside.curve()
+        if alpha := self.penalty(pair):
+            used = float(alignment.units_used_b[counted_b].double().mean()) if counted_b.any() else 0.0
+            point = {"log10_alpha": math.log10(alpha), "loss": figures.get("loss_held_out", figures["loss_fitted"])}
+            curves["log10_alpha"] = {
+                name: [value] for name, value in {**point, "r2": 1 - 2 * point["loss"], "units_used": used}.items()
+            }
+        tree = Tree.of(pair, alignment)
+        clusters = cluster_rows(tree, pair, alignment)
+        return Findings.of(
+            pair,
+            figures=figures | ({"balanced_clusters": float(len(clusters))}),
+            tables={"clusters": clusters, "three_units": three_units(alignment)},
+            curves=curves,
+            drawings={
+                "tree": partial(tree_figure, tree, pair, alignment),
+                "mapping": partial(mapping_figure, pair, alignment),
+            },
+        )
+
+    def overview(self, told: Sequence[Findings]) -> Mapping[str, Figure]:
+        """Loss against units used and the codes, by layer."""
+        return {"few_to_one": few_to_one(told)} if any("local" in found.figures for found in told) else {}
+
+
+def asked(q: int, targets: int | None, seed: int) -> Tensor:
+    """Which units of b are accounted for, shape (q,): a seeded sample that does not depend on the images.
+
+    Raises:
+        InputError: if none is asked for.
+    """
+    if targets is not None and targets < 1:
+        raise InputError(f"targets needs to be at least 1 unit, or null for all, not {targets}.")
+    order_b = torch.randperm(q, generator=torch.Generator().manual_seed(seed))
+    return torch.zeros(q, dtype=torch.bool).index_fill(0, order_b[:targets], True)
+
+
+def three_units(alignment: Alignment) -> list[dict[str, float]]:
+    """A row for every unit of b that exactly three units of a account for, best first: which ones, and their weights."""
+    rows = []
+    for b in (alignment.units_used_b == 3).nonzero()[:, 0].tolist():
+        weight_a = alignment.map_ab[:, b]
+        order = weight_a.abs().argsort(descending=True, stable=True)[:3].tolist()
+        row: dict[str, float] = {"unit": b, "explained_in_sample": round(float(alignment.score_b[b]), 6)}
+        for place, a in enumerate(order, 1):
+            row |= {f"unit_{place}": a, f"weight_{place}": round(float(weight_a[a]), 6)}
+        rows.append(row)
+    return sorted(rows, key=lambda row: -row["explained_in_sample"])
+
+
+def warn_of_few_samples(pair: Pair) -> None:
+    """Say once if there are so few samples that any unit can be predicted on them."""
+    if pair.count <= pair.p:
+        _say(
+            f"{pair.layer or 'A layer'}: {pair.count} samples for {pair.p} units that predict; their fit to these images "
+            "says nothing, only held-out figures do. Read more images, or more positions."
+        )
+
+
+def announce(p: int, q: int, penalties: int) -> None:
+    """Say beforehand how long a fit takes where that is long."""
+    seconds = penalties * q * 3e-3 * (p / 512) ** 2.5
+    if seconds > _LONG:
+        _say(
+            f"Sparse prediction of {q:,} units from {p:,} takes about {seconds / 60:.0f} minutes of one core a fit, and is "
+            "fitted anew for held-out scores, intervals and nulls; targets=100 takes a sample of the units, "
+            "intervals=false and nulls=[] spare refits."
+        )
+
+
+@cache
+def _say(text: str) -> None:
+    log.warning(text)

@@ -1,0 +1,159 @@
+"""Sparse prediction for a whole path of penalties; the alignment is that of the penalty which held-out images choose.
+
+Axes: `a` units of net a, `b` units of net b, `l` penalties.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from convergent.alignment import Alignment
+from convergent.errors import InputError
+from convergent.few_to_one import FewToOne
+from convergent.figures.few_to_one import few_to_one, path_figure
+from convergent.findings import Findings
+from convergent.lasso import lasso
+from convergent.methods.sparse import SparsePrediction, announce, asked, warn_of_few_samples
+from convergent.scores import held_out_of_maps
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from matplotlib.figure import Figure
+
+    from convergent.alignment import Method
+    from convergent.pairs import Pair
+
+_ALPHAS = (0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
+_FOLDS = 5  # of the table's held-out losses
+
+
+@dataclass(frozen=True)
+class SparsePath:
+    """Sparse prediction with the one penalty, of a few, that predicts b best on held-out images, the mean over its units.
+
+    The choice is made inside the images that the method is given: where it is refitted without some images to be scored on
+    them (`scores.held_out`), it chooses anew without those, so the held-out score knows nothing of what it is judged
+    by. Only the intervals over images keep the penalty that all images chose.
+
+    Attributes:
+        alphas: penalties, above 0; by default 0.3 to 0.001.
+        paper_lambdas: the same in the paper's units, alpha = paper_lambda x units of b.
+        folds: of the blocks of images, that choose the penalty.
+        positive: only weights of 0 and above.
+        targets: how many units of b, drawn at random, are accounted for; all by default.
+        seed: of that draw.
+
+    Source: Li et al. 2016, section 4, table 1.
+    """
+
+    alphas: Sequence[float] | None = None
+    paper_lambdas: Sequence[float] | None = None
+    folds: int = 3
+    positive: bool = False
+    targets: int | None = None
+    seed: int = 0
+
+    def __call__(self, pair: Pair) -> Alignment:
+        """The alignment of `pair` by the chosen penalty.
+
+        Raises:
+            InputError: if penalties are not above 0, or there are no two blocks of images to choose by.
+        """
+        penalties, path = self._penalties(pair), self._path(pair)
+        asked_b = asked(pair.q, self.targets, self.seed)
+        warn_of_few_samples(pair)
+        announce(pair.p, int(asked_b.sum()), len(penalties) * (1 + self.folds))
+        maps = path(pair)
+        near = self._path(pair, maps)
+        counted_b = pair.alive_b & asked_b
+        share_lb = held_out_of_maps(near, pair, self.folds)[:, counted_b].clamp(min=-1)
+        chosen = int(share_lb.mean(1).argmax()) if counted_b.any() else 0
+        return self._at(penalties[chosen]).near(Alignment.of(pair, maps[chosen]))(pair)
+
+    def near(self, alignment: Alignment) -> Method:
+        """The same; where there are no images to choose by, as for intervals, with the alignment's penalty."""
+
+        def fit(pair: Pair) -> Alignment:
+            if pair.blocks > 1 or pair.parts is not None:
+                return self(pair)
+            return self._at(alignment.solver["alpha"]).near(alignment)(pair)
+
+        return fit
+
+    def _at(self, alpha: float) -> SparsePrediction:
+        return SparsePrediction(alpha, positive=self.positive, targets=self.targets, seed=self.seed)
+
+    def _penalties(self, pair: Pair) -> list[float]:
+        if self.alphas is not None and self.paper_lambdas is not None:
+            raise InputError("Set alphas or paper_lambdas, not both: alpha is paper_lambda x units.")
+        given = self.alphas if self.paper_lambdas is None else [each * pair.q for each in self.paper_lambdas]
+        penalties = sorted(set(_ALPHAS if given is None else given), reverse=True)
+        if not penalties or not penalties[-1] > 0:
+            raise InputError(f"The penalties of sparse_path need to be above 0, not {given}.")
+        return penalties
+
+    def _path(self, pair: Pair, starts: Sequence[Tensor] | None = None) -> Callable[[Pair], list[Tensor]]:
+        """Maps of all penalties, largest first, as a function of the pair that they are fitted to."""
+        penalties, asked_b = self._penalties(pair), asked(pair.q, self.targets, self.seed)
+        begun = None if starts is None else [start_ab[:, asked_b] for start_ab in starts]
+
+        def maps(fit: Pair) -> list[Tensor]:
+            found = lasso(fit.corr_aa, fit.corr_ab[:, asked_b], penalties, positive=self.positive, starts=begun)
+            b = asked_b.nonzero()[:, 0]
+            empty_ab = torch.zeros(fit.p, fit.q, dtype=torch.float64)
+            return [empty_ab.index_copy(1, b, solution.map_ab) for solution in found]
+
+        return maps
+
+    def tell(self, pair: Pair, alignment: Alignment) -> Findings:
+        """Table 1: a row per penalty, with losses beside the baselines; and all that the chosen penalty has to tell."""
+        counted_b = pair.alive_b & asked(pair.q, self.targets, self.seed)
+        penalties = self._penalties(pair)
+        maps = self._path(pair)(pair)
+        near = self._path(pair, maps)
+
+        told = self._at(alignment.solver["alpha"]).tell(pair, alignment)
+        share_lb = held_out_of_maps(near, pair, _FOLDS)
+        beside = FewToOne(share_lb, share_lb, share_lb[0], counted_b)
+        rows = []
+        for alpha, map_ab, share_b in zip(penalties, maps, share_lb):
+            whole = Alignment.of(pair, map_ab)
+            loss = beside.loss(share_b)
+            rows.append(
+                {
+                    "alpha": alpha,
+                    "paper_lambda": alpha / pair.q,
+                    "loss_fitted": beside.loss(whole.score_b),
+                    "loss_held_out": loss,
+                    "r2_held_out": 1 - 2 * loss,
+                    "units_used": float(whole.units_used_b[counted_b].double().mean()) if counted_b.any() else 0.0,
+                    "loss_one_unit": told.figures["loss_one_unit"],
+                    "loss_least_squares": told.figures["loss_least_squares"],
+                    "chosen": int(alpha == alignment.solver["alpha"]),
+                }
+            )
+        columns = {
+            "loss": "loss_held_out",
+            "loss_fitted": "loss_fitted",
+            "r2": "r2_held_out",
+            "units_used": "units_used",
+        }
+        curve = {"log10_alpha": [math.log10(row["alpha"]) for row in rows]}
+        curve |= {name: [row[key] for row in rows] for name, key in columns.items()}
+        return replace(
+            told,
+            figures={**told.figures, "width": float(pair.p)},
+            tables={"path": rows, **told.tables},
+            curves={**told.curves, "log10_alpha": curve},
+        )
+
+    def overview(self, told: Sequence[Findings]) -> Mapping[str, Figure]:
+        """The path, a curve per layer, and how many units it takes."""
+        return {"path": path_figure(told), "few_to_one": few_to_one(told)}
