@@ -101,7 +101,9 @@ def main():
             line = {"units": units, "way": name, "cpu_s": statistics.median(spent[name]), "rounds_s": rounds}
             print(json.dumps(line | {"rand": min(stable[name], default=1.0)}), flush=True)
         if units in TARGETS_S:
-            targets[units] = statistics.median(spent["ours"]) <= TARGETS_S[units] and min(stable["ours"], default=1) == 1
+            targets[units] = (
+                statistics.median(spent["ours"]) <= TARGETS_S[units] and min(stable["ours"], default=1) == 1
+            )
     print(json.dumps({"targets": targets}))
 
 
