@@ -78,7 +78,11 @@ def align(job: AlignJob) -> None:
         return
     claim(folder, job.record, force=config.force, other="label=")
     logger = start_logger(config.logger, job.record, folder, job.name, job.label, "align")
-    results, told, figures = _align_pairs(job, method, measurement, deranged)
+    try:
+        results, told, figures = _align_pairs(job, method, measurement, deranged)
+    except InputError:  # of a method that cannot do what it was asked for with these nets
+        job.abandon()
+        raise
     together = [
         (layer.layer, *across(layer, [result for result in results if result.layer == layer.layer]))
         for layer in measurement.load()
