@@ -446,6 +446,12 @@ def test_an_option_that_cannot_be_is_told(trained, refused, override, message, c
         assert code == 0
 
 
+def test_more_clusters_than_units_are_told(trained, refused):
+    how = ("layers=[conv1]", "nulls=[]", "intervals=false", "logger=csv")
+    said = refused("align", "method=spectral", "method.clusters=500", *how)
+    assert "500 clusters need as many units, but layer conv1 has 12 in all nets; ask for fewer" in said
+
+
 def test_one_net_is_not_enough(trained, refused, root):
     said = refused("align", "nets='" + str(root / "outputs" / "nothing") + "'")
     assert "at least two finished nets" in said

@@ -100,7 +100,11 @@ def align(job: AlignJob) -> None:
         patches.append(preferred(measurement, patches[0]))
     claim(folder, job.record, force=config.force, other="label=")
     logger = start_logger(config.logger, job.record, folder, job.name, job.label, "align")
-    results, told, figures, pictured = _align_pairs(job, method, measurement, deranged, patches)
+    try:
+        results, told, figures, pictured = _align_pairs(job, method, measurement, deranged, patches)
+    except InputError:  # of a method that cannot do what it was asked for with these nets
+        job.abandon()
+        raise
     together = [
         (layer.layer, *across(layer, [result for result in results if result.layer == layer.layer]))
         for layer in measurement.load()

@@ -174,6 +174,12 @@ class AlignJob:
             print(f"{self.name} {self.label}: done already, in {self.folder}", flush=True)
         return not done
 
+    def abandon(self) -> None:
+        """Remove the folder of an alignment that cannot be."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        with contextlib.suppress(OSError):  # other results are there
+            self.folder.parent.rmdir()
+
 
 def label_of(method: str, overrides: Sequence[str]) -> str:
     """The name of a result's folder: the method with what the command line changes in it.

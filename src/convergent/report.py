@@ -130,10 +130,9 @@ def draw(sets: list[dict[str, list[Finished]]], folder: Path) -> list[Path]:
 
 
 def shown_figures(aligned: Path) -> list[Path]:
-    """The methods' figures that the README may show: of equal names matching's, else that of the first folder."""
-    folders = sorted(
-        (path.parent for path in aligned.glob("*/done")), key=lambda path: (path.name != "matching", path.name)
-    )
+    """The methods' figures that the README may show: of equal names matching's, else that of the shortest folder's name."""
+    folders = [path.parent for path in aligned.glob("*/done")]
+    folders.sort(key=lambda folder: (folder.name != "matching", len(folder.name), folder.name))
     figures = [figure for folder in folders for figure in sorted((folder / "figures").glob("*.png"))]
     return list({figure.name: figure for figure in reversed(figures)}.values())
 

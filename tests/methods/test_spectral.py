@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
 from sklearn.linear_model import Ridge
 
-from conftest import blocks
+from conftest import PROJECT, blocks
 from convergent.cluster_findings import spread_runs
 from convergent.cluster_quality import adjusted_rand
 from convergent.errors import InputError
@@ -37,6 +39,13 @@ def test_planted_groups_of_unequal_sizes_are_recovered(way):
         assert agree(alignment, group_a, group_b) == 1
         assert alignment.solver["clusters"] == 4
         assert alignment.solver["eigengap"] == ("clusters" not in way)
+
+
+def test_the_papers_preset_has_the_papers_numbers():
+    paper = instantiate(OmegaConf.load(PROJECT / "conf" / "method" / "spectral_paper.yaml"))
+    assert [paper.number(f"conv{layer}") for layer in range(1, 6)] == [40, 100, 100, 100, 100]
+    assert paper.number("fc6") is None
+    assert (paper.laplacian, paper.assign, paper.threshold) == ("unnormalised", "kmeans", 0)
 
 
 def test_units_are_predicted_from_their_cluster_alone_by_ridge_regression():
