@@ -125,13 +125,14 @@ class PassCallback(pl.Callback):
             state = {f"{number}/{name}": tensor for number, part in states for name, tensor in part.items()}
             self.snapshots.save(state, self._batches, trainer.global_rank, trainer.world_size)
 
-    def on_predict_end(self, *_: Any) -> None:
+    def on_predict_end(self, trainer: pl.Trainer, *_: Any) -> None:
         """Take the hooks off and put together what the processes collected."""
         self._hooks.close()
         self.found = [collector.finish() for collector in self._collectors]
         self.images = self._collectors[0].images
         self._collectors = []
         self._heartbeat.__exit__(None)
+        trainer.strategy.barrier()  # nobody listens any more when the first process takes its store away
 
     def on_exception(self, _trainer: pl.Trainer, _module: pl.LightningModule, exception: BaseException) -> None:
         """Take the hooks off."""

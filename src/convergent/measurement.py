@@ -176,6 +176,7 @@ class Measurement:
             wanted = [[x for x in layers[first : first + size] if x in of_product] for of_product in missing]
             self._pass([(product, of) for product, of in zip(self.products, wanted) if of], trainer)
         if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.barrier()  # one that is early for another pass would join this one while the first saves
             torch.distributed.destroy_process_group()
 
     def _pass(
