@@ -39,7 +39,8 @@ def forward_selection(corr_aa: Tensor, corr_ab: Tensor, most: int = 8) -> Tensor
     """
     most = min(most, len(corr_aa))
     targets = max(1, _ROOM // (len(corr_aa) * (most + 3)))
-    return torch.cat([_select(corr_aa, some_at, most) for some_at in corr_ab.split(targets, 1)], 1)
+    batches = [corr_ab[:, first : first + targets] for first in range(0, max(1, corr_ab.shape[1]), targets)]
+    return torch.cat([_select(corr_aa, some_at, most) for some_at in batches], 1)
 
 
 def _select(corr_aa: Tensor, corr_ab: Tensor, most: int) -> Tensor:

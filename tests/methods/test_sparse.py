@@ -151,3 +151,11 @@ def test_its_figures_draw(tmp_path):
         for name, figure in figures.items():
             with Image.open(save(figure, tmp_path, name)) as picture:
                 assert len(picture.convert("L").getcolors()) > 20
+
+
+def test_a_layer_whose_units_are_all_dead_is_told_like_any_other():
+    pair = Pair.of(torch.ones(40, 3), torch.ones(40, 2))
+    method = SparsePrediction()
+    alignment = method(pair)
+    assert not alignment.map_ab.any()
+    assert method.tell(pair, alignment).figures["loss_fitted"] == 0.5

@@ -53,14 +53,14 @@ def few_to_one(told: Sequence[Findings]) -> Figure:
     left.set_xlabel("units used, the best ones")
     left.set_ylabel("loss, held out")
     left.set_title("(a) broken: all units; grey: the mean")
-    if curves:
+    if any(curves):
         left.legend(ncols=2, loc="upper right", bbox_to_anchor=(1, 0.93))
     bottom = np.zeros(len(layers))
     for colour, code in zip(("#0072B2", "#56B4E9", "#E69F00", "0.8"), _CODES):
         share = np.array([mean_figures(told, layer).get(code, 0.0) for layer in layers])
         right.bar(range(len(layers)), share, 0.7, bottom, color=colour, label=code.replace("_", " "))
         for x in np.flatnonzero(share > 0.06):
-            right.text(x, bottom[x] + share[x] / 2, f"{share[x]:.0%}", ha="center", va="center", fontsize=7)
+            right.text(float(x), bottom[x] + share[x] / 2, f"{share[x]:.0%}", ha="center", va="center", fontsize=7)
         bottom += share
     right.set_xticks(range(len(layers)), layers)
     right.set_ylabel("share of units")
