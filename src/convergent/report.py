@@ -15,19 +15,13 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
-from convergent.bars import track
 from convergent.errors import InputError
 from convergent.figures.comparison import comparison
 from convergent.figures.methods import methods
 from convergent.figures.style import save
 from convergent.finished import Finished, agreement, clusters, comparable, find
 from convergent.folders import atomic
-from convergent.jobs import command_of
-from convergent.patches import load_patches
-from convergent.report_data import gather
-from convergent.report_page import write_page
-from convergent.saved_moments import SavedMoments
-from convergent.unit_pictures import activity_of
+from convergent.look import look
 from convergent.workspace import save_workspace
 
 # The columns of the table: heading, figure of summary.json.
@@ -93,14 +87,10 @@ def report(config: DictConfig) -> None:
     with atomic(folder / "table.md") as file:
         file.write_text("\n".join([table, controlled, *tables]))
     print(f"table and chart in {folder}, figures of each method in {aligned}/METHOD/figures")
-    draw_extremes(root, next(iter(found.values())), folder)
-    page = folder / "report.html"
-    data = gather(root, config.name, found, config.picture_megabytes * 1e6)
-    data.about["made"] = made(root, config.name, found)
-    write_page(data, page)
+    page = look(root, config.name, found, config.picture_megabytes * 1e6)
     print(f"look at everything in a browser: {page} ({page.stat().st_size / 1e6:.1f} MB)")
     if config.workspace:
-        layers = list(data.about["layers"])
+        layers = list(next(iter(found.values()))["layers"])
         print(f"W&B workspace: {save_workspace(config.workspace, config.name, layers)}")
     if config.readme:
         others = (root / "outputs" / "align" / "dynamics").glob("*/figures/dynamics.png")
@@ -135,39 +125,6 @@ def shown_figures(aligned: Path) -> list[Path]:
     folders.sort(key=lambda folder: (folder.name != "matching", len(folder.name), folder.name))
     figures = [figure for folder in folders for figure in sorted((folder / "figures").glob("*.png"))]
     return list({figure.name: figure for figure in reversed(figures)}.values())
-
-
-def draw_extremes(root: Path, summary: dict[str, Any], folder: Path) -> None:
-    """Draw the most and the least active units of every layer, where their patches were collected."""
-    moments = root / str(summary.get("moments", "none"))
-    for layer in track(summary["layers"], "drawing the most and the least active units"):
-        files = [moments / f"{layer}.safetensors", moments / "patches" / f"{layer}.safetensors"]
-        if all(file.is_file() for file in files):
-            measured = SavedMoments().load(files[0], layer, summary["nets"])
-            save(activity_of(measured, load_patches(files[1])), folder, f"extremes-{layer}")
-
-
-def made(root: Path, name: str, found: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """How the results came about: facts, the commands that make them again, and the resolved configurations."""
-    first = next(iter(found.values()))
-    facts = [("experiment", name), *sorted({("images", f"{s['images']:,}") for s in found.values()})]
-    for layer, figures in first["layers"].items():
-        told = f"{figures['units']:,.0f} units, {figures['samples']:,.0f} samples, {figures['blocks']:.0f} blocks of images"
-        facts.append((layer, told))
-    facts += list(first.get("versions", {}).items())
-    nets = list(dict.fromkeys(pair["a"] for pair in first["pairs"]))
-    runs = {net: root / "outputs" / "train" / name / net for net in nets}
-    commands = [(run / "command.txt").read_text().strip() for run in runs.values() if (run / "command.txt").is_file()]
-    commands += [summary["command"] for summary in found.values() if "command" in summary]
-    folders = {f"net {net}": run for net, run in runs.items()}
-    folders |= {f"method {label}": root / "outputs" / "align" / name / label for label in found}
-    configs = [(what, (folder / "config.yaml")) for what, folder in folders.items()]
-    commands.append(command_of("report", [f"name={name}"]))
-    return {
-        "facts": facts,
-        "commands": commands,
-        "configs": [(what, file.read_text()) for what, file in configs if file.is_file()],
-    }
 
 
 def rows_of(found: dict[str, dict[str, Any]]) -> list[list[str]]:

@@ -8,7 +8,7 @@ const FIGURES = {
   units_used: "units used per unit",
 };
 const colour = (result) => COLOURS[baseOrder(result) % COLOURS.length];
-const mark = (result) => MARKS[baseOrder(result) % MARKS.length];
+const mark = (result) => MARKS[(baseOrder(result) + Math.floor(baseOrder(result) / COLOURS.length)) % MARKS.length];
 // The same method has the same colour whatever images it read.
 const methodOf = (result) => about.results[result].label.replace(/,images=[^,]*/, "");
 const METHODS = [...new Set(about.results.map((_, i) => methodOf(i)))];
@@ -90,7 +90,7 @@ function drawCurves(state) {
   byId("curves").closest(".two").style.gridTemplateColumns = cloud.length ? "" : "1fr";
   if (cloud.length) {
     draw("spread", cloud, {
-      xaxis: { ...AXIS, title: { text: "units used" }, type: "log", dtick: 1 },
+      xaxis: { ...AXIS, title: { text: "units used" }, type: "log", dtick: "D2" },
       yaxis: { ...AXIS, title: { text: "variance explained, held out" }, range: [-0.25, 1.02] },
     });
   }

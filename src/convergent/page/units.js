@@ -73,30 +73,38 @@ function showUnit(state) {
   html += patches(layer, b, unit, 250);
   html += '<table class="partners">';
   for (const a of about.nets.filter((net) => net !== b)) {
-    const rows = about.results.map((result, i) => (result.images === state.images ? partnersRow(i, layer, a, b, unit) : "")).join("");
-    if (rows) html += `<tr><td colspan="2" class="net-head">in ${escaped(a)}</td></tr>${rows}`;
+    const methods = new Map(); // methods that find the same stand together
+    about.results.forEach((result, i) => {
+      const told = result.images === state.images ? partners(i, layer, a, b, unit) : null;
+      if (told) methods.set(told, [...(methods.get(told) ?? []), methodOf(i)]);
+    });
+    if (methods.size) html += `<tr><td colspan="2" class="net-head">in ${escaped(a)}</td></tr>`;
+    for (const [told, names] of methods) {
+      html += `<tr><td>${names.map((name) => escaped(name).replaceAll("_", "_<wbr>")).join(",<br>")}</td><td>${told}</td></tr>`;
+    }
   }
   byId("unit").innerHTML = `${html}</table>`;
   byId("unit").dataset.unit = unit;
 }
 
-function partnersRow(result, layer, a, b, unit) {
+// What one method finds for a unit of b in net a.
+function partners(result, layer, a, b, unit) {
   const map = mapOf(result, layer, a, b);
-  if (!map) return "";
-  const partners = [];
+  if (!map) return null;
+  const found = [];
   for (let m = 0; m < map.m; m++) {
     const partner = map.partner[unit * map.m + m];
     if (partner < 0) continue;
     const r = map.corr ? map.corr[unit * map.m + m] : map.m === 1 ? map.r[unit] : NaN;
     const told = map.used[unit] > 1 ? `<br>weight ${number(map.weight[unit * map.m + m])}` : "";
-    partners.push(`<span class="partner" data-net="${escaped(a)}" data-unit="${partner}">${patches(layer, a, partner, 66)}<br>${partner}: r ${number(r)}${told}</span>`);
+    found.push(`<span class="partner" data-net="${escaped(a)}" data-unit="${partner}">${patches(layer, a, partner, 60)}<br>${partner}: r ${number(r)}${told}</span>`);
   }
-  const rest = map.used[unit] - partners.length;
+  const rest = map.used[unit] - found.length;
   let told = `explains ${percent(map.held[unit])}`;
-  if (map.used[unit] > 1) told += `, ${map.used[unit]} units${rest > 0 ? `, ${partners.length} shown` : ""}`;
+  if (map.used[unit] > 1) told += `, ${map.used[unit]} units${rest > 0 ? `, ${found.length} shown` : ""}`;
   if (map.labelsB && map.labelsB[unit] >= 0) {
     const label = map.labelsB[unit], size = (labels) => labels.filter((x) => x === label).length;
     told += `; cluster ${label}: ${size(map.labelsA)} units of ${escaped(a)}, ${size(map.labelsB)} of ${escaped(b)}`;
   }
-  return `<tr><td>${escaped(methodOf(result))}</td><td>${partners.join("") || "no partner"}<div class="facts" style="margin:0">${told}</div></td></tr>`;
+  return `${found.join("") || "no partner"}<div class="facts" style="margin:0">${told}</div>`;
 }
