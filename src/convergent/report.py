@@ -73,8 +73,9 @@ def report(config: DictConfig) -> None:
     if config.readme:
         others = (root / "outputs" / "align" / "dynamics").glob("*/figures/dynamics.png")
         tables = {_MARK: table, _CONTROLS_MARK: controlled, _ACROSS_MARK: markdown(together)}
-        methods = [aligned / name / "figures" for name in found if "," not in name and name != "matching"]
-        folders = [*methods, aligned / "matching" / "figures"]  # of figures of one name matching's is shown
+        methods = [name for name in sorted(found, reverse=True) if "," not in name and name != "matching"]
+        # of figures of one name the last is shown: matching's, and sparse's before sparse_path's
+        folders = [aligned / name / "figures" for name in (*methods, "matching")]
         write_readme(
             root,
             tables | ({_TABLE_1_MARK: markdown(few)} if few else {}),
