@@ -37,7 +37,7 @@ _CODES = ("local", "slightly_distributed", "distributed", "unpredicted")
 def few_to_one(told: Sequence[Findings]) -> Figure:
     """Loss against the number of best units used, between one unit and all, and shares of units by how many they need.
 
-    Lines are means over all ordered pairs of nets; crosses the lasso; broken lines least squares on all units.
+    Lines are means over all ordered pairs of nets, broken lines least squares on all units.
     """
     figure, (left, right) = panels(1, 2, 3.4, 2.7)
     layers = list(dict.fromkeys(found.layer for found in told))
