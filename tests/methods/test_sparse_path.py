@@ -97,3 +97,24 @@ def test_the_papers_table_is_dotted_in_for_its_own_widths_only(tmp_path):
     for name, figure in method.overview([method.tell(pair, method(pair))]).items():
         with Image.open(save(figure, tmp_path, name)) as picture:
             assert len(picture.convert("L").getcolors()) > 20
+
+
+def test_the_report_has_table_1_of_the_path(tmp_path):
+    from convergent.findings import rows_by_table
+    from convergent.report import table_1
+
+    method, pair = SparsePath(alphas=[0.1, 0.01]), dense()
+    told = method.tell(pair, method(pair))
+    rows = rows_by_table([told])["path"]
+    (tmp_path / "sparse_path").mkdir()
+    text = [",".join(rows[0]), *(",".join(map(str, row.values())) for row in rows)]
+    (tmp_path / "sparse_path" / "path.csv").write_text("\n".join(text))
+    found = {
+        "matching": {},
+        "sparse_path": {"layers": {"": {**told.figures, "local_nets_low": -0.1, "local_nets_high": 0.4}}},
+    }
+    headings, row = table_1(tmp_path, found)
+    assert headings == ["layer", "one unit", "0.1", "0.01", "all units", "local", "slightly", "distributed"]
+    assert row[2] == f"{rows[0]['loss_held_out']:.3f} ({rows[0]['units_used']:.1f})"
+    assert row[5].endswith("(0%-40%)")
+    assert table_1(tmp_path, {"matching": {}}) == []

@@ -37,7 +37,7 @@ _CODES = ("local", "slightly_distributed", "distributed", "unpredicted")
 def few_to_one(told: Sequence[Findings]) -> Figure:
     """Loss against the number of best units used, between one unit and all, and shares of units by how many they need.
 
-    Lines are means over all ordered pairs of nets; crosses the lasso; broken lines least squares on all units.
+    Lines are means over all ordered pairs of nets, broken lines least squares on all units.
     """
     figure, (left, right) = panels(1, 2, 3.4, 2.7)
     layers = list(dict.fromkeys(found.layer for found in told))
@@ -54,7 +54,7 @@ def few_to_one(told: Sequence[Findings]) -> Figure:
     left.set_ylabel("loss, held out")
     left.set_title("(a) broken: all units; grey: the mean")
     if any(curves):
-        left.legend(ncols=2, loc="upper right", bbox_to_anchor=(1, 0.93))
+        left.legend(ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.2))
     bottom = np.zeros(len(layers))
     for colour, code in zip(("#0072B2", "#56B4E9", "#E69F00", "0.8"), _CODES):
         share = np.array([mean_figures(told, layer).get(code, 0.0) for layer in layers])
@@ -65,7 +65,7 @@ def few_to_one(told: Sequence[Findings]) -> Figure:
     right.set_xticks(range(len(layers)), layers)
     right.set_ylabel("share of units")
     right.set_title("(b) units needed for 95 % of what all explain")
-    right.legend(ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.1))
+    right.legend(ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.12))
     return figure
 
 
