@@ -118,7 +118,9 @@ class _Leaky(TorchFunctionMode):
 def _at_centre(net: nn.Module, path: str, x: Tensor, units: Sequence[int]) -> tuple[Tensor, int]:
     """The activation of each unit in its own picture, at the map's centre; and which position that is."""
     seen: list[Tensor] = []
-    with Capture({"": net}, {path: {"": path}}, lambda _net, _layer, activation: seen.append(activation.clone())):
+    layers = {path: {"": path}}
+    with Capture({"": net}, layers, lambda _net, _layer, activation: seen.append(activation.clone())) as capture:
+        capture.begin()
         net(x)
     x_uc = by_unit(seen[0], "auto", f"Layer {path}")
     chosen_u, position = x_uc[torch.arange(len(units)), torch.tensor(units)], 0

@@ -83,7 +83,8 @@ def receptive_fields(net: nn.Module, x: Tensor, layer: Mapping[str, str]) -> dic
         def keep(_net: str, name: str, activation: Tensor) -> None:
             found[name] = fields.of(activation)
 
-        with Capture({"": net}, layers, keep):
+        with Capture({"": net}, layers, keep) as capture:
+            capture.begin()
             net(fields.image)
     return found
 
