@@ -35,9 +35,9 @@ class Everything:
         return Alignment.of(pair, map_ab, torch.arange(pair.p) % 2, torch.arange(pair.q) % 2)
 
 
-def made_patches(q):
-    top = TopImages(torch.rand(q, 9) + 1, torch.randint(400, (q, 9)), torch.randint(16, (q, 9)))
-    return Patches(top, (Span(-1, 1, 3), Span(-1, 1, 3)), 4, torch.randint(256, (q, 9, 3, 3, 1), dtype=torch.uint8))
+def made_patches(q, k):
+    top = TopImages(torch.rand(q, k) + 1, torch.randint(400, (q, k)), torch.randint(16, (q, k)))
+    return Patches(top, (Span(-1, 1, 3), Span(-1, 1, 3)), 4, torch.randint(256, (q, k, 3, 3, 1), dtype=torch.uint8))
 
 
 METHODS = {"matching": Matching(), "semimatching": SemiMatching(), "everything": Everything()}
@@ -48,7 +48,8 @@ def folder(tmp_path_factory):
     """Results of three methods on three nets and two layers, as align leaves them."""
     root = tmp_path_factory.mktemp("root")
     cache = root / "outputs" / "moments" / "key"
-    (cache / "patches").mkdir(parents=True)
+    for kind in ("patches", "ascent"):
+        (cache / kind).mkdir(parents=True)
     moments = {}
     for layer, q in UNITS.items():
         torch.manual_seed(q)
@@ -59,7 +60,8 @@ def folder(tmp_path_factory):
         scatter = {(i, j): joint.scatter_uu[:, units[i], units[j]] for i in range(3) for j in range(i, 3)}
         moments[layer] = LayerMoments(layer, NETS, units, joint.count, joint.mean_u, scatter, 400)
         SavedMoments().save(moments[layer], cache / f"{layer}.safetensors")
-        save_patches({net: made_patches(q) for net in NETS}, cache / "patches" / f"{layer}.safetensors")
+        save_patches({net: made_patches(q, 9) for net in NETS}, cache / "patches" / f"{layer}.safetensors")
+        save_patches({net: made_patches(q, 1) for net in NETS}, cache / "ascent" / f"{layer}.safetensors")
     for label, method in METHODS.items():
         folder = root / "outputs" / "align" / "made" / label
         results = []
@@ -152,7 +154,7 @@ def test_a_unit_is_clicked_and_its_partner_too(page, folder, tmp_path):
     page.locator("#unit-table tbody tr").nth(2).click()
     unit = int(page.locator("#unit").get_attribute("data-unit"))
     assert page.locator("#unit h3").inner_text() == f"seed=1, conv1, unit {unit}"
-    assert page.locator("#unit > .patches .patch").count() == 9
+    assert page.locator("#unit > .shown .patch").count() == 9 + 1  # and one made by gradient ascent
     told = page.locator("#unit").inner_text().split("in seed=")[1:]
     assert [text[0] for text in told] == ["0", "2"]
     assert all(method in text for method in METHODS for text in told)

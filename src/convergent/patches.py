@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -124,14 +125,15 @@ def cut(
 
 def save_patches(nets: Mapping[str, Patches], file: Path) -> None:
     """Write the patches of one layer of all nets to a safetensors file."""
-    about, tensors = {}, {}
+    about: dict[str, dict[str, Any]] = {}
+    tensors = {}
     for net, found in nets.items():
         field = None if found.field is None else [[span.start, span.step, span.size] for span in found.field]
-        about[net] = json.dumps({"field": field, "across": found.across})
+        about[net] = {"field": field, "across": found.across}
         tensors[f"{net}/tile_ckhwd"] = found.tile_ckhwd
         for name in ("activation_ck", "image_ck", "position_ck"):
             tensors[f"{net}/{name}"] = getattr(found.top, name).contiguous()
-    save_file(tensors, file, about)
+    save_file(tensors, file, {"nets": json.dumps(about)})  # one entry: those of a file have no order
 
 
 def load_patches(file: Path) -> dict[str, Patches]:
@@ -141,8 +143,7 @@ def load_patches(file: Path) -> dict[str, Patches]:
 
 def _loaded(file: Path) -> Iterator[tuple[str, Patches]]:
     with safe_open(file, "pt") as saved:
-        for net, told in saved.metadata().items():
-            about = json.loads(told)
+        for net, about in json.loads(saved.metadata()["nets"]).items():
             field = None if about["field"] is None else (Span(*about["field"][0]), Span(*about["field"][1]))
             names = ("activation_ck", "image_ck", "position_ck")
             top = TopImages(*(saved.get_tensor(f"{net}/{name}") for name in names))

@@ -24,6 +24,7 @@ from convergent.patches import Patches, load_patches
 from convergent.saved_moments import SavedMoments
 from convergent.sprites import Sprites
 
+KINDS = ("patches", "bottom", "ascent")  # of pictures of units: folders beside the moments
 LISTED = 4  # partners of a unit, per method and net
 WIDEST_MATRIX = 512  # units of a layer whose correlations are drawn
 LONGEST_TABLE = 20_000  # rows of a method's own table
@@ -64,14 +65,17 @@ def gather(root: Path, name: str, found: Mapping[str, Mapping[str, Any]], pictur
     data.about["units"] = {layer: {} for layer in layers}
     moments = root / str(first.get("moments", "none"))
     measured = [str(net) for net in first.get("nets", ())]
-    patches = {file.stem: load_patches(file) for file in sorted((moments / "patches").glob("*.safetensors"))}
-    sprites = Sprites(sum(p.top.image_ck.numel() for of in patches.values() for p in of.values()), picture_bytes)
+    pictures = {kind: _patches(moments / kind) for kind in KINDS} if measured else {}
+    tiles = [of.top.image_ck.numel() for kind in pictures.values() for nets_ in kind.values() for of in nets_.values()]
+    sprites = Sprites(sum(tiles), picture_bytes)
     correlations: dict[str, dict[tuple[str, str], Tensor]] = {}
     for layer in track(layers, "reading layers"):
         if (file := moments / f"{layer}.safetensors").is_file():
             correlations[layer] = _measured(data, SavedMoments().load(file, layer, measured), nets)
-        for net, of_net in patches.get(layer, {}).items() if measured else ():
-            _pictured(data, layer, net, of_net, sprites)
+        for kind, of_kind in pictures.items():
+            for net, patches in of_kind.get(layer, {}).items():
+                if net in nets:
+                    _pictured(data, layer, net, patches, sprites, kind)
     scores = {label: _scores(folder / label / "scores.csv") for label in track(found, "reading scores")}
     for number, label in enumerate(found):
         maps = data.about["results"][number]["maps"] = {}
@@ -129,16 +133,24 @@ def _measured(data: ReportData, moments: LayerMoments, nets: Sequence[str]) -> d
     return found
 
 
-def _pictured(data: ReportData, layer: str, net: str, patches: Patches, sprites: Sprites) -> None:
+def _patches(folder: Path) -> dict[str, dict[str, Patches]]:
+    """The patches of one kind by layer and net; none where they were not collected."""
+    return {file.stem: load_patches(file) for file in sorted(folder.glob("*.safetensors"))}
+
+
+def _pictured(data: ReportData, layer: str, net: str, patches: Patches, sprites: Sprites, kind: str) -> None:
     units = data.about["units"][layer].setdefault(net, {"count": len(patches.top.image_ck)})
     if not patches.tile_ckhwd.numel():
         return
     pages, about = sprites.of(patches)
-    units["sprites"] = about | {"pages": [f"sprite {layer} {net} {page}" for page in range(len(pages))]}
-    for key, page in zip(units["sprites"]["pages"], pages):
-        data.chunks[key] = base64.b64encode(page).decode()
-    units["activation"] = packed(patches.top.activation_ck, np.float32)
-    units["image"] = packed(patches.top.image_ck, np.int32)
+    names = [f"{kind} {layer} {net} {page}" for page in range(len(pages))]
+    units.setdefault("pictures", {})[kind] = about | {
+        "pages": names,
+        "activation": packed(patches.top.activation_ck, np.float32),
+        "image": packed(patches.top.image_ck, np.int32),
+    }
+    for name, page in zip(names, pages):
+        data.chunks[name] = base64.b64encode(page).decode()
 
 
 def _scores(file: Path) -> dict[tuple[str, str, str], dict[str, list[float]]]:

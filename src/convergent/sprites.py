@@ -42,12 +42,13 @@ class Sprites:
     def of(self, patches: Patches) -> tuple[list[bytes], dict[str, Any]]:
         """Pages as WebP, and how they are laid out: `unit` u is block u modulo `page`, blocks fill rows of `across`.
 
-        A block is 3 tiles wide and as high as its patches need; small tiles (of a few pixels) are kept without loss.
+        A block is 3 tiles wide at most and as high as its patches need; small tiles (of a few pixels) are kept without loss.
         """
         tile_ckhwd = self._sized(patches.tile_ckhwd)
         c, k, height, width, _ = tile_ckhwd.shape
-        down = -(-k // 3)
-        across = max(1, round((min(c, _PAGE) * down * height / (3 * width)) ** 0.5))
+        columns = min(3, k)
+        down = -(-k // columns)
+        across = max(1, round((min(c, _PAGE) * down * height / (columns * width)) ** 0.5))
         lossless = height * width <= 24 * 24
         pages = []
         for part in torch.split(tile_ckhwd, _PAGE):
@@ -55,7 +56,8 @@ class Sprites:
             image = Image.fromarray(montage(part, across).numpy())
             image.save(file, "WEBP", lossless=lossless, quality=100 if lossless else _QUALITY, method=4)
             pages.append(file.getvalue())
-        return pages, {"k": k, "height": height, "width": width, "across": across, "page": _PAGE, "down": down}
+        laid = {"across": across, "page": _PAGE, "down": down, "columns": columns}
+        return pages, {"k": k, "height": height, "width": width, **laid}
 
     def _sized(self, tile_ckhwd: Tensor) -> Tensor:
         c, k, height, width, d = tile_ckhwd.shape
@@ -69,14 +71,15 @@ class Sprites:
 
 
 def montage(tile_ckhwd: Tensor, across: int) -> Tensor:
-    """Blocks of 3 tiles a row for each unit, `across` blocks a row; shape (rows, columns, d).
+    """Blocks of up to 3 tiles a row for each unit, `across` blocks a row; shape (rows, columns, d).
 
     >>> montage(torch.zeros(5, 9, 4, 4, 3, dtype=torch.uint8), across=2).shape
     torch.Size([36, 24, 3])
     """
     c, k, height, width, d = tile_ckhwd.shape
-    down, rows = -(-k // 3), -(-c // across)
-    filled = tile_ckhwd.new_full((rows * across, down * 3, height, width, d), GREY)
+    columns = min(3, k)
+    down, rows = -(-k // columns), -(-c // across)
+    filled = tile_ckhwd.new_full((rows * across, down * columns, height, width, d), GREY)
     filled[:c, :k] = tile_ckhwd
-    blocks = filled.view(rows, across, down, 3, height, width, d).permute(0, 2, 4, 1, 3, 5, 6)
-    return blocks.reshape(rows * down * height, across * 3 * width, d)
+    blocks = filled.view(rows, across, down, columns, height, width, d).permute(0, 2, 4, 1, 3, 5, 6)
+    return blocks.reshape(rows * down * height, across * columns * width, d)

@@ -45,9 +45,8 @@ const unitsOf = cached((layer, net) => {
   return {
     count,
     mean: told.mean ? float32(told.mean) : null,
-    sprites: told.sprites ?? null,
-    activation: told.activation ? float32(told.activation) : null,
-    image: told.image ? int32(told.image) : null,
+    pictures: Object.fromEntries(Object.entries(told.pictures ?? {}).map(([kind, of]) =>
+      [kind, { ...of, activation: float32(of.activation), image: int32(of.image) }])),
   };
 });
 

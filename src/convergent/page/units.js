@@ -2,32 +2,27 @@
 const pageUrl = cached((id) => URL.createObjectURL(new Blob([bytesOf(chunk(id))], { type: "image/webp" })));
 
 // The patches of a unit, three in a row, `width` pixels wide; the tile's own pixels stay visible when it is magnified.
-function patches(layer, net, unit, width, shown = 9) {
-  const units = unitsOf(layer, net), s = units.sprites;
+function patches(layer, net, unit, width, kind = "patches") {
+  const units = unitsOf(layer, net), s = units.pictures[kind];
   if (!s || unit < 0) return "";
-  const id = s.pages[Math.floor(unit / s.page)], block = unit % s.page;
-  const columns = Math.min(3, shown), scale = (width - 2 * (columns - 1)) / columns / Math.max(s.width, s.height);
-  const w = s.width * scale, h = s.height * scale;
-  const rows = Math.ceil(Math.min(unitsOnPage(units, unit), s.page) / s.across);
-  const size = `${3 * s.width * s.across * scale}px ${s.down * s.height * rows * scale}px`;
-  const url = pageUrl(id);
+  const url = pageUrl(s.pages[Math.floor(unit / s.page)]), block = unit % s.page;
+  const scale = (width - 2 * (s.columns - 1)) / s.columns / Math.max(s.width, s.height), w = s.width * scale, h = s.height * scale;
+  const rows = Math.ceil(unitsOnPage(units.count, s.page, unit) / s.across);
+  const size = `${s.columns * s.across * w}px ${s.down * rows * h}px`;
   let html = "";
-  for (let k = 0; k < Math.min(shown, s.k); k++) {
-    const x = ((block % s.across) * 3 + (k % 3)) * w, y = (Math.floor(block / s.across) * s.down + Math.floor(k / 3)) * h;
-    const at = unit * s.k + k;
-    const silent = units.image[at] < 0 || units.activation[at] === 0;
-    const title = silent ? "silent" : `image ${units.image[at]}, activation ${number(units.activation[at])}`;
+  for (let k = 0; k < s.k; k++) {
+    const x = ((block % s.across) * s.columns + (k % s.columns)) * w;
+    const y = (Math.floor(block / s.across) * s.down + Math.floor(k / s.columns)) * h;
+    const at = unit * s.k + k, activation = `activation ${number(s.activation[at])}`;
+    const silent = s.image[at] < 0 || s.activation[at] === 0;
+    const title = silent ? "silent" : kind === "ascent" ? activation : `image ${s.image[at]}, ${activation}`;
     const back = silent ? "background-color:#eceff1" : `background-image:url(${url});background-size:${size};background-position:-${x}px -${y}px`;
     html += `<div class="patch" title="${title}" style="width:${w}px;height:${h}px;${back}"></div>`;
   }
-  const sharp = scale > 1.2 ? "pixels" : "";
-  return `<div class="patches ${sharp}" style="grid-template-columns:repeat(${columns},${w}px)">${html}</div>`;
+  return `<div class="patches ${scale > 1.2 ? "pixels" : ""}" style="grid-template-columns:repeat(${s.columns},${w}px)">${html}</div>`;
 }
 
-const unitsOnPage = (units, unit) => {
-  const page = units.sprites.page, first = Math.floor(unit / page) * page;
-  return Math.min(page, units.count - first);
-};
+const unitsOnPage = (count, page, unit) => Math.min(page, count - Math.floor(unit / page) * page);
 
 // The table of all units of a net, with their main partner under one method.
 function unitRows(state) {
@@ -68,9 +63,12 @@ function showUnit(state) {
     row.classList.toggle("on", data?.[0] === unit);
   });
   const facts = [units.mean ? `mean activation ${number(units.mean[unit], 3)}` : ""];
-  if (units.activation) facts.push(`highest ${number(units.activation[unit * units.sprites.k])}`);
+  const top = units.pictures.patches;
+  if (top) facts.push(`highest ${number(top.activation[unit * top.k])}`);
   let html = `<h3>${escaped(b)}, ${escaped(layer)}, unit ${unit}</h3><p class="facts">${facts.filter(Boolean).join(" · ")}</p>`;
-  html += patches(layer, b, unit, 250);
+  const kinds = { patches: "", bottom: "least exciting", ascent: "made by gradient ascent" };
+  html += `<div class="shown">${Object.entries(kinds).filter(([kind]) => units.pictures[kind]).map(([kind, told]) =>
+    `<div>${patches(layer, b, unit, kind === "patches" ? 250 : 120, kind)}<p class="facts">${told}</p></div>`).join("")}</div>`;
   html += '<table class="partners">';
   for (const a of about.nets.filter((net) => net !== b)) {
     const methods = new Map(); // methods that find the same stand together
@@ -97,7 +95,7 @@ function partners(result, layer, a, b, unit) {
     if (partner < 0) continue;
     const r = map.corr ? map.corr[unit * map.m + m] : map.m === 1 ? map.r[unit] : NaN;
     const told = map.used[unit] > 1 ? `<br>weight ${number(map.weight[unit * map.m + m])}` : "";
-    found.push(`<span class="partner" data-net="${escaped(a)}" data-unit="${partner}">${patches(layer, a, partner, 60)}<br>${partner}: r ${number(r)}${told}</span>`);
+    found.push(`<span class="partner" data-net="${escaped(a)}" data-unit="${partner}">${patches(layer, a, partner, 54)}<br>${partner}: r ${number(r)}${told}</span>`);
   }
   const rest = map.used[unit] - found.length;
   let told = `explains ${percent(map.held[unit])}`;
