@@ -45,6 +45,7 @@ def command(capsys):
 def _mains():
     from convergent.align import align
     from convergent.jobs import AlignJob, TrainJob
+    from convergent.prepare import prepare
     from convergent.report import report
     from convergent.train import train
 
@@ -58,7 +59,7 @@ def _mains():
         if job.begin():
             align(job)
 
-    return {"train": train_main, "align": align_main, "report": report}
+    return {"train": train_main, "align": align_main, "report": report, "prepare": prepare}
 
 
 @pytest.fixture(scope="session")
