@@ -250,7 +250,7 @@ def test_a_killed_training_goes_on_from_its_last_epoch(root, script):
     assert not (checkpoint.parent / "done").exists()
     assert epoch < 11
     said = typed(*arguments)
-    assert "going on from the last epoch" in said
+    assert "going on from the last checkpoint" in said
     assert torch.load(checkpoint, weights_only=True)["epoch"] == 11
 
 

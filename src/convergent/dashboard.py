@@ -57,7 +57,7 @@ def start_logger(
             group=group,
             job_type=job_type,
             config=OmegaConf.to_container(about, resolve=True),
-            settings=wandb.Settings(silent=True),
+            settings=wandb.Settings(silent=True, reinit="create_new"),  # a job may train several nets
         )
     except wandb.Error as error:
         raise InputError(f"W&B cannot start ({' '.join(str(error).split())}); leave logger.mode=offline.") from None
@@ -68,7 +68,7 @@ def log_run(logger: Logger | None, run: Run) -> None:
     """Leave a trained net's weights as an artifact and end the job's W&B run."""
     if isinstance(logger, WandbLogger):
         _artifact(logger, run.folder.parent.name + "-" + run.name, "weights", [run.weights, run.folder / "config.yaml"])
-        wandb.finish()
+        logger.experiment.finish()
 
 
 def log_alignment(
@@ -118,7 +118,7 @@ def log_alignment(
         run.log({name: wandb.Table(columns=list(rows[0]), data=[list(row.values()) for row in rows])})
     run.log({f"figures/{path.stem}": wandb.Image(str(path)) for path in figures})
     _artifact(logger, name, "alignment", files)
-    wandb.finish()
+    run.finish()
 
 
 def _mean_sorted_r(results: Sequence[Result], layer: str) -> Any:

@@ -99,6 +99,7 @@ class ImageData(pl.LightningDataModule):
         self.order_seed = order_seed
         self.augment_seeds = [augment_seed] if isinstance(augment_seed, int) else list(augment_seed)
         self.blocks = 64
+        self._begin = 0, 0  # epoch and batch
         self.views: dict[str, Callable[[Any], Any]] = {}
         self.deranged: dict[str, str | None] = {}
         self.read_before: Callable[[int, int], int] = lambda _rank, _world: 0
@@ -159,7 +160,7 @@ class ImageData(pl.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Any]:
         """Batches of augmented training images, without those of the epoch that a resumed training has read before."""
         images = self.images("train", self.training, batched=True)
-        size, (epoch, batches) = self._batch_per_process(), self._progress()
+        size, (epoch, batches) = self._batch_per_process(), self._begin
         order = TrainingOrder(
             len(images), self.order_seed, self.augment_seeds, *self._place(), epoch=epoch, skip=batches * size
         )
@@ -197,12 +198,17 @@ class ImageData(pl.LightningDataModule):
     def _normalised(self, x: Any, net: int) -> torch.Tensor:
         return self.finish(x, net) if isinstance(x, Crops) else self.normalise(x)
 
-    def _progress(self) -> tuple[int, int]:
-        """Of a resumed training: the epoch, and how many of its batches were done."""
-        if self.trainer is None or self.trainer.state.fn != "fit":
-            return 0, 0
-        batches = self.trainer.fit_loop.epoch_loop.batch_progress
-        return self.trainer.current_epoch, 0 if batches.is_last_batch else batches.current.ready
+    def state_dict(self) -> dict[str, int]:
+        """Where the training is: the epoch, and how many of its batches are done."""
+        assert self.trainer is not None
+        batches, epoch = self.trainer.fit_loop.epoch_loop.batch_progress, self.trainer.current_epoch
+        if batches.is_last_batch:
+            return {"epoch": epoch + 1, "batches": 0}
+        return {"epoch": epoch, "batches": batches.current.ready}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Begin there."""
+        self._begin = state_dict["epoch"], state_dict["batches"]
 
     def _place(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
