@@ -186,6 +186,7 @@ def test_seeds_that_do_not_go_together_are_told(train, overrides, message):
 def test_a_warning_of_slurm_becomes_a_checkpoint_and_a_new_start(train, root, monkeypatch):
     import os
     import signal
+    import sys
 
     asked = []
 
@@ -194,8 +195,9 @@ def test_a_warning_of_slurm_becomes_a_checkpoint_and_a_new_start(train, root, mo
             if trainer.global_step == 7:
                 os.kill(os.getpid(), signal.SIGUSR2)
 
+    monkeypatch.setattr("convergent.train.leave", lambda: sys.exit(0))
     monkeypatch.setattr("convergent.requeue.subprocess.run", lambda command, check: asked.append(command))
-    before = {number: signal.getsignal(number) for number in (signal.SIGUSR2, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM)}
     with monkeypatch.context() as patch:
         patch.setattr("convergent.train.Requeue", Warns)
         patch.setenv("SLURM_JOB_ID", "77")

@@ -22,7 +22,7 @@ from convergent.data.images import ImageData
 from convergent.errors import InputError
 from convergent.folders import first_process
 from convergent.jobs import TrainJob
-from convergent.requeue import Requeue, Requeued
+from convergent.requeue import Requeue, Requeued, leave
 from convergent.runs import Run, build
 
 logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # importing it sets INFO
@@ -47,7 +47,9 @@ def train(job: TrainJob) -> None:
         with stoppable():
             trainer.fit(classifier, data, ckpt_path="last.ckpt" if checkpoints.there else None, weights_only=True)
     except Requeued:
-        return
+        for logger in trainer.loggers:
+            logger.finalize("requeued")
+        leave()
     except Exception:
         job.abandon()
         raise

@@ -114,6 +114,8 @@ class ImageData(pl.LightningDataModule):
         """
         for source in ("train", "val"):
             self.dataset(source)
+        if self.finish.mean_image is not None:
+            self.finish.mean_image()
 
     def images(self, source: str, transform: Callable[[Any], Any] | None = None, *, batched: bool = False) -> Images:
         """The images of one source, prepared as for evaluation unless told otherwise.

@@ -10,13 +10,15 @@ from typing import Any
 import torch
 from PIL import UnidentifiedImageError
 from torch.utils.data import Dataset, default_collate
+from torchvision.transforms import v2
 
 from convergent.data.order import Draw
-from convergent.data.store import Store, gathered, plan_of
+from convergent.data.store import Store, SubtractMean, gathered, plan_of
 from convergent.errors import InputError
 
 Batch = list[Any]  # pictures (n, channels, height, width) or one of them per net, classes (n,), images (n,)
 
+_ALIKE = (v2.RGB, v2.Grayscale, v2.ToImage, v2.Resize, v2.CenterCrop, SubtractMean)  # no random numbers in them
 _UNCOUNTED = -100  # the class that cross entropy and torchmetrics leave out
 
 
@@ -41,7 +43,8 @@ class Images(Dataset[tuple[Any, int, int] | None]):
         batched: bool = False,
     ) -> None:
         self.dataset, self.transform, self.skip_corrupt = dataset, transform, skip_corrupt
-        self.plan = plan_of(transform) if batched and isinstance(dataset, Store) else None
+        self.plan = plan_of(transform, dataset) if batched and isinstance(dataset, Store) else None
+        self.once, self.each = _halves(transform)
         self.skipped_n = torch.zeros(len(self), dtype=torch.bool)
         self.skipped_n.share_memory_()  # type: ignore[no-untyped-call]  # workers write into it, too
 
@@ -57,7 +60,7 @@ class Images(Dataset[tuple[Any, int, int] | None]):
             return None
         if not draw.seeds:
             return self.transform(picture), target if draw.counted else _UNCOUNTED, draw.image
-        state = torch.get_rng_state()
+        picture, state = self.once(picture), torch.get_rng_state()
         try:
             views = [self._augmented(picture, seed) for seed in draw.seeds]
         finally:
@@ -77,7 +80,7 @@ class Images(Dataset[tuple[Any, int, int] | None]):
 
     def _augmented(self, picture: Any, seed: int) -> Any:
         torch.default_generator.manual_seed(seed)
-        return self.transform(picture)
+        return self.each(picture)
 
     def _unreadable(self, image: int, error: Exception) -> None:
         if not self.skip_corrupt:
@@ -102,6 +105,17 @@ def files_of(dataset: Dataset[Any]) -> list[str]:
     files = [f"{path} {Path(path).stat().st_size}" for path, _ in getattr(dataset, "samples", ())]
     folder = os.path.commonpath([path for path, _ in dataset.samples]) if files else ""  # type: ignore[attr-defined]
     return [name.removeprefix(folder) for name in files] or [" ".join(repr(dataset).split())]
+
+
+def _halves(transform: Callable[[Any], Any]) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
+    """What a transform does to every picture alike, and the rest: the first half is done once for all nets."""
+    steps = list(transform.transforms) if isinstance(transform, v2.Compose) else [transform]
+    alike = next((place for place, step in enumerate(steps) if not isinstance(step, _ALIKE)), len(steps))
+    return (v2.Compose(steps[:alike]) if alike else _same), (v2.Compose(steps[alike:]) if alike < len(steps) else _same)
+
+
+def _same(picture: Any) -> Any:
+    return picture
 
 
 class Deranged(Dataset[tuple[Any, int, int] | None]):

@@ -20,6 +20,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from convergent.data.order import Draw
+from convergent.errors import InputError
 
 PIXELS, TARGETS, READABLE, ABOUT, MEAN = "pixels.u8", "targets.npy", "readable.npy", "about.json", "mean.npy"
 
@@ -82,7 +83,13 @@ class SubtractMean:
 
     @cached_property
     def mean(self) -> Tensor:
-        """The mean image."""
+        """The mean image.
+
+        Raises:
+            InputError: if there is none.
+        """
+        if not self.file.exists():
+            raise InputError(f"There is no mean image {self.file}; make it with: python src/prepare.py pixels=false")
         return torch.as_tensor(np.load(self.file))
 
     def __call__(self, picture: Tensor) -> Any:
@@ -114,9 +121,12 @@ class Plan(NamedTuple):
     mirror: float
 
 
-def plan_of(transform: Any) -> Plan | None:
+def plan_of(transform: Any, store: Store) -> Plan | None:
     """The plan that does what a `v2.Compose` does, None if it does something else than crop and mirror."""
-    steps = [step for step in transform.transforms if not isinstance(step, v2.RGB | v2.ToImage | SubtractMean)]
+    nothing = (v2.RGB if store.shape[1] == 3 else v2.Grayscale, v2.ToImage, SubtractMean)
+    steps = [step for step in transform.transforms if not isinstance(step, nothing)]
+    while steps and isinstance(steps[0], v2.Resize) and list(steps[0].size or ()) == list(store.shape[2:]):
+        steps.pop(0)
     crop, mirror = (*steps, None, None)[:2]
     plain = isinstance(crop, v2.RandomCrop) and crop.padding is None and not crop.pad_if_needed
     if len(steps) > 2 or not (plain or isinstance(crop, v2.CenterCrop)):
