@@ -82,7 +82,13 @@ def _prepared(job: TrainJob, checkpoints: Checkpoints) -> tuple[Classifier, Imag
     callbacks = [*keep, Requeue(), KeepCheckpoints(config.snapshot_minutes)]
     settings = {"max_epochs": config.epochs, "precision": config.precision, "logger": False}
     trainer = build_trainer(config, callbacks, plugins=[checkpoints], **settings)
+    if trainer.world_size > 1 and not torch.cuda.is_available() and _has_batch_norm(learners) and first_process():
+        job.say("without GPUs each process has BatchNorm's statistics of its own part of a batch")
     return Classifier(learners, make, schedule), data, trainer
+
+
+def _has_batch_norm(modules: Sequence[torch.nn.Module]) -> bool:
+    return any(isinstance(part, torch.nn.modules.batchnorm._BatchNorm) for one in modules for part in one.modules())
 
 
 class KeepEpochs(Callback):
@@ -149,6 +155,8 @@ def build_trainer(config: DictConfig, callbacks: list[Callback], **settings: Any
         InputError: if the machine has not what the configuration asks for.
     """
     terminal = sys.stdout.isatty()
+    if not torch.cuda.is_available():  # torch has no synchronised BatchNorm on processors
+        settings = {"sync_batchnorm": False, **settings}
     try:
         return instantiate(  # type: ignore[no-any-return]
             config.trainer,

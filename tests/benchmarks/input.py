@@ -17,6 +17,7 @@ import json
 import statistics
 import tempfile
 import time
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,7 @@ from convergent.nets.caffenet import CaffeNet
 from convergent.optimizers import caffe_sgd
 from convergent.prepare import Writing
 
-SIZE, BATCH = 227, 32
+SIZE, BATCH = 227, 96
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 SPEED, SHARE, FOUR = 10_000, 0.9, 1.3  # the targets
 
@@ -55,6 +56,24 @@ def tree(root: Path, images: int) -> Path:
             picture = Image.fromarray(smooth.clip(0, 255).astype(np.uint8).transpose(1, 2, 0))
             picture.save(folder / f"{image}.JPEG", quality=92)
     return root
+
+
+class Repeated(Store):
+    """A store of many pictures, as far as reading goes: epochs of a few would be over before they have begun."""
+
+    TIMES = 16
+
+    def __init__(self, folder: str) -> None:
+        super().__init__(folder)
+        self.shape = (self.shape[0] * self.TIMES, *self.shape[1:])
+        self.targets, self.readable_n = self.targets * self.TIMES, np.tile(self.readable_n, self.TIMES)
+
+    @cached_property
+    def pixels(self):
+        """The pictures again and again."""
+        return np.tile(
+            np.fromfile(self.folder / "pixels.u8", np.uint8).reshape(-1, *self.shape[1:]), (self.TIMES, 1, 1, 1)
+        )
 
 
 def data_of(dataset, augment, seeds=0) -> ImageData:
@@ -166,13 +185,14 @@ def main() -> None:
         Writing(folder, resize, root, "store", "it", 256, 3, True, False).run(0)
         preparing = len(folder) / (time.process_time() - began)
         (root / "store").rename(root / "of-store")
-        store = Store(str(root / "of-store"))
+        store = Repeated(str(root / "of-store"))
         mean = root / "mean.npy"
         np.save(mean, store.pixels[:].mean(0, dtype=np.float32))
         crop, flip = [v2.RandomCrop(SIZE), v2.RandomHorizontalFlip()], v2.RandomHorizontalFlip()
         modern = [v2.RandomResizedCrop(SIZE, antialias=True), flip]
         squeezed = [v2.Resize([256, 256], antialias=True), *crop]
         whole = v2.Compose([*modern, v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD)])
+        bare, less = data_of(store, crop), data_of(store, [SubtractMean(str(mean)), *crop])
         ways = {
             "folder": lambda: fed(data_of(folder, modern)),
             "folder_paper": lambda: fed(data_of(folder, squeezed)),
@@ -180,11 +200,11 @@ def main() -> None:
             "pil_decode": lambda: by_pil(files),
             "torchvision_decode": lambda: by_torchvision(files, None),
             "torchvision": lambda: by_torchvision(files, whole),
-            "store_gather": lambda: gathered(data_of(store, crop)),
-            "store": lambda: fed(data_of(store, crop)),
-            "store_mean": lambda: fed(data_of(store, [SubtractMean(str(mean)), *crop])),
+            "store_gather": lambda: gathered(bare),
+            "store": lambda: fed(bare),
+            "store_mean": lambda: fed(less),
             "store_one_by_one": lambda: sum(
-                1 for image in range(len(store)) if whole(store[image][0]) is not None
+                1 for image in range(given.images) if whole(store[image][0]) is not None
             ),
         }  # fmt: skip
         if importlib.util.find_spec("webdataset"):
@@ -194,11 +214,13 @@ def main() -> None:
             print(json.dumps({"way": name, "per_second": rate}), flush=True)
         print(json.dumps({"way": "prepare", "per_second": preparing}), flush=True)
 
+        few = Store(str(root / "of-store"))
         batches = [[torch.randn(BATCH, 3, SIZE, SIZE), torch.arange(BATCH) % 4, None]] * (given.images // BATCH)
-        shares, fours = [], []
+        shares, fours, of_few = [], [], data_of(few, crop)
+        fed(of_few)  # memory is faulted in
         for _ in range(given.rounds):
-            images, own = trained(data_of(store, crop), 1, small, batches)
-            read, fromstore = trained(data_of(store, crop), 1, small)
+            images, own = trained(of_few, 1, small, batches)
+            read, fromstore = trained(of_few, 1, small)
             shares.append((own / images) / (fromstore / read))
             (_, one), (_, four) = (
                 trained(data_of(folder, squeezed, s), n, tiny) for s, n in ((0, 1), ([0, 1, 2, 3], 4))
