@@ -29,7 +29,14 @@ def prepared(tree, tmp_path, command):
     return tmp_path / "store"
 
 
-def of_folder(tree, *resize):
+def one_by_one(data, net):
+    """The training pictures of an epoch as torchvision's transforms make them, in their order."""
+    images = data.images("train", data.training)
+    for draw in data.train_dataloader().sampler:
+        yield data.normalise(images[draw][0][net])
+
+
+def of_folder(tree):
     config = configured("train", "data=imagenet", f"data.folder={tree}", *SMALL)
     first = {"_target_": "torchvision.transforms.v2.Resize", "size": [64, 64], "antialias": True}
     store = configured("train", "data=imagenet_store", f"data.store={tree}", *SMALL)
@@ -49,13 +56,17 @@ def batches(data, loader):
 @pytest.mark.parametrize("workers", [0, 2])
 def test_nets_see_from_the_store_what_they_see_from_the_folder(tree, prepared, workers):
     folder, store = of_folder(tree), of_store(prepared, f"data.workers={workers}")
-    assert store.images("train", store.training, batched=True).plan is not None
+    assert store.images("train", store.training, batched=True).plan.before is None
+    assert folder.images("train", folder.training, batched=True).plan.before is not None
     for ours, theirs in zip(batches(store, store.train_dataloader()), batches(folder, folder.train_dataloader())):
         assert ours[1].equal(theirs[1])
         assert ours[2].equal(theirs[2])
         assert len(ours[0]) == len(theirs[0]) == 2  # each of two nets its own crops
         assert not torch.equal(*theirs[0])
         assert all(torch.allclose(x, y, atol=2e-6) for x, y in zip(ours[0], theirs[0]))
+    read = [x.clone() for batch in store.train_dataloader() for x in store.on_after_batch_transfer(batch, 0)[0][1]]
+    for ours, theirs in zip(read, one_by_one(folder, 1), strict=True):
+        assert torch.allclose(ours, theirs, atol=2e-6)
     (ours,), (theirs,) = batches(store, store.val_dataloader()), batches(folder, folder.val_dataloader())
     assert torch.allclose(ours[0], theirs[0], atol=2e-6)
     measured = torch.stack([store.measured[k][0] for k in range(6)])

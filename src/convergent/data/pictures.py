@@ -31,7 +31,7 @@ class Images(Dataset[tuple[Any, int, int] | None]):
         dataset: of (picture, class).
         transform: of the picture; its random numbers are those of the draw's seed.
         skip_corrupt: yield None for an unreadable image instead of an error.
-        batched: read batches of a `Store` in one go where the transform is one that it knows.
+        batched: make batches of crops of bytes where the transform allows it, see `store.plan_of`.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Images(Dataset[tuple[Any, int, int] | None]):
         batched: bool = False,
     ) -> None:
         self.dataset, self.transform, self.skip_corrupt = dataset, transform, skip_corrupt
-        self.plan = plan_of(transform, dataset) if batched and isinstance(dataset, Store) else None
+        self.plan = plan_of(transform, dataset if isinstance(dataset, Store) else None) if batched else None
         self.once, self.each = _halves(transform)
         self.skipped_n = torch.zeros(len(self), dtype=torch.bool)
         self.skipped_n.share_memory_()  # type: ignore[no-untyped-call]  # workers write into it, too
@@ -70,13 +70,26 @@ class Images(Dataset[tuple[Any, int, int] | None]):
     def __getitems__(self, draws: list[Draw | int]) -> Any:
         """A whole batch: what `collate` takes."""
         given = [Draw(draw) if isinstance(draw, int) else draw for draw in draws]
-        if self.plan is None or not isinstance(self.dataset, Store):
+        if self.plan is None:
             return [self[draw] for draw in given]
-        if broken := [draw for draw in given if not self.dataset.readable_n[draw.image]]:
-            for draw in broken:
-                self._unreadable(draw.image, OSError("when it was prepared"))
-            given = [draw for draw in given if draw not in broken]
-        return gathered(self.dataset, given, self.plan, _UNCOUNTED) if given else [None] * len(draws)
+        read = [(draw, datum) for draw in given if (datum := self._bytes(draw.image)) is not None]
+        if not read:
+            return [None] * len(draws)
+        kept = [draw for draw, _ in read]
+        target = torch.tensor([target if draw.counted else _UNCOUNTED for draw, (_, target) in read])
+        return gathered([x for _, (x, _) in read], kept, self.plan), target, torch.tensor([draw.image for draw in kept])
+
+    def _bytes(self, image: int) -> tuple[Any, int] | None:
+        """A picture as an array (channels, height, width) that the plan crops, and its class; None if it is unreadable."""
+        assert self.plan is not None
+        if self.plan.before is None and isinstance(self.dataset, Store) and self.dataset.readable_n[image]:
+            return self.dataset.pixels[image], self.dataset.targets[image]
+        try:
+            picture, target = self.dataset[image]
+        except (UnidentifiedImageError, OSError, SyntaxError) as error:
+            self._unreadable(image, error)
+            return None
+        return (self.plan.before(picture) if self.plan.before else picture).numpy(), target
 
     def _augmented(self, picture: Any, seed: int) -> Any:
         torch.default_generator.manual_seed(seed)

@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -102,7 +103,7 @@ class SubtractMean:
 
 
 class Crops(NamedTuple):
-    """A batch of crops as they come from a store; the device they are sent to mirrors and normalises them.
+    """A batch of crops as bytes; the device they are sent to mirrors and normalises them.
 
     Attributes:
         pixels: (n, channels, height, width), bytes.
@@ -114,46 +115,63 @@ class Crops(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What is to be done with a picture of a store: the transforms that batches are made of."""
+    """What is to be done with a picture when that can be done with batches of bytes: crop, mirror, normalise.
 
+    Attributes:
+        before: what every picture goes through first, until all have one size; None where there is nothing to do.
+        size: of the crops.
+        random: where they lie; else in the middle.
+        mirror: chance of being mirrored.
+    """
+
+    before: Callable[[Any], Any] | None
     size: Sequence[int]
     random: bool
     mirror: float
 
 
-def plan_of(transform: Any, store: Store) -> Plan | None:
-    """The plan that does what a `v2.Compose` does, None if it does something else than crop and mirror."""
-    nothing = (v2.RGB if store.shape[1] == 3 else v2.Grayscale, v2.ToImage, SubtractMean)
-    steps = [step for step in transform.transforms if not isinstance(step, nothing)]
-    while steps and isinstance(steps[0], v2.Resize) and list(steps[0].size or ()) == list(store.shape[2:]):
-        steps.pop(0)
-    crop, mirror = (*steps, None, None)[:2]
-    plain = isinstance(crop, v2.RandomCrop) and crop.padding is None and not crop.pad_if_needed
-    if len(steps) > 2 or not (plain or isinstance(crop, v2.CenterCrop)):
+def plan_of(transform: Any, store: Store | None = None) -> Plan | None:
+    """The plan that does what a `v2.Compose` does; None if it does something else than resize, crop and mirror bytes.
+
+    Args:
+        transform: that ends in a crop, or a crop and a mirror.
+        store: whose pictures go through it, if they come from one.
+    """
+    steps = [step for step in transform.transforms if not isinstance(step, SubtractMean)]
+    before = list(takewhile(lambda step: isinstance(step, v2.RGB | v2.Grayscale | v2.ToImage | v2.Resize), steps))
+    crop, mirror = (*steps[len(before) :], None, None)[:2]
+    random = isinstance(crop, v2.RandomCrop) and crop.padding is None and not crop.pad_if_needed
+    if len(steps) > len(before) + 2 or not (random or isinstance(crop, v2.CenterCrop)):
         return None
     if mirror is not None and not isinstance(mirror, v2.RandomHorizontalFlip):
         return None
-    return Plan(tuple(crop.size), plain, mirror.p if mirror else 0.0)
+    sizes = [list(step.size or ()) for step in before if isinstance(step, v2.Resize)]
+    stored = list(store.shape[2:]) if store else []
+    size = sizes[-1] if sizes else stored
+    if len(size) != 2 or any(has < wants for has, wants in zip(size, crop.size)):
+        return None
+    grey = any(isinstance(step, v2.Grayscale) for step in before)
+    nothing = store is not None and all(of == stored for of in sizes) and grey == (store.shape[1] == 1)
+    return Plan(None if nothing else v2.Compose(before), tuple(crop.size), random, mirror.p if mirror else 0.0)
 
 
-def gathered(store: Store, draws: Sequence[Draw], plan: Plan, uncounted: int) -> tuple[Any, Tensor, Tensor]:
-    """A batch of crops, those that the transforms of the plan would make of the same seeds.
+def gathered(pictures: Sequence[Any], draws: Sequence[Draw], plan: Plan) -> Any:
+    """Crops of pictures (channels, height, width), those that the transforms of the plan would make of the same seeds.
 
     Returns:
-        `Crops`, or a list of them where draws have several seeds; classes (n,); images (n,).
+        `Crops`, or a list of them where draws have several seeds.
     """
-    views = [_cropped(store, draws, plan, number) for number in range(max(1, len(draws[0].seeds)))]
-    target = torch.tensor([store.targets[draw.image] if draw.counted else uncounted for draw in draws])
-    return views[0] if len(views) == 1 else views, target, torch.tensor([draw.image for draw in draws])
+    views = [_cropped(pictures, draws, plan, number) for number in range(max(1, len(draws[0].seeds)))]
+    return views[0] if len(views) == 1 else views
 
 
-def _cropped(store: Store, draws: Sequence[Draw], plan: Plan, number: int) -> Crops:
+def _cropped(pictures: Sequence[Any], draws: Sequence[Draw], plan: Plan, number: int) -> Crops:
     """The crops that one net sees."""
-    _, channels, height, width = store.shape
+    channels, height, width = pictures[0].shape
     (h, w), generator = plan.size, torch.Generator()
     pixels = _bytes((len(draws), channels, h, w))
-    out, where_nc = pixels.numpy(), torch.zeros(len(draws), 3, dtype=torch.long)
-    for n, draw in enumerate(draws):
+    out, where_nc = pixels.numpy(), np.zeros((len(draws), 3), np.int64)
+    for n, (picture, draw) in enumerate(zip(pictures, draws)):
         top, left, mirrored = round((height - h) / 2), round((width - w) / 2), False
         if draw.seeds:
             generator.manual_seed(draw.seeds[number])
@@ -161,15 +179,15 @@ def _cropped(store: Store, draws: Sequence[Draw], plan: Plan, number: int) -> Cr
                 top = int(torch.randint(0, height - h + 1, (), generator=generator)) if height > h else 0
                 left = int(torch.randint(0, width - w + 1, (), generator=generator)) if width > w else 0
             mirrored = plan.mirror > 0 and bool(torch.rand(1, generator=generator) < plan.mirror)
-        out[n] = store.pixels[draw.image, :, top : top + h, left : left + w]
-        where_nc[n, 0], where_nc[n, 1], where_nc[n, 2] = top, left, mirrored
-    return Crops(pixels, where_nc)
+        out[n] = picture[:, top : top + h, left : left + w]
+        where_nc[n] = top, left, mirrored
+    return Crops(pixels, torch.from_numpy(where_nc))
 
 
 def _bytes(shape: Sequence[int]) -> Tensor:
     """Memory for a batch: in a worker that of all processes, so that the batch is not copied again on its way."""
     if get_worker_info() is None:
-        return torch.empty(*shape, dtype=torch.uint8)
+        return torch.from_numpy(np.empty(shape, np.uint8))  # numpy asks for huge pages: 500 times fewer faults
     memory = torch.UntypedStorage._new_shared(int(np.prod(shape)))  # type: ignore[no-untyped-call]  # as default_collate does
     return torch.empty(0, dtype=torch.uint8).set_(memory).view(*shape)
 
