@@ -134,7 +134,7 @@ class Classifier(pl.LightningModule):
             logger.log_metrics(metrics | {"epoch": self.current_epoch}, self.global_step)
         means = {name: sum(of[name] for of in self.found) / len(self.found) for name in self.found[0]}
         here = {name: mean for name, mean in means.items() if name.startswith(stage)}
-        self.log_dict(here, logger=False, prog_bar=stage == "val", rank_zero_only=False)
+        self.log_dict(here, logger=False, prog_bar=stage == "val", sync_dist=True)
 
     def configure_optimizers(self) -> Any:
         """The optimiser of each net, and its scheduler if there is one."""

@@ -21,6 +21,7 @@ from convergent.dashboard import log_run, start_logger
 from convergent.data.images import ImageData
 from convergent.errors import InputError
 from convergent.folders import first_process
+from convergent.heartbeat import Heartbeat
 from convergent.jobs import TrainJob
 from convergent.requeue import Requeue, Requeued, leave
 from convergent.runs import Run, build
@@ -79,12 +80,31 @@ def _prepared(job: TrainJob, checkpoints: Checkpoints) -> tuple[Classifier, Imag
     data = build_data(config, augment_seed=augment_seeds[0] if shared else augment_seeds)
     data.check()
     keep = [KeepEpochs(run, number, config.keep_epochs) for number, run in enumerate(job.runs)]
-    callbacks = [*keep, Requeue(), KeepCheckpoints(config.snapshot_minutes)]
+    callbacks = [*keep, Watch(), Requeue(), KeepCheckpoints(config.snapshot_minutes)]
     settings = {"max_epochs": config.epochs, "precision": config.precision, "logger": False}
     trainer = build_trainer(config, callbacks, plugins=[checkpoints], **settings)
     if trainer.world_size > 1 and not torch.cuda.is_available() and _has_batch_norm(learners) and first_process():
         job.say("without GPUs each process has BatchNorm's statistics of its own part of a batch")
     return Classifier(learners, make, schedule), data, trainer
+
+
+class Watch(Callback):
+    """Ends the job when one of its processes dies: the others would wait for it, half an hour on GPUs."""
+
+    def __init__(self) -> None:
+        self.heartbeat = Heartbeat()
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
+        """Begin to watch."""
+        self.heartbeat.__enter__()
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
+        """Leave in order."""
+        self.heartbeat.__exit__(None)
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:  # noqa: ARG002
+        """Leave as one that died."""
+        self.heartbeat.__exit__(type(exception))
 
 
 def _has_batch_norm(modules: Sequence[torch.nn.Module]) -> bool:

@@ -36,7 +36,7 @@ from convergent.nets.caffenet import CaffeNet
 from convergent.optimizers import caffe_sgd
 from convergent.prepare import Writing
 
-SIZE, BATCH = 227, 96
+SIZE, BATCH = 227, 32
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 SPEED, SHARE, FOUR = 10_000, 0.9, 1.3  # the targets
 
@@ -192,11 +192,12 @@ def main() -> None:
         modern = [v2.RandomResizedCrop(SIZE, antialias=True), flip]
         squeezed = [v2.Resize([256, 256], antialias=True), *crop]
         whole = v2.Compose([*modern, v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD)])
+        one, four = data_of(folder, squeezed), data_of(folder, squeezed, [0, 1, 2, 3])
         bare, less = data_of(store, crop), data_of(store, [SubtractMean(str(mean)), *crop])
         ways = {
             "folder": lambda: fed(data_of(folder, modern)),
-            "folder_paper": lambda: fed(data_of(folder, squeezed)),
-            "folder_four": lambda: fed(data_of(folder, squeezed, [0, 1, 2, 3])),
+            "folder_paper": lambda: fed(one),
+            "folder_four": lambda: fed(four),
             "pil_decode": lambda: by_pil(files),
             "torchvision_decode": lambda: by_torchvision(files, None),
             "torchvision": lambda: by_torchvision(files, whole),
@@ -222,10 +223,8 @@ def main() -> None:
             images, own = trained(of_few, 1, small, batches)
             read, fromstore = trained(of_few, 1, small)
             shares.append((own / images) / (fromstore / read))
-            (_, one), (_, four) = (
-                trained(data_of(folder, squeezed, s), n, tiny) for s, n in ((0, 1), ([0, 1, 2, 3], 4))
-            )
-            fours.append(four / one)
+            (_, of_one), (_, of_four) = trained(one, 1, tiny), trained(four, 4, tiny)
+            fours.append(of_four / of_one)
         print(json.dumps({"way": "share", "of_net": statistics.median(shares)}), flush=True)
         print(json.dumps({"way": "four", "over_one": statistics.median(fours)}), flush=True)
     print(json.dumps({"targets": {"store per second": SPEED, "share": SHARE, "four over one": FOUR}}), flush=True)

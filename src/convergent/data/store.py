@@ -229,7 +229,7 @@ class Finish:
         buffer = self._buffers.get(net)
         if buffer is None or buffer.shape[1:] != crops.pixels.shape[1:] or len(buffer) < n:
             # faulting in new memory would take longer than the arithmetic
-            buffer = self._buffers[net] = torch.empty(crops.pixels.shape, dtype=torch.float32)
+            buffer = self._buffers[net] = torch.from_numpy(np.empty(crops.pixels.shape, np.float32))
         for out, pixels, (top, left, mirrored) in zip(buffer, crops.pixels, crops.where_nc.tolist()):
             if mean is None:
                 out.copy_(pixels.flip(2) if mirrored else pixels)
