@@ -223,3 +223,25 @@ def test_about_says_what_is_in_it(prepared):
     about = json.loads((prepared / "val" / "about.json").read_text())
     assert about["shape"] == [6, 3, 64, 64]
     assert CHUNK % 2 == 0
+
+
+def test_the_papers_experiment_runs_on_a_small_tree(tree, tmp_path, command):
+    root = f"root={tmp_path}"
+    assert command("prepare", f"data.folder={tree}", root, "processes=0", "partial=true", "data.classes=3")[0] == 0
+    small = (
+        "data.classes=3",
+        "data.batch_size=6",
+        "data.workers=0",
+        "epochs=1",
+        "+net.module.width=0.05",
+        "logger=csv",
+    )
+    code, out, err = command("train", "experiment=paper", "seeds=[0,1]", *small, root)
+    assert code == 0, err
+    assert out.count("val/acc_top1") == 2
+    code, _, err = command("align", "experiment=paper", "layers=[conv1]", "nulls=[]", "logger=csv", root)
+    assert code == 0, err
+    folder = tmp_path / "outputs" / "align" / "paper" / "matching,layers=[conv1],nulls=[]"
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["images"] == 6
+    assert summary["pairs"][0]["samples"] == 6 * 55 * 55
