@@ -178,7 +178,8 @@ def main() -> None:
         folder = ImageNet(str(root), "train", classes=4)
         files = [file for file, _ in folder.samples]
         size = statistics.mean(Path(file).stat().st_size for file in files)
-        about = {"images": given.images, "jpeg_kb": size / 1000, "torchvision": torchvision.__version__}
+        about = {"load": os.getloadavg()[0], "cores": os.cpu_count()}
+        about |= {"images": given.images, "jpeg_kb": size / 1000, "torchvision": torchvision.__version__}
         print(json.dumps(machine() | about), flush=True)
         resize = v2.Compose([v2.RGB(), v2.ToImage(), v2.Resize([256, 256], antialias=True)])
         began = time.process_time()

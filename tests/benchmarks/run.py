@@ -146,10 +146,12 @@ def input_table(found: list[dict]) -> str:
     for way, title in INPUT.items():
         if way in rates:
             table.append(f"| {title} | {rates[way]:,.0f} | {rates[way] / rates['folder']:.1f} |")
+    busy = f"measured while {machine['load']:.0f} jobs shared {machine['cores']} cores, which slows all of it down; "
+    busy = busy if machine["load"] > machine["cores"] + 1 else ""
     text = (
         f"A quarter-width CaffeNet fed by the store reaches {share['of_net']:.0%} of its speed on synthetic pictures; four "
         f"tiny nets on one stream of files take {four['over_one']:.2f} times as long as one. JPEGs of 500 x 375 pixels, "
-        f"{machine['jpeg_kb']:.0f} kB; torchvision {machine['torchvision']}; "
+        f"{machine['jpeg_kb']:.0f} kB; {busy}torchvision {machine['torchvision']}; "
     )
     return "\n".join([*table, "", text + machine_of(machine), ""])
 
