@@ -8,7 +8,7 @@ import torch
 
 from convergent.data.order import Draw
 from convergent.data.store import MEAN, Store, SubtractMean
-from convergent.prepare import CHUNK, Writing
+from convergent.data.writing import CHUNK, Writing
 from convergent.train import build_data
 from data.test_imagenet import WNIDS, configured, imagenet_tree
 
@@ -118,7 +118,7 @@ def test_a_store_is_made_once(tree, prepared, command):
 
 
 def test_a_stopped_preparation_goes_on_and_ends_the_same(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("convergent.prepare.CHUNK", 16)
+    monkeypatch.setattr("convergent.data.writing.CHUNK", 16)
     pictures = [(torch.full((3, 8, 8), k % 251, dtype=torch.uint8), k % 7) for k in range(100)]
 
     def writing(store):
@@ -195,7 +195,7 @@ def test_a_disk_that_is_too_small_is_told_first(tree, tmp_path, command, monkeyp
     import shutil
 
     space = shutil.disk_usage(tmp_path)._replace(free=100_000)
-    monkeypatch.setattr("convergent.prepare.shutil.disk_usage", lambda _: space)
+    monkeypatch.setattr("convergent.data.writing.shutil.disk_usage", lambda _: space)
     code, _, err = command("prepare", f"data.folder={tree}", f"store={tmp_path}/store", *SIZE)
     assert code == 1
     assert "has 0.0 GB free; choose another store= or a smaller size=" in err

@@ -10,8 +10,8 @@ from convergent.checkpoints import Checkpoints, KeepCheckpoints
 from convergent.runs import Run
 from convergent.train import Requeue
 
-SMALL = ("net.module.widths=[4,4,4,6]", "epochs=2", "data.batch_size=64", "logger=csv", "snapshot_minutes=0")
-STEPS = 1437 // 64 + 1  # of an epoch
+SMALL = ("net.module.widths=[4,4,4,6]", "epochs=2", "data.batch_size=128", "logger=csv", "snapshot_minutes=0")
+STEPS = 1437 // 128 + 1  # of an epoch
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ def killer(step, kind=Killed):
     return Kills
 
 
-@pytest.mark.parametrize(("step", "workers"), [(4, 0), (14, 1), (STEPS + 13, 0)])
+@pytest.mark.parametrize(("step", "workers"), [(4, 0), (11, 1), (STEPS + 10, 0)])
 def test_a_training_killed_in_mid_epoch_ends_as_if_nothing_had_been(train, root, monkeypatch, step, workers):
     if not (root / "outputs" / "train" / "undisturbed").exists():
         train("seeds=[0,3]", "name=undisturbed")
@@ -108,7 +108,7 @@ def test_nets_that_began_together_go_on_alone_and_the_other_way_round(train, roo
     if not (root / "outputs" / "train" / "undisturbed").exists():
         train("seeds=[0,3]", "name=undisturbed")
     with monkeypatch.context() as patch:
-        patch.setattr("convergent.train.Requeue", killer(14))
+        patch.setattr("convergent.train.Requeue", killer(11))
         with pytest.raises(Killed):
             train("seeds=[0,3]", "name=parted")
     train("seed=3", "name=parted")

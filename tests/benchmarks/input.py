@@ -32,9 +32,9 @@ from convergent.classifier import Learner
 from convergent.data.imagenet import ImageNet
 from convergent.data.images import ImageData
 from convergent.data.store import Store, SubtractMean
+from convergent.data.writing import Writing
 from convergent.nets.caffenet import CaffeNet
 from convergent.optimizers import caffe_sgd
-from convergent.prepare import Writing
 
 SIZE, BATCH = 227, 32
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
