@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from convergent.checkpoints import Checkpoints, KeepCheckpoints
+from convergent.errors import InputError
 from convergent.runs import Run
 from convergent.train import Requeue
 
@@ -142,7 +143,10 @@ def test_whatever_the_moment_of_its_death_nets_have_a_common_checkpoint(tmp_path
     (runs[1].folder / "next.ckpt").write_bytes(newer)
     assert checkpoints.load_checkpoint("")["global_step"] == 2
     (runs[1].folder / "next.ckpt").write_bytes(newer[:100])  # a copy that was cut short
-    with pytest.raises(Exception, match=r"no checkpoint of the same step \(seed=0 at 2, seed=1 at 1\)"):
+    with pytest.raises(InputError, match=r"no checkpoint of the same step \(seed=0 at 2, seed=1 at 1\)"):
+        checkpoints.load_checkpoint("")
+    runs[0].checkpoint.write_bytes(b"nothing")
+    with pytest.raises(InputError, match=r"last.ckpt cannot be read; start over with force=true"):
         checkpoints.load_checkpoint("")
 
 

@@ -66,6 +66,8 @@ class Checkpoints(CheckpointIO):
             InputError: if there is none.
         """
         kept = [_kept(run) for run in self.runs]
+        if broken := [run.checkpoint for run, of in zip(self.runs, kept) if run.checkpoint.exists() and not of]:
+            raise InputError(f"{broken[0]} cannot be read; start over with force=true.")
         common = set(kept[0]).intersection(*kept[1:])
         if not common:
             steps = ", ".join(f"{run.name} at {max(of, default=0)}" for run, of in zip(self.runs, kept))
