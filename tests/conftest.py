@@ -50,6 +50,7 @@ def command(capsys):
 def _mains():
     from convergent.align import align
     from convergent.jobs import AlignJob, TrainJob
+    from convergent.prepare import prepare
     from convergent.report import report
     from convergent.train import train
 
@@ -63,7 +64,7 @@ def _mains():
         if job.begin():
             align(job)
 
-    return {"train": train_main, "align": align_main, "report": report}
+    return {"train": train_main, "align": align_main, "report": report, "prepare": prepare}
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from hydra.utils import instantiate
 from torch import nn
 
 from conftest import PROJECT
-from convergent.classifier import Classifier
+from convergent.classifier import Classifier, Learner
 from convergent.errors import InputError
 from convergent.runs import build
 from convergent.train import build_data
@@ -25,13 +25,9 @@ def trained(tmp_path, epochs, resume=None, seed=0, stop_after=None):
     with initialize_config_dir(str(PROJECT / "conf"), version_base="1.3"):
         config = compose("train", [*overrides, "net.module.widths=[4,4,4,8]", "data.batch_size=256"])
     pl.seed_everything(seed)
-    classifier = Classifier(
-        build(config.net.module),
-        10,
-        instantiate(config.optimizer.optimizer),
-        instantiate(config.optimizer.scheduler),
-        seed=seed,
-    )
+    learner = Learner(build(config.net.module), 10, seed)
+    make, schedule = instantiate(config.optimizer.optimizer), instantiate(config.optimizer.scheduler)
+    classifier = Classifier([learner], make, schedule)
     checkpoint = pl.callbacks.ModelCheckpoint(tmp_path, filename="last", enable_version_counter=False)
     trainer = pl.Trainer(
         max_epochs=epochs,
@@ -61,13 +57,13 @@ def test_a_resumed_training_ends_where_an_undisturbed_one_does(tmp_path):
         trained(tmp_path / "b", 4, stop_after=2)
     torch.manual_seed(99)
     resumed, _ = trained(tmp_path / "b", 4, resume=tmp_path / "b" / "last.ckpt")
-    for ours, theirs in zip(resumed.net.parameters(), undisturbed.net.parameters(), strict=True):
+    for ours, theirs in zip(resumed.parameters(), undisturbed.parameters(), strict=True):
         assert torch.equal(ours, theirs)
 
 
 def test_a_seed_gives_the_same_bytes_and_another_seed_another_net(tmp_path):
     one, again, other = (
-        trained(tmp_path / str(i), 1, seed=seed)[0].net.state_dict() for i, seed in enumerate((0, 0, 1))
+        trained(tmp_path / str(i), 1, seed=seed)[0].learners[0].net.state_dict() for i, seed in enumerate((0, 0, 1))
     )
     assert all(torch.equal(one[key], again[key]) for key in one)
     assert not any(torch.equal(one[key], other[key]) for key in one)
@@ -75,7 +71,7 @@ def test_a_seed_gives_the_same_bytes_and_another_seed_another_net(tmp_path):
 
 def test_validation_counts_each_image_once_and_repetitions_not_at_all():
     net = nn.Sequential(nn.Flatten(), nn.Linear(4, 10))
-    classifier = Classifier(net, 10, torch.optim.SGD)
+    classifier = Classifier([Learner(net, 10)], torch.optim.SGD)
     x, target = torch.randn(6, 1, 2, 2), torch.tensor([1, 2, 3, 4, -100, -100])
     with torch.no_grad():
         right = (net(x)[:4].argmax(1) == target[:4]).float().mean()
@@ -83,18 +79,20 @@ def test_validation_counts_each_image_once_and_repetitions_not_at_all():
         loss = nn.functional.cross_entropy(net(x[:4]), target[:4])
     trainer = pl.Trainer(accelerator="cpu", **QUIET)
     loader = torch.utils.data.DataLoader(list(zip(x, target, range(6))), batch_size=4)
-    (metrics,) = trainer.validate(classifier, loader, verbose=False)
+    trainer.validate(classifier, loader, verbose=False)
+    metrics = classifier.found[0]
+    assert trainer.callback_metrics["val/loss"].item() == pytest.approx(metrics["val/loss"])
     assert metrics["val/acc_top1"] == pytest.approx(right.item())
     assert metrics["val/acc_top5"] == pytest.approx(five.item())
     assert metrics["val/loss"] == pytest.approx(loss.item())
 
 
 def test_top5_only_where_there_are_more_than_five_classes():
-    assert set(Classifier(nn.Identity(), 5, torch.optim.SGD).val_accuracy) == {"val/acc_top1"}
-    assert set(Classifier(nn.Identity(), 6, torch.optim.SGD).val_accuracy) == {"val/acc_top1", "val/acc_top5"}
+    assert set(Learner(nn.Identity(), 5).val_accuracy) == {"val/acc_top1"}
+    assert set(Learner(nn.Identity(), 6).val_accuracy) == {"val/acc_top1", "val/acc_top5"}
 
 
 def test_a_class_beyond_the_nets_outputs_is_told():
-    classifier = Classifier(nn.Identity(), 3, torch.optim.SGD)
+    learner = Learner(nn.Identity(), 3)
     with pytest.raises(InputError, match="a class numbered 7, but the net only has 3 outputs"):
-        classifier.training_step([torch.zeros(1, 3), torch.tensor([7]), torch.tensor([0])], 0)
+        learner.loss(torch.zeros(1, 3), torch.tensor([7]), 0, 0)

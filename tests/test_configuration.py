@@ -1,5 +1,7 @@
 """Every word of conf/ composes, and what can be built without data or a GPU is built."""
 
+import inspect
+import itertools
 import resource
 import subprocess
 
@@ -13,6 +15,7 @@ from omegaconf import OmegaConf
 
 from conftest import PROJECT
 from convergent.jobs import TrainJob, label_of
+from convergent.optimizers import warm_cycle
 from convergent.runs import build
 from convergent.train import build_data, build_trainer
 
@@ -57,7 +60,9 @@ def test_optimizer(word):
     net = torch.nn.Linear(2, 2)
     optimizer = instantiate(config.optimizer.optimizer)(net.named_parameters())
     schedule = instantiate(config.optimizer.scheduler)
-    schedule(optimizer, total_steps=10) if "cosine" in str(schedule) else schedule(optimizer)
+    schedule(optimizer, total_steps=10) if "total_steps" in inspect.signature(schedule).parameters else schedule(
+        optimizer
+    )
     assert optimizer.param_groups[0]["lr"] == config.optimizer.optimizer.lr
 
 
@@ -73,6 +78,44 @@ def test_an_experiment_composes_for_train_and_for_align(word):
     assert align.nets.endswith(f"outputs/train/{train.name}")
     assert not {"layers", "at_epochs", "nulls"} & set(TrainJob.of(train).config)  # train keeps no alignment's settings
     assert set(align.layers or []) <= {name for name, _ in build(train.net.module).named_modules()}
+
+
+def test_the_papers_recipe_is_what_its_prototxt_says():
+    config = composed("train", "experiment=paper")
+    data = config.data
+    assert (data.size, data.classes, data.batch_size) == (227, 1000, 256)
+    assert config.epochs * -(-1_281_167 // data.batch_size) == 450_450
+    names = [[step._target_.rpartition(".")[2] for step in steps] for steps in (data.augment, data.prepare)]
+    assert names[0] == ["Resize", "SubtractMean", "RandomCrop", "RandomHorizontalFlip"]
+    assert names[1] == ["Resize", "SubtractMean", "CenterCrop"]
+    assert list(data.augment[0].size) == [256, 256]
+    assert [255 * std for std in data.std] == pytest.approx([1.0] * 3)
+    assert list(data.mean) == [0, 0, 0]
+    made = config.optimizer.optimizer
+    assert (made._target_.rpartition(".")[2], made.lr, made.momentum, made.weight_decay) == (
+        "caffe_sgd",
+        0.01,
+        0.9,
+        5e-4,
+    )
+    schedule = config.optimizer.scheduler
+    assert (schedule._target_.rpartition(".")[2], schedule.step_size, schedule.gamma) == ("StepLR", 100_000, 0.1)
+    assert (config.order_seed, config.augment_seed, config.precision) == (0, None, "32-true")
+    assert build_data(TrainJob.of(composed("train", "experiment=paper", "data=imagenet")).config).batch_size == 256
+
+
+def test_a_cycle_warms_up_and_falls_to_zero():
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    schedule, rates = warm_cycle(optimizer, 100, warm=0.1), []
+    for _ in range(101):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    assert rates[0] == pytest.approx(0.1)
+    assert max(rates) == pytest.approx(1.0)
+    assert rates.index(max(rates)) in (9, 10)
+    assert rates[-1] == 0
+    assert all(later < earlier for earlier, later in itertools.pairwise(rates[10:]))
 
 
 def test_the_root_is_the_project_wherever_one_stands(tmp_path, monkeypatch):
@@ -97,7 +140,7 @@ def test_a_results_folder_is_the_method_with_its_overrides(method, overrides, la
     assert label_of(method, overrides) == label
 
 
-@pytest.mark.parametrize("name", ["train", "align", "report"])
+@pytest.mark.parametrize("name", ["train", "align", "report", "prepare"])
 def test_help_says_what_a_newcomer_needs_at_once(name, script):
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     said = subprocess.run(script(name, "--help"), capture_output=True, text=True, check=True).stdout
@@ -105,6 +148,6 @@ def test_help_says_what_a_newcomer_needs_at_once(name, script):
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.5  # seconds, whoever else is busy
     assert f"python src/{name}.py" in said
     assert len(said.splitlines()) < 45
-    if name != "report":
+    if name in ("train", "align"):
         groups = ("data", "net", "trainer", *(["method"] if name == "align" else []))
         assert all(word in said for group in groups for word in words(group))

@@ -1,9 +1,9 @@
-"""One LightningModule that trains any classifier of pictures."""
+"""One LightningModule that trains classifiers of pictures: one net, or several side by side on one stream of images."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
@@ -13,91 +13,163 @@ from torch.nn.functional import cross_entropy
 from torchmetrics import MeanMetric, Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
-from convergent.data.images import Batch
 from convergent.data.order import mixed
+from convergent.data.pictures import Batch
 from convergent.errors import InputError
+from convergent.optimizers import Schedules, SideBySide
 
 
-class Classifier(pl.LightningModule):
-    """A net, cross entropy, an optimiser; accuracy top-1, and top-5 where there are more than five classes.
+class Learner(nn.Module):
+    """A net, its cross entropy, its random numbers and its counts.
 
-    Images whose class is -100 count neither in the loss nor in the accuracy.
+    It counts accuracy top-1, and top-5 where there are more than five classes. Images
+    whose class is -100 count neither in the loss nor in the accuracy.
 
     Args:
         net: pictures to logits.
         classes: number of logits.
-        optimizer: named parameters to an optimiser.
-        scheduler: optimiser to a scheduler of steps, or None; one with a parameter `total_steps` is told how many the whole
-            training has. (Lightning forgets the last step of a scheduler of epochs when it resumes.)
         seed: of what is random while training (dropout), anew at every step, so that a resumed run draws the same.
+        channels_last: lay out pictures and weights channel by channel within each pixel, which GPUs like for half precision.
     """
 
-    def __init__(
-        self,
-        net: nn.Module,
-        classes: int,
-        optimizer: Callable[[Iterable[tuple[str, nn.Parameter]]], torch.optim.Optimizer],
-        scheduler: Callable[..., Any] | None = None,
-        seed: int = 0,
-    ) -> None:
+    def __init__(self, net: nn.Module, classes: int, seed: int = 0, *, channels_last: bool = False) -> None:
         super().__init__()
-        self.net, self.optimizer, self.scheduler, self.seed = net, optimizer, scheduler, seed
+        self.layout = torch.channels_last if channels_last else torch.contiguous_format
+        self.net, self.seed = net.to(memory_format=self.layout) if channels_last else net, seed
         accuracy: dict[str, Metric | MetricCollection] = {"acc_top1": _accuracy(classes, 1)}
         if classes > 5:
             accuracy["acc_top5"] = _accuracy(classes, 5)
         self.train_accuracy = MetricCollection({"acc_top1": _accuracy(classes, 1)}, prefix="train/")
         self.val_accuracy = MetricCollection(accuracy, prefix="val/")
         self.train_loss, self.val_loss = MeanMetric(), MeanMetric()
+        for metric in (self.train_loss, *self.train_accuracy.values()):
+            metric.persistent(True)  # so that an epoch that was resumed tells of all its images
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (n, classes) of pictures (n, channels, height, width)."""
-        return self.net(x)  # type: ignore[no-any-return]
+        return self.net(x.contiguous(memory_format=self.layout))  # type: ignore[no-any-return]
 
-    def on_train_batch_start(self, *_: Any) -> None:
-        """Seed the step's random numbers."""
-        torch.manual_seed(mixed(self.seed, self.global_step, self.global_rank))
-
-    def training_step(self, batch: Batch, _batch_idx: int) -> Tensor:
-        """The loss of one batch."""
-        x, target, _ = batch
-        logits = self._checked(self(x), target)
+    def loss(self, x: Tensor, target: Tensor, step: int, rank: int) -> Tensor:
+        """The loss of one training batch, drawing the random numbers of this step and process."""
+        torch.manual_seed(mixed(self.seed, step, rank))
+        logits = _checked(self(x), target)
         loss = cross_entropy(logits, target)
         self.train_loss.update(loss.detach(), len(target))
         self.train_accuracy.update(logits.detach(), target)
-        self.log("train/loss", self.train_loss, on_step=False, on_epoch=True)
-        self.log_dict(self.train_accuracy, on_step=False, on_epoch=True)
         return loss
 
-    def validation_step(self, batch: Batch, _batch_idx: int) -> None:
-        """Count one batch."""
-        x, target, _ = batch
-        logits = self._checked(self(x), target)
+    def count(self, x: Tensor, target: Tensor) -> None:
+        """Count one validation batch."""
+        logits = _checked(self(x), target)
         counted = target >= 0
         if counted.any():
             self.val_loss.update(cross_entropy(logits, target), counted.sum())
         self.val_accuracy.update(logits, target)
-        self.log("val/loss", self.val_loss, on_step=False, on_epoch=True, prog_bar=True)
-        self.log_dict(self.val_accuracy, on_step=False, on_epoch=True, prog_bar=True)
+
+    def told(self, stage: str) -> dict[str, float]:
+        """Loss and accuracies of a stage ("train" or "val") over all processes, which start anew."""
+        loss, accuracy = getattr(self, f"{stage}_loss"), getattr(self, f"{stage}_accuracy")
+        found = {f"{stage}/loss": loss.compute(), **accuracy.compute()}
+        loss.reset()
+        accuracy.reset()
+        return {name: float(value) for name, value in found.items()}
+
+
+class Classifier(pl.LightningModule):
+    """Nets that learn side by side from the same batches, each as if it were alone: a plain loop over them.
+
+    The gradient of the sum of the nets' losses is each net's own, so one backward pass serves them all, whatever the number
+    of processes. Each has its own optimiser, schedule, random numbers, counts and, in `trainer.loggers`, its own logger.
+
+    Args:
+        learners: the nets.
+        optimizer: named parameters to an optimiser.
+        scheduler: optimiser to a scheduler of steps, or None; one with a parameter `total_steps` is told how many the whole
+            training has. (Lightning forgets the last step of a scheduler of epochs when it resumes.)
+
+    Attributes:
+        found: the latest loss and accuracies of each net.
+    """
+
+    def __init__(
+        self,
+        learners: Sequence[Learner],
+        optimizer: Callable[[Iterable[tuple[str, nn.Parameter]]], torch.optim.Optimizer],
+        scheduler: Callable[..., Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.learners, self.optimizer, self.scheduler = nn.ModuleList(learners), optimizer, scheduler
+        self.found: list[dict[str, float]] = [{} for _ in learners]
+
+    def training_step(self, batch: Batch, _batch_idx: int) -> Tensor:
+        """The sum of the nets' losses of one batch."""
+        step, rank = self.global_step, self.global_rank
+        losses = [learner.loss(x, batch[1], step, rank) for learner, x in self._seen(batch)]
+        return torch.stack(losses).sum()
+
+    def validation_step(self, batch: Batch, _batch_idx: int) -> None:
+        """Count one batch."""
+        for learner, x in self._seen(batch):
+            learner.count(x, batch[1])
+
+    def _seen(self, batch: Batch) -> Iterable[tuple[Any, Tensor]]:
+        """Each net with its pictures: those of all, or its own crops."""
+        x = batch[0]
+        return zip(self.learners, x if isinstance(x, list) else [x] * len(self.learners), strict=True)
+
+    def on_train_epoch_end(self) -> None:
+        """Log the epoch."""
+        self._log("train")
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the validation."""
+        self._log("val")
+
+    def _log(self, stage: str) -> None:
+        for learner, found in zip(self.learners, self.found):
+            assert isinstance(learner, Learner)
+            found.update(learner.told(stage))
+        for logger, found in zip(self.trainer.loggers, self.found):
+            metrics = {name: value for name, value in found.items() if name.startswith(stage)}
+            logger.log_metrics(metrics | {"epoch": self.current_epoch}, self.global_step)
+        means = {name: sum(of[name] for of in self.found) / len(self.found) for name in self.found[0]}
+        here = {name: mean for name, mean in means.items() if name.startswith(stage)}
+        self.log_dict(here, logger=False, prog_bar=stage == "val", sync_dist=True)
 
     def configure_optimizers(self) -> Any:
-        """The optimiser, and its scheduler if there is one."""
-        optimizer = self.optimizer(self.net.named_parameters())
+        """The optimiser of each net, and its scheduler if there is one."""
+        optimizers = [self.optimizer(learner.net.named_parameters()) for learner in self.learners]  # type: ignore[union-attr]
+        together = SideBySide(optimizers)
         if self.scheduler is None:
-            return optimizer
+            return together
         told = "total_steps" in inspect.signature(self.scheduler).parameters
         settings = {"total_steps": int(self.trainer.estimated_stepping_batches)} if told else {}
-        scheduler = self.scheduler(optimizer, **settings)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        schedules = Schedules([self.scheduler(optimizer, **settings) for optimizer in optimizers], together)
+        return {"optimizer": together, "lr_scheduler": {"scheduler": schedules, "interval": "step"}}
 
-    @staticmethod
-    def _checked(logits: Tensor, target: Tensor) -> Tensor:
-        classes = logits.shape[1]
-        if target.max() >= classes:
-            raise InputError(
-                f"The images have a class numbered {int(target.max())}, but the net only has {classes} outputs; "
-                "set data.classes to the number of class folders."
-            )
-        return logits
+    def lr_scheduler_step(self, scheduler: Any, _metric: Any) -> None:
+        """Every net's rate takes its step."""
+        scheduler.step()
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Any,  # noqa: ARG002  (Lightning passes it by name)
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip each net's gradient by itself."""
+        for child in self.optimizers().optimizer.optimizers:  # type: ignore[union-attr]
+            self.clip_gradients(child, gradient_clip_val, gradient_clip_algorithm)
+
+
+def _checked(logits: Tensor, target: Tensor) -> Tensor:
+    classes = logits.shape[1]
+    if target.max() >= classes:
+        raise InputError(
+            f"The images have a class numbered {int(target.max())}, but the net only has {classes} outputs; "
+            "set data.classes to the number of class folders."
+        )
+    return logits
 
 
 def _accuracy(classes: int, top: int) -> MulticlassAccuracy:

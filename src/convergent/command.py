@@ -23,6 +23,8 @@ _NOISE = (
     "You are using a custom batch sampler",
     "You have overridden `transfer_batch_to_device`",
     "The number of training batches .* is smaller than the logging interval",
+    "You're resuming from a checkpoint that ended before the epoch ended",  # the order of images skips what was read
+    "The `srun` command is available on your system but is not used",
 )
 
 

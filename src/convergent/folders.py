@@ -18,7 +18,7 @@ RESULTS = ("done", "last.ckpt")
 
 # What may differ between two jobs of one configuration without changing its result.
 _IRRELEVANT = (
-    "force", "root", "logger", "data.folder", "data.download", "data.workers",
+    "force", "root", "logger", "snapshot_minutes", "data.folder", "data.store", "data.download", "data.workers",
     "trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy",
 )  # fmt: skip
 

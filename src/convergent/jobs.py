@@ -7,7 +7,7 @@ import hashlib
 import shlex
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -32,17 +32,22 @@ _LONGEST_LABEL = 100  # file systems allow 255 bytes, people read fewer
 
 @dataclass(frozen=True)
 class TrainJob:
-    """One seed of an experiment.
+    """One seed of an experiment, or several that are trained from one stream of images.
 
     Attributes:
-        run: its folder.
-        config: resolved.
-        command: that makes this net again.
+        runs: their folders.
+        configs: of each run, resolved: the one that it would have alone.
+        command: that makes these nets again.
     """
 
-    run: Run
-    config: DictConfig
+    runs: Sequence[Run]
+    configs: Sequence[DictConfig]
     command: str
+
+    @property
+    def config(self) -> DictConfig:
+        """What is the same for all of them, in the first one's configuration."""
+        return self.configs[0]
 
     @classmethod
     def of(cls, config: DictConfig) -> TrainJob:
@@ -56,38 +61,53 @@ class TrainJob:
         values = flat(OmegaConf.to_container(config, resolve=False))
         if missing := [key for key, value in values.items() if value == "???"]:
             raise InputError(f"{missing[0]} has no value; set it on the command line, as {missing[0]}=...")
-        for seed in ("order_seed", "augment_seed"):
-            config[seed] = config.seed if config[seed] is None else config[seed]
+        seeds = [config.seed] if config.seeds is None else _seeds(config)
+        del config["seeds"]
         for epoch in config.keep_epochs or ():
             if not isinstance(epoch, int) or epoch < 0:
                 raise InputError(f"keep_epochs needs whole numbers, as keep_epochs=[0,1,5], not {epoch!r}.")
-        _check_numbers(config, {"seed": 0, "order_seed": 0, "augment_seed": 0, "epochs": 0, "data.batch_size": 1})
-        return cls(
-            Run(Path(config.root) / "outputs" / "train" / config.name / f"seed={config.seed}"), config,
-            command_of("train", HydraConfig.get().overrides.task),
-        )  # fmt: skip
+        folder, runs, configs = Path(config.root) / "outputs" / "train" / config.name, [], []
+        for seed in seeds:
+            alone = config.copy()
+            alone.seed = seed
+            for key in ("order_seed", "augment_seed"):
+                alone[key] = seed if alone[key] is None else alone[key]
+            _check_numbers(alone, {"seed": 0, "order_seed": 0, "augment_seed": 0, "epochs": 0, "data.batch_size": 1})
+            runs.append(Run(folder / f"seed={seed}"))
+            configs.append(alone)
+        return cls(runs, configs, command_of("train", HydraConfig.get().overrides.task))
 
     def begin(self) -> bool:
-        """Claim the folder for this configuration; False, with a line that says so, if the net is trained already."""
-        if not first_process():
-            return self.config.force or not self.run.finished
-        claim(self.run.folder, self.config, force=self.config.force)
-        if self.run.finished:
-            self.say(f"done already, {self.run.told()}")
-        elif self.run.checkpoint.exists():
-            self.say("going on from the last epoch")
-        return not self.run.finished
+        """Claim the folders for this configuration; False, with a line that says so, if all nets are trained already."""
+        for run, config in zip(self.runs, self.configs) if first_process() else ():
+            claim(run.folder, config, force=config.force)
+            if run.finished:
+                self.say(f"done already, {run.told()}", run)
+            elif run.checkpoint.exists():
+                self.say("going on from the last checkpoint", run)
+        return bool(self.left().runs)
+
+    def left(self) -> TrainJob:
+        """The job without the nets that are trained already."""
+        # another process than the first may be here before that has removed what force removes
+        again = self.config.force and not first_process()
+        left = [number for number, run in enumerate(self.runs) if again or not run.finished]
+        return replace(
+            self, runs=[self.runs[number] for number in left], configs=[self.configs[number] for number in left]
+        )
 
     def abandon(self) -> None:
-        """Remove the folder of a training that failed, unless there is something to resume from."""
-        if first_process() and not any((self.run.folder / name).exists() for name in RESULTS):
-            shutil.rmtree(self.run.folder, ignore_errors=True)
-            with contextlib.suppress(OSError):  # other seeds are there
-                self.run.folder.parent.rmdir()
+        """Remove the folders of a training that failed, unless there is something to resume from."""
+        for run in self.runs if first_process() else ():
+            if not any((run.folder / name).exists() for name in RESULTS):
+                shutil.rmtree(run.folder, ignore_errors=True)
+                with contextlib.suppress(OSError):  # other seeds are there
+                    run.folder.parent.rmdir()
 
-    def say(self, text: str) -> None:
-        """Print a line about this job."""
-        print(f"{self.config.name} {self.run.name}: {text}", flush=True)
+    def say(self, text: str, run: Run | None = None) -> None:
+        """Print a line about this job, or one of its nets."""
+        names = [one.name for one in ([run] if run else self.runs)]
+        print(f"{self.config.name} {', '.join(names)}: {text}", flush=True)
 
 
 @dataclass(frozen=True)
@@ -212,6 +232,25 @@ def _check_numbers(config: DictConfig, least: dict[str, int]) -> None:
     for key, value in ((key, OmegaConf.select(config, key)) for key in least):
         if not isinstance(value, int) or value < least[key]:
             raise InputError(f"{key} needs to be a whole number, {least[key]} or more, not {value!r}.")
+
+
+def _seeds(config: DictConfig) -> list[int]:
+    """The seeds of the nets that are trained together.
+
+    Raises:
+        InputError: if they are none, or the nets cannot go together.
+    """
+    seeds: Any = _plain(config.seeds)
+    whole = isinstance(seeds, list) and all(isinstance(seed, int) and seed >= 0 for seed in seeds)
+    if not whole or not seeds or len(set(seeds)) < len(seeds):
+        raise InputError(f"seeds needs different whole numbers, as seeds=[0,1,2,3], not {seeds}.")
+    if config.order_seed is None and len(seeds) > 1:
+        raise InputError("seeds=[...] reads one stream of images for all nets; set order_seed to a number.")
+    if config.precision == "16-mixed" and len(seeds) > 1:
+        raise InputError(
+            "16-mixed scales all nets' losses alike; use bf16-mixed or train them one by one, -m seed=0,1."
+        )
+    return list(seeds)
 
 
 def images_config(nets: Sequence[GivenNet], config: DictConfig) -> DictConfig:

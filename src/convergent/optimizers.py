@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import torch
 from torch import nn
 from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -37,3 +38,72 @@ def cosine(optimizer: Optimizer, total_steps: int) -> LambdaLR:
     Source: Loshchilov, Hutter 2017, "SGDR", equation 5, without restarts.
     """
     return LambdaLR(optimizer, lambda step: (1 + math.cos(math.pi * min(step / max(total_steps, 1), 1.0))) / 2)
+
+
+def warm_cycle(optimizer: Optimizer, total_steps: int, warm: float = 0.1) -> LambdaLR:
+    """One cycle: the rate rises in a line over the share `warm` of the steps and falls in a line to zero over the rest.
+
+    Source: Smith, Topin 2019, "Super-convergence"; Goyal et al. 2017, section 2.2 (warm-up of large batches).
+    """
+    rising = max(warm * total_steps, 1.0)
+    falling = max(total_steps - rising, 1.0)
+    return LambdaLR(optimizer, lambda step: min((step + 1) / rising, max(1 - (step - rising) / falling, 0.0)))
+
+
+class SideBySide(Optimizer):
+    """Optimisers of several nets that take their steps together and know nothing of one another.
+
+    Args:
+        optimizers: of one net each.
+    """
+
+    def __init__(self, optimizers: Sequence[Optimizer]) -> None:
+        self.optimizers = list(optimizers)
+        super().__init__([{"params": group["params"]} for one in optimizers for group in one.param_groups], {})
+        self.param_groups = [group for one in optimizers for group in one.param_groups]  # theirs: rates change in place
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Take every net's step."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for one in self.optimizers:
+            one.step()
+        return loss
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state of each, {"nets": [...]}."""
+        return {"nets": [one.state_dict() for one in self.optimizers]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up the state of each."""
+        for one, state in zip(self.optimizers, state_dict["nets"], strict=True):
+            one.load_state_dict(state)
+        self.param_groups = [group for one in self.optimizers for group in one.param_groups]
+
+
+class Schedules:
+    """Schedules of several nets that take their steps together.
+
+    Args:
+        schedules: of one optimiser each.
+        optimizer: all of them.
+    """
+
+    def __init__(self, schedules: Sequence[Any], optimizer: SideBySide) -> None:
+        self.schedules, self.optimizer = list(schedules), optimizer
+
+    def step(self) -> None:
+        """Take every net's step."""
+        for one in self.schedules:
+            one.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state of each, {"nets": [...]}."""
+        return {"nets": [one.state_dict() for one in self.schedules]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up the state of each."""
+        for one, state in zip(self.schedules, state_dict["nets"], strict=True):
+            one.load_state_dict(state)

@@ -1,4 +1,4 @@
-"""Trains one net into its run folder."""
+"""Trains nets into their run folders: one, or several side by side on one stream of images."""
 
 from __future__ import annotations
 
@@ -10,64 +10,111 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning.callbacks import Callback, ModelCheckpoint, RichProgressBar
+from pytorch_lightning.callbacks import Callback, RichProgressBar
 
-from convergent.classifier import Classifier
+from convergent.checkpoints import Checkpoints, KeepCheckpoints
+from convergent.classifier import Classifier, Learner
 from convergent.dashboard import log_run, start_logger
 from convergent.data.images import ImageData
 from convergent.errors import InputError
+from convergent.folders import first_process
+from convergent.heartbeat import Heartbeat
 from convergent.jobs import TrainJob
+from convergent.requeue import Requeue, Requeued, leave
 from convergent.runs import Run, build
 
 logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # importing it sets INFO
 
 
 def train(job: TrainJob) -> None:
-    """Train the net of one seed into its folder, from the start or from where a killed training stopped.
+    """Train the job's nets into their folders, from the start or from where a killed training stopped.
 
     Raises:
         InputError: for whatever the user can mend.
-        KeyboardInterrupt: if the user stops it; the last finished epoch is kept.
+        KeyboardInterrupt: if the user stops it; the last checkpoint is kept.
     """
-    config, run = job.config, job.run
+    job = job.left()
+    config, checkpoints = job.config, Checkpoints(job.runs)
     try:
-        classifier, data, trainer = _prepared(job)
-        trainer.logger = start_logger(config.logger, config, run.folder, config.name, run.name, "train")
-        checkpoint = str(run.checkpoint) if run.checkpoint.exists() else None
+        classifier, data, trainer = _prepared(job, checkpoints)
+        trainer.loggers = [
+            logger
+            for run, of_run in zip(job.runs, job.configs)
+            if (logger := start_logger(config.logger, of_run, run.folder, config.name, run.name, "train"))
+        ]
         with stoppable():
-            trainer.fit(classifier, data, ckpt_path=checkpoint, weights_only=True)
-    except Exception:
+            trainer.fit(classifier, data, ckpt_path="last.ckpt" if checkpoints.there else None, weights_only=True)
+    except Requeued:
+        for logger in trainer.loggers:
+            logger.finalize("requeued")
+        leave()
+    except Exception as error:
         job.abandon()
+        if any(word in str(error) for word in ("gloo", "NCCL")):
+            raise InputError(
+                f"A process of this job died ({str(error).splitlines()[0][:150]}); the same command goes on from the last "
+                "checkpoint."
+            ) from None
         raise
-    if config.epochs == 0:
+    if "val/loss" not in classifier.found[0]:  # no epoch was left to train
         trainer.validate(classifier, data, verbose=False)
-    if trainer.is_global_zero:
-        metrics = {name: value.item() for name, value in trainer.callback_metrics.items()}
-        (run.folder / "command.txt").write_text(f"{job.command}\n")
-        run.finish(classifier.net, metrics)
-        log_run(trainer.logger, run)
+    if first_process():
+        for number, run in enumerate(job.runs):
+            (run.folder / "command.txt").write_text(f"{job.command}\n")
+            run.finish(classifier.learners[number].net, classifier.found[number])  # type: ignore[arg-type]
+            log_run(trainer.loggers[number] if trainer.loggers else None, run)
+            job.say(f"{run.told()}, in {run.folder}", run)
         if skipped := data.skipped():
             job.say(f"{skipped} images could not be read and were skipped")
-        job.say(f"{run.told()}, in {run.folder}")
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
-def _prepared(job: TrainJob) -> tuple[Classifier, ImageData, pl.Trainer]:
+def _prepared(job: TrainJob, checkpoints: Checkpoints) -> tuple[Classifier, ImageData, pl.Trainer]:
     """Everything that can be wrong with a configuration, before anything is logged."""
-    config = job.config
-    pl.seed_everything(config.seed, workers=True, verbose=False)
-    net = build(config.net.module)
+    config, learners = job.config, []
     make, schedule = instantiate(config.optimizer.optimizer), instantiate(config.optimizer.scheduler)
-    classifier = Classifier(net, config.data.classes, make, schedule, config.seed)
-    data = build_data(config)
+    for of_run in job.configs:
+        pl.seed_everything(of_run.seed, workers=True, verbose=False)
+        net = build(of_run.net.module)
+        learners.append(Learner(net, config.data.classes, of_run.seed, channels_last=config.channels_last))
+    augment_seeds = [of_run.augment_seed for of_run in job.configs]
+    shared = len(set(augment_seeds)) == 1
+    data = build_data(config, augment_seed=augment_seeds[0] if shared else augment_seeds)
     data.check()
-    checkpoint = ModelCheckpoint(
-        job.run.folder, filename="last", save_on_train_epoch_end=True, enable_version_counter=False
-    )
-    callbacks = [checkpoint, KeepEpochs(job.run, config.keep_epochs)]
+    keep = [KeepEpochs(run, number, config.keep_epochs) for number, run in enumerate(job.runs)]
+    callbacks = [*keep, Watch(), Requeue(), KeepCheckpoints(config.snapshot_minutes)]
     settings = {"max_epochs": config.epochs, "precision": config.precision, "logger": False}
-    return classifier, data, build_trainer(config, callbacks, **settings)
+    trainer = build_trainer(config, callbacks, plugins=[checkpoints], **settings)
+    if trainer.world_size > 1 and not torch.cuda.is_available() and _has_batch_norm(learners) and first_process():
+        job.say("without GPUs each process has BatchNorm's statistics of its own part of a batch")
+    return Classifier(learners, make, schedule), data, trainer
+
+
+class Watch(Callback):
+    """Ends the job when one of its processes dies: the others would wait for it, half an hour on GPUs."""
+
+    def __init__(self) -> None:
+        self.heartbeat = Heartbeat()
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
+        """Begin to watch."""
+        self.heartbeat.__enter__()
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
+        """Leave in order."""
+        self.heartbeat.__exit__(None)
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:  # noqa: ARG002
+        """Leave as one that died."""
+        self.heartbeat.__exit__(type(exception))
+
+
+def _has_batch_norm(modules: Sequence[torch.nn.Module]) -> bool:
+    return any(isinstance(part, torch.nn.modules.batchnorm._BatchNorm) for one in modules for part in one.modules())
 
 
 class KeepEpochs(Callback):
@@ -75,11 +122,17 @@ class KeepEpochs(Callback):
 
     Args:
         run: where.
+        number: of the net among those that learn side by side.
         epochs: after how many epochs each; 0 for before the first.
     """
 
-    def __init__(self, run: Run, epochs: Sequence[int]) -> None:
-        self.run, self.epochs = run, set(epochs)
+    def __init__(self, run: Run, number: int, epochs: Sequence[int]) -> None:
+        self.run, self.number, self.epochs = run, number, set(epochs)
+
+    @property
+    def state_key(self) -> str:
+        """Lightning wants to tell them apart."""
+        return f"KeepEpochs {self.number}"
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keep the untrained net; a resumed training did so before."""
@@ -93,7 +146,7 @@ class KeepEpochs(Callback):
     def _keep(self, trainer: pl.Trainer, classifier: pl.LightningModule, epoch: int) -> None:
         if epoch in self.epochs and trainer.is_global_zero:
             assert isinstance(classifier, Classifier)
-            self.run.keep(classifier.net, epoch)
+            self.run.keep(classifier.learners[self.number].net, epoch)  # type: ignore[arg-type]
 
 
 @contextlib.contextmanager
@@ -128,6 +181,8 @@ def build_trainer(config: DictConfig, callbacks: list[Callback], **settings: Any
         InputError: if the machine has not what the configuration asks for.
     """
     terminal = sys.stdout.isatty()
+    if not torch.cuda.is_available():  # torch has no synchronised BatchNorm on processors
+        settings = {"sync_batchnorm": False, **settings}
     try:
         return instantiate(  # type: ignore[no-any-return]
             config.trainer,

@@ -52,6 +52,22 @@ WAYS = {
 }
 
 
+INPUT = {
+    "folder": "`data=imagenet`: files, random resized crop",
+    "folder_paper": "the same, squeezed to 256, random crop, as the paper",
+    "folder_four": "the same, crops for four nets of each file",
+    "pil_decode": "Pillow, decoding only",
+    "torchvision_decode": "torchvision, decoding only",
+    "torchvision": "torchvision, random resized crop",
+    "webdataset": "webdataset, Pillow, random resized crop",
+    "store_one_by_one": "the store, picture by picture through torchvision's transforms",
+    "store": "`data=imagenet_store`: random crop, mirror, normalised on the processor",
+    "store_mean": "the same, less the mean image",
+    "store_gather": "the same up to the bytes that go to a GPU",
+    "prepare": "`prepare.py`, which decodes and writes once",
+}
+
+
 def lines(script: str, *arguments: str) -> list[dict]:
     """What a benchmark prints; its progress goes to the terminal."""
     command = [sys.executable, str(Path(__file__).with_name(script)), *arguments]
@@ -173,6 +189,25 @@ def sparse_table(found: list[dict]) -> str:
     return "\n".join([*table, "", machine_of(machine), ""])
 
 
+def input_table(found: list[dict]) -> str:
+    """Images per second and core of every way to feed a net."""
+    machine, *ways, _ = found
+    rates = {way["way"]: way["per_second"] for way in ways if "per_second" in way}
+    share, four = (next(way for way in ways if way["way"] == name) for name in ("share", "four"))
+    table = ["| way | images/s/core | over files |", "| --- | ---: | ---: |"]
+    for way, title in INPUT.items():
+        if way in rates:
+            table.append(f"| {title} | {rates[way]:,.0f} | {rates[way] / rates['folder']:.1f} |")
+    busy = f"measured while {machine['load']:.0f} jobs shared {machine['cores']} cores, which slows all of it down; "
+    busy = busy if machine["load"] > machine["cores"] + 1 else ""
+    text = (
+        f"A quarter-width CaffeNet fed by the store reaches {share['of_net']:.0%} of its speed on synthetic pictures; four "
+        f"tiny nets on one stream of files take {four['over_one']:.2f} times as long as one. JPEGs of 500 x 375 pixels, "
+        f"{machine['jpeg_kb']:.0f} kB; {busy}torchvision {machine['torchvision']}; "
+    )
+    return "\n".join([*table, "", text + machine_of(machine), ""])
+
+
 def machine_of(line: dict) -> str:
     """Hardware and versions in words."""
     return f"one core of {line['processor']} ({line['capability']}), torch {line['torch']}, {line['date']}."
@@ -185,6 +220,7 @@ BENCHMARKS = {
     "spectral": (lambda: lines("spectral.py"), spectral_table),
     "mutual_information": (lambda: lines("mutual_information.py", "--rounds", "3"), mutual_information_table),
     "sparse": (lambda: lines("sparse.py"), sparse_table),
+    "input": (lambda: lines("input.py"), input_table),
 }
 
 

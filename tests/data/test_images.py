@@ -65,7 +65,7 @@ def test_digits_are_all_there_split_by_class():
 
 def test_digits_come_normalised():
     data = build_data(configured())
-    x = torch.cat([batch[0] for batch in data.val_dataloader()])
+    x = torch.cat([data.on_after_batch_transfer(batch, 0)[0] for batch in data.val_dataloader()])
     assert x.shape == (360, 1, 8, 8)
     assert abs(x.mean()) < 0.05
     assert abs(x.std() - 1) < 0.05
@@ -75,10 +75,12 @@ def test_augmentation_is_that_of_its_seed_and_leaves_the_random_state():
     data = build_data(configured())
     images = data.images("train", data.training)
     before = torch.get_rng_state()
-    views = [images[Draw(5, seed)][0] for seed in (1, 1, 2, 3, 4)]
+    views = [images[Draw(5, (seed,))][0] for seed in (1, 1, 2, 3, 4)]
     assert torch.equal(torch.get_rng_state(), before)
     assert torch.equal(views[0], views[1])
     assert not all(torch.equal(views[0], view) for view in views[2:])
+    together = images[Draw(5, (1, 1, 2, 3, 4))][0]  # decoded once, augmented for each net
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(together, views, strict=True))
 
 
 def test_workers_change_nothing():
@@ -89,7 +91,7 @@ def test_workers_change_nothing():
 
 @pytest.mark.parametrize("data", ["imagenet", "folder"])
 def test_picture_folders(tmp_path, data):
-    folder = picture_folder(tmp_path / "a folder")
+    folder = picture_folder(tmp_path / "a folder", classes=("n00000001", "n00000002"))
     prepared = build_data(configured(f"data={data}", f"data.folder='{folder}'", "data.classes=2", "data.workers=0"))
     x, target, image = next(iter(prepared.val_dataloader()))
     size = 227 if data == "imagenet" else 64
@@ -119,9 +121,9 @@ def test_a_data_set_that_is_not_there_is_told(tmp_path):
     data = build_data(configured("data=imagenet", f"data.folder={tmp_path}/none"))
     with pytest.raises(InputError, match=r"No images for val: .*set data.folder"):
         data.val_dataloader()
-    (tmp_path / "empty" / "val" / "n01").mkdir(parents=True)
-    data = build_data(configured("data=imagenet", f"data.folder={tmp_path}/empty"))
-    with pytest.raises(InputError, match="No images for val"):
+    (tmp_path / "empty" / "val" / "n00000001").mkdir(parents=True)
+    data = build_data(configured("data=imagenet", f"data.folder={tmp_path}/empty", "data.classes=1"))
+    with pytest.raises(InputError, match="no image of class n00000001"):
         data.val_dataloader()
     data = build_data(configured("data=cifar10", f"data.folder={tmp_path}", "data.download=false"))
     with pytest.raises(InputError, match="No images for train: Dataset not found"):

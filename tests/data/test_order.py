@@ -11,7 +11,7 @@ def images(order):
 
 
 def test_an_epoch_is_a_permutation_and_every_epoch_another():
-    order = TrainingOrder(100, order_seed=0, augment_seed=0)
+    order = TrainingOrder(100, order_seed=0, augment_seeds=[0])
     first = images(order)
     order.set_epoch(1)
     second = images(order)
@@ -22,17 +22,17 @@ def test_an_epoch_is_a_permutation_and_every_epoch_another():
 
 
 def test_the_seeds_govern_what_they_say():
-    draws = lambda order_seed, augment_seed: list(TrainingOrder(50, order_seed, augment_seed))  # noqa: E731
+    draws = lambda order_seed, augment_seed: list(TrainingOrder(50, order_seed, [augment_seed]))  # noqa: E731
     assert [d.image for d in draws(0, 0)] == [d.image for d in draws(0, 1)]
-    assert {d.seed for d in draws(0, 0)}.isdisjoint(d.seed for d in draws(0, 1))
+    assert {d.seeds for d in draws(0, 0)}.isdisjoint(d.seeds for d in draws(0, 1))
     assert [d.image for d in draws(0, 0)] != [d.image for d in draws(1, 0)]
-    assert {d.image: d.seed for d in draws(0, 7)} == {d.image: d.seed for d in draws(1, 7)}
+    assert {d.image: d.seeds for d in draws(0, 7)} == {d.image: d.seeds for d in draws(1, 7)}
 
 
 @pytest.mark.parametrize("world", [2, 3])
 def test_the_processes_batches_together_are_the_batches_of_one_process(world):
-    alone = images(TrainingOrder(100, 0, 0))
-    shares = [images(TrainingOrder(100, 0, 0, rank, world)) for rank in range(world)]
+    alone = images(TrainingOrder(100, 0, [0]))
+    shares = [images(TrainingOrder(100, 0, [0], rank, world)) for rank in range(world)]
     assert len({len(share) for share in shares}) == 1
     interleaved = [image for together in zip(*shares) for image in together]
     assert interleaved == alone[: len(interleaved)]

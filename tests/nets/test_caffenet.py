@@ -53,6 +53,20 @@ def test_any_size_and_number_of_classes():
     assert CaffeNet(channels=1, size=67, classes=7)(torch.zeros(2, 1, 67, 67)).shape == (2, 7)
 
 
+def test_a_narrow_net_has_the_share_of_units_and_signals_that_keep_their_size():
+    net = CaffeNet(size=64, classes=24, width=0.25, kernel=8, stride=4, he=True)
+    x, shapes = torch.randn(8, 3, 64, 64), {}
+    with torch.no_grad():
+        for name, module in net.named_children():
+            x = module(x)
+            shapes[name] = x.shape[1]
+    assert [shapes[name] for name in ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")] == [
+        24, 64, 96, 96, 64, 1024, 1024, 24,
+    ]  # fmt: skip
+    assert 0.3 < x.std() < 30
+    assert all(set(layer.bias.tolist()) == {0.0} for layer in net.modules() if hasattr(layer, "bias"))
+
+
 def test_biases_learn_twice_as_fast_and_do_not_decay(net):
     optimizer = caffe_sgd(net.named_parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
     weights, biases = optimizer.param_groups

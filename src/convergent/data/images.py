@@ -2,122 +2,31 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from PIL import UnidentifiedImageError
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
-from convergent.data.order import BlockOrder, Draw, EvaluationOrder, TrainingOrder
+from convergent.data.order import BlockOrder, EvaluationOrder, TrainingOrder
+from convergent.data.pictures import Batch, Deranged, Images, Views, collate
+from convergent.data.store import Crops, Finish, SubtractMean
 from convergent.errors import InputError
 
-Batch = list[torch.Tensor]  # pictures (n, channels, height, width), classes (n,), images (n,)
-
-_UNCOUNTED = -100  # the class that cross entropy and torchmetrics leave out
+__all__ = ["Batch", "Deranged", "ImageData", "Images", "Views", "prepared"]
 
 
-class Images(Dataset[tuple[Any, int, int] | None]):
-    """A data set of (picture, class) that yields (tensor, class, image) for a `Draw`.
-
-    Args:
-        dataset: of (picture, class).
-        transform: of the picture; its random numbers are those of the draw's seed.
-        skip_corrupt: yield None for an unreadable image instead of an error.
-    """
-
-    def __init__(self, dataset: Dataset[Any], transform: Callable[[Any], Any], *, skip_corrupt: bool = False) -> None:
-        self.dataset, self.transform, self.skip_corrupt = dataset, transform, skip_corrupt
-        self.skipped_n = torch.zeros(len(self), dtype=torch.bool)
-        self.skipped_n.share_memory_()  # type: ignore[no-untyped-call]  # workers write into it, too
-
-    def __len__(self) -> int:
-        return len(self.dataset)  # type: ignore[arg-type]
-
-    def __getitem__(self, draw: Draw | int) -> tuple[Any, int, int] | None:
-        draw = Draw(draw) if isinstance(draw, int) else draw
-        try:
-            picture, target = self.dataset[draw.image]
-        except (UnidentifiedImageError, OSError, SyntaxError) as error:  # PIL raises all three on broken files
-            if self.skip_corrupt:
-                self.skipped_n[draw.image] = True
-                return None
-            raise InputError(
-                f"Image {self.name(draw.image)} cannot be read ({str(error).splitlines()[0]}); mend or remove it, or set "
-                "data.skip_corrupt=true to count and skip such images."
-            ) from None
-        if draw.seed is None:
-            return self.transform(picture), target if draw.counted else _UNCOUNTED, draw.image
-        state = torch.get_rng_state()
-        torch.default_generator.manual_seed(draw.seed)
-        try:
-            return self.transform(picture), target, draw.image
-        finally:
-            torch.set_rng_state(state)
-
-    def name(self, image: int) -> str:
-        """The file of an image, or its number where the data set has no files."""
-        samples = getattr(self.dataset, "samples", None)
-        return str(samples[image][0]) if samples else str(image)
-
-    def manifest(self) -> list[str]:
-        """What identifies the images and how they are prepared: files with sizes, or the data set's own description."""
-        files = [f"{path} {Path(path).stat().st_size}" for path, _ in getattr(self.dataset, "samples", ())]
-        folder = os.path.commonpath([path for path, _ in self.dataset.samples]) if files else ""  # type: ignore[attr-defined]
-        described = [name.removeprefix(folder) for name in files] or [" ".join(repr(self.dataset).split())]
-        return [*described, str(len(self)), " ".join(repr(self.transform).split())]
+def decoded(channels: int, transforms: Sequence[Callable[[Any], Any]]) -> v2.Compose:
+    """A transform of a picture to a tensor (channels, height, width) that is normalised later, on its device."""
+    return v2.Compose([v2.RGB() if channels == 3 else v2.Grayscale(), v2.ToImage(), *transforms])
 
 
-class Deranged(Dataset[tuple[Any, int, int] | None]):
-    """Images of which each net sees another one: no two nets ever the same, over all images each net sees each once.
-
-    What is left of a correlation between nets then is chance.
-
-    Args:
-        images: that yield one picture, or {view: picture}.
-        views: the view of each net, by name; None where there is but one.
-    """
-
-    def __init__(self, images: Images, views: dict[str, str | None]) -> None:
-        self.images, self.views = images, views
-        self.order = torch.randperm(len(images), generator=torch.Generator().manual_seed(1)).tolist()
-        self.place = {image: place for place, image in enumerate(self.order)}
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, draw: Draw | int) -> tuple[dict[str, Any], int, int] | None:
-        image = draw if isinstance(draw, int) else draw.image
-        seen: dict[str, Any] = {}
-        for number, (net, view) in enumerate(self.views.items()):
-            datum = self.images[self.order[(self.place[image] + number) % len(self.order)]]
-            if datum is None:
-                return None
-            seen[net] = datum[0] if view is None else datum[0][view]
-        return seen, 0, image
-
-    def manifest(self) -> list[str]:
-        """What identifies the images, how they are prepared and which net sees which."""
-        return [*self.images.manifest(), "deranged", *self.views]
-
-
-class Views:
-    """One picture prepared in several ways, {name: tensor}."""
-
-    def __init__(self, transforms: dict[str, Callable[[Any], Any]]) -> None:
-        self.transforms = transforms
-
-    def __call__(self, picture: Any) -> dict[str, Any]:
-        """Prepare a PIL picture."""
-        return {name: transform(picture) for name, transform in self.transforms.items()}
-
-    def __repr__(self) -> str:
-        return repr(self.transforms)
+def normalised(mean: Sequence[float], std: Sequence[float]) -> list[Callable[[Any], Any]]:
+    """The transforms of tensors of bytes, one or a batch, to normalised floats."""
+    return [v2.ToDtype(torch.float32, scale=True), v2.Normalize(list(mean), list(std))]
 
 
 def prepared(
@@ -131,9 +40,7 @@ def prepared(
         mean: subtracted from each channel of pictures in 0..1.
         std: divides it then.
     """
-    colour: list[Callable[[Any], Any]] = [v2.RGB() if channels == 3 else v2.Grayscale(), v2.ToImage()]
-    to_float = [v2.ToDtype(torch.float32, scale=True), v2.Normalize(list(mean), list(std))]
-    return v2.Compose([*colour, *transforms, *to_float])  # type: ignore[no-any-return]
+    return v2.Compose([*decoded(channels, transforms).transforms, *normalised(mean, std)])  # type: ignore[no-any-return]
 
 
 class ImageData(pl.LightningDataModule):
@@ -154,7 +61,7 @@ class ImageData(pl.LightningDataModule):
         workers: processes that read, per training process.
         skip_corrupt: leave out unreadable images and count them, instead of an error.
         order_seed: of the order of training images.
-        augment_seed: of their augmentation.
+        augment_seed: of their augmentation; several for as many nets that each see the same images augmented otherwise.
 
     Attributes:
         blocks: of images, in the statistics pass.
@@ -179,15 +86,20 @@ class ImageData(pl.LightningDataModule):
         workers: int = 0,
         skip_corrupt: bool = False,
         order_seed: int = 0,
-        augment_seed: int = 0,
+        augment_seed: int | Sequence[int] = 0,
     ) -> None:
         super().__init__()
         self.sources, self.measure_source = sources, measure
-        self.training = prepared(channels, augment, mean, std)
+        self.training, self.validation = decoded(channels, augment), decoded(channels, prepare)
         self.evaluation = prepared(channels, prepare, mean, std)
+        self.normalise = v2.Compose(normalised(mean, std))
+        less = next((step for step in augment if isinstance(step, SubtractMean)), None)
+        self.finish = Finish(mean, std, None if less is None else lambda: less.mean)
         self.batch_size, self.workers, self.skip_corrupt = batch_size, workers, skip_corrupt
-        self.order_seed, self.augment_seed = order_seed, augment_seed
+        self.order_seed = order_seed
+        self.augment_seeds = [augment_seed] if isinstance(augment_seed, int) else list(augment_seed)
         self.blocks = 64
+        self._begin = 0, 0  # epoch and batch
         self.views: dict[str, Callable[[Any], Any]] = {}
         self.deranged: dict[str, str | None] = {}
         self.read_before: Callable[[int, int], int] = lambda _rank, _world: 0
@@ -201,15 +113,18 @@ class ImageData(pl.LightningDataModule):
             InputError: if there are none.
         """
         for source in ("train", "val"):
-            self._dataset(source)
+            self.dataset(source)
+        if self.finish.mean_image is not None:
+            self.finish.mean_image()
 
-    def images(self, source: str, transform: Callable[[Any], Any] | None = None) -> Images:
+    def images(self, source: str, transform: Callable[[Any], Any] | None = None, *, batched: bool = False) -> Images:
         """The images of one source, prepared as for evaluation unless told otherwise.
 
         Raises:
             InputError: if there is no such source, or no image in it.
         """
-        images = Images(self._dataset(source), transform or self.evaluation, skip_corrupt=self.skip_corrupt)
+        how = {"skip_corrupt": self.skip_corrupt, "batched": batched}
+        images = Images(self.dataset(source), transform or self.evaluation, **how)
         self._read.append(images)
         return images
 
@@ -217,7 +132,7 @@ class ImageData(pl.LightningDataModule):
         """How many images this process and its workers could not read so far."""
         return sum(int(images.skipped_n.sum()) for images in self._read)
 
-    def _dataset(self, source: str) -> Dataset[Any]:
+    def dataset(self, source: str) -> Dataset[Any]:
         """The data set of one source, opened once: listing a million files takes its time.
 
         Raises:
@@ -245,14 +160,17 @@ class ImageData(pl.LightningDataModule):
         return Deranged(images, self.deranged) if self.deranged else images
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """Batches of augmented training images."""
-        images = self.images("train", self.training)
-        order = TrainingOrder(len(images), self.order_seed, self.augment_seed, *self._place())
-        return self._loader(images, sampler=order, batch_size=self._batch_per_process())
+        """Batches of augmented training images, without those of the epoch that a resumed training has read before."""
+        images = self.images("train", self.training, batched=True)
+        size, (epoch, batches) = self._batch_per_process(), self._begin
+        order = TrainingOrder(
+            len(images), self.order_seed, self.augment_seeds, *self._place(), epoch=epoch, skip=batches * size
+        )
+        return self._loader(images, sampler=order, batch_size=size)
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Batches of validation images, each counted once over all processes."""
-        images = self.images("val")
+        images = self.images("val", self.validation, batched=True)
         order = EvaluationOrder(len(images), *self._place())
         return self._loader(images, sampler=order, batch_size=self._batch_per_process())
 
@@ -270,6 +188,30 @@ class ImageData(pl.LightningDataModule):
             )
         return self._loader(self.measured, batch_sampler=order)
 
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:  # noqa: ARG002
+        """Normalise the pictures where they are to be used; those of the statistics pass come normalised."""
+        if self.trainer is not None and self.trainer.predicting:
+            return batch
+        x, *rest = batch
+        several = isinstance(x, list)
+        done = [self._normalised(x_, net) for net, x_ in enumerate(x if several else [x])]
+        return [done if several else done[0], *rest]
+
+    def _normalised(self, x: Any, net: int) -> torch.Tensor:
+        return self.finish(x, net) if isinstance(x, Crops) else self.normalise(x)
+
+    def state_dict(self) -> dict[str, int]:
+        """Where the training is: the epoch, and how many of its batches are done."""
+        assert self.trainer is not None
+        batches, epoch = self.trainer.fit_loop.epoch_loop.batch_progress, self.trainer.current_epoch
+        if batches.is_last_batch:
+            return {"epoch": epoch + 1, "batches": 0}
+        return {"epoch": epoch, "batches": batches.current.ready}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Begin there."""
+        self._begin = state_dict["epoch"], state_dict["batches"]
+
     def _place(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
@@ -285,15 +227,8 @@ class ImageData(pl.LightningDataModule):
         return DataLoader(
             images,
             num_workers=self.workers,
-            collate_fn=_collate,
+            collate_fn=collate,
             pin_memory=torch.cuda.is_available(),
             persistent_workers=False,
             **how,
         )
-
-
-def _collate(batch: list[tuple[Any, int, int] | None]) -> Batch:
-    kept = [datum for datum in batch if datum is not None]
-    if not kept:
-        raise InputError(f"All {len(batch)} images of a batch cannot be read; check data.folder.")
-    return default_collate(kept)  # type: ignore[no-any-return]

@@ -5,7 +5,7 @@ An order yields `Draw`s instead of plain indices, so that the seed of an image's
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -19,12 +19,12 @@ class Draw(NamedTuple):
 
     Attributes:
         image: its index in the data set.
-        seed: of its augmentation; None for none.
+        seeds: of its augmentations, one for each net that is to see one of its own; none for none.
         counted: False for a repetition that only keeps the processes in step and must not be counted.
     """
 
     image: int
-    seed: int | None = None
+    seeds: tuple[int, ...] = ()
     counted: bool = True
 
 
@@ -34,17 +34,29 @@ class TrainingOrder(Sampler[Draw]):
     Args:
         images: number of images.
         order_seed: of the permutations.
-        augment_seed: of the augmentations.
+        augment_seeds: of the augmentations, one for each net that is to see one of its own.
         rank: of this process.
         world: number of processes; a remainder of the images is left out of the epoch.
+        epoch: the first one.
+        skip: leave out so many of this process's images in the first epoch, which were read before.
     """
 
-    def __init__(self, images: int, order_seed: int, augment_seed: int, rank: int = 0, world: int = 1) -> None:
-        self.images, self.order_seed, self.augment_seed = images, order_seed, augment_seed
-        self.rank, self.world, self.epoch = rank, world, 0
+    def __init__(
+        self,
+        images: int,
+        order_seed: int,
+        augment_seeds: Sequence[int],
+        rank: int = 0,
+        world: int = 1,
+        epoch: int = 0,
+        skip: int = 0,
+    ) -> None:
+        self.images, self.order_seed, self.augment_seeds = images, order_seed, tuple(augment_seeds)
+        self.rank, self.world, self.epoch = rank, world, epoch
+        self.first, self.skip = epoch, skip
 
     def set_epoch(self, epoch: int) -> None:
-        """Lightning calls this before each epoch, also when it resumes."""
+        """Lightning calls this before each epoch."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -53,8 +65,9 @@ class TrainingOrder(Sampler[Draw]):
     def __iter__(self) -> Iterator[Draw]:
         generator = torch.Generator().manual_seed(mixed(self.order_seed, self.epoch))
         order = torch.randperm(self.images, generator=generator).tolist()
-        for image in order[self.rank : len(self) * self.world : self.world]:
-            yield Draw(image, mixed(self.augment_seed, self.epoch, image))
+        epoch, read_before = self.epoch, self.skip if self.epoch == self.first else 0
+        for image in order[self.rank : len(self) * self.world : self.world][read_before:]:
+            yield Draw(image, tuple(mixed(seed, epoch, image) for seed in self.augment_seeds))
 
 
 class EvaluationOrder(Sampler[Draw]):

@@ -19,34 +19,54 @@ class CaffeNet(nn.Sequential):
         size: height and width of the pictures, in pixels; 227 in the paper.
         classes: number of logits.
         dropout: share of fc6's and fc7's units dropped in training.
+        width: share of the paper's units in every layer.
+        kernel: of conv1, in pixels; 11 in the paper.
+        stride: of conv1; 4 in the paper.
+        he: start weights by the units that they read (He et al. 2015), biases at 0: narrow nets do not learn otherwise.
 
     Source: Li et al. 2016, section 2; Jia et al. 2014 (bvlc_reference_caffenet), with groups of one.
     """
 
-    def __init__(self, channels: int = 3, size: int = 227, classes: int = 1000, dropout: float = 0.5) -> None:
-        side = (size - 11) // 4 + 1  # after conv1; conv2..conv5 keep it
+    def __init__(
+        self,
+        channels: int = 3,
+        size: int = 227,
+        classes: int = 1000,
+        dropout: float = 0.5,
+        width: float = 1.0,
+        kernel: int = 11,
+        stride: int = 4,
+        *,
+        he: bool = False,
+    ) -> None:
+        side = (size - kernel) // stride + 1  # after conv1; conv2..conv5 keep it
         for _ in range(3):
             side = (side - 3) // 2 + 1  # after pool1, pool2, pool5
+        c1, c2, c3, fc = (round(units * width) for units in (96, 256, 384, 4096))
         super().__init__(
             OrderedDict(
-                conv1=_with_relu(nn.Conv2d(channels, 96, 11, stride=4), 0.01, 0.0),
+                conv1=_with_relu(nn.Conv2d(channels, c1, kernel, stride=stride), 0.01, 0.0),
                 pool1=nn.MaxPool2d(3, 2),
                 norm1=nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75),
-                conv2=_with_relu(nn.Conv2d(96, 256, 5, padding=2), 0.01, 1.0),
+                conv2=_with_relu(nn.Conv2d(c1, c2, 5, padding=2), 0.01, 1.0),
                 pool2=nn.MaxPool2d(3, 2),
                 norm2=nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75),
-                conv3=_with_relu(nn.Conv2d(256, 384, 3, padding=1), 0.01, 0.0),
-                conv4=_with_relu(nn.Conv2d(384, 384, 3, padding=1), 0.01, 1.0),
-                conv5=_with_relu(nn.Conv2d(384, 256, 3, padding=1), 0.01, 1.0),
+                conv3=_with_relu(nn.Conv2d(c2, c3, 3, padding=1), 0.01, 0.0),
+                conv4=_with_relu(nn.Conv2d(c3, c3, 3, padding=1), 0.01, 1.0),
+                conv5=_with_relu(nn.Conv2d(c3, c2, 3, padding=1), 0.01, 1.0),
                 pool5=nn.MaxPool2d(3, 2),
                 flat=nn.Flatten(),
-                fc6=_with_relu(nn.Linear(256 * side**2, 4096), 0.005, 1.0),
+                fc6=_with_relu(nn.Linear(c2 * side**2, fc), 0.005, 1.0),
                 drop6=nn.Dropout(dropout),
-                fc7=_with_relu(nn.Linear(4096, 4096), 0.005, 1.0),
+                fc7=_with_relu(nn.Linear(fc, fc), 0.005, 1.0),
                 drop7=nn.Dropout(dropout),
-                fc8=_initialised(nn.Linear(4096, classes), 0.01, 0.0),
+                fc8=_initialised(nn.Linear(fc, classes), 0.01, 0.0),
             )
         )
+        for layer in self.modules() if he else ():
+            if isinstance(layer, nn.Conv2d | nn.Linear):
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+                nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
 
 
 def _with_relu(layer: nn.Conv2d | nn.Linear, sd: float, bias: float) -> nn.Sequential:

@@ -1,0 +1,192 @@
+"""Pictures of a data set as tensors: read, augmented by the seed of the draw, told by name when they are broken."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import UnidentifiedImageError
+from torch.utils.data import Dataset, default_collate
+from torchvision.transforms import v2
+
+from convergent.data.order import Draw
+from convergent.data.store import Store, SubtractMean, gathered, plan_of
+from convergent.errors import InputError
+
+Batch = list[Any]  # pictures (n, channels, height, width) or one of them per net, classes (n,), images (n,)
+
+_ALIKE = (v2.RGB, v2.Grayscale, v2.ToImage, v2.Resize, v2.CenterCrop, SubtractMean)  # no random numbers in them
+_UNCOUNTED = -100  # the class that cross entropy and torchmetrics leave out
+
+
+class Images(Dataset[tuple[Any, int, int] | None]):
+    """A data set of (picture, class) that yields (tensor, class, image) for a `Draw`.
+
+    A draw with several seeds yields a list of tensors instead of one: the picture is decoded once and augmented for each.
+
+    Args:
+        dataset: of (picture, class).
+        transform: of the picture; its random numbers are those of the draw's seed.
+        skip_corrupt: yield None for an unreadable image instead of an error.
+        batched: make batches of crops of bytes where the transform allows it, see `store.plan_of`.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset[Any],
+        transform: Callable[[Any], Any],
+        *,
+        skip_corrupt: bool = False,
+        batched: bool = False,
+    ) -> None:
+        self.dataset, self.transform, self.skip_corrupt = dataset, transform, skip_corrupt
+        self.plan = plan_of(transform, dataset if isinstance(dataset, Store) else None) if batched else None
+        self.once, self.each = _halves(transform)
+        self.skipped_n = torch.zeros(len(self), dtype=torch.bool)
+        self.skipped_n.share_memory_()  # type: ignore[no-untyped-call]  # workers write into it, too
+
+    def __len__(self) -> int:
+        return len(self.dataset)  # type: ignore[arg-type]
+
+    def __getitem__(self, draw: Draw | int) -> tuple[Any, int, int] | None:
+        draw = Draw(draw) if isinstance(draw, int) else draw
+        try:
+            picture, target = self.dataset[draw.image]
+        except (UnidentifiedImageError, OSError, SyntaxError) as error:  # PIL raises all three on broken files
+            self._unreadable(draw.image, error)
+            return None
+        if not draw.seeds:
+            return self.transform(picture), target if draw.counted else _UNCOUNTED, draw.image
+        picture, state = self.once(picture), torch.get_rng_state()
+        try:
+            views = [self._augmented(picture, seed) for seed in draw.seeds]
+        finally:
+            torch.set_rng_state(state)
+        return views[0] if len(views) == 1 else views, target, draw.image
+
+    def __getitems__(self, draws: list[Draw | int]) -> Any:
+        """A whole batch: what `collate` takes."""
+        given = [Draw(draw) if isinstance(draw, int) else draw for draw in draws]
+        if self.plan is None:
+            return [self[draw] for draw in given]
+        read = [(draw, datum) for draw in given if (datum := self._bytes(draw.image)) is not None]
+        if not read:
+            return [None] * len(draws)
+        kept = [draw for draw, _ in read]
+        target = torch.tensor([target if draw.counted else _UNCOUNTED for draw, (_, target) in read])
+        return gathered([x for _, (x, _) in read], kept, self.plan), target, torch.tensor([draw.image for draw in kept])
+
+    def _bytes(self, image: int) -> tuple[Any, int] | None:
+        """A picture as an array (channels, height, width) that the plan crops, and its class; None if it is unreadable."""
+        assert self.plan is not None
+        if self.plan.before is None and isinstance(self.dataset, Store) and self.dataset.readable_n[image]:
+            return self.dataset.pixels[image], self.dataset.targets[image]
+        try:
+            picture, target = self.dataset[image]
+        except (UnidentifiedImageError, OSError, SyntaxError) as error:
+            self._unreadable(image, error)
+            return None
+        return (self.plan.before(picture) if self.plan.before else picture).numpy(), target
+
+    def _augmented(self, picture: Any, seed: int) -> Any:
+        torch.default_generator.manual_seed(seed)
+        return self.each(picture)
+
+    def _unreadable(self, image: int, error: Exception) -> None:
+        if not self.skip_corrupt:
+            raise InputError(
+                f"Image {self.name(image)} cannot be read ({str(error).splitlines()[0]}); mend or remove it, or set "
+                "data.skip_corrupt=true to count and skip such images."
+            ) from None
+        self.skipped_n[image] = True
+
+    def name(self, image: int) -> str:
+        """The file of an image, or its number where the data set has no files."""
+        samples = getattr(self.dataset, "samples", None)
+        return str(samples[image][0]) if samples else str(image)
+
+    def manifest(self) -> list[str]:
+        """What identifies the images and how they are prepared: files with sizes, or the data set's own description."""
+        return [*files_of(self.dataset), str(len(self)), " ".join(repr(self.transform).split())]
+
+
+def files_of(dataset: Dataset[Any]) -> list[str]:
+    """What identifies the pictures of a data set: files with sizes, or its own description."""
+    files = [f"{path} {Path(path).stat().st_size}" for path, _ in getattr(dataset, "samples", ())]
+    folder = os.path.commonpath([path for path, _ in dataset.samples]) if files else ""  # type: ignore[attr-defined]
+    return [name.removeprefix(folder) for name in files] or [" ".join(repr(dataset).split())]
+
+
+def _halves(transform: Callable[[Any], Any]) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
+    """What a transform does to every picture alike, and the rest: the first half is done once for all nets."""
+    steps = list(transform.transforms) if isinstance(transform, v2.Compose) else [transform]
+    alike = next((place for place, step in enumerate(steps) if not isinstance(step, _ALIKE)), len(steps))
+    return (v2.Compose(steps[:alike]) if alike else _same), (v2.Compose(steps[alike:]) if alike < len(steps) else _same)
+
+
+def _same(picture: Any) -> Any:
+    return picture
+
+
+class Deranged(Dataset[tuple[Any, int, int] | None]):
+    """Images of which each net sees another one: no two nets ever the same, over all images each net sees each once.
+
+    What is left of a correlation between nets then is chance.
+
+    Args:
+        images: that yield one picture, or {view: picture}.
+        views: the view of each net, by name; None where there is but one.
+    """
+
+    def __init__(self, images: Images, views: dict[str, str | None]) -> None:
+        self.images, self.views = images, views
+        self.order = torch.randperm(len(images), generator=torch.Generator().manual_seed(1)).tolist()
+        self.place = {image: place for place, image in enumerate(self.order)}
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, draw: Draw | int) -> tuple[dict[str, Any], int, int] | None:
+        image = draw if isinstance(draw, int) else draw.image
+        seen: dict[str, Any] = {}
+        for number, (net, view) in enumerate(self.views.items()):
+            datum = self.images[self.order[(self.place[image] + number) % len(self.order)]]
+            if datum is None:
+                return None
+            seen[net] = datum[0] if view is None else datum[0][view]
+        return seen, 0, image
+
+    def manifest(self) -> list[str]:
+        """What identifies the images, how they are prepared and which net sees which."""
+        return [*self.images.manifest(), "deranged", *self.views]
+
+
+class Views:
+    """One picture prepared in several ways, {name: tensor}."""
+
+    def __init__(self, transforms: dict[str, Callable[[Any], Any]]) -> None:
+        self.transforms = transforms
+
+    def __call__(self, picture: Any) -> dict[str, Any]:
+        """Prepare a PIL picture."""
+        return {name: transform(picture) for name, transform in self.transforms.items()}
+
+    def __repr__(self) -> str:
+        return repr(self.transforms)
+
+
+def collate(batch: Any) -> Batch:
+    """A batch of what `Images` yields, without the images that cannot be read.
+
+    Raises:
+        InputError: if there is no other.
+    """
+    if isinstance(batch, tuple):  # gathered already
+        return list(batch)
+    kept = [datum for datum in batch if datum is not None]
+    if not kept:
+        raise InputError(f"All {len(batch)} images of a batch cannot be read; check data.folder.")
+    return default_collate(kept)  # type: ignore[no-any-return]
