@@ -41,7 +41,7 @@ def test_intervals_nulls_and_mutual_information_of_the_notebook():
     assert torch.equal(names["found"].argmax(0), order)
 
 
-@pytest.mark.parametrize("name", ["controls", "across", "benchmark pass", "benchmark accuracy"])
+@pytest.mark.parametrize("name", ["controls", "across", "benchmark pass", "benchmark accuracy", "benchmark input"])
 def test_every_table_is_there(name):
     _, table, _ = re.split(rf"<!-- {name}: .*? -->", README)
     assert len(table.strip().splitlines()) > 4
