@@ -44,7 +44,10 @@ def test_intervals_nulls_and_mutual_information_of_the_notebook():
 
 TABLES = [
     *("controls", "across", "table 1", "clusters", "agreement"),
-    *(f"benchmark {name}" for name in ("pass", "accuracy", "alternatives", "mutual_information", "sparse", "spectral")),
+    *(
+        f"benchmark {name}"
+        for name in ("pass", "accuracy", "alternatives", "mutual_information", "sparse", "spectral", "input")
+    ),
 ]
 
 

@@ -105,8 +105,9 @@ class Watch(Callback):
         self.heartbeat.__enter__()
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
-        """Leave in order."""
+        """Leave in order: the first process, through which all tell that they live, goes last."""
         self.heartbeat.__exit__(None)
+        trainer.strategy.barrier()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:  # noqa: ARG002
         """Leave as one that died."""
