@@ -64,7 +64,7 @@ class TrainJob:
         _check_numbers(config, {"seed": 0, "order_seed": 0, "augment_seed": 0, "epochs": 0, "data.batch_size": 1})
         return cls(
             Run(Path(config.root) / "outputs" / "train" / config.name / f"seed={config.seed}"), config,
-            command_of("train", HydraConfig.get().overrides.task),
+            command_of("train", HydraConfig.get().overrides.task if HydraConfig.initialized() else ()),
         )  # fmt: skip
 
     def begin(self) -> bool:
