@@ -6,6 +6,7 @@ import torch
 from convergent.moments import Moments
 from convergent.nets.convnet import ConvNet
 from convergent.statistics_pass import Reading, StatisticsPass
+from convergent.top_images import TopCounter
 
 pytestmark = [
     pytest.mark.gpu,
@@ -73,3 +74,14 @@ def test_products_are_full_float32_unless_asked_otherwise():
         errors[products] = (found.corr_uu - Moments.of(x_nu).corr_uu).abs().max()
         torch.set_float32_matmul_precision(before)
     assert errors["auto"] < 3e-7 < errors["tf32"]
+
+
+def test_the_images_that_excite_units_most_are_those_of_the_host():
+    x_ncp = torch.randn(40, 5, 9).round(decimals=1)  # with ties
+    here, there = TopCounter(5), TopCounter(5, device="cuda")
+    for image_n in torch.randperm(40).split(7):
+        here.add(x_ncp[image_n], image_n)
+        there.add(x_ncp[image_n].cuda(), image_n)
+    one, other = here.top(), there.top()
+    assert torch.equal(one.image_ck, other.image_ck)
+    assert torch.equal(one.activation_ck, other.activation_ck)

@@ -107,3 +107,30 @@ def test_branches_side_by_side_see_what_either_sees():
     net = Branched(nn.Conv2d(2, 2, (3, 5), padding=(1, 2)), nn.Conv2d(2, 2, 1), added=False)
     found = receptive_fields(nn.Sequential(net), torch.zeros(1, 2, 8, 8), {"x": "0"})["x"]
     assert found == (Span(-1, 1, 3), Span(-2, 1, 5))
+
+
+@pytest.mark.parametrize(
+    "joined", [lambda x: torch.cat([x, x], 2), lambda x: x.chunk(2, dim=-1)[1], lambda x: x[:, :, 1:]]
+)
+def test_maps_put_together_or_cut_see_everything(joined):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.last = nn.ReLU()
+
+        def forward(self, x):
+            return self.last(joined(x))
+
+    assert receptive_fields(Net(), torch.zeros(1, 2, 8, 8), {"x": "last"}) == {"x": None}
+
+
+def test_halves_of_the_channels_see_what_all_of_them_do():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.last = nn.Conv2d(2, 4, 3), nn.ReLU()
+
+        def forward(self, x):
+            return self.last(self.conv(x).chunk(2, 1)[1])
+
+    assert receptive_fields(Net(), torch.zeros(1, 2, 8, 8), {"x": "last"}) == {"x": (Span(0, 1, 3), Span(0, 1, 3))}

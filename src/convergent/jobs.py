@@ -75,7 +75,8 @@ class TrainJob:
             _check_numbers(alone, {"seed": 0, "order_seed": 0, "augment_seed": 0, "epochs": 0, "data.batch_size": 1})
             runs.append(Run(folder / f"seed={seed}"))
             configs.append(alone)
-        return cls(runs, configs, command_of("train", HydraConfig.get().overrides.task))
+        said = HydraConfig.get().overrides.task if HydraConfig.initialized() else ()
+        return cls(runs, configs, command_of("train", said))
 
     def begin(self) -> bool:
         """Claim the folders for this configuration; False, with a line that says so, if all nets are trained already."""

@@ -120,6 +120,10 @@ def _behind(name: str, fields: list[Field], args: Any, kwargs: Any) -> Field:
         joined = _joined(joined, field)
     if joined is None or name in _POSITIONWISE:
         return joined
+    if name in _ALONG_AXIS:
+        at = _ALONG_AXIS[name]
+        axis = args[at] if len(args) > at else kwargs.get("dim", 0)
+        return joined if axis in (0, 1, -3, -4) else None
     how = _WINDOWS.get(name)
     return how(joined, *args, **kwargs) if how else None
 
@@ -182,85 +186,17 @@ _WINDOWS: dict[str, Callable[..., Field]] = {
 }  # fmt: skip
 
 # Functions whose result at a position needs their arguments at that position only, over any number of channels.
-_POSITIONWISE = frozenset(
-    [
-        "relu",
-        "relu_",
-        "relu6",
-        "leaky_relu",
-        "leaky_relu_",
-        "elu",
-        "elu_",
-        "selu",
-        "selu_",
-        "celu",
-        "gelu",
-        "silu",
-        "mish",
-        "hardswish",
-        "hardsigmoid",
-        "hardtanh",
-        "hardtanh_",
-        "softplus",
-        "softsign",
-        "sigmoid",
-        "sigmoid_",
-        "tanh",
-        "tanh_",
-        "threshold",
-        "prelu",
-        "clamp",
-        "clamp_",
-        "clip",
-        "abs",
-        "neg",
-        "exp",
-        "log",
-        "sqrt",
-        "square",
-        "pow",
-        "dropout",
-        "dropout2d",
-        "feature_dropout",
-        "alpha_dropout",
-        "batch_norm",
-        "local_response_norm",
-        "add",
-        "add_",
-        "sub",
-        "sub_",
-        "mul",
-        "mul_",
-        "div",
-        "div_",
-        "__add__",
-        "__radd__",
-        "__iadd__",
-        "__sub__",
-        "__rsub__",
-        "__isub__",
-        "__mul__",
-        "__rmul__",
-        "__imul__",
-        "__truediv__",
-        "__itruediv__",
-        "maximum",
-        "minimum",
-        "cat",
-        "concat",
-        "chunk",
-        "split",
-        "contiguous",
-        "clone",
-        "detach",
-        "to",
-        "float",
-        "double",
-        "half",
-        "bfloat16",
-        "type",
-    ]
+_NAMES = (
+    "relu relu_ relu6 leaky_relu leaky_relu_ elu elu_ selu selu_ celu gelu silu mish hardswish hardsigmoid hardtanh "
+    "hardtanh_ softplus softsign sigmoid sigmoid_ tanh tanh_ threshold prelu clamp clamp_ clip abs neg exp log sqrt square "
+    "pow dropout dropout2d feature_dropout alpha_dropout batch_norm local_response_norm add add_ sub sub_ mul mul_ div div_ "
+    "__add__ __radd__ __iadd__ __sub__ __rsub__ __isub__ __mul__ __rmul__ __imul__ __truediv__ __itruediv__ maximum minimum "
+    "contiguous clone detach to float double half bfloat16 type"
 )
+_POSITIONWISE = frozenset(_NAMES.split())
+
+# Functions that are so along the axis of channels: the place of that argument.
+_ALONG_AXIS = {"cat": 1, "concat": 1, "chunk": 2, "split": 2}
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:

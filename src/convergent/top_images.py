@@ -62,13 +62,11 @@ class TopCounter:
         key_cn = _key(best_nc.float(), image_n.to(best_nc.device)).T
         k, c = self.key_ck.shape[1], torch.arange(len(self.key_ck), device=self.key_ck.device)[:, None]
         self.key_ck, chosen_ck = torch.cat([self.key_ck, key_cn], 1).topk(k, dim=1)
-        # where in the image is asked only of the few that were chosen
+        # where in the image is asked only of k images for each unit; which of them are new is not, for a GPU would wait
         old_ck, new_ck = chosen_ck.clamp(max=k - 1), (chosen_ck - k).clamp(min=0)
-        position_ck = self.position_ck[c, old_ck]
-        unit_s, slot_s = (chosen_ck >= k).nonzero(as_tuple=True)
-        x_sp = x_ncp[new_ck[unit_s, slot_s], unit_s]
-        position_ck[unit_s, slot_s] = x_sp.argmax(1) if self.sign > 0 else x_sp.argmin(1)
-        self.position_ck = position_ck
+        x_ckp = x_ncp[new_ck, c]
+        position_ck = x_ckp.argmax(2) if self.sign > 0 else x_ckp.argmin(2)
+        self.position_ck = torch.where(chosen_ck < k, self.position_ck[c, old_ck], position_ck)
 
     def merge(self, other: Mapping[str, Tensor]) -> None:
         """Add what another process kept of other images, its `state`."""
