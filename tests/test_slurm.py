@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 
 import pytest
 from safetensors.torch import load_file
@@ -79,7 +80,7 @@ def test_a_job_that_slurm_stops_is_started_again_and_ends_the_same(tmp_path):
             break
         if process.poll() is not None:
             break
-        __import__("time").sleep(0.05)
+        time.sleep(0.05)
     queue = subprocess.run(["squeue", "-h", "-o", "%A"], capture_output=True, text=True, check=True).stdout.split()
     subprocess.run(["scancel", "--signal=USR2", queue[0]], check=True)  # as SLURM does before the time is over
     said = process.communicate(timeout=300)[0]
