@@ -2,7 +2,7 @@
 
 import sys
 
-from convergent.help import answered
+from convergent.commands.help import answered
 
 if __name__ == "__main__" and answered("align"):
     sys.exit()
@@ -10,8 +10,8 @@ if __name__ == "__main__" and answered("align"):
 import hydra
 from omegaconf import DictConfig
 
-from convergent.command import told
-from convergent.jobs import AlignJob
+from convergent.commands.command import told
+from convergent.commands.jobs import AlignJob
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="align")
@@ -20,7 +20,7 @@ def main(config: DictConfig) -> None:
     """Hand the job over; heavy imports wait until there is something to do."""
     job = AlignJob.of(config)
     if job.begin():
-        from convergent.align import align
+        from convergent.commands.align import align
 
         align(job)
 

@@ -2,7 +2,7 @@
 
 import sys
 
-from convergent.help import answered
+from convergent.commands.help import answered
 
 if __name__ == "__main__" and answered("train"):
     sys.exit()
@@ -10,8 +10,8 @@ if __name__ == "__main__" and answered("train"):
 import hydra
 from omegaconf import DictConfig
 
-from convergent.command import told
-from convergent.jobs import TrainJob
+from convergent.commands.command import told
+from convergent.commands.jobs import TrainJob
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="train")
@@ -20,7 +20,7 @@ def main(config: DictConfig) -> None:
     """Hand the job over; heavy imports wait until there is something to do."""
     job = TrainJob.of(config)
     if job.begin():
-        from convergent.train import train
+        from convergent.commands.train import train
 
         train(job)
 

@@ -27,7 +27,7 @@ def command(capsys):
     from hydra.core.hydra_config import HydraConfig
     from hydra.core.plugins import Plugins
 
-    from convergent.command import told
+    from convergent.commands.command import told
 
     def run(name: str, *overrides: str) -> tuple[int, str, str]:
         GlobalHydra.instance().clear()
@@ -48,11 +48,11 @@ def command(capsys):
 
 
 def _mains():
-    from convergent.align import align
-    from convergent.jobs import AlignJob, TrainJob
-    from convergent.prepare import prepare
-    from convergent.report import report
-    from convergent.train import train
+    from convergent.commands.align import align
+    from convergent.commands.jobs import AlignJob, TrainJob
+    from convergent.commands.prepare import prepare
+    from convergent.commands.report import report
+    from convergent.commands.train import train
 
     def train_main(config):
         job = TrainJob.of(config)

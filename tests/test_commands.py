@@ -130,7 +130,7 @@ def test_untrained_nets_are_those_that_the_training_began_with(trained, root, co
     label = "matching,layers=[conv1],nets=untrained,nulls=[]"
     summary = json.loads((root / "outputs" / "align" / "digits-convnet" / label / "summary.json").read_text())
     assert {pair["a"] for pair in summary["pairs"]} == {"seed=0@epoch=0", "seed=1@epoch=0"}
-    from convergent.runs import Run
+    from convergent.commands.runs import Run
 
     kept = root / "outputs" / "train" / "began" / "seed=0"
     assert command("train", "epochs=0", "seed=0", SMALL[1], "name=began", f"root='{root}'", "logger=csv")[0] == 0
@@ -139,10 +139,10 @@ def test_untrained_nets_are_those_that_the_training_began_with(trained, root, co
 
 
 def test_the_moments_are_those_of_the_nets_on_the_images(aligned, trained, root):
+    from convergent.commands.runs import Run
+    from convergent.commands.train import build_data
     from convergent.data.images import ImageData
     from convergent.moments import Moments
-    from convergent.runs import Run
-    from convergent.train import build_data
 
     run = Run(trained / "seed=1")
     data: ImageData = build_data(run.config)

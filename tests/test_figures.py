@@ -5,6 +5,7 @@ import torch
 from PIL import Image
 
 from conftest import planted
+from convergent.controls.nulls import rotated
 from convergent.figures.activity import activity
 from convergent.figures.comparison import comparison
 from convergent.figures.correlations import aligned_order, correlations
@@ -13,12 +14,11 @@ from convergent.figures.dynamics import dynamics
 from convergent.figures.means import means
 from convergent.figures.methods import methods
 from convergent.figures.style import save
-from convergent.layer_moments import LayerMoments
 from convergent.methods.matching import Matching
 from convergent.methods.semimatching import SemiMatching
-from convergent.nulls import rotated
 from convergent.pairs import Pair
 from convergent.results import compare
+from convergent.streaming.layer_moments import LayerMoments
 
 
 def pair(p=9, q=12):

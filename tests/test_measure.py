@@ -14,8 +14,8 @@ from convergent.errors import InputError
 from convergent.measure import HistogramsCallback, MomentsCallback, Nets
 from convergent.moments import Moments
 from convergent.pairs import Pair
-from convergent.snapshots import Snapshots
-from convergent.statistics_pass import Reading, StatisticsPass
+from convergent.streaming.snapshots import Snapshots
+from convergent.streaming.statistics_pass import Reading, StatisticsPass
 
 QUIET = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
 
@@ -203,7 +203,7 @@ def test_the_plan_is_stated_and_memory_checked_before_the_pass(monkeypatch):
     assert len(lines) == 3
     told = "1 4 x 6 x 6, 6 x 6 x 6 channel 4, 6 36 1,800 8 float64 0 MB"
     assert lines[1].split() == told.split()
-    monkeypatch.setattr("convergent.statistics_pass.available_memory", lambda: 1)
+    monkeypatch.setattr("convergent.streaming.statistics_pass.available_memory", lambda: 1)
     with pytest.raises(InputError, match=r"blocks=2.*layers_per_pass=1.*pairs="):
         StatisticsPass(both, ["1", "2"], **how)
 

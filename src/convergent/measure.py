@@ -13,17 +13,17 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from convergent.collector import Collector, Reading, Start, part_of
+from convergent.commands.heartbeat import Heartbeat
 from convergent.data.images import Batch
-from convergent.heartbeat import Heartbeat
-from convergent.histogram_pass import HistogramPass
-from convergent.joint import Counting
-from convergent.layer_histograms import LayerHistograms
-from convergent.layer_moments import LayerMoments
-from convergent.layers import Layer
+from convergent.histograms.histogram_pass import HistogramPass
+from convergent.histograms.joint import Counting
+from convergent.histograms.layer_histograms import LayerHistograms
 from convergent.pairs import block_of_image
-from convergent.snapshots import Snapshots
-from convergent.statistics_pass import StatisticsPass
+from convergent.streaming.collector import Collector, Reading, Start, part_of
+from convergent.streaming.layer_moments import LayerMoments
+from convergent.streaming.layers import Layer
+from convergent.streaming.snapshots import Snapshots
+from convergent.streaming.statistics_pass import StatisticsPass
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from convergent.errors import InputError
-from convergent.joint import SampledJoint
+from convergent.histograms.joint import SampledJoint
 from convergent.moments import Moments
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from convergent.joint import Joint
+    from convergent.histograms.joint import Joint
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from convergent import nulls, scores
+from convergent import scores
 from convergent.alignment import Refitting
-from convergent.intervals import jackknife, over_nets
-from convergent.joint import needs_histograms
+from convergent.controls import nulls
+from convergent.controls.intervals import jackknife, over_nets
+from convergent.histograms.joint import needs_histograms
 from convergent.methods.semimatching import best_units
 
 if TYPE_CHECKING:

@@ -19,12 +19,12 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 
 import torch
-from streaming import Batch, machine, streamed
 from torch import Tensor
 
 from convergent.errors import InputError
 from convergent.moments import Moments
-from convergent.products import Product, chosen, portable
+from convergent.streaming.products import Product, chosen, portable
+from streaming import Batch, machine, streamed
 
 IMAGES, POSITIONS = 64, 48  # of a batch: 3072 samples, so that products and batches end at different samples
 LATENTS = 8  # shared by all units of both nets

@@ -29,11 +29,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from streaming import Batch, machine, streamed
 from torch import Tensor
 from torchmetrics import PearsonCorrCoef
 
-from convergent.products import chosen
+from convergent.streaming.products import chosen
+from streaming import Batch, machine, streamed
 
 UNITS = 256  # of either net
 IMAGES, POSITIONS = 64, 49  # of a batch, 3136 samples

@@ -24,17 +24,17 @@ import numpy as np
 import torch
 import torchvision
 from PIL import Image
-from streaming import machine
 from torch import nn
 from torchvision.transforms import v2
 
-from convergent.classifier import Learner
+from convergent.commands.classifier import Learner
 from convergent.data.imagenet import ImageNet
 from convergent.data.images import ImageData
 from convergent.data.store import Store, SubtractMean
 from convergent.data.writing import Writing
 from convergent.nets.caffenet import CaffeNet
 from convergent.optimizers import caffe_sgd
+from streaming import machine
 
 SIZE, BATCH = 227, 32
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]

@@ -21,12 +21,12 @@ from functools import partial
 import sklearn
 import torch
 from sklearn.metrics import mutual_info_score
-from streaming import machine
 
-from convergent.counting import chosen
-from convergent.edges import edges_of
-from convergent.histogram_counter import HistogramCounter
-from convergent.mutual_information import mutual_information
+from convergent.histograms.counting import chosen
+from convergent.histograms.edges import edges_of
+from convergent.histograms.histogram_counter import HistogramCounter
+from convergent.histograms.mutual_information import mutual_information
+from streaming import machine
 
 UNITS = 256  # of either net
 SAMPLES = 32_768

@@ -13,15 +13,15 @@ import torch
 from playwright.sync_api import sync_playwright
 from torch.nn.functional import interpolate
 
-from convergent.align import save_alignments, write_rows
 from convergent.alignment import Alignment
-from convergent.layer_moments import LayerMoments
-from convergent.patches import Patches, save_patches
-from convergent.receptive_fields import Span
-from convergent.report_data import gather
-from convergent.report_page import write_page
-from convergent.saved_moments import SavedMoments
-from convergent.top_images import TopImages
+from convergent.commands.align import save_alignments, write_rows
+from convergent.page.gather import gather
+from convergent.page.write import write_page
+from convergent.streaming.layer_moments import LayerMoments
+from convergent.streaming.patches import Patches, save_patches
+from convergent.streaming.receptive_fields import Span
+from convergent.streaming.saved_moments import SavedMoments
+from convergent.streaming.top_images import TopImages
 
 UNITS = {"conv1": 96, "conv2": 256, "conv3": 384, "conv4": 384, "conv5": 256}
 NETS = [f"seed={seed}" for seed in range(4)]

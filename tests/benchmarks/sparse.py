@@ -24,9 +24,9 @@ import numpy as np
 import sklearn
 import torch
 from sklearn.linear_model import lasso_path
-from streaming import machine
 
-from convergent.lasso import lasso
+from convergent.few_to_one.lasso import lasso
+from streaming import machine
 
 POWER = 1.75  # of the latent's variances
 PENALTIES = torch.logspace(math.log10(0.5), -3, 8, dtype=torch.float64).tolist()

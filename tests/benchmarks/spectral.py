@@ -23,9 +23,9 @@ import sklearn
 import torch
 from sklearn.cluster import SpectralClustering
 from sklearn.metrics import adjusted_rand_score
-from streaming import machine
 
-from convergent.clustering import Clustering
+from convergent.clusters.clustering import Clustering
+from streaming import machine
 
 CLUSTERS, GROUPS, THRESHOLD = 40, 25, 0.1
 TARGETS_S = {384: 0.5, 2048: 3.0}  # of one core, for our default, by units of either net

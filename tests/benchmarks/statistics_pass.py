@@ -13,12 +13,12 @@ import statistics
 import time
 
 import torch
-from streaming import machine
 from torchvision.models import get_model
 
-from convergent.accumulate import add_products
 from convergent.nets.caffenet import CaffeNet
-from convergent.statistics_pass import Reading, StatisticsPass
+from convergent.streaming.accumulate import add_products
+from convergent.streaming.statistics_pass import Reading, StatisticsPass
+from streaming import machine
 
 ROWS = 4096  # of a product
 

@@ -10,9 +10,9 @@ from PIL import Image
 from scipy.io import savemat
 
 from conftest import PROJECT
+from convergent.commands.train import build_data
 from convergent.data.imagenet import DEVKIT, ImageNet, wnids_by_id
 from convergent.errors import InputError
-from convergent.train import build_data
 
 # by the kit's own ids, which are in no order that folders have; 1001 is an inner node of WordNet
 KIT = {1: "n02119789", 2: "n02100735", 3: "n01440764", 1001: "n02087122"}

@@ -10,11 +10,11 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.plugins import Plugins
 from PIL import Image
 
+from convergent.commands.train import build_data
 from convergent.data.digits import Digits
 from convergent.data.images import Deranged, Images, Views
 from convergent.data.order import Draw
 from convergent.errors import InputError
-from convergent.train import build_data
 
 
 def configured(*overrides):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from conftest import blocks
-from convergent.cluster_quality import Quality, adjusted_rand, net_of
+from convergent.clusters.quality import Quality, adjusted_rand, net_of
 from convergent.errors import InputError
 from convergent.methods.hierarchical_spectral import HierarchicalSpectral
 from convergent.methods.spectral import Spectral

@@ -8,12 +8,12 @@ from scipy.optimize import linear_sum_assignment
 from sklearn.metrics import mutual_info_score
 
 from conftest import planted
+from convergent.controls.intervals import jackknife
+from convergent.controls.nulls import rotated
 from convergent.errors import InputError
 from convergent.findings import mean_curves, rows_by_table
-from convergent.intervals import jackknife
 from convergent.methods.mutual_information import MutualInformation
 from convergent.methods.semimatching import SemiMatching
-from convergent.nulls import rotated
 from convergent.pairs import Pair
 from convergent.results import compare
 from convergent.scores import held_out

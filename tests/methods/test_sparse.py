@@ -7,7 +7,7 @@ from PIL import Image
 from conftest import planted
 from convergent.alignment import Alignment
 from convergent.errors import InputError
-from convergent.few_to_one import FewToOne
+from convergent.few_to_one.codes import FewToOne
 from convergent.figures.style import save
 from convergent.methods.least_squares import LeastSquares
 from convergent.methods.sparse import SparsePrediction, announce, asked, three_units

@@ -100,8 +100,8 @@ def test_the_papers_table_is_dotted_in_for_its_own_widths_only(tmp_path):
 
 
 def test_the_report_has_table_1_of_the_path(tmp_path):
+    from convergent.commands.tables import table_1
     from convergent.findings import rows_by_table
-    from convergent.tables import table_1
 
     method, pair = SparsePath(alphas=[0.1, 0.01]), dense()
     told = method.tell(pair, method(pair))

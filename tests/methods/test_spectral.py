@@ -7,13 +7,13 @@ from omegaconf import OmegaConf
 from sklearn.linear_model import Ridge
 
 from conftest import PROJECT, blocks
-from convergent.cluster_findings import spread_runs
-from convergent.cluster_quality import adjusted_rand
+from convergent.clusters.findings import spread_runs
+from convergent.clusters.quality import adjusted_rand
 from convergent.errors import InputError
-from convergent.layer_moments import LayerMoments
 from convergent.methods.spectral import Spectral, cluster_nets
 from convergent.moments import Moments
 from convergent.pairs import Pair
+from convergent.streaming.layer_moments import LayerMoments
 
 PLANTED = ((4, 3), (2, 5), (6, 2), (3, 3))
 WAYS = [

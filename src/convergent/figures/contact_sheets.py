@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from convergent.alignment import Alignment
     from convergent.pairs import Pair
-    from convergent.patches import Patches
+    from convergent.streaming.patches import Patches
 
 _SHARP = 24  # pixels that a tile is enlarged to at least, pixel by pixel
 _BLANK = 240

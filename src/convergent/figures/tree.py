@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from convergent.alignment import Alignment
+    from convergent.few_to_one.tree import Tree
     from convergent.pairs import Pair
-    from convergent.tree import Tree
 
 _ZOOMS = 3  # clusters shown on their own
 _NEGATIVE = "#555555"

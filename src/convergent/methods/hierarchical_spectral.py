@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from convergent.cluster_quality import Quality
-from convergent.clustering import Clusters, connected_parts, ordered
+from convergent.clusters.clustering import Clusters, connected_parts, ordered
+from convergent.clusters.quality import Quality
 from convergent.errors import InputError
 from convergent.methods.spectral import Spectral
 

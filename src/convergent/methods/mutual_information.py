@@ -18,17 +18,17 @@ from convergent.errors import InputError
 from convergent.figures.densities import Joint2D, densities
 from convergent.figures.nats import nats
 from convergent.findings import Findings
-from convergent.joint import Counting
+from convergent.histograms.joint import Counting
+from convergent.histograms.mutual_information import entropy, information
 from convergent.methods.matching import Matching, duality_gap
 from convergent.methods.semimatching import SemiMatching
-from convergent.mutual_information import entropy, information
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from matplotlib.figure import Figure
 
-    from convergent.histograms import Histograms
+    from convergent.histograms.record import Histograms
     from convergent.pairs import Pair
 
 BEST = 8  # pairs that the paper shows

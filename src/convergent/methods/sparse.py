@@ -16,13 +16,13 @@ from torch import Tensor
 
 from convergent.alignment import Alignment
 from convergent.errors import InputError
-from convergent.few_to_one import FewToOne
+from convergent.few_to_one.codes import FewToOne
+from convergent.few_to_one.lasso import lasso
+from convergent.few_to_one.tree import Tree, cluster_rows
 from convergent.figures.few_to_one import few_to_one
 from convergent.figures.tree import mapping_figure, tree_figure
 from convergent.findings import Findings
-from convergent.lasso import lasso
 from convergent.regression import ridge_map
-from convergent.tree import Tree, cluster_rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from convergent.alignment import Alignment
 from convergent.errors import InputError
-from convergent.few_to_one import FewToOne
+from convergent.few_to_one.codes import FewToOne
+from convergent.few_to_one.lasso import lasso
 from convergent.figures.few_to_one import few_to_one, path_figure
 from convergent.findings import Findings
-from convergent.lasso import lasso
 from convergent.methods.sparse import SparsePrediction, announce, asked, warn_of_few_samples
 from convergent.scores import held_out_of_maps
 

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from convergent.alignment import Alignment
-from convergent.cluster_findings import overview_of, tell_of
-from convergent.cluster_quality import net_of
-from convergent.clustering import Clustering, Clusters
+from convergent.clusters.clustering import Clustering, Clusters
+from convergent.clusters.findings import overview_of, tell_of
+from convergent.clusters.quality import net_of
 from convergent.errors import InputError
 from convergent.regression import ridge_map_within
 
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from convergent.findings import Findings
-    from convergent.layer_moments import LayerMoments
     from convergent.moments import Moments
     from convergent.pairs import Pair
+    from convergent.streaming.layer_moments import LayerMoments
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""The report page: a template, a style and scripts, put together by `convergent.report_page`."""
+"""The report page: one HTML file in which everything of an experiment can be looked at."""

@@ -1,0 +1,1 @@
+"""What the commands do: jobs, their folders, nets and images by configuration, logging, tables."""

@@ -1,0 +1,127 @@
+"""Finished alignments of an experiment: what is there, what goes into one chart, and how far clusterings agree."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from omegaconf import OmegaConf
+from safetensors import safe_open
+
+from convergent.clusters.quality import adjusted_rand
+
+
+@dataclass(frozen=True, eq=False)
+class Finished:
+    """One result's folder.
+
+    Attributes:
+        folder: of the result.
+        summary: what its summary.json holds.
+        setting: what everything but the method was; results are comparable where it is equal.
+    """
+
+    folder: Path
+    summary: dict[str, Any]
+    setting: str
+
+    @classmethod
+    def of(cls, folder: Path) -> Finished:
+        """The result in a folder that is done."""
+        record: Any = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
+        kept = {key: record.get(key) for key in ("nets", "images", "sample", "units", "pairs", "at_epochs")}
+        return cls(folder, json.loads((folder / "summary.json").read_text()), json.dumps(kept, sort_keys=True))
+
+    @property
+    def method(self) -> str:
+        """The method's name, without its settings."""
+        return self.folder.name.split(",")[0]
+
+    @property
+    def name(self) -> str:
+        """The method's name with its settings, but for the images, which tables have a column for."""
+        return re.sub(r",images=[^,]*", "", self.folder.name)
+
+    @property
+    def images(self) -> int:
+        """How many images were read."""
+        return int(self.summary["images"])
+
+    def explained(self) -> float:
+        """Mean share of variance explained on held-out images, over layers; -1 where it is not known."""
+        given = [figures.get("explained_held_out", -1.0) for figures in self.summary["layers"].values()]
+        return float(np.mean(given))
+
+    def labels(self, layer: str) -> dict[str, torch.Tensor]:
+        """The cluster of both nets' units, by "A to B"; empty where the method does not cluster."""
+        found = {}
+        with safe_open(self.folder / "alignments" / f"{layer}.safetensors", "pt") as saved:
+            for key in saved.keys():  # noqa: SIM118  (no mapping)
+                if key.endswith("/labels_a"):
+                    pair = key.removesuffix("/labels_a")
+                    found[pair] = torch.cat([saved.get_tensor(key), saved.get_tensor(f"{pair}/labels_b")])
+        return found
+
+
+def find(aligned: Path) -> list[Finished]:
+    """The finished results in a folder of an experiment, those of most images first, then by name."""
+    found = [Finished.of(done.parent) for done in aligned.glob("*/done")]
+    return sorted(found, key=lambda result: (-result.images, result.folder.name))
+
+
+def comparable(found: Sequence[Finished]) -> list[dict[str, list[Finished]]]:
+    """Results that differ in the method alone, by method; first the set with the most methods."""
+    sets: dict[str, dict[str, list[Finished]]] = {}
+    for result in found:
+        sets.setdefault(result.setting, {}).setdefault(result.method, []).append(result)
+    return sorted(sets.values(), key=lambda methods: -len(methods))
+
+
+# The columns of the table of clusters: heading, figure of summary.json, its format.
+_CLUSTERS = (
+    ("clusters", "solver_clusters", "{:.1f}"),
+    ("in none", "solver_isolated", "{:.1f}"),
+    ("unequal", "unequal", "{:.0%}"),
+    ("similarity", "similarity_between", "{:.2f}"),
+    ("rotated", "similarity_between_rotated", "{:.2f}"),
+    ("stable", "rand", "{:.2f}"),
+    ("subspace R²", "subspace_span_explained", "{:.2f}"),
+    ("unit r²", "subspace_matched_explained", "{:.2f}"),
+    ("turned", "subspace_turned_explained", "{:.2f}"),
+    ("random", "subspace_random_explained", "{:.2f}"),
+)
+
+
+def clusters(found: Sequence[Finished]) -> list[list[str]]:
+    """The table of clusterings: headings, then a row per layer and result, means over the ordered pairs of nets."""
+    rows = [["layer", "method", "images", *(heading for heading, _, _ in _CLUSTERS)]]
+    for layer in dict.fromkeys(layer for result in found for layer in result.summary["layers"]):
+        for result in found:
+            figures = result.summary["layers"].get(layer, {})
+            if "similarity_between" in figures:
+                cells = [how.format(figures[key]) if key in figures else "-" for _, key, how in _CLUSTERS]
+                rows.append([layer, result.name, f"{result.images:,}", *cells])
+    return rows
+
+
+def agreement(found: Sequence[Finished]) -> list[list[str]]:
+    """The table of how far two methods' clusters agree: headings, then a row per layer and two comparable results.
+
+    Adjusted Rand index over the units that both put into a cluster, mean and deviation over the ordered pairs of nets.
+    """
+    rows = [["layer", "method", "and", "images", "adjusted Rand"]]
+    for layer in dict.fromkeys(layer for result in found for layer in result.summary["layers"]):
+        labelled = [(result, result.labels(layer)) for result in found if layer in result.summary["layers"]]
+        for (one, label), (other, label_other) in combinations(labelled, 2):
+            pairs = [pair for pair in label if pair in label_other] if one.setting == other.setting else []
+            if indices := [adjusted_rand(label[pair], label_other[pair]) for pair in pairs]:
+                told = f"{np.mean(indices):.2f} ± {np.std(indices):.2f}"
+                rows.append([layer, one.name, other.name, f"{one.images:,}", told])
+    return rows

@@ -1,0 +1,297 @@
+"""What a command is to do and where it is kept: decided before anything heavy is imported."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import shlex
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from convergent.commands.folders import RESULTS, claim, first_process, flat
+from convergent.commands.runs import Run
+from convergent.commands.zoo import GivenNet, find_nets, names_of
+from convergent.errors import InputError
+
+# Settings that an alignment depends on: what its folder's name and its configuration are made of.
+_ALIGNMENT = (
+    "method", "layers", "images", "sample", "units", "blocks", "block_memory", "folds", "pairs", "at_epochs", "nulls",
+    "intervals",
+)  # fmt: skip
+
+
+_LONGEST_LABEL = 100  # file systems allow 255 bytes, people read fewer
+
+
+@dataclass(frozen=True)
+class TrainJob:
+    """One seed of an experiment, or several that are trained from one stream of images.
+
+    Attributes:
+        runs: their folders.
+        configs: of each run, resolved: the one that it would have alone.
+        command: that makes these nets again.
+    """
+
+    runs: Sequence[Run]
+    configs: Sequence[DictConfig]
+    command: str
+
+    @property
+    def config(self) -> DictConfig:
+        """What is the same for all of them, in the first one's configuration."""
+        return self.configs[0]
+
+    @classmethod
+    def of(cls, config: DictConfig) -> TrainJob:
+        """The job of a configuration composed from conf/train.yaml.
+
+        Raises:
+            InputError: if a value is missing, or a number is none that it can be.
+        """
+        # an experiment's file may also say how its nets are to be aligned, which is no matter of training
+        config = OmegaConf.masked_copy(config, [str(key) for key in config if key not in (*_ALIGNMENT, "pictures")])
+        values = flat(OmegaConf.to_container(config, resolve=False))
+        if missing := [key for key, value in values.items() if value == "???"]:
+            raise InputError(f"{missing[0]} has no value; set it on the command line, as {missing[0]}=...")
+        seeds = [config.seed] if config.seeds is None else _seeds(config)
+        del config["seeds"]
+        for epoch in config.keep_epochs or ():
+            if not isinstance(epoch, int) or epoch < 0:
+                raise InputError(f"keep_epochs needs whole numbers, as keep_epochs=[0,1,5], not {epoch!r}.")
+        folder, runs, configs = Path(config.root) / "outputs" / "train" / config.name, [], []
+        for seed in seeds:
+            alone = config.copy()
+            alone.seed = seed
+            for key in ("order_seed", "augment_seed"):
+                alone[key] = seed if alone[key] is None else alone[key]
+            _check_numbers(alone, {"seed": 0, "order_seed": 0, "augment_seed": 0, "epochs": 0, "data.batch_size": 1})
+            runs.append(Run(folder / f"seed={seed}"))
+            configs.append(alone)
+        said = HydraConfig.get().overrides.task if HydraConfig.initialized() else ()
+        return cls(runs, configs, command_of("train", said))
+
+    def begin(self) -> bool:
+        """Claim the folders for this configuration; False, with a line that says so, if all nets are trained already."""
+        for run, config in zip(self.runs, self.configs) if first_process() else ():
+            claim(run.folder, config, force=config.force)
+            if run.finished:
+                self.say(f"done already, {run.told()}", run)
+            elif run.checkpoint.exists():
+                self.say("going on from the last checkpoint", run)
+        return bool(self.left().runs)
+
+    def left(self) -> TrainJob:
+        """The job without the nets that are trained already."""
+        # another process than the first may be here before that has removed what force removes
+        again = self.config.force and not first_process()
+        left = [number for number, run in enumerate(self.runs) if again or not run.finished]
+        return replace(
+            self, runs=[self.runs[number] for number in left], configs=[self.configs[number] for number in left]
+        )
+
+    def abandon(self) -> None:
+        """Remove the folders of a training that failed, unless there is something to resume from."""
+        for run in self.runs if first_process() else ():
+            if not any((run.folder / name).exists() for name in RESULTS):
+                shutil.rmtree(run.folder, ignore_errors=True)
+                with contextlib.suppress(OSError):  # other seeds are there
+                    run.folder.parent.rmdir()
+
+    def say(self, text: str, run: Run | None = None) -> None:
+        """Print a line about this job, or one of its nets."""
+        names = [one.name for one in ([run] if run else self.runs)]
+        print(f"{self.config.name} {', '.join(names)}: {text}", flush=True)
+
+
+@dataclass(frozen=True)
+class AlignJob:
+    """One method on all pairs of an experiment's nets.
+
+    Attributes:
+        nets: to be compared.
+        wanted: layers to be aligned, see `layers.resolve`.
+        pairs: names of the nets to be aligned; None for all with all.
+        name: of the experiment.
+        label: of the result: the method with the changes to it.
+        folder: of the result.
+        record: everything the result depends on.
+        config: resolved.
+        command: that makes this result again.
+    """
+
+    nets: Sequence[GivenNet]
+    wanted: Sequence[Any]
+    pairs: Sequence[tuple[str, str]] | None
+    name: str
+    label: str
+    folder: Path
+    record: DictConfig
+    config: DictConfig
+    command: str = ""
+
+    @classmethod
+    def of(cls, config: DictConfig) -> AlignJob:
+        """The job of a configuration composed from conf/align.yaml.
+
+        Raises:
+            InputError: if there are no two nets that go together, or a value is none that it can be.
+        """
+        _check_numbers(
+            config, {"blocks": 1, "folds": 0} | ({} if config.layers_per_pass is None else {"layers_per_pass": 1})
+        )
+        given, at_epochs = (_plain(value) for value in (config.nets, config.at_epochs))
+        if given == "untrained":
+            given, at_epochs = f"{config.root}/outputs/train/{config.name}", [0]
+        nets = find_nets(given, at_epochs)
+        names = names_of(nets)
+        wanted = _plain(config.layers) or _common_layers(nets)
+        pairs = _pairs(_plain(config.pairs), nets, names) if config.pairs or at_epochs else None
+        hydra = HydraConfig.get()
+        label = config.label or label_of(hydra.runtime.choices["method"], hydra.overrides.task)
+        record = OmegaConf.create({key: config[key] for key in _ALIGNMENT})
+        images = config.images or images_config(nets, config).data.measure
+        contents = {name: net.content()[:8] for name, net in zip(names, nets)}
+        record.merge_with({"layers": wanted, "images": images, "nets": contents})
+        if isinstance(given, str):
+            name = Path(given).name
+        else:
+            name = config.name if _says(hydra.overrides.task, "name") else _name_of(nets)
+        folder = Path(config.root) / "outputs" / "align" / name / label
+        command = command_of("align", hydra.overrides.task)
+        return cls(nets, wanted, pairs, name, label, folder, record, config, command)
+
+    @property
+    def names(self) -> list[str]:
+        """What the nets are called."""
+        return names_of(self.nets)
+
+    @property
+    def epochs(self) -> dict[str, int]:
+        """The epoch of each net, by name, where they are compared along their training."""
+        if self.config.at_epochs is None or self.config.nets == "untrained":
+            return {}
+        return {name: net.epoch or 0 for name, net in zip(self.names, self.nets) if isinstance(net, Run)}
+
+    def begin(self) -> bool:
+        """False, with a line that says so, if the alignment is done already.
+
+        Raises:
+            InputError: if the folder holds another result.
+        """
+        if self.config.force or not self.folder.exists():
+            return True
+        if not first_process():
+            return not (self.folder / "done").exists()
+        claim(self.folder, self.record, force=False, other="label=")
+        if done := (self.folder / "done").exists():
+            print(f"{self.name} {self.label}: done already, in {self.folder}", flush=True)
+        return not done
+
+    def abandon(self) -> None:
+        """Remove the folder of an alignment that cannot be."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        with contextlib.suppress(OSError):  # other results are there
+            self.folder.parent.rmdir()
+
+
+def label_of(method: str, overrides: Sequence[str]) -> str:
+    """The name of a result's folder: the method with what the command line changes in it.
+
+    >>> label_of("sparse", ["images=val", "method.alpha=0.1", "method=sparse", "nets=elsewhere", "trainer=cpu"])
+    'sparse,alpha=0.1,images=val'
+    """
+    changes = []
+    for override in overrides:
+        key, _, value = override.lstrip("+~").partition("=")
+        if (key != "method" and key.split(".")[0] in _ALIGNMENT) or override == "nets=untrained":
+            changes.append(f"{key.removeprefix('method.')}={value}")
+    label = ",".join([method, *sorted(changes)]).replace("/", "_")
+    if len(label) <= _LONGEST_LABEL:
+        return label
+    return f"{label[: _LONGEST_LABEL - 9]}~{hashlib.sha256(label.encode()).hexdigest()[:8]}"
+
+
+def command_of(script: str, overrides: Sequence[str]) -> str:
+    """The command line of a job, without what is of this machine only.
+
+    >>> command_of("align", ["method=sparse", "layers=[conv1]", "root=elsewhere"])
+    "python src/align.py method=sparse 'layers=[conv1]'"
+    """
+    kept = [override for override in overrides if override.partition("=")[0] not in ("root", "force")]
+    return shlex.join(["python", f"src/{script}.py", *kept])
+
+
+def _check_numbers(config: DictConfig, least: dict[str, int]) -> None:
+    for key, value in ((key, OmegaConf.select(config, key)) for key in least):
+        if not isinstance(value, int) or value < least[key]:
+            raise InputError(f"{key} needs to be a whole number, {least[key]} or more, not {value!r}.")
+
+
+def _seeds(config: DictConfig) -> list[int]:
+    """The seeds of the nets that are trained together.
+
+    Raises:
+        InputError: if they are none, or the nets cannot go together.
+    """
+    seeds: Any = _plain(config.seeds)
+    whole = isinstance(seeds, list) and all(isinstance(seed, int) and seed >= 0 for seed in seeds)
+    if not whole or not seeds or len(set(seeds)) < len(seeds):
+        raise InputError(f"seeds needs different whole numbers, as seeds=[0,1,2,3], not {seeds}.")
+    if config.order_seed is None and len(seeds) > 1:
+        raise InputError("seeds=[...] reads one stream of images for all nets; set order_seed to a number.")
+    if config.precision == "16-mixed" and len(seeds) > 1:
+        raise InputError(
+            "16-mixed scales all nets' losses alike; use bf16-mixed or train them one by one, -m seed=0,1."
+        )
+    return list(seeds)
+
+
+def images_config(nets: Sequence[GivenNet], config: DictConfig) -> DictConfig:
+    """The configuration whose `data` are measured: the first run's, or the command's own where no run is among the nets."""
+    return next((net.config for net in nets if isinstance(net, Run)), config)
+
+
+def _plain(value: Any) -> Any:
+    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+
+
+def _says(overrides: Sequence[str], key: str) -> bool:
+    return any(override.lstrip("+").partition("=")[0] == key for override in overrides)
+
+
+def _name_of(nets: Sequence[GivenNet]) -> str:
+    """A name for the comparison of a list of nets: their experiments and modules."""
+    return "~".join(dict.fromkeys(net.group for net in nets))[:100]
+
+
+def _common_layers(nets: Sequence[GivenNet]) -> list[str]:
+    lists = {net.layers for net in nets}
+    if len(lists) > 1 or lists == {()}:
+        raise InputError(
+            "These nets name no layers to compare, or different ones; say which as layers=[NAME,...], or where they differ "
+            "as layers=[[NAME_IN_THE_FIRST_NET,NAME_IN_THE_SECOND],...]."
+        )
+    return list(lists.pop())
+
+
+def _pairs(pairs: Any, nets: Sequence[GivenNet], names: Sequence[str]) -> list[tuple[str, str]]:
+    """The pairs asked for, or those of different nets after the same epoch.
+
+    Raises:
+        InputError: if a pair is none, or names an unknown net.
+    """
+    if not pairs:
+        epoch = {name: net.epoch if isinstance(net, Run) else None for name, net in zip(names, nets)}
+        return [(a, b) for a, b in combinations(names, 2) if epoch[a] == epoch[b]]
+    for pair in pairs:
+        if not isinstance(pair, list) or len(set(pair)) != 2 or not set(pair) <= set(names):
+            raise InputError(f"pairs needs lists of two of {', '.join(names)}, as pairs=[[A,B],[A,C]], not {pair}.")
+    return [(a, b) for a, b in pairs]

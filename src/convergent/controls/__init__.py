@@ -1,0 +1,1 @@
+"""What chance gives, how sure a figure is, and what more than two nets have in common."""

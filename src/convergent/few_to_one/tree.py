@@ -1,0 +1,144 @@
+"""The units of two nets in one tree, by how much of each other the sparse mapping makes them; and its balanced clusters.
+
+The tree is made from B = [I W; W' I], W the mapping of shape (p, q): unit j of net b is predicted from net a's units
+with the
+weights in column j, standardised, so that one unit of b that copies one of a has the weight 1 which the diagonal has
+too. W is
+one direction, a predicts b; the other direction has its own map and its own tree. Entries are similarities with their
+sign, and clusters are joined by the largest mean entry between them.
+
+Axes: `a` units of net a, `b` units of net b, `u` both nets' units that count, a's first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from scipy.cluster.hierarchy import leaves_list, linkage
+from scipy.optimize import linear_sum_assignment
+from scipy.spatial.distance import squareform
+
+from convergent.controls.nulls import p_values
+from convergent.subspaces import canonical_correlations, random_groups
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from convergent.alignment import Alignment
+    from convergent.pairs import Pair
+
+_DRAWS = 200  # random groups that a cluster's subspaces are held against
+_SIZES = range(2, 9)  # units of each net in a cluster that is listed: four and four, say
+
+
+@dataclass(frozen=True, eq=False)
+class Tree:
+    """Average linkage of both nets' units.
+
+    Attributes:
+        units: numbers of a's units, then of b's, in their nets, shape (u,).
+        of_b: which of the u units are net b's, shape (u,).
+        similarity: B, shape (u, u).
+        links: scipy's linkage matrix, shape (u - 1, 4), with heights of the largest entry of B less the mean similarity.
+        top: the largest entry of B, at height 0.
+    """
+
+    units: NDArray[np.int64]
+    of_b: NDArray[np.bool_]
+    similarity: NDArray[np.float64]
+    links: NDArray[np.float64]
+    top: float
+
+    @classmethod
+    def of(cls, pair: Pair, alignment: Alignment) -> Tree:
+        """The tree of an alignment's map; dead units and those not asked for are left out.
+
+        Source: Li et al. 2016, section 4.1 (hierarchical clustering of the mapping layer, figure 6).
+        """
+        counted_b = pair.alive_b if alignment.asked_b is None else pair.alive_b & alignment.asked_b
+        a, b = pair.alive_a.nonzero()[:, 0], counted_b.nonzero()[:, 0]
+        map_ab = alignment.map_ab[a[:, None], b].numpy()
+        similarity = np.block([[np.eye(len(a)), map_ab], [map_ab.T, np.eye(len(b))]])
+        top = max(1.0, float(similarity.max(initial=0.0)))
+        apart = top - similarity
+        np.fill_diagonal(apart, 0.0)
+        links = linkage(squareform(apart, checks=False), "average") if len(apart) > 1 else np.zeros((0, 4))
+        of_b = np.arange(len(apart)) >= len(a)
+        return cls(torch.cat([a, b]).numpy(), of_b, similarity, links, top)
+
+    @property
+    def order(self) -> NDArray[np.int64]:
+        """The units in the order of the leaves, shape (u,)."""
+        return leaves_list(self.links).astype(np.int64) if len(self.links) else np.arange(len(self.units))
+
+    def balanced(self) -> list[tuple[float, NDArray[np.int64]]]:
+        """The largest clusters with equally many units of both nets, from 2 and 2 to 8 and 8: similarity, and which of u.
+
+        Only those whose last two parts are similar at all; the most similar first.
+        """
+        inside: list[NDArray[np.int64]] = [np.array([u]) for u in range(len(self.units))]
+        found: dict[int, float] = {}
+        for row, (one, two, height, _) in enumerate(self.links):
+            inside.append(np.concatenate([inside[int(one)], inside[int(two)]]))
+            of_b = int(self.of_b[inside[-1]].sum())
+            if 2 * of_b == len(inside[-1]) and of_b in _SIZES and self.top - height > 1e-9:
+                found[len(self.units) + row] = self.top - height
+        within = {part for node in found for part in self._parts(node)}
+        return sorted(((found[node], inside[node]) for node in found if node not in within), key=lambda pair: -pair[0])
+
+    def _parts(self, node: int) -> list[int]:
+        """All clusters inside a cluster, without itself."""
+        if node < len(self.units):
+            return []
+        parts = [int(part) for part in self.links[node - len(self.units), :2]]
+        return parts + [inner for part in parts for inner in self._parts(part)]
+
+
+def cluster_rows(tree: Tree, pair: Pair, alignment: Alignment, seed: int = 0) -> list[dict[str, Any]]:
+    """A row for each balanced cluster: do the two nets' units in it span the same subspace, though no unit is like another?
+
+    `canonical` is the mean canonical correlation between the cluster's units of a and of b, `random` its mean over
+    random groups
+    of the same sizes, `p_value` the share of those that reach it (add-one rule), `one_to_one` the mean |r| of the best
+    pairing inside the cluster, as one-to-one matching sees it, `explained_in_sample` the map's score.
+    """
+    rows, nulls = [], {}
+    for similarity, members in tree.balanced():
+        units_a, units_b = (
+            torch.from_numpy(np.sort(tree.units[members[tree.of_b[members] == side]])) for side in (False, True)
+        )
+        size = len(units_a)
+        if 2 * size > pair.count - 1:
+            continue
+        if size not in nulls:
+            nulls[size] = _chance(pair, tree, size, seed)
+        canonical = canonical_correlations(pair, units_a, units_b).mean()
+        weight = pair.corr_ab[units_a[:, None], units_b].abs().numpy()
+        rows.append(
+            {
+                "size": size,
+                "units_a": " ".join(map(str, units_a.tolist())),
+                "units_b": " ".join(map(str, units_b.tolist())),
+                "similarity": round(float(similarity), 6),
+                "canonical": round(float(canonical), 6),
+                "random": round(float(nulls[size].mean()), 6),
+                "p_value": round(float(p_values(canonical[None], nulls[size])[0]), 6),
+                "one_to_one": round(float(weight[linear_sum_assignment(weight, maximize=True)].mean()), 6),
+                "explained_in_sample": round(float(alignment.score_b[units_b].mean()), 6),
+            }
+        )
+    return rows
+
+
+def _chance(pair: Pair, tree: Tree, size: int, seed: int) -> Tensor:
+    """Mean canonical correlations of random groups of both nets, shape (draws,)."""
+    generator = torch.Generator().manual_seed(seed)
+    alive_b = torch.zeros(pair.q, dtype=torch.bool)
+    alive_b[torch.from_numpy(tree.units[tree.of_b])] = True
+    groups_a = random_groups(pair.alive_a, size, _DRAWS, generator)
+    groups_b = random_groups(alive_b, size, _DRAWS, generator)
+    return torch.stack([canonical_correlations(pair, a, b).mean() for a, b in zip(groups_a, groups_b)])

@@ -1,0 +1,302 @@
+"""The streaming pass behind `Moments`: activations of k nets in, second moments per block of images out.
+
+The copy out of the net is the only one: a hook writes its activations, shifted, into one preallocated buffer in which all
+nets' units lie side by side; a full buffer is multiplied, in strips of the upper triangle, and added to float64 sums.
+
+Axes: `n` images of a batch, `c` units of one net, `u` units of all nets, `p` positions of an image, `s` samples, `k` blocks
+of images, `f` sums in the order of a `Packing`, `g` groups of images that are multiplied together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from convergent.errors import InputError
+from convergent.streaming.layer_moments import LayerMoments
+from convergent.streaming.packing import Packing
+from convergent.streaming.products import Product, full_precision, portable
+
+# Samples per matrix product: enough that adding the product to the float64 sums is a few per cent of its cost, few
+# enough that float32 products lose nothing (their error grows with the samples summed in float32).
+_SAMPLES = 4096
+
+# Below this many samples a layer is accumulated in float64 throughout: it costs little there, and float32's error, which
+# averages out over many products, is largest for few.
+FLOAT64_BELOW = 1_000_000
+
+
+# Activations that are few distinct numbers (of half precision, or with a mean of many deviations) less a shift are whole
+# multiples of a power of two, and so are their products: what float32 sums of those round off is then no noise but of one
+# sign, and errs by 1e-6 in a correlation however many samples there are. A factor that is no short binary fraction ends
+# that; zeros stay zeros.
+OFF_GRID = 0.7390851332151607
+_MANY_DEVIATIONS = 128
+
+
+def on_grid(x_us: Tensor, dtype: torch.dtype) -> bool:
+    """Whether activations are so few distinct numbers that they are to be multiplied by `OFF_GRID`.
+
+    Args:
+        x_us: samples of a calibration batch, shape (u, s), float64.
+        dtype: that the net gave them in.
+    """
+    if dtype in (torch.float16, torch.bfloat16):
+        return True
+    mean_u, sd_u = x_us.mean(1).abs(), x_us.std(1, correction=0)
+    return bool(((mean_u > _MANY_DEVIATIONS * sd_u) & (sd_u > 0)).any())
+
+
+def grid_shift(mean_u: Tensor, sd_u: Tensor) -> Tensor:
+    """A shift near the mean with few significant bits: round(mean / q) q, q the power of two below the deviation.
+
+    Subtracting it rounds almost nothing, zeros of sparse rectified units stay zeros (it is 0 for |mean| < q / 2), and
+    what is left of the mean is at most half a standard deviation, so sums of products in float32 keep their digits.
+
+    Args:
+        mean_u: mean of a calibration batch, shape (u,).
+        sd_u: its standard deviation, shape (u,).
+    """
+    sd_u = sd_u.double().clamp(min=torch.finfo(torch.float32).tiny)
+    q_u = torch.exp2(torch.floor(torch.log2(sd_u)))
+    return (torch.round(mean_u.double() / q_u) * q_u).float()
+
+
+class Accumulator:
+    """Second moments of one layer of k nets, per block of images, in one pass.
+
+    Per batch: `begin`, then `write` once per net, then `end`; at last `close` and `moments`. A block that comes again is
+    added to. Sums of a block that is read lie where the work is done, all others on the host.
+    """
+
+    def __init__(
+        self,
+        layer: str,
+        widths: Mapping[str, int],
+        positions: int,
+        shift_u: Tensor,
+        dtype: torch.dtype,
+        blocks: int = 1,
+        pairs: Iterable[tuple[int, int]] | None = None,
+        product: Product = portable,
+        scale: float = 1.0,
+    ) -> None:
+        """Prepare the buffer.
+
+        Args:
+            layer: name of the layer.
+            widths: number of units of each net, by name.
+            positions: samples per image.
+            shift_u: subtracted from every sample; the same in all processes; its device is where the work is done.
+            dtype: of the products, float32 or float64.
+            blocks: of images.
+            pairs: numbers of the nets that are to be compared; all with all by default.
+            product: how matrices are multiplied, see `products`.
+            scale: multiplies the shifted samples, see `OFF_GRID`.
+        """
+        self.layer, self.nets, self.positions = layer, list(widths), positions
+        self.packing = Packing.of(list(widths.values()), pairs)
+        self.units = dict(zip(widths, self.packing.units))
+        self.dtype, self.blocks, self.product, self.scale = dtype, blocks, product, scale
+        self.shift_u = shift_u.to(dtype)  # float32 activations less a float32 shift would round in float32
+        self.sums_kf = torch.zeros(0)
+        self._images = max(1, _SAMPLES // positions)  # of one product
+        self._buffer_gus = torch.empty(0, len(shift_u), self._images * positions, dtype=dtype, device=shift_u.device)
+        self._fill = 0  # images in the buffer
+        self._batch = -1
+        self._batches: list[int] = []  # of the images in the buffer
+        self._block_n: list[int] = []  # of the images in the buffer
+        self._open: tuple[int, Tensor] | None = None  # the block that is read, and its sums
+        self._bad_u = torch.full((len(shift_u),), -1, device=shift_u.device)  # first batch with NaN, on the device
+
+    @property
+    def memory(self) -> int:
+        """Bytes of host memory that the sums take by the end of the pass."""
+        return self.blocks * self.packing.size * 8
+
+    @property
+    def device(self) -> torch.device:
+        """Where products are made and summed."""
+        return self.shift_u.device
+
+    def begin(self, block_n: Sequence[int]) -> None:
+        """Start a batch of images, given the block of each."""
+        self._batch += 1
+        if self._block_n and self._block_n[-1] != block_n[0]:
+            self._multiply(everything=True)
+        groups = -(-(self._fill + len(block_n)) // self._images)
+        if groups > len(self._buffer_gus):
+            grown_gus = self._buffer_gus.new_empty(groups, *self._buffer_gus.shape[1:])
+            grown_gus[: len(self._buffer_gus)] = self._buffer_gus
+            self._buffer_gus = grown_gus
+        self._block_n += block_n
+        self._batches += [self._batch] * len(block_n)
+
+    def write(self, net: str, x_ncp: Tensor) -> None:
+        """Take one net's activations of the batch, shape (n, c, p), whatever later happens to that memory.
+
+        Raises:
+            InputError: if the net's units or positions are not those announced.
+        """
+        units, m, p = self.units[net], self._images, self.positions
+        if x_ncp.shape[1:] != (units.stop - units.start, p):
+            raise InputError(
+                f"Layer {self.layer} of net {net} gives {x_ncp.shape[1]} units at {x_ncp.shape[2]} positions here, but "
+                f"{units.stop - units.start} units at {p} positions for the first images; resize the images to one size."
+            )
+        x_ncp = x_ncp.to(self.device)
+        shift_c11 = self.shift_u[units, None, None]
+        image = 0
+        while image < len(x_ncp):
+            group, slot = divmod(self._fill + image, m)
+            stop = min(len(x_ncp), image + m - slot)
+            into_cs = self._buffer_gus[group, units, slot * p : (slot + stop - image) * p]
+            into_cnp = into_cs.view(len(into_cs), stop - image, p)
+            torch.sub(x_ncp[image:stop].transpose(0, 1), shift_c11, out=into_cnp)
+            if self.scale != 1:
+                into_cnp.mul_(self.scale)
+            image = stop
+
+    def end(self) -> None:
+        """Finish the batch: multiply what is full."""
+        self._fill = len(self._block_n)
+        self._multiply(everything=False)
+
+    def close(self) -> None:
+        """Finish the pass: every block's sums are on the host, in `sums_kf`.
+
+        Raises:
+            InputError: if an activation was NaN or infinite.
+        """
+        self._multiply(everything=True)
+        self._finish_block()
+        self._sums(0)
+        self._buffer_gus = self._buffer_gus[:0].clone()  # the memory is needed for what follows
+
+    def moments(self, images: int) -> LayerMoments:
+        """The record of all that was read; it takes over the memory of the sums, so this is the last call."""
+        count_k, packing = self.sums_kf[:, 0].clone(), self.packing
+        if self.scale != 1:
+            packing.sums(self.sums_kf).div_(self.scale)
+            packing.products(self.sums_kf).div_(self.scale**2)
+        mean_ku = packing.sums(self.sums_kf) / count_k.clamp(min=1)[:, None]  # from the shift
+        scatter = {(i, j): packing.block(self.sums_kf, i, j) for i, j in packing.blocks()}
+        for (i, j), s_kab in scatter.items():
+            for k, count in enumerate(count_k.tolist()):
+                mean_a, mean_b = mean_ku[k, packing.units[i]], mean_ku[k, packing.units[j]]
+                if i == j:  # strips leave the part below the diagonal out
+                    s_kab[k].triu_().add_(s_kab[k].triu(1).T)
+                s_kab[k].addr_(mean_a, mean_b, alpha=-count)
+        mean_ku += self.shift_u.double().cpu()
+        return LayerMoments(self.layer, self.nets, packing.units, count_k, mean_ku, scatter, images)
+
+    def state(self) -> dict[str, Tensor]:
+        """All that a pass has read so far, for a process that takes it up where this one was killed."""
+        state = {
+            "shift_u": self.shift_u.cpu(),
+            "buffer_gus": self._buffer_gus[: -(-self._fill // self._images)].cpu(),
+            "block_n": torch.tensor(self._block_n, dtype=torch.long),
+            "batches": torch.tensor(self._batches, dtype=torch.long),
+            "batch": torch.tensor(self._batch),
+            "bad_u": self._bad_u.cpu(),
+        }
+        if self._open is not None:
+            state["open_block"] = torch.tensor(self._open[0])
+            if self.device.type != "cpu":
+                state["open_f"] = self._open[1].cpu()
+        if len(self.sums_kf):
+            read_k = self.sums_kf[:, 0].nonzero()[:, 0]
+            state |= {"read_k": read_k, "sums_kf": self.sums_kf[read_k]}
+        return state
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Go on where `state` was taken."""
+        self.shift_u = state["shift_u"].to(self.device)
+        self._buffer_gus = state["buffer_gus"].to(
+            self.device, copy=True
+        )  # aligned as ever, so that products round alike
+        self._block_n, self._batches = state["block_n"].tolist(), state["batches"].tolist()
+        self._fill, self._batch = len(self._block_n), int(state["batch"])
+        self._bad_u = state["bad_u"].to(self.device)
+        if "sums_kf" in state:
+            self._sums(0)
+            self.sums_kf[state["read_k"]] = state["sums_kf"]
+        if "open_block" in state:
+            block = int(state["open_block"])
+            self._open = (block, self._opened(block, state.get("open_f")))
+
+    def _multiply(self, *, everything: bool) -> None:
+        """Add the products of the buffer's full groups, or of everything in it, to the sums."""
+        m, p = self._images, self.positions
+        full = self._fill // m
+        for group in range(full + (everything and self._fill % m > 0)):
+            first, stop = group * m, min(self._fill, (group + 1) * m)
+            block_n = self._block_n[first:stop]
+            x_us = self._buffer_gus[group, :, : (stop - first) * p]
+            for block in dict.fromkeys(block_n):  # nearly always one; several only where images come in foreign order
+                of_block = [slot for slot, b in enumerate(block_n) if b == block]
+                whole = len(of_block) == len(block_n)
+                part_us = x_us if whole else x_us.view(len(x_us), -1, p)[:, of_block].flatten(1)
+                self._add(block, part_us, self._batches[first])
+        kept = 0 if everything else self._fill - full * m
+        if kept and full:
+            self._buffer_gus[0, :, : kept * p] = self._buffer_gus[full, :, : kept * p]
+        self._block_n = self._block_n[self._fill - kept : self._fill]
+        self._batches = self._batches[self._fill - kept : self._fill]
+        self._fill = kept
+
+    def _add(self, block: int, x_us: Tensor, batch: int) -> None:
+        if self._open is None or self._open[0] != block:
+            self._finish_block()
+            self._open = (block, self._opened(block))
+        open_f = self._open[1]
+        s_u = x_us.sum(1).double()
+        self._bad_u = torch.where((self._bad_u < 0) & ~torch.isfinite(s_u), batch, self._bad_u)
+        open_f[0] += x_us.shape[1]
+        self.packing.sums(open_f).add_(s_u)
+        add_products(open_f, x_us, self.packing, self.product)
+
+    def _sums(self, block: int) -> Tensor:
+        """The host's sums of a block; their memory is taken from the system as blocks are read."""
+        if not len(self.sums_kf):
+            self.sums_kf = torch.zeros(self.blocks, self.packing.size, dtype=torch.float64)
+        return self.sums_kf[block]
+
+    def _opened(self, block: int, open_f: Tensor | None = None) -> Tensor:
+        """Where a block's sums are added to: the host's own where the work is done there."""
+        sums_f = self._sums(block)
+        if self.device.type == "cpu":
+            return sums_f
+        return torch.zeros_like(sums_f, device=self.device) if open_f is None else open_f.to(self.device)
+
+    def _finish_block(self) -> None:
+        if self._open is None:
+            return
+        block, open_f = self._open
+        if (self._bad_u >= 0).any():
+            unit = int((self._bad_u >= 0).nonzero()[0])
+            net = next(name for name, units in self.units.items() if units.start <= unit < units.stop)
+            raise InputError(
+                f"Layer {self.layer} of net {net} gives NaN or infinite activations (unit "
+                f"{unit - self.units[net].start}, from batch {int(self._bad_u[unit])} on); "
+                "check its weights and the images, or leave this net or layer out."
+            )
+        if open_f.device.type != "cpu":
+            self.sums_kf[block] += open_f.cpu()
+        self._open = None
+
+
+def add_products(open_f: Tensor, x_us: Tensor, packing: Packing, product: Product = portable) -> None:
+    """Add the products of the wanted pairs of units to the sums, strip by strip of the upper triangle.
+
+    Args:
+        open_f: float64 sums in the order of the packing.
+        x_us: samples in columns, shape (u, s), float32 or float64.
+        packing: which pairs, and where they lie.
+        product: of two matrices over their columns.
+    """
+    with full_precision():
+        for rows, columns, into in packing.strips(open_f):
+            into.add_(product(x_us[rows], x_us[columns]))

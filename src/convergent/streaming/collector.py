@@ -1,0 +1,212 @@
+"""What collects something of all activations while nets read the images once; several of these share one pass.
+
+Axes: `n` images of a batch, `c` units of one net, `p` positions.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from convergent.errors import InputError
+from convergent.streaming.capture import Capture
+from convergent.streaming.layers import Layer, by_unit, resolve, samples
+
+# So many of the first images of the seeded order, the same in all processes: batches of (image numbers, what each net sees).
+First = Callable[[int], Iterator[tuple[Tensor, Mapping[str, Tensor]]]]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How activations are read.
+
+    Attributes:
+        sample: of a layer with positions, see `layers.samples`.
+        units: which axis of an activation they are, see `layers.by_unit`; or a dictionary that says so per net.
+        blocks: of images; layers too wide for `block_memory` get a half, a quarter, ... of them.
+        block_memory: bytes that one layer's blocks may take.
+        products: backend of the float32 matrix products, see `products.chosen`.
+        device: where products are made and summed, as torch names it; None for where the nets are.
+    """
+
+    sample: str | int = "every"
+    units: str | Mapping[str, str] = "auto"
+    blocks: int = 64
+    block_memory: float = 1e9
+    products: str = "auto"
+    device: str | None = None
+
+    def units_of(self, net: str) -> str:
+        """Where a net's activations have their units."""
+        return self.units if isinstance(self.units, str) else self.units.get(net, "auto")
+
+    def samples(self, net: str, layer: str, activation: Tensor, image_n: Tensor | None = None) -> Tensor:
+        """The samples of an activation, shape (n images, c units, p positions)."""
+        where = f"Layer {layer} of net {net}"
+        return samples(by_unit(activation, self.units_of(net), where), self.sample, where, image_n)
+
+    def placed(self, x: Tensor) -> Tensor:
+        """A tensor on the device where the work is to be done.
+
+        Raises:
+            InputError: if there is no such device.
+        """
+        if self.device is None:
+            return x
+        try:
+            return x.to(self.device)
+        except (RuntimeError, AssertionError) as error:  # torch raises either
+            raise InputError(
+                f"device needs to be cpu or a GPU that is here, not {self.device} ({str(error).splitlines()[0]})."
+            ) from None
+
+
+class Collector(ABC):
+    """Open it, run all nets on each batch between `begin` and `end`, and take what was collected with `finish`.
+
+    A subclass says what it does with an activation (`see`), with the end of a batch, and at the end of the pass.
+
+    Args:
+        nets: by name.
+        layers: whose activations are seen, see `layers.resolve`.
+        how: activations are read.
+
+    Attributes:
+        images: how many were read; those of all processes after `finish`.
+        image_n: numbers of the images of the batch, on the host.
+
+    Raises:
+        InputError: if a net has no such layer.
+    """
+
+    def __init__(
+        self, nets: Mapping[str, nn.Module], layers: Sequence[str | Sequence[str] | Layer], how: Reading
+    ) -> None:
+        self.layers, self.how = resolve(nets, layers), how
+        self.images, self.image_n = 0, torch.empty(0, dtype=torch.long)
+        self._there_n: dict[torch.device, Tensor] = {}  # the same where the activations are
+        self._capture = Capture(nets, self.layers, self.see)
+
+    def __enter__(self) -> Self:
+        self._capture.__enter__()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._capture.__exit__()
+
+    def begin(self, image_n: Tensor) -> None:
+        """Start a batch of these images, numbers on the host."""
+        self.images += len(image_n)
+        self.name_images(image_n)
+        self._capture.begin()
+
+    @abstractmethod
+    def see(self, net: str, layer: str, activation: Tensor) -> None:
+        """Take the activation of one net's layer, which may be overwritten afterwards."""
+
+    def end(self) -> None:
+        """Finish the batch."""
+        self._capture.end()
+
+    def finish(self) -> dict[str, Any]:
+        """What was collected of each layer, over all processes; the last call.
+
+        Raises:
+            InputError: if an activation was NaN or infinite.
+        """
+        images = torch.tensor([self.images])
+        over_processes(images)
+        self.images = int(images)
+        return self.collected()
+
+    @abstractmethod
+    def collected(self) -> dict[str, Any]:
+        """What was collected of each layer, over all processes."""
+
+    @abstractmethod
+    def state(self) -> dict[str, Tensor]:
+        """All that was read so far, for a process that takes the pass up where this one was killed."""
+
+    @abstractmethod
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Go on where `state` was taken."""
+
+    @abstractmethod
+    def plan(self) -> str:
+        """A table of what is collected and what it takes, a line per layer."""
+
+    def name_images(self, image_n: Tensor) -> None:
+        """Say which images come next, numbers on the host."""
+        self.image_n, self._there_n = image_n, {}
+
+    def samples(self, net: str, layer: str, activation: Tensor) -> Tensor:
+        """The samples of an activation of the batch, shape (n images, c units, p positions)."""
+        image_n = self.images_on(activation.device) if isinstance(self.how.sample, int) else None
+        return self.how.samples(net, layer, activation, image_n)
+
+    def images_on(self, device: torch.device) -> Tensor:
+        """The numbers of the batch's images on a device, without waiting for it."""
+        if self.image_n.device == device:
+            return self.image_n
+        if device not in self._there_n:
+            self._there_n[device] = self.image_n.pin_memory().to(device, non_blocking=True)
+        return self._there_n[device]
+
+
+# What starts a collector, given the nets, the number of images in all processes together, and the first of them.
+Start = Callable[[Mapping[str, nn.Module], int, First], Collector]
+
+
+def table_of(headings: Sequence[str], rows: Sequence[Sequence[str]], text_columns: int) -> str:
+    """A table in plain text; all columns but the first few are numbers."""
+    columns = []
+    for number, column in enumerate(zip(headings, *rows)):
+        width = max(map(len, column))
+        columns.append([cell.ljust(width) if number < text_columns else cell.rjust(width) for cell in column])
+    return "\n".join("  ".join(row) for row in zip(*columns))
+
+
+def part_of(state: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    """What a state says of one part, whose tensors are called NAME/..."""
+    head = f"{name}/"
+    return {key.removeprefix(head): x for key, x in state.items() if key.startswith(head)}
+
+
+def available_memory() -> float:
+    """Bytes of host memory that can be had without swapping; infinite where the system does not tell."""
+    meminfo = Path("/proc/meminfo")
+    lines = meminfo.read_text().splitlines() if meminfo.exists() else []
+    kilobytes = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
+    return int(kilobytes[0]) * 1024 if kilobytes else float("inf")
+
+
+def over_processes(x: Tensor, device: torch.device | None = None) -> None:
+    """Add a tensor up over all processes, in place.
+
+    Args:
+        x: on the host.
+        device: a GPU that it may go through; the current one by default.
+    """
+    _through(device, x, torch.distributed.all_reduce)
+
+
+def from_first_process(x: Tensor, device: torch.device | None = None) -> None:
+    """Take the first process's tensor in all processes, in place; arguments as for `over_processes`."""
+    _through(device, x, lambda there: torch.distributed.broadcast(there, 0))
+
+
+def _through(device: torch.device | None, x: Tensor, exchange: Callable[[Tensor], Any]) -> None:
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return
+    if torch.distributed.get_backend() != "nccl":
+        exchange(x)
+        return
+    there = x.to("cuda" if device is None or device.type == "cpu" else device)
+    exchange(there)
+    x.copy_(there)

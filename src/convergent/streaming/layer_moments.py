@@ -1,0 +1,80 @@
+"""What a statistics pass finds in one layer of several nets: second moments per block of images.
+
+Axes: `k` blocks of images, `u` units of all nets side by side, `a` and `b` units of two of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from convergent.errors import InputError
+from convergent.moments import Moments
+from convergent.pairs import Pair
+from convergent.streaming.packing import net_number
+
+
+@dataclass(frozen=True, eq=False)
+class LayerMoments:
+    """Counts, means and centred sums of products within every net and between the pairs of nets that were wanted.
+
+    Attributes:
+        layer: its name.
+        nets: names of the nets.
+        units: which of the u units are each net's.
+        count_k: number of samples, shape (k,).
+        mean_ku: means, shape (k, u).
+        scatter: {(i, j): centred sums of products, shape (k, units of net i, units of net j)} for i <= j; may be read from
+            disk when asked for.
+        images: how many images were read.
+    """
+
+    layer: str
+    nets: Sequence[str]
+    units: Sequence[slice]
+    count_k: Tensor
+    mean_ku: Tensor
+    scatter: Mapping[tuple[int, int], Tensor]
+    images: int
+
+    @property
+    def pairs(self) -> list[tuple[int, int]]:
+        """The numbers (i, j), i < j, of the pairs of nets there are."""
+        return [(i, j) for i, j in self.scatter if i != j]
+
+    def pair(self, a: int | str, b: int | str) -> Pair:
+        """The pair of two nets, given by number or name.
+
+        Raises:
+            InputError: if there is no such net, or the pair was not measured.
+        """
+        of_a, of_b = net_number(a, self.nets), net_number(b, self.nets)
+        p, q = (self.units[net].stop - self.units[net].start for net in (of_a, of_b))
+        moments = self.moments([of_a, of_b])
+        return Pair(moments, slice(0, p), slice(p, p + q), self.nets[of_a], self.nets[of_b], self.layer)
+
+    def alive(self, net: int | str) -> Tensor:
+        """Which units of a net vary at all, shape (c,)."""
+        return self.moments([net]).total.alive_u
+
+    def moments(self, nets: Sequence[int | str] | None = None) -> Moments:
+        """The joint moments of some nets' units (of all by default), side by side in the order given.
+
+        Raises:
+            InputError: if a pair of these nets was not measured.
+        """
+        chosen = [net_number(net, self.nets) for net in (range(len(self.nets)) if nets is None else nets)]
+        of_u = torch.cat([torch.arange(self.mean_ku.shape[1])[self.units[net]] for net in chosen])
+        rows = [torch.cat([self._scatter(i, j) for j in chosen], 2) for i in chosen]
+        return Moments(self.count_k, self.mean_ku[:, of_u], torch.cat(rows, 1))
+
+    def _scatter(self, i: int, j: int) -> Tensor:
+        if (min(i, j), max(i, j)) not in self.scatter:
+            raise InputError(
+                f"Layer {self.layer} has no moments of {self.nets[i]} with {self.nets[j]}, which were not among the pairs "
+                "of the pass; measure them too."
+            )
+        return self.scatter[i, j] if i <= j else self.scatter[j, i].mT

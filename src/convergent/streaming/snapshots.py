@@ -1,0 +1,71 @@
+"""Snapshots of a statistics pass, so that a killed one goes on where it was and counts nothing twice."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from convergent.commands.folders import atomic
+
+# A snapshot may take this share of the time at most.
+_SHARE = 0.05
+
+
+@dataclass
+class Snapshots:
+    """A file per process, replaced every few minutes.
+
+    Attributes:
+        folder: of the files.
+        about: what the pass reads and how; a snapshot of another pass is none.
+        minutes: between snapshots, at least.
+    """
+
+    folder: Path
+    about: str
+    minutes: float
+    _last: float = field(default_factory=time.monotonic)
+    _took: float = 0.0
+
+    def file(self, rank: int, world: int) -> Path:
+        """The file of one of `world` processes."""
+        return self.folder / f"partial-{rank}-of-{world}.safetensors"
+
+    def batches(self, rank: int, world: int) -> int:
+        """How many batches a process has read before."""
+        try:
+            with safe_open(self.file(rank, world), "pt") as saved:
+                about = saved.metadata()
+        except (OSError, SafetensorError):
+            return 0
+        return int(about["batches"]) if about["about"] == self.about else 0
+
+    def load(self, rank: int, world: int) -> dict[str, Tensor]:
+        """The state of the pass after those batches."""
+        with safe_open(self.file(rank, world), "pt") as saved:
+            return {name: saved.get_tensor(name) for name in saved.keys()}  # noqa: SIM118  (no mapping)
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time for another one."""
+        return time.monotonic() - self._last >= max(60 * self.minutes, self._took / _SHARE)
+
+    def save(self, state: Mapping[str, Tensor], batches: int, rank: int, world: int) -> None:
+        """Replace the process's file, whole or not at all."""
+        start = time.monotonic()
+        with atomic(self.file(rank, world)) as file:
+            contiguous = {name: tensor.contiguous() for name, tensor in state.items()}
+            save_file(contiguous, file, {"about": self.about, "batches": str(batches)})
+        self._last = time.monotonic()
+        self._took = self._last - start
+
+    def remove(self) -> None:
+        """Delete the files of all processes: the pass is saved."""
+        for file in self.folder.glob("partial-*"):
+            file.unlink(missing_ok=True)

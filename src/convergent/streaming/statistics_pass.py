@@ -1,0 +1,215 @@
+"""The statistics pass: every layer of all nets, accumulated side by side while the nets read the images once.
+
+Axes: `n` images of a batch, `c` units of one net, `u` units of all nets, `p` positions, `k` blocks of images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from convergent.errors import InputError
+from convergent.pairs import block_of_image
+from convergent.streaming.accumulate import FLOAT64_BELOW, OFF_GRID, Accumulator, grid_shift, on_grid
+from convergent.streaming.capture import Capture
+from convergent.streaming.collector import (
+    Collector,
+    First,
+    Reading,
+    Start,
+    available_memory,
+    over_processes,
+    part_of,
+    table_of,
+)
+from convergent.streaming.layer_moments import LayerMoments
+from convergent.streaming.layers import Layer, layout
+from convergent.streaming.packing import blocks_within
+from convergent.streaming.products import chosen
+
+# Columns of the table of what is planned; the first few are text.
+_HEADINGS = ("layer", "activation", "units are", "units", "positions", "samples", "blocks", "products", "memory")
+_LEFT = 4
+
+_CALIBRATION = 32  # images
+
+
+class StatisticsPass(Collector):
+    """Collects the second moments of all layers.
+
+    >>> nets = {"a": nn.Sequential(nn.Linear(4, 3)), "b": nn.Sequential(nn.Linear(4, 2))}
+    >>> x = torch.randn(10, 4)
+    >>> calibration = {"a": x, "b": x}
+    >>> with torch.no_grad(), StatisticsPass(nets, ["0"], 10, calibration, Reading(blocks=5)) as reading:
+    ...     reading.begin(torch.arange(10))
+    ...     _ = [net(x) for net in nets.values()]
+    ...     reading.end()
+    >>> reading.finish()["0"].pair("a", "b").corr_ab.shape
+    torch.Size([3, 2])
+    """
+
+    def __init__(
+        self,
+        nets: Mapping[str, nn.Module],
+        layers: Sequence[str | Sequence[str] | Layer],
+        images: int,
+        calibration: Mapping[str, Tensor],
+        how: Reading | None = None,
+        pairs: Iterable[tuple[str, str]] | None = None,
+    ) -> None:
+        """Look at the layers' shapes and scales, and plan.
+
+        Args:
+            nets: by name.
+            layers: what is compared, see `layers.resolve`.
+            images: how many there will be, in all processes together.
+            calibration: a few images for each net, the same in all processes; units are shifted by their mean there.
+            how: activations are read.
+            pairs: names of the nets that are to be compared; all with all by default.
+
+        Raises:
+            InputError: if a layer cannot be captured, the nets disagree on its positions, or memory does not suffice.
+        """
+        super().__init__(nets, layers, how or Reading())
+        self.block_n = block_of_image(images, self.how.blocks)
+        numbers = {name: number for number, name in enumerate(nets)}
+        self._pairs = None if pairs is None else [(numbers[a], numbers[b]) for a, b in pairs]
+        self._shapes: dict[str, dict[str, list[int]]] = {layer: {} for layer in self.layers}
+        seen = self._calibrate(nets, calibration)
+        self._accumulators = {layer: self._accumulator(layer, seen[layer]) for layer in self.layers}
+        self._check_memory()
+
+    @classmethod
+    def start(
+        cls,
+        layers: Sequence[str | Sequence[str] | Layer],
+        how: Reading | None = None,
+        pairs: Iterable[tuple[str, str]] | None = None,
+    ) -> Start:
+        """What starts this collector in a pass; arguments as for the class."""
+        wanted = None if pairs is None else list(pairs)
+
+        def started(nets: Mapping[str, nn.Module], images: int, first: First) -> StatisticsPass:
+            _, x = next(first(_CALIBRATION))
+            return cls(nets, layers, images, x, how, wanted)
+
+        return started
+
+    def begin(self, image_n: Tensor) -> None:
+        """Start a batch of these images, numbers on the host."""
+        super().begin(image_n)
+        block_n = self.block_n[image_n]
+        for accumulator in self._accumulators.values():
+            accumulator.begin((block_n * accumulator.blocks // self._finest).tolist())
+
+    def see(self, net: str, layer: str, activation: Tensor) -> None:
+        """Copy an activation into the buffer."""
+        self._accumulators[layer].write(net, self.samples(net, layer, activation))
+
+    def end(self) -> None:
+        """Finish the batch: multiply what is complete."""
+        super().end()
+        for accumulator in self._accumulators.values():
+            accumulator.end()
+
+    def collected(self) -> dict[str, LayerMoments]:
+        """The moments of every layer, summed over all processes; they take over the memory of the sums.
+
+        Raises:
+            InputError: if an activation was NaN or infinite.
+        """
+        for accumulator in self._accumulators.values():
+            accumulator.close()
+            for sums_f in accumulator.sums_kf:  # block by block bounds the memory that this takes
+                over_processes(sums_f, accumulator.device)
+        return {layer: accumulator.moments(self.images) for layer, accumulator in self._accumulators.items()}
+
+    def state(self) -> dict[str, Tensor]:
+        """All that was read so far, for a process that takes the pass up where this one was killed."""
+        state = {"images": torch.tensor(self.images)}
+        for layer, accumulator in self._accumulators.items():
+            state |= {f"{layer}/{name}": tensor for name, tensor in accumulator.state().items()}
+        return state
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Go on where `state` was taken."""
+        self.images = int(state["images"])
+        for layer, accumulator in self._accumulators.items():
+            accumulator.load_state(part_of(state, layer))
+
+    def plan(self) -> str:
+        """A table of what is compared and what it takes, a line per layer."""
+        return table_of(_HEADINGS, [self._planned(layer) for layer in self.layers], _LEFT)
+
+    def _planned(self, layer: str) -> tuple[str, ...]:
+        accumulator, shapes = self._accumulators[layer], self._shapes[layer]
+        where = [layout([1, *shape], self.how.units_of(net)) for net, shape in shapes.items()]
+        widths = [units.stop - units.start for units in accumulator.units.values()]
+        samples = len(self.block_n) * accumulator.positions
+        return (
+            layer,
+            _told(" x ".join(map(str, shape)) for shape in shapes.values()),
+            _told(where),
+            f"{len(widths)} nets x {widths[0]}" if len(set(widths)) == 1 else _told(map(str, widths)),
+            f"{accumulator.positions:,}",
+            f"{samples:,}",
+            str(accumulator.blocks),
+            str(accumulator.dtype).removeprefix("torch."),
+            f"{accumulator.memory / 1e6:,.0f} MB",
+        )
+
+    def _check_memory(self) -> None:
+        needed = sum(accumulator.memory for accumulator in self._accumulators.values())
+        free = available_memory()
+        if needed > free:
+            raise InputError(
+                f"The sums of these layers take {needed / 1e9:.1f} GB of memory, but {free / 1e9:.1f} GB are free; ask for "
+                f"fewer blocks (blocks={self._finest // 4}, block_memory=), for the layers in several passes "
+                "(layers_per_pass=1), or for some pairs of nets only (pairs=[[NET,NET],...])."
+            )
+
+    @property
+    def _finest(self) -> int:
+        return int(self.block_n.max()) + 1
+
+    def _accumulator(self, layer: str, seen: Mapping[str, Tensor]) -> Accumulator:
+        positions = {net: x_ncp.shape[2] for net, x_ncp in seen.items()}
+        if len(set(positions.values())) > 1:
+            told = ", ".join(f"{p} in {net}" for net, p in positions.items())
+            raise InputError(
+                f"Layer {layer} has unequal numbers of positions ({told}); compare them with sample=pooled."
+            )
+        x_us = torch.cat([x_ncp.double().transpose(0, 1).flatten(1) for x_ncp in seen.values()])
+        shift_u = grid_shift(x_us.mean(1).nan_to_num(), x_us.std(1, correction=0).nan_to_num())
+        shift_u = self.how.placed(shift_u)
+        p = next(iter(positions.values()))
+        dtype = torch.float64 if len(self.block_n) * p < FLOAT64_BELOW else torch.float32
+        product = chosen(self.how.products, shift_u.device, dtype)
+        widths = {net: x_ncp.shape[1] for net, x_ncp in seen.items()}
+        kinds = {x_ncp.dtype for x_ncp in seen.values()}
+        quantised = dtype == torch.float32 and any(on_grid(x_us, kind) for kind in kinds)
+        scale = OFF_GRID if quantised else 1.0
+        found = Accumulator(layer, widths, p, shift_u, dtype, self._finest, self._pairs, product, scale)
+        found.blocks = blocks_within(found.packing, self._finest, self.how.block_memory)
+        return found
+
+    def _calibrate(self, nets: Mapping[str, nn.Module], x: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+        """The samples of every layer of every net for a few images: {layer: {net: (n images, c units, p positions)}}."""
+        seen: dict[str, dict[str, Tensor]] = {layer: {} for layer in self.layers}
+
+        def keep(net: str, layer: str, activation: Tensor) -> None:
+            self._shapes[layer][net] = list(activation.shape[1:])
+            seen[layer][net] = self.how.samples(net, layer, activation).clone()
+
+        with Capture(nets, self.layers, keep) as capture:
+            capture.begin()
+            for name, net in nets.items():
+                net(x[name])
+            capture.end()
+        return seen
+
+
+def _told(values: Iterable[str]) -> str:
+    return ", ".join(dict.fromkeys(values))

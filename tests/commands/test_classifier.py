@@ -1,0 +1,98 @@
+"""Training: exact counts, seeds that govern, resuming as if nothing had happened."""
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.plugins import Plugins
+from hydra.utils import instantiate
+from torch import nn
+
+from conftest import PROJECT
+from convergent.commands.classifier import Classifier, Learner
+from convergent.commands.runs import build
+from convergent.commands.train import build_data
+from convergent.errors import InputError
+
+QUIET = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "num_sanity_val_steps": 0}
+
+
+def trained(tmp_path, epochs, resume=None, seed=0, stop_after=None):
+    GlobalHydra.instance().clear()
+    Plugins.instance()
+    overrides = [f"seed={seed}", "order_seed=0", f"augment_seed={seed}", f"epochs={epochs}"]
+    with initialize_config_dir(str(PROJECT / "conf"), version_base="1.3"):
+        config = compose("train", [*overrides, "net.module.widths=[4,4,4,8]", "data.batch_size=256"])
+    pl.seed_everything(seed)
+    learner = Learner(build(config.net.module), 10, seed)
+    make, schedule = instantiate(config.optimizer.optimizer), instantiate(config.optimizer.scheduler)
+    classifier = Classifier([learner], make, schedule)
+    checkpoint = pl.callbacks.ModelCheckpoint(tmp_path, filename="last", enable_version_counter=False)
+    trainer = pl.Trainer(
+        max_epochs=epochs,
+        accelerator="cpu",
+        callbacks=[checkpoint, Kill(stop_after)],
+        use_distributed_sampler=False,
+        **QUIET,
+    )
+    trainer.fit(classifier, build_data(config), ckpt_path=resume)
+    return classifier, trainer
+
+
+class Kill(pl.Callback):
+    """Ends the process, as it were, in the middle of an epoch."""
+
+    def __init__(self, epoch):
+        self.epoch = epoch
+
+    def on_train_batch_end(self, trainer, *_):
+        if trainer.current_epoch == self.epoch and trainer.global_step % 6 == 3:
+            raise RuntimeError("killed")
+
+
+def test_a_resumed_training_ends_where_an_undisturbed_one_does(tmp_path):
+    undisturbed, _ = trained(tmp_path / "a", 4)
+    with pytest.raises(RuntimeError, match="killed"):
+        trained(tmp_path / "b", 4, stop_after=2)
+    torch.manual_seed(99)
+    resumed, _ = trained(tmp_path / "b", 4, resume=tmp_path / "b" / "last.ckpt")
+    for ours, theirs in zip(resumed.parameters(), undisturbed.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_a_seed_gives_the_same_bytes_and_another_seed_another_net(tmp_path):
+    one, again, other = (
+        trained(tmp_path / str(i), 1, seed=seed)[0].learners[0].net.state_dict() for i, seed in enumerate((0, 0, 1))
+    )
+    assert all(torch.equal(one[key], again[key]) for key in one)
+    assert not any(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_validation_counts_each_image_once_and_repetitions_not_at_all():
+    net = nn.Sequential(nn.Flatten(), nn.Linear(4, 10))
+    classifier = Classifier([Learner(net, 10)], torch.optim.SGD)
+    x, target = torch.randn(6, 1, 2, 2), torch.tensor([1, 2, 3, 4, -100, -100])
+    with torch.no_grad():
+        right = (net(x)[:4].argmax(1) == target[:4]).float().mean()
+        five = (net(x)[:4].topk(5).indices == target[:4, None]).any(1).float().mean()
+        loss = nn.functional.cross_entropy(net(x[:4]), target[:4])
+    trainer = pl.Trainer(accelerator="cpu", **QUIET)
+    loader = torch.utils.data.DataLoader(list(zip(x, target, range(6))), batch_size=4)
+    trainer.validate(classifier, loader, verbose=False)
+    metrics = classifier.found[0]
+    assert trainer.callback_metrics["val/loss"].item() == pytest.approx(metrics["val/loss"])
+    assert metrics["val/acc_top1"] == pytest.approx(right.item())
+    assert metrics["val/acc_top5"] == pytest.approx(five.item())
+    assert metrics["val/loss"] == pytest.approx(loss.item())
+
+
+def test_top5_only_where_there_are_more_than_five_classes():
+    assert set(Learner(nn.Identity(), 5).val_accuracy) == {"val/acc_top1"}
+    assert set(Learner(nn.Identity(), 6).val_accuracy) == {"val/acc_top1", "val/acc_top5"}
+
+
+def test_a_class_beyond_the_nets_outputs_is_told():
+    learner = Learner(nn.Identity(), 3)
+    with pytest.raises(InputError, match="a class numbered 7, but the net only has 3 outputs"):
+        learner.loss(torch.zeros(1, 3), torch.tensor([7]), 0, 0)

@@ -1,0 +1,71 @@
+import json
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from convergent.commands.finished import agreement, clusters, comparable, find
+from convergent.figures.methods import methods
+
+
+def result(aligned, name, images=100, labels=None, **figures):
+    """A finished result's folder with one layer of one pair of nets."""
+    folder = aligned / name
+    (folder / "alignments").mkdir(parents=True)
+    (folder / "config.yaml").write_text(
+        f"images: {images}\nnets: {{one: a, two: b}}\nmethod: {{_target_: {name[:4]}}}\n"
+    )
+    row = {"layer": "fc1", "a": "one", "b": "two", "units_used": 2.0, "explained_held_out": 0.5} | figures
+    summary = {"images": images, "layers": {"fc1": row}, "pairs": [row]}
+    (folder / "summary.json").write_text(json.dumps(summary))
+    tensors = {"one to two/weight": torch.ones(1)}
+    if labels:
+        tensors |= {"one to two/labels_a": torch.tensor(labels[:3]), "one to two/labels_b": torch.tensor(labels[3:])}
+    save_file(tensors, folder / "alignments" / "fc1.safetensors")
+    (folder / "done").touch()
+
+
+def test_results_that_differ_in_the_method_alone_go_together_sweeps_under_one_name(tmp_path):
+    for name in ("sparse,alpha=0.1", "sparse,alpha=0.2", "matching"):
+        result(tmp_path, name)
+    result(tmp_path, "sparse,alpha=0.1,images=val,ridge=2", images=20)
+    (tmp_path / "unfinished").mkdir()
+    found = find(tmp_path)
+    assert [each.name for each in found] == [
+        "matching",
+        "sparse,alpha=0.1",
+        "sparse,alpha=0.2",
+        "sparse,alpha=0.1,ridge=2",
+    ]
+    first, second = comparable(found)
+    assert {method: len(results) for method, results in first.items()} == {"matching": 1, "sparse": 2}
+    assert list(second) == ["sparse"]
+    assert second["sparse"][0].explained() == 0.5
+
+
+def test_agreement_is_told_of_all_that_have_labels(tmp_path):
+    result(tmp_path, "matching")
+    result(tmp_path, "spectral", labels=[0, 0, 1, 0, 1, -1])
+    result(tmp_path, "tree", labels=[2, 2, 1, 2, 1, 7])
+    result(tmp_path, "tree,images=val", images=20, labels=[2, 2, 1, 2, 1, 7])
+    headings, *rows = agreement(find(tmp_path))
+    assert headings == ["layer", "method", "and", "images", "adjusted Rand"]
+    assert rows == [["fc1", "spectral", "tree", "100", "1.00 ± 0.00"]]
+
+
+def test_the_table_of_clusters_lists_what_clusters_and_leaves_unknown_numbers_out(tmp_path):
+    result(tmp_path, "matching")
+    result(tmp_path, "spectral", solver_clusters=4, similarity_between=0.25, rand=1.0)
+    headings, row = clusters(find(tmp_path))
+    found = dict(zip(headings, row))
+    assert (found["clusters"], found["similarity"], found["stable"], found["random"]) == ("4.0", "0.25", "1.00", "-")
+
+
+@pytest.mark.parametrize("missing", ["units_used", "explained_held_out"])
+def test_a_method_without_a_number_has_no_mark_and_one_without_units_no_place(missing):
+    row = {"layer": "fc1", "units_used": 2.0, "explained_held_out": 0.5}
+    one, two, none = [[row | {"units_used": 1.0}], [row]], [[row | {missing: None}]], [[row | {"units_used": 0}]]
+    (axis,) = methods({"one": one, "two": two, "none": none}).axes
+    (line,) = [line for line in axis.get_lines() if len(line.get_xdata()) == 2 and line.get_marker() == "o"]
+    assert line.get_xdata().tolist() == [1, 2]  # a sweep is joined in order of the units used
+    assert axis.get_legend_handles_labels()[1] == ["one"]

@@ -1,0 +1,35 @@
+"""The W&B workspace as it would be sent, read back from its specification; nothing is asked of a server."""
+
+import pytest
+
+from convergent.commands.workspace import ALL_METHODS, QUESTIONS, save_workspace, workspace_of
+from convergent.errors import InputError
+
+workspaces = pytest.importorskip("wandb_workspaces.workspaces", reason="the extra `dashboard` is not installed")
+
+
+def test_panels_are_grouped_by_question():
+    sent = (
+        workspace_of("me", "convergent", "digits-convnet", ["conv1", "fc1"])._to_model().spec.model_dump(by_alias=True)
+    )
+    sections = {section["name"]: section["panels"] for section in sent["section"]["panelBankConfig"]["sections"]}
+    assert list(sections) == ["Training", *QUESTIONS.values(), "All methods"]
+    told = {name: str(panels) for name, panels in sections.items()}
+    assert all(metric in told["Training"] for metric in ("train/loss", "val/loss", "val/acc_top1"))
+    for question, title in QUESTIONS.items():
+        for layer in ("conv1", "fc1"):
+            assert f"{question}/{layer}/r_by_rank" in told[title]
+            assert f"{question}/figures/matches-{layer}" in told[title]
+    assert f"{ALL_METHODS}/conv1/explained_held_out" in told["All methods"]
+    assert "digits-convnet" in str(sent)
+
+
+def test_a_place_that_is_none_is_one_sentence():
+    with pytest.raises(InputError, match="workspace needs to be ENTITY/PROJECT of W&B, not 'convergent'"):
+        save_workspace("convergent", "digits-convnet", ["conv1"])
+
+
+def test_without_a_key_nothing_is_saved(monkeypatch):
+    monkeypatch.setattr("wandb.login", lambda **_: False)
+    with pytest.raises(InputError, match="W&B has no key for saving a workspace; run `wandb login` first"):
+        save_workspace("me/convergent", "digits-convnet", ["conv1"])
