@@ -100,7 +100,7 @@ def main():
         file = Path(root) / "report.html"
         write_page(data, file)
         made = time.perf_counter() - start
-        pictures = sum(len(text) for name, text in data.chunks.items() if name.startswith("sprite"))
+        pictures = sum(len(text) for name, text in data.chunks.items() if name.startswith("patches"))
         print(f"made in {made:.0f} s, {file.stat().st_size / 1e6:.1f} MB, of these {pictures / 1e6:.1f} MB pictures")
         print(f"ready in {min(opened(file) for _ in range(3)):.2f} s")
 

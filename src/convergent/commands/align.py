@@ -215,7 +215,7 @@ def _align_pairs(
                 if number == 0 and directed is pair:
                     drawn = {"correlations": correlations(pair, alignment)}
                     of_layer = [every[layer.layer] for every in patches]
-                    pictures = drawings_of(pair, alignment, of_layer)
+                    pictures = drawings_of(pair, alignment, of_layer, found.tables if found else None)
                     pictured += pictured_rows(pair, alignment, of_layer[0]) if of_layer else []
                     pictures |= filters_of(pair, alignment, measurement.modules(layer.layer))
                     pictures |= found.drawings if found else {}

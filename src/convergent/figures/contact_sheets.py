@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from convergent.figures.style import styled
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
     from torch import Tensor
@@ -79,15 +79,40 @@ def clusters(pair: Pair, alignment: Alignment, a: Patches, b: Patches, shown: in
         found.append((float(corr_ab[of_a][:, of_b].mean()), label, of_a.tolist(), of_b.tolist()))
     found = sorted(found, key=lambda one: (-one[0], one[1]))
     larger = [one for one in found if len(one[2]) > 1 and len(one[3]) > 1]
-    found = (larger or found)[:shown]
-    each = min(each, max((max(len(of_a), len(of_b)) for _, _, of_a, of_b in found), default=1))
+    rows = [
+        (f"cluster {label}\n{len(of_a)} + {len(of_b)} units\nr = {_told(r)}", of_a, of_b)
+        for r, label, of_a, of_b in larger or found
+    ]
+    return groups(f"{pair.layer}: clusters", pair, rows[:shown], a, b, each)
+
+
+@styled
+def groups(
+    title: str,
+    pair: Pair,
+    rows: Sequence[tuple[str, Sequence[int], Sequence[int]]],
+    a: Patches,
+    b: Patches,
+    each: int = 5,
+) -> Figure:
+    """Any groups of units of both nets, a row each: what is said of it, a's units, b's units.
+
+    Args:
+        title: of the sheet.
+        pair: of nets.
+        rows: text, numbers of a's units, numbers of b's units.
+        a: patches of net a.
+        b: patches of net b.
+        each: units that are shown of each net.
+    """
+    each = min(each, max((max(len(of_a), len(of_b)) for _, of_a, of_b in rows), default=1))
     sheet = _Sheet()
-    for row, (r, label, of_a, of_b) in enumerate(found):
+    for row, (text, of_a, of_b) in enumerate(rows):
         for first, patches, units in ((0.0, a, of_a), (each + 0.4, b, of_b)):
             for column, unit in enumerate(units[:each]):
                 sheet.show(row, first + column, patches, unit)
-        sheet.label(row, f"cluster {label}\n{len(of_a)} + {len(of_b)} units\nr = {_told(r)}")
-    return sheet.figure(f"{pair.layer}: clusters, units of {pair.name_a} (left) and of {pair.name_b} (right)")
+        sheet.label(row, text)
+    return sheet.figure(f"{title}, units of {pair.name_a} (left) and of {pair.name_b} (right)")
 
 
 @styled

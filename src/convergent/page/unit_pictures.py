@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from convergent.figures.contact_sheets import clusters, extremes, filters, matches, mosaic, predictors
+from convergent.figures.contact_sheets import clusters, extremes, filters, groups, matches, mosaic, predictors
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -24,13 +24,20 @@ PICTURED = 200  # units of a layer in a table with pictures
 Drawings = dict[str, Callable[[], "Figure"]]
 
 
-def drawings_of(pair: Pair, alignment: Alignment, patches: Sequence[Mapping[str, Patches]]) -> Drawings:
+def drawings_of(
+    pair: Pair,
+    alignment: Alignment,
+    patches: Sequence[Mapping[str, Patches]],
+    tables: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
+) -> Drawings:
     """Contact sheets of a pair of nets by name: matches, predictors and clusters, as far as there are any.
 
     Args:
         pair: of nets.
         alignment: of the pair.
         patches: by net, of the layer: those that excite units most, then other kinds, of which matches are drawn.
+        tables: of the method; groups of units that their rows name, numbers with spaces between them in `units_a` and
+            `units_b`, are drawn as pictures.
     """
     found: Drawings = {}
     for number, kind in enumerate(patches):
@@ -40,9 +47,24 @@ def drawings_of(pair: Pair, alignment: Alignment, patches: Sequence[Mapping[str,
         a, b = both
         if number == 0:
             found |= _sheets(pair, alignment, a, b)
+            for name, rows in (tables or {}).items():
+                if rows and {"units_a", "units_b"} <= set(rows[0]):
+                    found[f"{name}-units"] = partial(groups, f"{pair.layer}: {name}", pair, _members(rows), a, b)
         elif bool((alignment.units_used_b > 0).any()):
             found[f"matches-{kind_of(b)}"] = partial(matches, pair, alignment, a, b)
     return found
+
+
+def _members(rows: Sequence[Mapping[str, Any]], shown: int = 6) -> list[tuple[str, list[int], list[int]]]:
+    """The first groups of a table that have several units of both nets, four and four before all others."""
+    found = []
+    for row in rows:
+        of_a, of_b = ([int(unit) for unit in str(row[side]).split()] for side in ("units_a", "units_b"))
+        if min(len(of_a), len(of_b)) > 1:
+            told = [f"{len(of_a)} + {len(of_b)} units"]
+            told += [f"{key} {value:.2f}" for key, value in row.items() if isinstance(value, float)][:2]
+            found.append(("\n".join(told), of_a, of_b))
+    return sorted(found, key=lambda group: (len(group[1]), len(group[2])) != (4, 4))[:shown]
 
 
 def kind_of(patches: Patches) -> str:
