@@ -14,7 +14,7 @@ from playwright.sync_api import sync_playwright
 from torch.nn.functional import interpolate
 
 from convergent.alignment import Alignment
-from convergent.commands.align import save_alignments, write_rows
+from convergent.commands.kept import save_alignments, write_rows
 from convergent.page.gather import gather
 from convergent.page.write import write_page
 from convergent.streaming.layer_moments import LayerMoments

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from convergent.alignment import Alignment
-from convergent.commands.align import save_alignments, write_rows
+from convergent.commands.kept import save_alignments, write_rows
 from convergent.figures.correlations import aligned_order
 from convergent.methods.matching import Matching
 from convergent.methods.semimatching import SemiMatching

@@ -3,10 +3,10 @@ import torch
 
 from convergent.alignment import Alignment
 from convergent.methods.matching import Matching
+from convergent.page.unit_pictures import drawings_of, filters_of, pictured_rows
 from convergent.pairs import Pair
-from convergent.patches import Patches
-from convergent.top_images import TopImages
-from convergent.unit_pictures import drawings_of, filters_of, pictured_rows
+from convergent.streaming.patches import Patches
+from convergent.streaming.top_images import TopImages
 
 
 def patches(c, k=9):

@@ -1,0 +1,118 @@
+"""What an alignment reads: the moments of the job's nets, and whatever else its method and its pictures need."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from functools import partial
+from itertools import repeat
+from pathlib import Path
+from typing import Any
+
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from convergent.commands.jobs import AlignJob, images_config
+from convergent.commands.measurement import Measurement
+from convergent.commands.train import build_data
+from convergent.commands.zoo import VIEW, names_of
+from convergent.data.images import ImageData, prepared
+from convergent.errors import InputError
+from convergent.histograms.joint import NeedsHistograms
+from convergent.histograms.layer_histograms import LayerHistograms
+from convergent.histograms.saved_histograms import SavedHistograms
+from convergent.page.preferred import preferred
+from convergent.pairs import Pair
+from convergent.streaming.collector import Reading
+from convergent.streaming.layer_moments import LayerMoments
+from convergent.streaming.patches import Patches
+from convergent.streaming.top_patches import SavedPatches, cut_out
+
+NULLS = ("rotated", "permuted")
+_TOP, _BOTTOM = SavedPatches(), SavedPatches(lowest=True, folder="bottom")
+PICTURES = {None: (), "top": (_TOP,), "bottom": (_TOP, _BOTTOM), "ascent": (_TOP,)}
+
+
+def measurements_of(job: AlignJob, method: object) -> tuple[Measurement, Measurement | None]:
+    """What is measured for a job, and the same with other images for each net where that null is asked for.
+
+    Raises:
+        InputError: if there is no such null, or no such pictures.
+    """
+    config = job.config
+    if not OmegaConf.is_list(config.nulls) or not set(config.nulls) <= set(NULLS):
+        raise InputError(f"nulls needs to be a list of some of {', '.join(NULLS)}, not {config.nulls}.")
+    if config.pictures not in PICTURES:
+        raise InputError(f"pictures needs to be one of top, bottom, ascent or null, not {config.pictures!r}.")
+    needs = isinstance(method, NeedsHistograms)
+    counted = [SavedHistograms(replace(method.counting, folds=config.folds))] if needs else []
+    data, views = build_images(job)
+    measurement = Measurement(
+        nets=job.nets,
+        wanted=job.wanted,
+        data=data,
+        views=views,
+        how=Reading(
+            sample=config.sample,
+            units=config.units if isinstance(config.units, str) else dict(config.units),
+            blocks=config.blocks,
+            block_memory=config.block_memory * 1e9,
+            products=config.products,
+            device=config.device,
+        ),
+        pairs=job.pairs,
+        cache=Path(config.root) / "outputs" / "moments",
+        layers_per_pass=config.layers_per_pass,
+        snapshot_minutes=config.snapshot_minutes,
+        also=[*counted, *PICTURES[config.pictures]],
+    )
+    return measurement, derange(measurement, build_images(job)[0]) if "permuted" in config.nulls else None
+
+
+def build_images(job: AlignJob) -> tuple[ImageData, dict[str, str]]:
+    """The images that are measured, and which view of them each net takes where nets want them prepared differently."""
+    config = images_config(job.nets, job.config)
+    wanted = {}
+    for name, net in zip(job.names, job.nets):
+        view = OmegaConf.merge(config.data, net.view or {})
+        values: Any = OmegaConf.to_container(view, resolve=True)
+        wanted[name] = {key: values[key] for key in VIEW}
+    different = list({repr(view): view for view in wanted.values()}.values())
+    views = [instantiate(view, _convert_="all") for view in different]
+    data = build_data(config, measure=job.record.images, **views[0])
+    if len(views) == 1:
+        return data, {}
+    data.views = {
+        str(number): prepared(view["channels"], view["prepare"], view["mean"], view["std"])
+        for number, view in enumerate(views)
+    }
+    return data, {name: str(different.index(view)) for name, view in wanted.items()}
+
+
+def derange(measurement: Measurement, data: ImageData) -> Measurement:
+    """The same measurement with every net reading other images than the others."""
+    names = names_of(measurement.nets)
+    data.views = measurement.data.views
+    data.deranged = {name: measurement.views.get(name) for name in names}
+    kept = [product for product in measurement.also if not isinstance(product, SavedPatches)]
+    return replace(measurement, data=data, views={name: name for name in names}, also=kept)
+
+
+def patches_of(measurement: Measurement, pictures: str | None) -> list[Mapping[str, Mapping[str, Patches]]]:
+    """The units' pictures of each kind that is asked for, by layer and net."""
+    patches = [cut_out(measurement, product) for product in measurement.also if isinstance(product, SavedPatches)]
+    if pictures == "ascent":
+        patches.append(preferred(measurement, patches[0]))
+    return [*patches]
+
+
+def load_pairs(measurement: Measurement) -> Iterator[tuple[LayerMoments, Callable[[int, int], Pair]]]:
+    """The layers' moments one after another, and what makes pairs of nets, with joint histograms where there are any."""
+    counted = [product for product in measurement.also if isinstance(product, SavedHistograms)]
+    histograms = measurement.load(counted[0]) if counted else repeat(None)
+    for layer, of_layer in zip(measurement.load(), histograms):
+        yield layer, partial(_pair, layer, of_layer)
+
+
+def _pair(layer: LayerMoments, histograms: LayerHistograms | None, a: int, b: int) -> Pair:
+    return histograms.with_moments(layer.pair(a, b)) if histograms else layer.pair(a, b)
