@@ -44,8 +44,9 @@ def measurements_of(job: AlignJob, method: object) -> tuple[Measurement, Measure
         raise InputError(f"nulls needs to be a list of some of {', '.join(NULLS)}, not {config.nulls}.")
     if config.pictures not in PICTURES:
         raise InputError(f"pictures needs to be one of top, bottom, ascent or null, not {config.pictures!r}.")
-    needs = isinstance(method, NeedsHistograms)
-    counted = [SavedHistograms(replace(method.counting, folds=config.folds))] if needs else []
+    counted = (
+        [SavedHistograms(replace(method.counting, folds=config.folds))] if isinstance(method, NeedsHistograms) else []
+    )
     data, views = build_images(job)
     measurement = Measurement(
         nets=job.nets,
