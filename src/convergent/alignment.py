@@ -87,3 +87,11 @@ class Refitting(Protocol):
 
     def near(self, alignment: Alignment) -> Method:
         """The same method, starting at that alignment; what it finds does not depend on the start."""
+
+
+@runtime_checkable
+class Settling(Protocol):
+    """A method that chooses a setting by held-out images, which takes many fits."""
+
+    def settled(self, alignment: Alignment) -> Method:
+        """The method with the setting that it chose for an alignment: what chance gives is judged by that one."""

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from convergent import scores
-from convergent.alignment import Refitting
+from convergent.alignment import Refitting, Settling
 from convergent.controls import nulls
 from convergent.controls.intervals import jackknife, over_nets
 from convergent.histograms.joint import needs_histograms
@@ -60,7 +60,8 @@ class Chance:
             return cls(None, best_b.numpy(), threshold)
         alignment, explained = method(pair), None
         if min(folds, pair.blocks) > 1:
-            explained = _mean(scores.held_out(method, pair, folds).clip(min=-1)[pair.alive_b].numpy())
+            again = method.near(alignment) if isinstance(method, Refitting) else method
+            explained = _mean(scores.held_out(again, pair, folds).clip(min=-1)[pair.alive_b].numpy())
         used = _mean(alignment.units_used_b[pair.alive_b].double().numpy())
         return cls(float(_mean_r(alignment, pair)), best_b.numpy(), threshold, used, explained)
 
@@ -258,7 +259,8 @@ def compare(
     alignment = method(pair)
     again = method.near(alignment) if isinstance(method, Refitting) else method
     held_out_b = scores.held_out(again, pair, folds) if min(folds, pair.blocks) > 1 else None
-    chance = {name: Chance.of(method, null, folds) for name, null in (null_pairs or {}).items()}
+    settled = method.settled(alignment) if isinstance(method, Settling) else method
+    chance = {name: Chance.of(settled, null, folds) for name, null in (null_pairs or {}).items()}
     statistic = partial(mean_r_of, alignment) if needs_histograms(method) else partial(mean_r, again)
     found = jackknife(statistic, pair) if interval and pair.blocks > 1 else None
     ends = None if found is None else (float(found.low), float(found.high))

@@ -66,26 +66,38 @@ class SparsePath:
         Raises:
             InputError: if penalties are not above 0, or there are no two blocks of images to choose by.
         """
-        penalties, path = self._penalties(pair), self._path(pair)
+        return self._fit(pair, None)[0]
+
+    def _fit(self, pair: Pair, starts: Sequence[Tensor] | None) -> tuple[Alignment, list[Tensor]]:
+        """The alignment, and the maps of all penalties, from those of nearly the same images where there are any."""
+        penalties = self._penalties(pair)
         asked_b = asked(pair.q, self.targets, self.seed)
         warn_of_few_samples(pair)
         announce(pair.p, int(asked_b.sum()), len(penalties) * (1 + self.folds))
-        maps = path(pair)
+        maps = self._path(pair, starts)(pair)
         near = self._path(pair, maps)
         counted_b = pair.alive_b & asked_b
         share_lb = held_out_of_maps(near, pair, self.folds)[:, counted_b].clamp(min=-1)
         chosen = int(share_lb.mean(1).argmax()) if counted_b.any() else 0
-        return self._at(penalties[chosen]).near(Alignment.of(pair, maps[chosen]))(pair)
+        return self._at(penalties[chosen]).near(Alignment.of(pair, maps[chosen]))(pair), maps
 
     def near(self, alignment: Alignment) -> Method:
         """The same; where there are no images to choose by, as for intervals, with the alignment's penalty."""
+        starts: list[Tensor] | None = None  # the first fit's maps, where the others begin
 
         def fit(pair: Pair) -> Alignment:
+            nonlocal starts
             if pair.blocks > 1 or pair.parts is not None:
-                return self(pair)
+                found, maps = self._fit(pair, starts)
+                starts = starts or maps
+                return found
             return self._at(alignment.solver["alpha"]).near(alignment)(pair)
 
         return fit
+
+    def settled(self, alignment: Alignment) -> Method:
+        """Sparse prediction with the penalty that was chosen for an alignment: what chance gives is judged by that one."""
+        return self._at(alignment.solver["alpha"])
 
     def _at(self, alpha: float) -> SparsePrediction:
         return SparsePrediction(alpha, positive=self.positive, targets=self.targets, seed=self.seed)
