@@ -23,7 +23,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 demo: $(INSTALLED)  ## train four nets on real digits, align them with every method, name the report to open
 	@$(BIN)/python src/train.py -m seed=0,1,2,3
-	@$(BIN)/python src/align.py -m 'method=glob(*,exclude=[*_paper,hierarchical_*])' hydra.launcher.n_jobs=2
+	@$(BIN)/python src/align.py -m 'method=glob(*,exclude=[*_paper,hierarchical_*,sparse_path])' hydra.launcher.n_jobs=2
 	@$(BIN)/python src/align.py -m method=matching,semimatching,sparse,spectral,least_squares images=val hydra.launcher.n_jobs=2
 	@$(BIN)/python src/report.py
 
@@ -37,7 +37,7 @@ lock:  ## pin every package of pyproject.toml in constraints.txt (pins only, no 
 	@$(BIN)/uv pip compile --universal --no-header --no-annotate --extra dev --extra slurm pyproject.toml -o constraints.txt --upgrade --quiet
 
 readme: demo  ## write the demo's results and figures into the README
-	@$(BIN)/python src/align.py method=hierarchical_spectral
+	@$(BIN)/python src/align.py -m method=hierarchical_spectral,sparse_path hydra.launcher.n_jobs=2
 	@$(BIN)/python src/train.py -m experiment=dynamics seed=0,1,2,3
 	@$(BIN)/python src/align.py experiment=dynamics
 	@$(BIN)/python src/report.py readme=true
