@@ -7,6 +7,7 @@ import argparse
 import re
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -35,7 +36,7 @@ def report(browser, file, layer="fc1"):
 
 def dashboard(browser, folder):
     name = "convergent-leet"
-    command = [str(Path(shutil.which("python")).parent / "wandb"), "leet", str(folder)]
+    command = [str(Path(sys.executable).parent / "wandb"), "leet", str(folder)]
     subprocess.run(["tmux", "new-session", "-d", "-s", name, "-x", "165", "-y", "42", *command], check=True)
     try:
         time.sleep(15)
