@@ -3,8 +3,9 @@
 import pytest
 from omegaconf import OmegaConf
 
-from convergent.commands.folders import atomic, claim, first_process, write_json
+from convergent.commands.folders import claim, first_process
 from convergent.errors import InputError
+from convergent.files import atomic, write_json
 
 
 def config(**changes):

@@ -11,7 +11,7 @@ from typing import Any
 from hydra.utils import instantiate
 
 from convergent.alignment import Alignment, Method
-from convergent.commands.bars import track
+from convergent.bars import track
 from convergent.commands.dashboard import log_alignment, start_logger
 from convergent.commands.folders import claim, first_process
 from convergent.commands.jobs import AlignJob

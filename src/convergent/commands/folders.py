@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from convergent.errors import InputError
+from convergent.files import atomic
 
 # What makes a folder worth keeping: the mark of a finished result, and what an unfinished training resumes from.
 RESULTS = ("done", "last.ckpt")
@@ -50,31 +50,6 @@ def claim(folder: Path, config: DictConfig, *, force: bool, other: str = "name="
             f"{folder} holds the result of another configuration ({shown}); replace it with force=true or keep both "
             f"with another {other}."
         )
-
-
-class atomic:
-    """A path to write to that becomes the named file only when the block ends well."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.partial = path.with_name(f".{path.name}.{os.getpid()}")
-
-    def __enter__(self) -> Path:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        return self.partial
-
-    def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
-        if kind is None:
-            self.partial.chmod(0o644)  # some writers make files for the owner only
-            self.partial.replace(self.path)
-        else:
-            self.partial.unlink(missing_ok=True)
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write a JSON file, whole or not at all."""
-    with atomic(path) as file:
-        file.write_text(json.dumps(content, indent=1) + "\n")
 
 
 def first_process() -> bool:

@@ -13,12 +13,12 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from convergent.alignment import Alignment
-from convergent.commands.folders import atomic, write_json
 from convergent.commands.jobs import AlignJob
 from convergent.commands.measurement import Measurement
 from convergent.commands.runs import Run
 from convergent.commands.versions import versions
 from convergent.controls.across import across
+from convergent.files import atomic, write_json
 from convergent.findings import Findings, rows_by_table
 from convergent.results import Result, by_layer
 

@@ -12,8 +12,10 @@ from typing import Any
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+from convergent.commands.cut_out import cut_out
 from convergent.commands.jobs import AlignJob, images_config
 from convergent.commands.measurement import Measurement
+from convergent.commands.preferred import preferred
 from convergent.commands.train import build_data
 from convergent.commands.zoo import VIEW, names_of
 from convergent.data.images import ImageData, prepared
@@ -21,12 +23,11 @@ from convergent.errors import InputError
 from convergent.histograms.joint import NeedsHistograms
 from convergent.histograms.layer_histograms import LayerHistograms
 from convergent.histograms.saved_histograms import SavedHistograms
-from convergent.page.preferred import preferred
 from convergent.pairs import Pair
 from convergent.streaming.collector import Reading
 from convergent.streaming.layer_moments import LayerMoments
 from convergent.streaming.patches import Patches
-from convergent.streaming.top_patches import SavedPatches, cut_out
+from convergent.streaming.top_patches import SavedPatches
 
 NULLS = ("rotated", "permuted")
 _TOP, _BOTTOM = SavedPatches(), SavedPatches(lowest=True, folder="bottom")

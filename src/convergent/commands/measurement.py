@@ -17,9 +17,10 @@ from filelock import AcquireReturnProxy, FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from convergent.commands.folders import atomic, first_process
+from convergent.commands.folders import first_process
 from convergent.commands.zoo import GivenNet, names_of
 from convergent.data.images import ImageData
+from convergent.files import atomic
 from convergent.measure import Nets, PassCallback
 from convergent.streaming.collector import Reading, Start
 from convergent.streaming.layers import Layer, resolve

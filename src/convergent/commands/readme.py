@@ -6,9 +6,9 @@ import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from convergent.commands.folders import atomic
 from convergent.commands.tables import markdown
 from convergent.errors import InputError
+from convergent.files import atomic
 
 _MARK = "<!-- {}: written by `make readme` -->"
 

@@ -11,7 +11,7 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from convergent.commands.finished import Finished, agreement, clusters, comparable, find
-from convergent.commands.folders import atomic
+from convergent.commands.look import look
 from convergent.commands.readme import shown_figures, write_readme
 from convergent.commands.tables import across, controls, explained, markdown, overview, table_1
 from convergent.commands.workspace import save_workspace
@@ -19,7 +19,7 @@ from convergent.errors import InputError
 from convergent.figures.comparison import comparison
 from convergent.figures.methods import methods
 from convergent.figures.style import save
-from convergent.page.look import look
+from convergent.files import atomic
 
 # What a table on the terminal is called.
 _TITLES = {

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from convergent.commands.folders import atomic, write_json
 from convergent.errors import InputError
+from convergent.files import atomic, write_json
 
 if TYPE_CHECKING:
     from torch import nn

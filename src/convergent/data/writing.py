@@ -21,10 +21,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.utils.data import DataLoader, Dataset
 
-from convergent.commands.folders import atomic, write_json
 from convergent.data.pictures import files_of
 from convergent.data.store import ABOUT, MEAN, PIXELS, READABLE, TARGETS, Store
 from convergent.errors import InputError
+from convergent.files import atomic, write_json
 
 CHUNK = 256  # images that are decoded, written and counted together
 _STATE_SECONDS = 10.0  # between two records of what is done

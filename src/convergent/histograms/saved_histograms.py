@@ -6,14 +6,13 @@ Axes: `k` folds of images, `u` units of all nets side by side, `e` edges of a un
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
-from torch import Tensor
 
 from convergent.histograms.histogram_pass import HistogramPass
 from convergent.histograms.joint import Counting
@@ -21,6 +20,7 @@ from convergent.histograms.layer_histograms import LayerHistograms
 from convergent.histograms.record import Histograms
 from convergent.streaming.collector import Reading, Start
 from convergent.streaming.layers import Layer
+from convergent.streaming.saved_tensors import SavedTensors
 
 
 @dataclass(frozen=True)
@@ -60,34 +60,7 @@ class SavedHistograms:
             units = [slice(*edges) for edges in json.loads(saved.metadata()["units"])]
             edges_ue, count_k, above_kue = (saved.get_tensor(name) for name in ("edges_ue", "count_k", "above_kue"))
         parts = [
-            Histograms(nets, units, edges_ue, count, above_kue[fold], SavedTables(file, fold))
+            Histograms(nets, units, edges_ue, count, above_kue[fold], SavedTensors(file, f"above {fold}"))
             for fold, count in enumerate(count_k.tolist())
         ]
         return LayerHistograms(layer, parts)
-
-
-class SavedTables(Mapping[tuple[int, int], Tensor]):
-    """The tables of one fold in a file of saved histograms, read when asked for.
-
-    Args:
-        file: as `SavedHistograms` writes them.
-        fold: number of the fold.
-    """
-
-    def __init__(self, file: Path, fold: int) -> None:
-        self.file, self.fold = file, fold
-        with safe_open(file, "pt") as saved:
-            names = [name.split() for name in saved.keys() if name.startswith(f"above {fold} ")]  # noqa: SIM118  (no mapping)
-        self._keys = sorted((int(i), int(j)) for _, _, i, j in names)
-
-    def __getitem__(self, key: tuple[int, int]) -> Tensor:
-        if key not in self._keys:
-            raise KeyError(key)
-        with safe_open(self.file, "pt") as saved:
-            return saved.get_tensor(f"above {self.fold} {key[0]} {key[1]}")  # type: ignore[no-any-return]
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        return iter(self._keys)
-
-    def __len__(self) -> int:
-        return len(self._keys)

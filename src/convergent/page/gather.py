@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, DTypeLike
 from safetensors import safe_open
 from torch import Tensor
 
-from convergent.commands.bars import track
+from convergent.bars import track
 from convergent.page.sprites import Sprites
 from convergent.streaming.layer_moments import LayerMoments
 from convergent.streaming.patches import Patches, load_patches

@@ -10,7 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 from string import Template
 
-from convergent.commands.folders import atomic
+from convergent.files import atomic
 from convergent.page.gather import ReportData
 
 # In this order: each uses what the ones before it define.

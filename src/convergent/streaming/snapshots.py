@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from convergent.commands.folders import atomic
+from convergent.files import atomic
 
 # A snapshot may take this share of the time at most.
 _SHARE = 0.05

@@ -9,22 +9,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from convergent.commands.bars import track
-from convergent.commands.folders import atomic
-from convergent.data.seen import pictures
 from convergent.streaming.collector import Collector, First, Reading, Start, part_of, table_of
 from convergent.streaming.layers import Layer, by_unit, layout
-from convergent.streaming.patches import Patches, cut, load_patches, save_patches
+from convergent.streaming.patches import Patches, load_patches, save_patches
 from convergent.streaming.receptive_fields import Field, receptive_fields
 from convergent.streaming.top_images import TopCounter
-
-if TYPE_CHECKING:
-    from convergent.commands.measurement import Measurement
 
 
 class TopPatches(Collector):
@@ -166,27 +159,3 @@ class SavedPatches:
     def load(self, file: Path, _layer: str, _nets: Sequence[str]) -> dict[str, Patches]:
         """Those of one layer by net."""
         return load_patches(file)
-
-
-def cut_out(measurement: Measurement, product: SavedPatches) -> dict[str, dict[str, Patches]]:
-    """The patches of every layer and net with their tiles; images are read, once, for tiles that are not there yet."""
-    files = {layer: measurement.folder / product.folder / f"{layer}.safetensors" for layer in measurement.layers}
-    found = {layer: load_patches(file) for layer, file in files.items()}
-    todo = [layer for layer, nets in found.items() if not all(of.tile_ckhwd.numel() for of in nets.values())]
-    if not todo:
-        return found
-    flat = {f"{net}\n{layer}": of for layer in todo for net, of in found[layer].items()}
-    view = {name: measurement.views.get(name.partition("\n")[0], "") for name in flat}
-
-    def seen(wanted: list[int]) -> Iterator[tuple[int, dict[str, Tensor]]]:
-        shown = track(pictures(measurement.data, wanted, measurement.views), "cutting out patches", len(wanted))
-        for image, picture in shown:
-            yield image, {name: picture[view[name]] for name in flat}
-
-    for name, of in cut(flat, seen).items():
-        net, _, layer = name.partition("\n")
-        found[layer][net] = of
-    for layer in todo:
-        with atomic(files[layer]) as file:
-            save_patches(found[layer], file)
-    return found

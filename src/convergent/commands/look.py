@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from convergent.commands.bars import track
+from convergent.bars import track
 from convergent.commands.jobs import command_of
 from convergent.figures.style import save
 from convergent.page.gather import gather

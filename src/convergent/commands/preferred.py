@@ -6,20 +6,17 @@ Axes: `c` units of one net.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import torch
 
-from convergent.commands.bars import track
-from convergent.commands.folders import atomic
+from convergent.bars import track
+from convergent.commands.measurement import Measurement
 from convergent.data.images import Images, Views
 from convergent.data.seen import in_8_bits, limits
+from convergent.files import atomic
 from convergent.page.ascent import Ascent
 from convergent.streaming.patches import Patches, boxed, cropped, load_patches, save_patches
 from convergent.streaming.top_images import TopImages
-
-if TYPE_CHECKING:
-    from convergent.commands.measurement import Measurement
 
 _AT_ONCE = 64  # units
 
