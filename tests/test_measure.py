@@ -1,7 +1,6 @@
 """The statistics pass of Lightning: exact, one pass, saved once, found again."""
 
 import multiprocessing
-import time
 
 import pytest
 import pytorch_lightning as pl
@@ -9,6 +8,8 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from conftest import free_port
+from convergent.commands.processes import part
 from convergent.data.order import BlockOrder
 from convergent.errors import InputError
 from convergent.measure import HistogramsCallback, MomentsCallback, Nets
@@ -133,7 +134,7 @@ def test_two_processes_give_the_very_same_blocks_and_counts():
     )
     context = multiprocessing.get_context("spawn")
     queue = context.Queue()
-    port = 20000 + int(time.time() * 1000) % 20000
+    port = free_port()
     workers = [context.Process(target=_rank, args=(rank, port, queue)) for rank in range(2)]
     for worker in workers:
         worker.start()
@@ -181,7 +182,7 @@ def _rank(rank, port, queue):
     )
     loader = DataLoader(data, batch_sampler=Blocks(53, 8, 4, rank, 2))
     trainer.predict(Nets(both), loader, return_predictions=False)
-    torch.distributed.destroy_process_group()
+    part()
     if rank == 0:
         lists = [
             {layer: getattr(m.moments(), part).tolist() for layer, m in callback.moments.items()}

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import time
 from pathlib import Path
@@ -11,6 +10,8 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
+
+from conftest import free_port
 
 pytestmark = pytest.mark.command
 
@@ -35,6 +36,13 @@ def started(arguments, **environment):
         env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
+
+
+def said_by(arguments):
+    """What a command prints that ends well."""
+    done = subprocess.run(arguments, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
 
 
 def moments(root):
@@ -72,8 +80,7 @@ def snapshots(root, batches, processes=1):
 def alone(tmp_path_factory, script):
     """What an undisturbed pass of one process finds."""
     root = tmp_path_factory.mktemp("alone")
-    done = subprocess.run(script("align", *PASS, "data.batch_size=1", f"root={root}"), capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    said_by(script("align", *PASS, "data.batch_size=1", f"root={root}"))
     return moments(root)
 
 
@@ -84,8 +91,7 @@ def test_a_killed_pass_goes_on_and_ends_with_the_very_same_bits(alone, tmp_path,
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not moments(tmp_path)
-    said = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert "Going on with batch" in said.stdout + said.stderr
+    assert "Going on with batch" in said_by(command)
     assert_equal(moments(tmp_path), alone)
     assert not list(tmp_path.rglob("partial-*"))
 
@@ -120,8 +126,7 @@ def test_a_process_that_dies_ends_the_job_and_the_next_job_goes_on(alone, tmp_pa
     assert process.returncode != 0
     assert not moments(tmp_path)
     if dying == 0:
-        said = subprocess.run(command, capture_output=True, text=True, check=True)
-        assert "Going on with batch" in said.stdout + said.stderr
+        assert "Going on with batch" in said_by(command)
         assert_equal(moments(tmp_path), alone)
 
 
@@ -133,11 +138,8 @@ def _lives(pid):
 
 
 def test_two_nodes_of_one_process_each_measure_what_one_process_does(alone, tmp_path, script):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     nodes = ("trainer=ddp", "trainer.devices=1", "trainer.num_nodes=2", "trainer.accelerator=cpu", "data.batch_size=1")
-    where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     command = script("align", *PASS, *nodes, f"root={tmp_path}")
     both = [started(command, NODE_RANK=str(node), **where) for node in range(2)]
     for process in both:

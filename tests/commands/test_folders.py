@@ -3,7 +3,7 @@
 import pytest
 from omegaconf import OmegaConf
 
-from convergent.commands.folders import claim, first_process
+from convergent.commands.folders import claim
 from convergent.errors import InputError
 from convergent.files import atomic, write_json
 
@@ -47,21 +47,3 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path):
         file.write_text(None)
     assert (tmp_path / "x.json").read_text() == '{\n "a": 1\n}\n'
     assert [path.name for path in tmp_path.iterdir()] == ["x.json"]
-
-
-@pytest.mark.parametrize(
-    ("ranks", "first"),
-    [
-        ({}, True),
-        ({"LOCAL_RANK": "1"}, False),
-        ({"RANK": "0", "LOCAL_RANK": "0"}, True),
-        ({"LOCAL_RANK": "0", "NODE_RANK": "1"}, False),
-        ({"SLURM_PROCID": "3"}, False),
-    ],
-)
-def test_one_process_of_a_job_decides(monkeypatch, ranks, first):
-    for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"):
-        monkeypatch.delenv(name, raising=False)
-    for name, rank in ranks.items():
-        monkeypatch.setenv(name, rank)
-    assert first_process() is first

@@ -13,11 +13,12 @@ from hydra.utils import instantiate
 from convergent.alignment import Alignment, Method
 from convergent.bars import track
 from convergent.commands.dashboard import log_alignment, start_logger
-from convergent.commands.folders import claim, first_process
+from convergent.commands.folders import claim
 from convergent.commands.jobs import AlignJob
 from convergent.commands.kept import Aligned, along_training, keep, question_of, save_alignments, scalars, summary_of
 from convergent.commands.measured import load_pairs, measurements_of, patches_of
 from convergent.commands.measurement import Measurement
+from convergent.commands.processes import first_process, part
 from convergent.commands.train import build_trainer, stoppable
 from convergent.controls.nulls import rotated
 from convergent.errors import InputError
@@ -48,6 +49,7 @@ def align(job: AlignJob) -> None:
     with stoppable():
         for each in [measurement, deranged] if deranged else [measurement]:
             each.ensure(lambda callbacks: build_trainer(config, callbacks, logger=False))
+        part()
     if not first_process():
         return
     patches = patches_of(measurement, config.pictures)

@@ -14,7 +14,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.loggers import Logger, WandbLogger
 
-from convergent.commands.folders import first_process
+from convergent.commands.processes import first_process
 from convergent.commands.runs import Run
 from convergent.commands.workspace import ALL_METHODS
 from convergent.errors import InputError

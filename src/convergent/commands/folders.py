@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -50,11 +49,6 @@ def claim(folder: Path, config: DictConfig, *, force: bool, other: str = "name="
             f"{folder} holds the result of another configuration ({shown}); replace it with force=true or keep both "
             f"with another {other}."
         )
-
-
-def first_process() -> bool:
-    """Whether this is the one process of a job that decides, writes and speaks (Lightning, torchrun or SLURM started it)."""
-    return all(os.environ.get(rank, "0") == "0" for rank in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"))
 
 
 def flat(value: Any, without: Sequence[str] = (), key: str = "") -> dict[str, Any]:

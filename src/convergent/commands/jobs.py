@@ -15,7 +15,8 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from convergent.commands.folders import RESULTS, claim, first_process, flat
+from convergent.commands.folders import RESULTS, claim, flat
+from convergent.commands.processes import first_process
 from convergent.commands.runs import Run
 from convergent.commands.zoo import GivenNet, find_nets, names_of
 from convergent.errors import InputError

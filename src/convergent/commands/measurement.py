@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pytorch_lightning as pl
-import torch
 from filelock import AcquireReturnProxy, FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from convergent.commands.folders import first_process
+from convergent.commands.processes import as_first, first_process
 from convergent.commands.zoo import GivenNet, names_of
 from convergent.data.images import ImageData
 from convergent.files import atomic
@@ -134,12 +133,14 @@ class Measurement:
             trainer: makes the trainer of the pass, given its callbacks.
         """
         folder = self.folder
-        if not first_process():  # it finds what the first process finds, which waits for it before it measures
-            self._measure(self._missing(quiet=True), trainer)
+        if (
+            not first_process()
+        ):  # before there is a group, it finds what the first process finds, which then waits for it
+            self._measure(as_first(self._missing(quiet=True)), trainer)
             return
         folder.mkdir(parents=True, exist_ok=True)
         with _waiting(folder / "lock"):
-            missing = self._missing()
+            missing = as_first(self._missing())
             if any(missing):
                 self._measure(missing, trainer)
             else:
@@ -176,9 +177,6 @@ class Measurement:
         for first in range(0, len(layers), max(size, 1)):
             wanted = [[x for x in layers[first : first + size] if x in of_product] for of_product in missing]
             self._pass([(product, of) for product, of in zip(self.products, wanted) if of], trainer)
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            torch.distributed.barrier()  # one that is early for another pass would join this one while the first saves
-            torch.distributed.destroy_process_group()
 
     def _pass(
         self, wanted: list[tuple[Product, list[str]]], trainer: Callable[[list[pl.Callback]], pl.Trainer]

@@ -18,9 +18,9 @@ from pytorch_lightning.callbacks import Callback, RichProgressBar
 from convergent.commands.checkpoints import Checkpoints, KeepCheckpoints
 from convergent.commands.classifier import Classifier, Learner
 from convergent.commands.dashboard import log_run, start_logger
-from convergent.commands.folders import first_process
 from convergent.commands.heartbeat import Heartbeat
 from convergent.commands.jobs import TrainJob
+from convergent.commands.processes import first_process, part
 from convergent.commands.requeue import Requeue, Requeued, leave
 from convergent.commands.runs import Run, build
 from convergent.data.images import ImageData
@@ -69,8 +69,7 @@ def train(job: TrainJob) -> None:
             job.say(f"{run.told()}, in {run.folder}", run)
         if skipped := data.skipped():
             job.say(f"{skipped} images could not be read and were skipped")
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
+    part()
 
 
 def _prepared(job: TrainJob, checkpoints: Checkpoints) -> tuple[Classifier, ImageData, pl.Trainer]:

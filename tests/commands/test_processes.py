@@ -1,0 +1,59 @@
+"""Processes of one job: one decides, the others hear of it, and all leave together."""
+
+import multiprocessing
+import time
+
+import pytest
+import torch.distributed as dist
+
+from convergent.commands.processes import as_first, first_process, part
+
+
+@pytest.mark.parametrize(
+    ("ranks", "first"),
+    [
+        ({}, True),
+        ({"LOCAL_RANK": "1"}, False),
+        ({"RANK": "0", "LOCAL_RANK": "0"}, True),
+        ({"LOCAL_RANK": "0", "NODE_RANK": "1"}, False),
+        ({"SLURM_PROCID": "3"}, False),
+    ],
+)
+def test_one_process_of_a_job_decides(monkeypatch, ranks, first):
+    for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"):
+        monkeypatch.delenv(name, raising=False)
+    for name, rank in ranks.items():
+        monkeypatch.setenv(name, rank)
+    assert first_process() is first
+
+
+def test_alone_one_decides_for_oneself():
+    assert as_first("mine") == "mine"
+    part()
+
+
+def _process(rank, store, early, told):
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+    for number in range(2):
+        if rank != early:
+            time.sleep(0.5)
+        told.put((number, rank, as_first(f"{number} of {rank}")))
+    if rank != early:
+        time.sleep(0.5)
+    part()
+    told.put((2, rank, str(dist.is_initialized())))
+
+
+@pytest.mark.parametrize("early", [0, 1])
+def test_all_do_what_the_first_one_says_however_late_it_is(tmp_path, early):
+    context = multiprocessing.get_context("spawn")
+    told = context.Queue()
+    both = [context.Process(target=_process, args=(rank, tmp_path / "store", early, told)) for rank in range(2)]
+    for process in both:
+        process.start()
+    found = sorted(told.get(timeout=60) for _ in range(6))
+    for process in both:
+        process.join(60)
+        assert process.exitcode == 0
+    expected = ["0 of 0", "1 of 0", "False"]
+    assert found == [(number, rank, expected[number]) for number in range(3) for rank in range(2)]
