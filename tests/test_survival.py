@@ -130,6 +130,22 @@ def test_a_process_that_dies_ends_the_job_and_the_next_job_goes_on(alone, tmp_pa
         assert_equal(moments(tmp_path), alone)
 
 
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc to find the processes of a job")
+def test_a_training_that_loses_a_process_says_so_and_goes_on(tmp_path, script):
+    small = ("net.module.widths=[4,4,4,8]", "epochs=8", "logger=csv", "snapshot_minutes=0")
+    command = script("train", *small, *TWO, f"root={tmp_path}")
+    run = tmp_path / "outputs" / "train" / "digits-convnet" / "seed=0"
+    process = started(command)
+    until((run / "last.ckpt").exists, process)
+    os.kill(processes_of(tmp_path)[1], signal.SIGKILL)
+    said = process.communicate(timeout=60)[0]
+    assert process.returncode != 0
+    assert "died; the same command goes on from the last checkpoint" in said or "of this job died, so it ends" in said
+    assert not (run / "done").exists()
+    assert "going on from the last checkpoint" in said_by(command)
+    assert (run / "done").exists()
+
+
 def _lives(pid):
     try:
         return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()

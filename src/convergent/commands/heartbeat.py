@@ -34,6 +34,7 @@ class Heartbeat:
         self.limit = limit
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+        self._store: TCPStore | None = None
         self._failed = False  # then the others are to take this process for dead
 
     def __enter__(self) -> Self:
@@ -53,6 +54,7 @@ class Heartbeat:
             # a firewall between nodes, say: the pass is worth more than the watch over it
             log.warning("The processes cannot watch one another: one that dies will be waited for")
             return self
+        self._store = store  # the first process's serves those who leave later: it must outlive the thread
         self._thread = threading.Thread(target=self._beat, args=(store, rank, world), daemon=True)
         self._thread.start()
         return self
@@ -64,6 +66,7 @@ class Heartbeat:
             return None
 
     def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
+        """Stop watching; where all is well a barrier of the processes has to follow before the first one drops this."""
         self._failed = kind is not None
         self._stop.set()
         if self._thread is not None:

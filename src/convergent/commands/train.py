@@ -55,8 +55,7 @@ def train(job: TrainJob) -> None:
         job.abandon()
         if any(word in str(error) for word in ("gloo", "NCCL")):
             raise InputError(
-                f"A process of this job died ({str(error).splitlines()[0][:150]}); the same command goes on from the last "
-                "checkpoint."
+                "Another process of this job died; the same command goes on from the last checkpoint."
             ) from None
         raise
     if "val/loss" not in classifier.found[0]:  # no epoch was left to train
