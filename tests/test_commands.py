@@ -305,7 +305,7 @@ def test_a_killed_training_goes_on_from_its_last_epoch(root, script):
     arguments = script("train", "seed=5", "epochs=12", *SMALL[1:], f"root='{root}'", "name=killed", "logger=csv")
     process = subprocess.Popen(arguments, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL)
     checkpoint = root / "outputs" / "train" / "killed" / "seed=5" / "last.ckpt"
-    for _ in range(600):
+    for _ in range(1800):
         if checkpoint.exists():
             break
         time.sleep(0.1)
