@@ -34,7 +34,9 @@ def errors(map_ab: Tensor, fit: Pair, on: Pair) -> tuple[Tensor, Tensor]:
     moment_uu = moment_uu * torch.outer(scale_u, scale_u)
     sst_b = moment_uu.diagonal()[fit.b]
     cross_b = (map_ab * moment_uu[fit.a, fit.b]).sum(0)
-    square_b = (map_ab * (moment_uu[fit.a, fit.a] @ map_ab)).sum(0)
+    b = map_ab.any(0).nonzero()[:, 0]  # a map of some units of b only costs what these cost
+    map_aj = map_ab[:, b]
+    square_b = torch.zeros_like(sst_b).index_copy(0, b, (map_aj * (moment_uu[fit.a, fit.a] @ map_aj)).sum(0))
     return sst_b - 2 * cross_b + square_b, sst_b
 
 

@@ -11,9 +11,12 @@ import torch
 from torch import Tensor
 
 from convergent.errors import InputError
+from convergent.scores import held_out_of_maps
 
 if TYPE_CHECKING:
     from convergent.pairs import Pair
+
+RIDGES = (1e-3, 1e-2, 0.03, 0.1, 0.3, 1.0)  # that `best_ridge` chooses from
 
 
 def ridge_map(pair: Pair, ridge: float, units_a: Tensor | None = None, units_b: Tensor | None = None) -> Tensor:
@@ -48,6 +51,26 @@ def ridge_map(pair: Pair, ridge: float, units_a: Tensor | None = None, units_b: 
         return map_ab
     map_ab[i[:, None], j] = _solve(pair.corr_aa[i[:, None], i], corr_ab[i[:, None], j], ridge)
     return map_ab
+
+
+def best_ridge(pair: Pair, units_b: Tensor | None = None, folds: int = 5, most: int = 256) -> float:
+    """The ridge, of a grid, whose map explains most on held-out images: what few images need and many do not.
+
+    Args:
+        pair: the two nets.
+        units_b: which units of b are to be predicted, numbers of shape (j,); all by default.
+        folds: of the pair's images.
+        most: units of b to judge by, a sample where there are more.
+
+    Returns:
+        The smallest of the grid where the pair has no two blocks of images to tell apart.
+    """
+    b = _living(pair.alive_b, units_b)
+    b = b[torch.randperm(len(b), generator=torch.Generator().manual_seed(0))[:most]]
+    if not len(b) or (pair.blocks < 2 and pair.parts is None):
+        return RIDGES[0]
+    share_rb = held_out_of_maps(lambda fit: [ridge_map(fit, ridge, units_b=b) for ridge in RIDGES], pair, folds)
+    return RIDGES[int(share_rb[:, b].clamp(min=-1).mean(1).argmax())]
 
 
 def ridge_map_within(pair: Pair, ridge: float, labels_a: Tensor, labels_b: Tensor) -> Tensor:

@@ -41,3 +41,23 @@ def test_units_that_depend_on_one_another_share_the_weight():
 def test_a_negative_ridge_is_told():
     with pytest.raises(InputError, match="ridge needs to be 0 or more, not -1"):
         LeastSquares(ridge=-1)(Pair.of(torch.randn(9, 2), torch.randn(9, 2)))
+
+
+def test_the_ridge_is_chosen_by_images_that_it_was_not_fitted_to():
+    x_na, weight = torch.randn(4000, 60).double(), torch.randn(60, 30).double() / 60**0.5
+    x_nb = x_na @ weight + torch.randn(4000, 30).double()
+    few, many = Pair.of(x_na[:80], x_nb[:80]), Pair.of(x_na, x_nb)
+    assert LeastSquares()(few).solver["ridge"] >= 0.3
+    assert LeastSquares()(many).solver["ridge"] <= 0.01
+    small, best = (held_out(LeastSquares(ridge), few).mean() for ridge in (1e-3, None))
+    assert small < 0 < best  # the ceiling stays one where images are few
+    choices = [held_out(LeastSquares(ridge), few).mean() for ridge in (0.1, 0.3, 1.0)]
+    assert best > min(choices)
+    assert best <= max(choices) + 1e-12  # folds choose for themselves, none sees what it is judged by
+    settled = LeastSquares().settled(LeastSquares()(few))
+    assert torch.equal(settled(few).map_ab, LeastSquares()(few).map_ab)
+
+
+def test_without_blocks_to_choose_by_the_smallest_ridge_is_taken():
+    pair = Pair.of(torch.randn(50, 4), torch.randn(50, 3), blocks=1)
+    assert LeastSquares()(pair).solver["ridge"] == 1e-3

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from convergent.few_to_one.selection import selected_maps
-from convergent.regression import ridge_map
+from convergent.regression import best_ridge, ridge_map
 from convergent.scores import held_out_of_maps
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from convergent.pairs import Pair
 
 FEW = 8  # units that a slightly distributed code uses at the most
-RIDGE = 1e-3  # of least squares, see methods.least_squares
 _WITHIN = 0.95  # of what least squares explains
 
 
@@ -33,7 +32,7 @@ class FewToOne:
     Attributes:
         methods: by the methods asked for, in their order, shape (methods, q).
         best: by the best 1, 2, ... 8 units, chosen forward and fitted by least squares, shape (m, q).
-        all: by all units, least squares with a small ridge, shape (q,).
+        all: by all units, least squares with the best ridge, shape (q,).
         counted: which units of b count, shape (q,).
     """
 
@@ -53,7 +52,7 @@ class FewToOne:
                 yield method(fit).map_ab
             for map_aj in selected_maps(fit.corr_aa, fit.corr_ab[:, b], few):
                 yield torch.zeros(fit.p, fit.q, dtype=torch.float64).index_copy(1, b, map_aj)
-            yield ridge_map(fit, RIDGE, units_b=b)
+            yield ridge_map(fit, best_ridge(fit, b), units_b=b)
 
         share_mb = held_out_of_maps(maps, pair, folds)
         return cls(share_mb[: len(methods)], share_mb[len(methods) : -1], share_mb[-1], counted_b)

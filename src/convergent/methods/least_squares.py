@@ -9,27 +9,34 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from convergent.alignment import Alignment
-from convergent.regression import ridge_map
+from convergent.regression import best_ridge, ridge_map
 
 if TYPE_CHECKING:
+    from convergent.alignment import Method
     from convergent.pairs import Pair
 
 
 @dataclass(frozen=True)
 class LeastSquares:
-    """Each unit of b is a weighted sum of all units of a; a small ridge keeps weights of similar units from blowing up.
+    """Each unit of b is a weighted sum of all units of a; a ridge keeps weights of similar units from blowing up.
 
     With few samples beside the units its score on the fitted images says little (unrelated nets reach p / (n - 1)); the
-    held-out score is the evidence.
+    held-out score is the evidence. It is the ceiling of what is linear only if the ridge fits the number of images, so it is
+    chosen by held-out images among those that the map is fitted to.
 
     Attributes:
-        ridge: penalty on the squared weights of standardised units, see `regression.ridge_map`.
+        ridge: penalty on the squared weights of standardised units, see `regression.ridge_map`; None for the best.
 
     Source: the mapping without penalty of Li et al. 2016, section 4.
     """
 
-    ridge: float = 1e-3
+    ridge: float | None = None
 
     def __call__(self, pair: Pair) -> Alignment:
         """The alignment of `pair`; dead units predict nothing and are not predicted."""
-        return Alignment.of(pair, ridge_map(pair, self.ridge))
+        ridge = best_ridge(pair) if self.ridge is None else self.ridge
+        return Alignment.of(pair, ridge_map(pair, ridge), solver={"ridge": ridge})
+
+    def settled(self, alignment: Alignment) -> Method:
+        """Least squares with the ridge that was chosen for an alignment."""
+        return LeastSquares(alignment.solver["ridge"])
