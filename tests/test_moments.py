@@ -89,6 +89,20 @@ def test_dead_units_are_a_mask_and_never_nan():
     assert moments.scale_u[1] == 0
 
 
+def test_a_unit_that_fires_in_one_block_only_is_dead_without_it():
+    x_nu = torch.zeros(70, 3).double()
+    x_nu[:, 0] = torch.randn(70)
+    x_nu[:10, 1], x_nu[20:30, 2] = torch.rand(10) / 300, torch.rand(10)
+    moments = Moments.stack([Moments.of(block) for block in x_nu.split(10)])
+    for block in range(7):
+        without = moments.merged((torch.arange(7) != block).double())
+        assert without.alive_u.tolist() == [True, block != 0, block != 2]
+    for fold, (without, _) in enumerate(moments.folds(7)):
+        assert without.alive_u.tolist() == [True, fold != 0, fold != 2]
+    for block, without in enumerate(moments.leave_one_out()):
+        assert without.alive_u.tolist() == [True, block != 0, block != 2]
+
+
 def test_half_precision_does_not_overflow():
     x_nu = (torch.randn(500, 3) * 1e4).half()
     assert torch.allclose(Moments.of(x_nu).cov_uu, torch.cov(x_nu.double().T, correction=0))

@@ -101,11 +101,14 @@ class Moments:
         n_k = self.count if weight_k is None else self.count * weight_k
         s_k = torch.ones_like(self.count) if weight_k is None else weight_k.to(self.count)
         count = n_k.sum()
-        from_first_ku = self.mean_u - self.mean_u[0]  # differences of means keep the digits that large means would eat
+        # Differences of means keep the digits that large means would eat. They are to a block that counts: from one that
+        # does not, a unit that is constant in all others would get rounding errors for moments, and be alive.
+        mean_u = self.mean_u[int((n_k > 0).to(torch.uint8).argmax())]
+        from_first_ku = self.mean_u - mean_u
         shift_u = n_k @ from_first_ku / count.clamp(min=1)
         gap_ku = from_first_ku - shift_u
         scatter_uu = torch.tensordot(s_k, self.scatter_uu, 1) + gap_ku.T @ (n_k[:, None] * gap_ku)
-        return Moments(count, self.mean_u[0] + shift_u, scatter_uu)
+        return Moments(count, mean_u + shift_u, scatter_uu)
 
     @cached_property
     def total(self) -> Moments:
