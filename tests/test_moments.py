@@ -90,17 +90,15 @@ def test_dead_units_are_a_mask_and_never_nan():
 
 
 def test_a_unit_that_fires_in_one_block_only_is_dead_without_it():
-    x_nu = torch.zeros(70, 3).double()
-    x_nu[:, 0] = torch.randn(70)
-    x_nu[:10, 1], x_nu[20:30, 2] = torch.rand(10) / 300, torch.rand(10)
-    moments = Moments.stack([Moments.of(block) for block in x_nu.split(10)])
-    for block in range(7):
-        without = moments.merged((torch.arange(7) != block).double())
-        assert without.alive_u.tolist() == [True, block != 0, block != 2]
-    for fold, (without, _) in enumerate(moments.folds(7)):
-        assert without.alive_u.tolist() == [True, fold != 0, fold != 2]
-    for block, without in enumerate(moments.leave_one_out()):
-        assert without.alive_u.tolist() == [True, block != 0, block != 2]
+    sizes = [6, 5, 6, 7, 6, 5, 6]
+    block_n = torch.arange(7).repeat_interleave(torch.tensor(sizes))
+    x_nu = torch.where(block_n[:, None] == torch.arange(7), torch.rand(41, 7).double(), 0.0)  # unit 3 fires in block 3
+    moments = Moments.stack([Moments.of(block) for block in x_nu.split(sizes)])
+    ways = ([without for without, _ in moments.folds(7)], moments.leave_one_out())
+    for way in ways:
+        for block, left in enumerate(way):
+            assert left.alive_u.tolist() == [unit != block for unit in range(7)]
+            assert left.scatter_uu[block].abs().max() == 0
 
 
 def test_half_precision_does_not_overflow():
