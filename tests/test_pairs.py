@@ -5,8 +5,10 @@ import torch
 
 from conftest import planted
 from convergent.errors import InputError
+from convergent.methods.least_squares import LeastSquares
 from convergent.moments import Moments
 from convergent.pairs import Pair, block_of_image
+from convergent.scores import held_out
 
 
 def test_correlations_are_those_of_the_samples():
@@ -100,3 +102,19 @@ def test_what_does_not_correspond_is_refused(arguments, message):
 def test_one_block_cannot_be_held_out():
     with pytest.raises(InputError, match="at least 2 blocks"):
         list(Pair.of(torch.randn(5, 2), torch.randn(5, 2), blocks=1).folds(5))
+
+
+def test_no_prediction_rests_on_a_unit_that_fired_in_one_block_of_images():
+    x_na, weight = torch.randn(300, 4).double(), torch.randn(4, 3).double()
+    x_nb = x_na @ weight + 0.1 * torch.randn(300, 3).double()
+    rare_n = torch.zeros(300).double()
+    rare_n[7], rare_n[150] = 1e-3, 1.0  # the fold without image 150 sees a unit a thousand times smaller than it can be
+    pair = Pair.of(torch.cat([x_na, rare_n[:, None]], 1), x_nb)
+    assert pair.alive_a.all()
+    assert pair.steady_a.tolist() == [True] * 4 + [False]
+    assert all(fit.steady_a.tolist() == [True] * 4 + [False] for fit, _ in pair.folds(5))
+    assert held_out(LeastSquares(1e-3), pair).min() > 0.9
+    few = Pair.of(torch.cat([x_na, rare_n[:, None]], 1), x_nb, blocks=5)  # too few to tell
+    assert few.steady_a.all()
+    twice = Pair.of(torch.cat([x_na, rare_n.roll(3)[:, None] + rare_n[:, None]], 1), x_nb)
+    assert twice.steady_a.all()

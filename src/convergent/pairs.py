@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from convergent.histograms.joint import Joint
 
 
+_ENOUGH = 10  # blocks of images to tell a unit that varies in one of them only
+
+
 @dataclass(frozen=True, eq=False)
 class Pair:
     """The joint second moments of one layer's units in net a and net b, per block of images.
@@ -130,6 +133,22 @@ class Pair:
         return self.total.alive_u[self.b]
 
     @property
+    def steady_a(self) -> Tensor:
+        """Which living units of a vary in more than one block of images, so that a prediction may rest on them, shape (p,).
+
+        Measured by the one image in which it fires, a unit may be a thousand standard deviations off in the next one. Blocks
+        are counted by their share of the unit's variance (1 / sum of squared shares, at least 2); with fewer than
+        ten of them all living units pass.
+        """
+        moments, weight_k = self.parts or (self.moments, torch.ones(self.blocks, dtype=torch.float64))
+        if int((weight_k > 0).sum()) < _ENOUGH:
+            return self.alive_a
+        gap_ka = moments.mean_u[:, self.a] - self.total.mean_u[self.a]
+        scatter_ka = moments.scatter_uu.diagonal(dim1=1, dim2=2)[:, self.a]
+        share_ka = weight_k[:, None] * (scatter_ka + moments.count[:, None] * gap_ka.square())
+        return self.alive_a & (share_ka.sum(0).square() >= 2 * share_ka.square().sum(0))
+
+    @property
     def corr_aa(self) -> Tensor:
         """Correlations within net a, shape (p, p)."""
         return self.total.corr_uu[self.a, self.a]
@@ -189,9 +208,9 @@ class Pair:
         fold_k = torch.full((len(weight_k),), -1).index_copy(0, kept, torch.arange(len(kept)) % n)
         for fold in range(min(n, len(kept))):
             held_k = fold_k == fold
-            parts = (weight_k * ~held_k, weight_k * held_k)
-            fit, held = (self.of_moments(Moments.stack([whole.merged(part_k)])) for part_k in parts)
-            yield fit, held
+            fit_k = weight_k * ~held_k
+            fit, held = (self.of_moments(Moments.stack([whole.merged(k)])) for k in (fit_k, weight_k * held_k))
+            yield replace(fit, parts=(whole, fit_k)), held
 
 
 def block_of_image(images: int, blocks: int) -> Tensor:

@@ -26,7 +26,8 @@ def ridge_map(pair: Pair, ridge: float, units_a: Tensor | None = None, units_b: 
         pair: the two nets.
         ridge: penalty on the squared weights of standardised units, 0 or more. 0 is least squares, of several maps that are
             equally good (units of a that depend on one another) the one with the smallest weights.
-        units_a: which units of a predict, numbers of shape (i,); all by default. Dead ones get no weight.
+        units_a: which units of a predict, numbers of shape (i,); all by default. Dead ones get no weight, nor do those that
+            vary in one block of images only, see `Pair.steady_a`.
         units_b: which units of b are predicted, numbers of shape (j,); all by default.
 
     Returns:
@@ -46,7 +47,7 @@ def ridge_map(pair: Pair, ridge: float, units_a: Tensor | None = None, units_b: 
     if not ridge >= 0:
         raise InputError(f"ridge needs to be 0 or more, not {ridge}.")
     corr_ab, map_ab = pair.corr_ab, torch.zeros(pair.p, pair.q, dtype=torch.float64)
-    i, j = _living(pair.alive_a, units_a), _living(pair.alive_b, units_b)
+    i, j = _living(pair.steady_a, units_a), _living(pair.alive_b, units_b)
     if not len(i) or not len(j):
         return map_ab
     map_ab[i[:, None], j] = _solve(pair.corr_aa[i[:, None], i], corr_ab[i[:, None], j], ridge)
@@ -90,10 +91,10 @@ def ridge_map_within(pair: Pair, ridge: float, labels_a: Tensor, labels_b: Tenso
     """
     if not ridge > 0:
         raise InputError(f"ridge needs to be above 0, not {ridge}.")
-    corr_aa, corr_ab = pair.corr_aa, pair.corr_ab
+    corr_aa, corr_ab, steady_a = pair.corr_aa, pair.corr_ab, pair.steady_a
     map_ab = torch.zeros_like(corr_ab)
     for label in range(int(labels_a.max()) + 1 if len(labels_a) else 0):
-        i, j = (labels_a == label).nonzero()[:, 0], (labels_b == label).nonzero()[:, 0]
+        i, j = ((labels_a == label) & steady_a).nonzero()[:, 0], (labels_b == label).nonzero()[:, 0]
         if len(i) and len(j):
             map_ab[i[:, None], j] = _solve(corr_aa[i[:, None], i], corr_ab[i[:, None], j], ridge)
     return map_ab
@@ -123,6 +124,4 @@ def independent_axes(corr_ii: Tensor, tolerance: float = 1e-10) -> tuple[Tensor,
 
 
 def _living(alive_u: Tensor, units: Tensor | None) -> Tensor:
-    if units is None:
-        return alive_u.nonzero()[:, 0]
-    return units[alive_u[units]]
+    return alive_u.nonzero()[:, 0] if units is None else units[alive_u[units]]
