@@ -9,7 +9,7 @@ Axes: `k` blocks of images, `d` draws, `i` and `j` nets.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from scipy import stats
@@ -54,9 +54,9 @@ def jackknife(statistic: Statistic, pair: Pair, level: float = 0.95) -> Interval
     what a maximum over many partners gains by choosing stays in it, and the interval is about its expectation.
 
     Args:
-        statistic: what it gives may have any shape but no NaN. It sees pairs with their blocks merged, so it may use
-            the total's means, covariances and correlations, but no folds. The interval is symmetric: better give
-            `torch.atanh` of a correlation near 1, and take `torch.tanh` of the ends.
+        statistic: what it gives may have any shape but no NaN. It sees pairs with their blocks merged; `Pair.folds` divides
+            the blocks that are left. The interval is symmetric: better give `torch.atanh` of a correlation near 1, and take
+            `torch.tanh` of the ends.
         pair: at least 2 blocks; 20 or more make Student's quantile nearly the normal one.
         level: probability of covering.
 
@@ -72,7 +72,8 @@ def jackknife(statistic: Statistic, pair: Pair, level: float = 0.95) -> Interval
     """
     _check(pair, level)
     estimate = _value(statistic, pair)
-    without_k = torch.stack([_value(statistic, _merged(pair, rest)) for rest in pair.moments.leave_one_out()])
+    rests = enumerate(pair.moments.leave_one_out())
+    without_k = torch.stack([_value(statistic, _without(pair, k, rest)) for k, rest in rests])
     shape = (-1,) + (1,) * estimate.ndim
     inverse_k = (pair.moments.count.sum() / pair.moments.count).reshape(shape)  # 1 / the block's share of the samples
     moved_k = (inverse_k - 1) * (estimate - without_k)  # pseudo-values less the estimate: digits of small differences
@@ -156,8 +157,10 @@ def over_nets(value_ij: Tensor, level: float = 0.95) -> Interval:
     return Interval.of_t(estimate, se, k - 1, level)
 
 
-def _merged(pair: Pair, moments: Moments) -> Pair:
-    return pair.of_moments(Moments.stack([moments]))
+def _without(pair: Pair, block: int, rest: Moments) -> Pair:
+    """The pair without a block of images, whose moments are `rest`."""
+    kept_k = (torch.arange(pair.blocks) != block).double()
+    return replace(pair.of_moments(Moments.stack([rest])), parts=(pair.moments, kept_k))
 
 
 def _value(statistic: Statistic, pair: Pair) -> Tensor:
