@@ -54,7 +54,7 @@ def test_intervals_keep_the_chosen_penalty():
     assert result.interval[0] < result.summary()["mean_r"] < result.interval[1]
     whole = pair.weighted(torch.ones(pair.blocks))
     merged = Pair(whole.moments, pair.a, pair.b)
-    assert torch.allclose(SparsePath().near(alignment)(merged).map_ab, alignment.map_ab, atol=1e-8)
+    assert torch.allclose(SparsePath().given(alignment)(merged).map_ab, alignment.map_ab, atol=1e-8)
     with pytest.raises(InputError, match="at least 2 blocks"):
         SparsePath()(merged)
 

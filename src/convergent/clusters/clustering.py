@@ -9,6 +9,7 @@ Axes: `u` and `v` nodes of the graph, `c` eigenvectors, as many as clusters.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from scipy.linalg.blas import dsymv
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
+from threadpoolctl import ThreadpoolController
 
 from convergent.errors import InputError
 
@@ -84,6 +86,11 @@ class Clustering:
         Args:
             weight_uu: weights of the edges, shape (u, u), symmetric, 0 or more, 0 for no edge; the diagonal is ignored.
         """
+        # several threads are no faster on small matrices, but wait for one another: ten times the processor's time
+        with _threads().limit(limits=1 if len(weight_uu) <= _DENSE else None, user_api="blas"):
+            return self._cut(weight_uu)
+
+    def _cut(self, weight_uu: Array) -> Clusters:
         weight_uu = weight_uu - np.diag(weight_uu.diagonal())
         label_u = np.full(len(weight_uu), -1)
         parts = connected_parts(weight_uu)
@@ -214,6 +221,11 @@ def ordered(label_u: Labels) -> Labels:
     found = np.full(len(label_u), -1)
     found[kept] = place[which]
     return found
+
+
+@cache
+def _threads() -> ThreadpoolController:
+    return ThreadpoolController()
 
 
 def _largest(matrix_uu: Array, number: int) -> tuple[Array, Array]:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from convergent.alignment import Method
     from convergent.findings import Findings
     from convergent.moments import Moments
     from convergent.pairs import Pair
@@ -103,6 +104,17 @@ class Spectral:
             "parts": found.parts, "isolated": found.isolated - dead,
         }  # fmt: skip
         return Alignment.of(pair, ridge_map_within(pair, self.ridge, labels_a, labels_b), labels_a, labels_b, solver)
+
+    def given(self, alignment: Alignment) -> Method:
+        """The regressions inside an alignment's clusters: what intervals over images are about, see `runs` for the clusters."""
+        assert alignment.labels_a is not None
+        assert alignment.labels_b is not None
+        labels_a, labels_b = alignment.labels_a, alignment.labels_b
+
+        def fit(pair: Pair) -> Alignment:
+            return Alignment.of(pair, ridge_map_within(pair, self.ridge, labels_a, labels_b), labels_a, labels_b)
+
+        return fit
 
     def cluster(self, moments: Moments, net_u: Tensor, layer: str = "") -> Clusters:
         """The clusters of the units of any number of nets.
