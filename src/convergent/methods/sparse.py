@@ -130,6 +130,7 @@ class SparsePrediction:
             figures=figures | ({"balanced_clusters": float(len(clusters))}),
             tables={"clusters": clusters, "three_units": three_units(alignment)},
             curves=curves,
+            tree=tree.labels(pair),
             drawings={
                 "tree": partial(tree_figure, tree, pair, alignment),
                 "mapping": partial(mapping_figure, pair, alignment),
