@@ -132,7 +132,7 @@ def test_by_magnitude_an_inverted_unit_stays_in_its_group():
         ({"clusters": {"conv1": 0}}, "number of clusters needs to be a whole number, 1 or more, not 0"),
         ({"threshold": 1.5}, "threshold needs to be between 0 and 1, as correlations are, not 1.5"),
         ({"bounds": [3]}, "bounds needs a least and a largest number of clusters"),
-        ({"runs": 0}, "runs needs to be at least 1, not 0"),
+        ({"runs": 0}, "runs needs to be a whole number, 1 or more, not 0"),
         ({"ridge": 0}, "ridge needs to be above 0, not 0"),
     ],
 )

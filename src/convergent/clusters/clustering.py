@@ -8,6 +8,7 @@ Axes: `u` and `v` nodes of the graph, `c` eigenvectors, as many as clusters.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
 from threadpoolctl import ThreadpoolController
 
 from convergent.errors import InputError
+from convergent.options import check_whole, check_word
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -58,27 +60,23 @@ class Clustering:
     """
 
     number: int | None = None
-    bounds: tuple[int, int] = (2, 100)
+    bounds: Sequence[int] = (2, 100)
     laplacian: str = "symmetric"
     assign: str = "cluster_qr"
     restarts: int = 10
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.number is not None and (not isinstance(self.number, int) or self.number < 1):
-            raise InputError(f"The number of clusters needs to be a whole number, 1 or more, not {self.number!r}.")
-        for name, value, words in (
-            ("laplacian", self.laplacian, LAPLACIANS),
-            ("assign", self.assign, ASSIGNMENTS),
-        ):
-            if value not in words:
-                raise InputError(f"{name} needs to be one of {', '.join(words)}, not {value!r}.")
-        if len(self.bounds) != 2 or not 1 <= self.bounds[0] <= self.bounds[1]:
-            raise InputError(
-                f"bounds needs a least and a largest number of clusters, as [2,100], not {list(self.bounds)}."
-            )
-        if self.restarts < 1:
-            raise InputError(f"restarts needs to be at least 1, not {self.restarts}.")
+        if self.number is not None:
+            check_whole("The number of clusters", self.number, 1)
+        check_word("laplacian", self.laplacian, LAPLACIANS)
+        check_word("assign", self.assign, ASSIGNMENTS)
+        bounds = list(self.bounds) if isinstance(self.bounds, Sequence) else self.bounds
+        two = isinstance(bounds, list) and len(bounds) == 2 and all(isinstance(bound, int) for bound in bounds)
+        if not two or not 1 <= bounds[0] <= bounds[1]:
+            raise InputError(f"bounds needs a least and a largest number of clusters, as [2,100], not {bounds}.")
+        check_whole("restarts", self.restarts, 1)
+        check_whole("seed", self.seed)
 
     def __call__(self, weight_uu: Array) -> Clusters:
         """The clusters of a graph.

@@ -60,7 +60,7 @@ class Finished:
         return float(np.mean(given))
 
     def labels(self, layer: str, kind: str = "labels") -> dict[str, torch.Tensor]:
-        """The cluster of both nets' units, by "A to B": the method's `labels`, or those in the `tree` of its map; or empty."""
+        """The cluster of both nets' units, by "A to B": the method's `labels`, or those in the `tree` of its map."""
         found = {}
         with safe_open(self.folder / "alignments" / f"{layer}.safetensors", "pt") as saved:
             for key in saved.keys():  # noqa: SIM118  (no mapping)
@@ -112,7 +112,7 @@ def clusters(found: Sequence[Finished]) -> list[list[str]]:
 
 
 def agreement(found: Sequence[Finished]) -> list[list[str]]:
-    """The table of how far two clusterings agree, one of them maybe a tree's: headings, then a row per layer and two results.
+    """The table of how far two clusterings agree, one of which may be a tree's: headings, then a row per layer and two.
 
     Adjusted Rand index over the units that both put into a cluster, whose share is told, for a tree clusters only some: mean
     and deviation over the ordered pairs of nets.
@@ -126,7 +126,9 @@ def agreement(found: Sequence[Finished]) -> list[list[str]]:
         for (one, name, label), (other, other_name, label_other) in of_both:
             pairs = [pair for pair in label if pair in label_other] if one.setting == other.setting else []
             if indices := [adjusted_rand(label[pair], label_other[pair]) for pair in pairs]:
-                both = np.mean([float(((label[pair] >= 0) & (label_other[pair] >= 0)).double().mean()) for pair in pairs])
+                both = np.mean(
+                    [float(((label[pair] >= 0) & (label_other[pair] >= 0)).double().mean()) for pair in pairs]
+                )
                 told = f"{np.mean(indices):.2f} ± {np.std(indices):.2f}"
                 rows.append([layer, name, other_name, f"{one.images:,}", f"{both:.0%}", told])
     return rows

@@ -51,8 +51,8 @@ def on_supports(corr_aa: Tensor, right_am: Tensor, used_am: Tensor) -> Tensor:
 def on_most(precision_aa: Tensor, right_am: Tensor, used_am: Tensor) -> Tensor:
     """The same where columns use most units: the solution on all of them, less what keeps the few others at 0.
 
-    G w = right holds on the units in use, so G w = right + x with x on the others alone, which w = 0 there determines: a system
-    of their size, on G's inverse.
+    G w = right holds on the units in use, so G w = right + x with x on the others alone, which w = 0 there determines: a
+    system of their size, on G's inverse.
 
     Args:
         precision_aa: G^-1, shape (a, a); G must not be nearly singular.

@@ -91,7 +91,7 @@ class Tree:
         return sorted(((found[node], inside[node]) for node in found if node not in within), key=lambda pair: -pair[0])
 
     def labels(self, pair: Pair) -> tuple[Tensor, Tensor]:
-        """The balanced cluster of each unit of a, shape (p,), and of b, shape (q,), the most similar being 0; -1 for none."""
+        """The balanced cluster of each unit of a, shape (p,), and of b, shape (q,), the best being 0; -1 for none."""
         label_u, labels = torch.full((len(self.units),), -1), []
         for label, (_, members) in enumerate(self.balanced()):
             label_u[torch.from_numpy(members)] = label

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from convergent.alignment import Alignment
+from convergent.options import check_number
 from convergent.regression import ridge_map
 
 if TYPE_CHECKING:
@@ -29,6 +30,9 @@ class LeastSquares:
     """
 
     ridge: float = 1e-3
+
+    def __post_init__(self) -> None:
+        check_number("ridge", self.ridge)
 
     def __call__(self, pair: Pair) -> Alignment:
         """The alignment of `pair`; dead units predict nothing and are not predicted."""

@@ -19,7 +19,8 @@ from convergent.few_to_one.codes import FewToOne
 from convergent.few_to_one.lasso import lasso
 from convergent.figures.few_to_one import few_to_one, path_figure
 from convergent.findings import Findings
-from convergent.methods.sparse import SparsePrediction, announce, asked, warn_of_few_samples
+from convergent.methods.sparse import SparsePrediction, announce, asked, check_targets, warn_of_few_samples
+from convergent.options import check_flag, check_numbers, check_whole
 from convergent.scores import held_out_of_maps
 
 if TYPE_CHECKING:
@@ -64,18 +65,28 @@ class SparsePath:
     targets: int | None = None
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        if self.alphas is not None and self.paper_lambdas is not None:
+            raise InputError("Set alphas or paper_lambdas, not both: alpha is paper_lambda x units.")
+        for name in ("alphas", "paper_lambdas"):
+            if (value := getattr(self, name)) is not None:
+                check_numbers(name, value)
+        check_whole("folds", self.folds, 2)
+        check_flag("positive", self.positive)
+        check_targets(self.targets, self.seed)
+
     def __call__(self, pair: Pair) -> Alignment:
         """The alignment of `pair` by the chosen penalty.
 
         Raises:
-            InputError: if penalties are not above 0, or there are no two blocks of images to choose by.
+            InputError: if there are no two blocks of images to choose by.
         """
         return self._fit(pair)[0]
 
     def _fit(
         self, pair: Pair, first: Alignment | None = None, starts: Sequence[Tensor] | None = None
     ) -> tuple[Alignment, list[Tensor]]:
-        """The alignment, and the choosing units' maps of all penalties, from those of nearly the same images if there are any."""
+        """The alignment, and the choosing units' maps of all penalties, from those of nearly the same images if given."""
         penalties = self._penalties(pair)
         asked_b = asked(pair.q, self.targets, self.seed)
         warn_of_few_samples(pair)
@@ -114,13 +125,8 @@ class SparsePath:
         return SparsePrediction(alpha, positive=self.positive, targets=self.targets, seed=self.seed)
 
     def _penalties(self, pair: Pair) -> list[float]:
-        if self.alphas is not None and self.paper_lambdas is not None:
-            raise InputError("Set alphas or paper_lambdas, not both: alpha is paper_lambda x units.")
         given = self.alphas if self.paper_lambdas is None else [each * pair.q for each in self.paper_lambdas]
-        penalties = sorted(set(_ALPHAS if given is None else given), reverse=True)
-        if not penalties or not penalties[-1] > 0:
-            raise InputError(f"The penalties of sparse_path need to be above 0, not {given}.")
-        return penalties
+        return sorted(set(_ALPHAS if given is None else given), reverse=True)
 
     def _path(
         self, pair: Pair, asked_b: Tensor, starts: Sequence[Tensor] | None = None

@@ -17,6 +17,7 @@ from convergent.clusters.clustering import Clustering, Clusters
 from convergent.clusters.findings import overview_of, tell_of
 from convergent.clusters.quality import net_of
 from convergent.errors import InputError
+from convergent.options import check_flag, check_number, check_whole
 from convergent.regression import ridge_map_within
 
 if TYPE_CHECKING:
@@ -76,18 +77,17 @@ class Spectral:
     runs: int = 10
 
     def __post_init__(self) -> None:
-        if not 0 <= self.threshold <= 1:
-            raise InputError(f"threshold needs to be between 0 and 1, as correlations are, not {self.threshold}.")
-        if self.runs < 1:
-            raise InputError(f"runs needs to be at least 1, not {self.runs}.")
+        check_number("threshold", self.threshold, 0, 1, why=", as correlations are")
+        check_number("ridge", self.ridge, above=True)
+        check_whole("runs", self.runs, 1)
+        check_flag("absolute", self.absolute)
         for number in self.clusters.values() if isinstance(self.clusters, Mapping) else [self.clusters]:
             replace(self.clustering, number=number)  # a number that cannot be is told before anything is measured
 
     @cached_property
     def clustering(self) -> Clustering:
         """How graphs are cut, but for the number of clusters."""
-        least, most = self.bounds if len(self.bounds) == 2 else (0, 0)
-        return Clustering(None, (least, most), self.laplacian, self.assign, self.restarts, self.seed)
+        return Clustering(None, self.bounds, self.laplacian, self.assign, self.restarts, self.seed)
 
     def __call__(self, pair: Pair) -> Alignment:
         """The alignment of `pair`; dead units are in no cluster.
@@ -106,7 +106,7 @@ class Spectral:
         return Alignment.of(pair, ridge_map_within(pair, self.ridge, labels_a, labels_b), labels_a, labels_b, solver)
 
     def given(self, alignment: Alignment) -> Method:
-        """The regressions inside an alignment's clusters: what intervals over images are about, see `runs` for the clusters."""
+        """The regressions inside an alignment's clusters: what intervals over images are about; `runs` is about clusters."""
         assert alignment.labels_a is not None
         assert alignment.labels_b is not None
         labels_a, labels_b = alignment.labels_a, alignment.labels_b
