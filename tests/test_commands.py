@@ -178,14 +178,14 @@ def test_clusters_are_kept_and_drawn_and_reported_beside_the_other_methods(align
     assert sizes == torch.bincount(labels["seed=0 to seed=1/labels_a"].clamp(min=-1) + 1)[1:].tolist()[: len(sizes)]
     figures = {path.name for path in (folder / "figures").iterdir()}
     assert {"clusters-fc1.png", "similarity.png", "composition.pdf", "subspaces.pdf"} <= figures
-    shutil.copytree(folder, aligned / "tree")  # another method that clusters
+    shutil.copytree(folder, aligned / "other")  # another method that clusters
     code, out, _ = command("report", f"root='{root}'")
     assert code == 0
     assert "adjusted Rand" in out
     report = root / "outputs" / "report" / "digits-convnet"
     assert (report / "methods.png").exists()
     table = (report / "table.md").read_text()
-    assert "| fc1 | spectral,layers=[fc1],nulls=[rotated] | tree | 1,797 | 1.00 ± 0.00 |" in table
+    assert "| fc1 | other | spectral,layers=[fc1],nulls=[rotated] | 1,797 |" in table
 
 
 def test_moments_cut_short_are_measured_again(aligned, root, command, caplog):

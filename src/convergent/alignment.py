@@ -95,3 +95,15 @@ class Settling(Protocol):
 
     def settled(self, alignment: Alignment) -> Method:
         """The method with the setting that it chose for an alignment: what chance gives is judged by that one."""
+
+
+@runtime_checkable
+class Choosing(Protocol):
+    """A method whose choice, of clusters or a penalty, jumps from one to another where a few images change.
+
+    Leaving out blocks says nothing of a jump (the jackknife needs smooth statistics), so intervals over images are given the
+    choice; how far it holds is told apart.
+    """
+
+    def given(self, alignment: Alignment) -> Method:
+        """The method with what it chose for an alignment: all but that is fitted anew."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from torch import Tensor
 
     from convergent.alignment import Alignment
     from convergent.pairs import Pair
@@ -30,6 +31,8 @@ class Findings:
         curves: by the name of their x axis the columns of a table with that axis among them, each of the same length; their
             means over the pairs of nets become series in W&B.
         drawings: by name, drawn when called: for one pair of nets of each layer, as NAME-LAYER.png.
+        tree: the cluster of each unit of a, shape (p,), and of b, shape (q,), -1 for none, in a tree that the method makes
+            of its map; a method whose map is made of clusters has them in its alignment.
         null: the name of the null in whose pair all this was found; empty for what is no null. Numbers get it as an ending,
             tables and curves are not kept.
     """
@@ -41,6 +44,7 @@ class Findings:
     tables: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     curves: Mapping[str, Mapping[str, Sequence[float]]] = field(default_factory=dict)
     drawings: Mapping[str, Callable[[], Figure]] = field(default_factory=dict)
+    tree: tuple[Tensor, Tensor] | None = None
     null: str = ""
 
     @classmethod

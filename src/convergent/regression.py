@@ -54,6 +54,15 @@ def ridge_map(pair: Pair, ridge: float, units_a: Tensor | None = None, units_b: 
     return map_ab
 
 
+def predictors(pair: Pair) -> tuple[Tensor, Tensor]:
+    """Correlations within a, shape (p, p), and with b, shape (p, q), of the units that predictions may rest on.
+
+    Rows of the others, see `Pair.steady_a`, are 0 as those of dead units are, in the first also columns.
+    """
+    steady_a = pair.steady_a.double()
+    return pair.corr_aa * steady_a[:, None] * steady_a, pair.corr_ab * steady_a[:, None]
+
+
 def best_ridge(pair: Pair, units_b: Tensor | None = None, folds: int = 5, most: int = 256) -> float:
     """The ridge, of a grid, whose map explains most on held-out images: what few images need and many do not.
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from convergent import scores
-from convergent.alignment import Refitting, Settling
+from convergent.alignment import Choosing, Refitting, Settling
 from convergent.controls import nulls
 from convergent.controls.intervals import jackknife, over_nets
 from convergent.histograms.joint import needs_histograms
@@ -253,16 +253,17 @@ def compare(
         images: that were read.
         folds: for the held-out scores.
         null_pairs: where chance alone is to be found, by the null's name.
-        interval: also find the interval of the mean correlation over images; the method is fitted once per block, with the
-            setting that it chose; one that needs joint histograms, which are not kept block by block, keeps its partners.
+        interval: also find the interval of the mean correlation over images; the method is fitted once per block, but one
+            that needs joint histograms, which are not kept block by block, keeps its partners, and one that chooses clusters
+            or a penalty keeps these.
     """
     alignment = method(pair)
     again = method.near(alignment) if isinstance(method, Refitting) else method
     held_out_b = scores.held_out(again, pair, folds) if min(folds, pair.blocks) > 1 else None
     settled = method.settled(alignment) if isinstance(method, Settling) else method
     chance = {name: Chance.of(settled, null, folds) for name, null in (null_pairs or {}).items()}
-    fixed = settled.near(alignment) if isinstance(settled, Refitting) else settled
-    statistic = partial(mean_r_of, alignment) if needs_histograms(method) else partial(mean_r, fixed)
+    given = method.given(alignment) if isinstance(method, Choosing) else again
+    statistic = partial(mean_r_of, alignment) if needs_histograms(method) else partial(mean_r, given)
     found = jackknife(statistic, pair) if interval and pair.blocks > 1 else None
     ends = None if found is None else (float(found.low), float(found.high))
     return alignment, Result.of(pair, alignment, held_out_b, images, ends, chance)

@@ -8,7 +8,7 @@ from convergent.commands.finished import agreement, clusters, comparable, find
 from convergent.figures.methods import methods
 
 
-def result(aligned, name, images=100, labels=None, **figures):
+def result(aligned, name, images=100, labels=None, tree=None, **figures):
     """A finished result's folder with one layer of one pair of nets."""
     folder = aligned / name
     (folder / "alignments").mkdir(parents=True)
@@ -21,6 +21,8 @@ def result(aligned, name, images=100, labels=None, **figures):
     tensors = {"one to two/weight": torch.ones(1)}
     if labels:
         tensors |= {"one to two/labels_a": torch.tensor(labels[:3]), "one to two/labels_b": torch.tensor(labels[3:])}
+    if tree:
+        tensors |= {"one to two/tree_a": torch.tensor(tree[:3]), "one to two/tree_b": torch.tensor(tree[3:])}
     save_file(tensors, folder / "alignments" / "fc1.safetensors")
     (folder / "done").touch()
 
@@ -46,11 +48,23 @@ def test_results_that_differ_in_the_method_alone_go_together_sweeps_under_one_na
 def test_agreement_is_told_of_all_that_have_labels(tmp_path):
     result(tmp_path, "matching")
     result(tmp_path, "spectral", labels=[0, 0, 1, 0, 1, -1])
-    result(tmp_path, "tree", labels=[2, 2, 1, 2, 1, 7])
-    result(tmp_path, "tree,images=val", images=20, labels=[2, 2, 1, 2, 1, 7])
+    result(tmp_path, "other", labels=[2, 2, 1, 2, 1, 7])
+    result(tmp_path, "other,images=val", images=20, labels=[2, 2, 1, 2, 1, 7])
     headings, *rows = agreement(find(tmp_path))
-    assert headings == ["layer", "method", "and", "images", "adjusted Rand"]
-    assert rows == [["fc1", "spectral", "tree", "100", "1.00 ± 0.00"]]
+    assert headings == ["layer", "method", "and", "images", "units", "adjusted Rand"]
+    assert rows == [["fc1", "other", "spectral", "100", "83%", "1.00 ± 0.00"]]
+
+
+def test_trees_are_compared_with_clusters_and_not_with_one_another(tmp_path):
+    for name, tree in (("sparse,alpha=0.1", [0, 0, -1, 0, -1, -1]), ("sparse,alpha=0.2", [0, 0, 1, 1, -1, -1])):
+        result(tmp_path, name, tree=tree)
+    result(tmp_path, "spectral", labels=[0, 0, 1, 0, 1, -1])
+    result(tmp_path, "sparse,alpha=0.1,images=val", images=20, tree=[0, 0, 0, 0, 0, 0])  # no clusters of these images
+    _, *rows = agreement(find(tmp_path))
+    assert rows == [
+        ["fc1", "tree of sparse,alpha=0.1", "spectral", "100", "50%", "1.00 ± 0.00"],
+        ["fc1", "tree of sparse,alpha=0.2", "spectral", "100", "67%", "0.00 ± 0.00"],
+    ]
 
 
 def test_the_table_of_clusters_lists_what_clusters_and_leaves_unknown_numbers_out(tmp_path):

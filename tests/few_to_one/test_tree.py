@@ -42,6 +42,10 @@ def test_the_planted_four_and_four_are_found_and_their_subspaces_agree_though_no
     rows = cluster_rows(tree, pair, alignment)
     (found,) = [row for row in rows if row["size"] == 4]
     assert (found["units_a"], found["units_b"]) == ("0 1 2 3", "0 1 2 3")
+    for label_u in tree.labels(pair):
+        assert (label_u[:4] == label_u[0]).all()
+        assert label_u[0] >= 0
+        assert (label_u[4:] != label_u[0]).all()
     assert found["canonical"] > 0.999
     assert found["one_to_one"] < 0.9
     assert found["random"] < 0.6
@@ -71,6 +75,9 @@ def test_dead_units_and_those_not_asked_for_are_left_out():
     assert 1 not in tree.units[~tree.of_b]
     assert 2 not in tree.units[tree.of_b]
     assert np.isfinite(tree.links).all()
+    labels_a, labels_b = tree.labels(pair)
+    assert (labels_a.shape, labels_b.shape) == ((4,), (6,))
+    assert labels_a[1] == labels_b[2] == -1
 
 
 def test_a_tree_without_weights_has_no_clusters():

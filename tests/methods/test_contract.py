@@ -1,13 +1,16 @@
 """What every method of conf/method must do, whoever writes it."""
 
+import re
 from pathlib import Path
 
 import pytest
 import torch
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from conftest import PROJECT, planted
+from convergent.errors import InputError
 from convergent.pairs import Pair
 from convergent.prediction import explained
 from convergent.scores import held_out
@@ -81,3 +84,55 @@ def test_held_out_finds_what_was_planted_and_nothing_in_noise(method):
     assert found.min() > 0.6
     noise = held_out(method, Pair.of(torch.randn(2000, 8), torch.randn(2000, 8)))
     assert noise.max() < 0.05
+
+
+WRONG = [
+    ("matching", {"absolute": "maybe"}),
+    ("semimatching", {"absolute": 2}),
+    ("mutual_information", {"bins": 1.5}),
+    ("mutual_information", {"samples": True}),
+    ("least_squares", {"ridge": -1}),
+    ("least_squares", {"ridge": "little"}),
+    ("sparse", {"alpha": -0.1}),
+    ("sparse", {"alpha": "much"}),
+    ("sparse", {"alpha": float("nan")}),
+    ("sparse", {"alpha": 0.1, "paper_lambda": 0.1}),
+    ("sparse", {"paper_lambda": -1}),
+    ("sparse", {"targets": 0}),
+    ("sparse", {"targets": 2.5}),
+    ("sparse", {"positive": "yes"}),
+    ("sparse", {"seed": -1}),
+    ("sparse_path", {"alphas": 0.1}),
+    ("sparse_path", {"alphas": []}),
+    ("sparse_path", {"alphas": [0.1, 0]}),
+    ("sparse_path", {"paper_lambdas": ["a"]}),
+    ("sparse_path", {"alphas": [0.1], "paper_lambdas": [0.1]}),
+    ("sparse_path", {"folds": 1}),
+    ("sparse_path", {"targets": 0}),
+    ("spectral", {"clusters": 0}),
+    ("spectral", {"clusters": {"conv1": 4, "conv2": 0}}),
+    ("spectral", {"clusters": [4, 5]}),
+    ("spectral", {"bounds": 7}),
+    ("spectral", {"bounds": [2, "many"]}),
+    ("spectral", {"threshold": "low"}),
+    ("spectral", {"absolute": "maybe"}),
+    ("spectral", {"laplacian": "mine"}),
+    ("spectral_paper", {"assign": 3}),
+    ("spectral_paper", {"restarts": 0}),
+    ("spectral", {"seed": "first"}),
+    ("spectral", {"ridge": 0}),
+    ("spectral", {"runs": 0}),
+    ("hierarchical_spectral", {"good": 2}),
+    ("hierarchical_spectral", {"rounds": 0.5}),
+]
+
+
+@pytest.mark.parametrize(("name", "options"), WRONG, ids=str)
+def test_an_option_that_cannot_be_is_told_before_anything_is_measured(name, options):
+    config = OmegaConf.load(PROJECT / "conf" / "method" / f"{name}.yaml")
+    for option, value in options.items():
+        config[option] = value
+    with pytest.raises(InstantiationException) as told:
+        instantiate(config)
+    assert isinstance(told.value.__cause__, InputError)
+    assert re.search(next(iter(options)).split("_")[-1][:6], str(told.value.__cause__))

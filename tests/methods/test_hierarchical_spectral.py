@@ -64,7 +64,7 @@ def test_it_ends_where_nothing_is_good_and_where_there_is_nothing():
 def test_settings_that_cannot_be_are_told():
     for settings, message in (
         ({"good": 2}, "good needs to be between -1 and 1, as correlations are, not 2"),
-        ({"rounds": 0}, "rounds needs to be at least 1, not 0"),
+        ({"rounds": 0}, "rounds needs to be a whole number, 1 or more, not 0"),
         ({"threshold": -1}, "threshold needs to be between 0 and 1"),
     ):
         with pytest.raises(InputError, match=message):

@@ -54,7 +54,7 @@ def test_intervals_keep_the_chosen_penalty():
     assert result.interval[0] < result.summary()["mean_r"] < result.interval[1]
     whole = pair.weighted(torch.ones(pair.blocks))
     merged = Pair(whole.moments, pair.a, pair.b)
-    assert torch.allclose(SparsePath().near(alignment)(merged).map_ab, alignment.map_ab, atol=1e-8)
+    assert torch.allclose(SparsePath().given(alignment)(merged).map_ab, alignment.map_ab, atol=1e-8)
     with pytest.raises(InputError, match="at least 2 blocks"):
         SparsePath()(merged)
 
@@ -80,7 +80,7 @@ def test_table_1_is_told_for_every_penalty():
 def test_mistakes_are_one_sentence():
     with pytest.raises(InputError, match="Set alphas or paper_lambdas"):
         SparsePath(alphas=[0.1], paper_lambdas=[0.1])(dense())
-    with pytest.raises(InputError, match="need to be above 0"):
+    with pytest.raises(InputError, match=r"Each of alphas needs to be above 0, not 0\.0"):
         SparsePath(alphas=[0.1, 0.0])(dense())
 
 

@@ -9,10 +9,13 @@ from sklearn.linear_model import Ridge
 from conftest import PROJECT, blocks
 from convergent.clusters.findings import spread_runs
 from convergent.clusters.quality import adjusted_rand
+from convergent.controls.intervals import jackknife
 from convergent.errors import InputError
 from convergent.methods.spectral import Spectral, cluster_nets
 from convergent.moments import Moments
 from convergent.pairs import Pair
+from convergent.results import compare, mean_r
+from convergent.scores import held_out
 from convergent.streaming.layer_moments import LayerMoments
 
 PLANTED = ((4, 3), (2, 5), (6, 2), (3, 3))
@@ -132,7 +135,7 @@ def test_by_magnitude_an_inverted_unit_stays_in_its_group():
         ({"clusters": {"conv1": 0}}, "number of clusters needs to be a whole number, 1 or more, not 0"),
         ({"threshold": 1.5}, "threshold needs to be between 0 and 1, as correlations are, not 1.5"),
         ({"bounds": [3]}, "bounds needs a least and a largest number of clusters"),
-        ({"runs": 0}, "runs needs to be at least 1, not 0"),
+        ({"runs": 0}, "runs needs to be a whole number, 1 or more, not 0"),
         ({"ridge": 0}, "ridge needs to be above 0, not 0"),
     ],
 )
@@ -162,3 +165,16 @@ def test_all_nets_of_a_layer_are_clustered_at_once():
     labels = cluster_nets(Spectral(), layer)
     assert {net: len(label) for net, label in labels.items()} == {"a": 15, "b": 13, "c": 3}
     assert adjusted_rand(torch.cat([*labels.values()]), torch.cat([group_a, group_b, group_b[[12, 0, 5]]])) == 1
+
+
+def test_intervals_keep_the_clusters_and_held_out_scores_do_not():
+    x_na, x_nb, *_ = blocks(PLANTED, noise=1.2, n=300)
+    pair, method = Pair.of(x_na, x_nb), Spectral()
+    alignment, result = compare(method, pair, 300, 5, interval=True)
+    assert torch.equal(method.given(alignment)(pair).map_ab, alignment.map_ab)
+    for rest in pair.moments.leave_one_out():
+        part = pair.of_moments(Moments.stack([rest]))
+        assert torch.equal(method.given(alignment)(part).labels_b, alignment.labels_b)
+    kept = jackknife(lambda part: mean_r(method.given(alignment), part), pair)
+    assert result.interval == (kept.low.item(), kept.high.item())
+    assert torch.equal(torch.from_numpy(result.held_out_b), held_out(method, pair))

@@ -8,7 +8,9 @@ Axes: `u` and `v` nodes of the graph, `c` eigenvectors, as many as clusters.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,8 +19,10 @@ from scipy.linalg.blas import dsymv
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
+from threadpoolctl import ThreadpoolController
 
 from convergent.errors import InputError
+from convergent.options import check_whole, check_word
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -56,27 +60,23 @@ class Clustering:
     """
 
     number: int | None = None
-    bounds: tuple[int, int] = (2, 100)
+    bounds: Sequence[int] = (2, 100)
     laplacian: str = "symmetric"
     assign: str = "cluster_qr"
     restarts: int = 10
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.number is not None and (not isinstance(self.number, int) or self.number < 1):
-            raise InputError(f"The number of clusters needs to be a whole number, 1 or more, not {self.number!r}.")
-        for name, value, words in (
-            ("laplacian", self.laplacian, LAPLACIANS),
-            ("assign", self.assign, ASSIGNMENTS),
-        ):
-            if value not in words:
-                raise InputError(f"{name} needs to be one of {', '.join(words)}, not {value!r}.")
-        if len(self.bounds) != 2 or not 1 <= self.bounds[0] <= self.bounds[1]:
-            raise InputError(
-                f"bounds needs a least and a largest number of clusters, as [2,100], not {list(self.bounds)}."
-            )
-        if self.restarts < 1:
-            raise InputError(f"restarts needs to be at least 1, not {self.restarts}.")
+        if self.number is not None:
+            check_whole("The number of clusters", self.number, 1)
+        check_word("laplacian", self.laplacian, LAPLACIANS)
+        check_word("assign", self.assign, ASSIGNMENTS)
+        bounds = list(self.bounds) if isinstance(self.bounds, Sequence) else self.bounds
+        two = isinstance(bounds, list) and len(bounds) == 2 and all(isinstance(bound, int) for bound in bounds)
+        if not two or not 1 <= bounds[0] <= bounds[1]:
+            raise InputError(f"bounds needs a least and a largest number of clusters, as [2,100], not {bounds}.")
+        check_whole("restarts", self.restarts, 1)
+        check_whole("seed", self.seed)
 
     def __call__(self, weight_uu: Array) -> Clusters:
         """The clusters of a graph.
@@ -84,6 +84,11 @@ class Clustering:
         Args:
             weight_uu: weights of the edges, shape (u, u), symmetric, 0 or more, 0 for no edge; the diagonal is ignored.
         """
+        # several threads are no faster on small matrices, but wait for one another: ten times the processor's time
+        with _threads().limit(limits=1 if len(weight_uu) <= _DENSE else None, user_api="blas"):
+            return self._cut(weight_uu)
+
+    def _cut(self, weight_uu: Array) -> Clusters:
         weight_uu = weight_uu - np.diag(weight_uu.diagonal())
         label_u = np.full(len(weight_uu), -1)
         parts = connected_parts(weight_uu)
@@ -214,6 +219,11 @@ def ordered(label_u: Labels) -> Labels:
     found = np.full(len(label_u), -1)
     found[kept] = place[which]
     return found
+
+
+@cache
+def _threads() -> ThreadpoolController:
+    return ThreadpoolController()
 
 
 def _largest(matrix_uu: Array, number: int) -> tuple[Array, Array]:

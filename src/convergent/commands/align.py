@@ -114,7 +114,8 @@ def _align_pairs(
                     of_layer = [every[layer.layer] for every in patches]
                     aligned.pictured.extend(pictured_rows(pair, alignment, of_layer[0]) if of_layer else [])
                     aligned.figures.extend(_draw_pair(job, measurement, pair, alignment, found, of_layer))
-        save_alignments(job.folder / "alignments" / f"{layer.layer}.safetensors", alignments)
+        told = [of for of in aligned.told if of.layer == layer.layer]
+        save_alignments(job.folder / "alignments" / f"{layer.layer}.safetensors", alignments, told)
     return aligned
 
 

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
@@ -59,14 +59,14 @@ class Finished:
         given = [figures.get("explained_held_out", -1.0) for figures in self.summary["layers"].values()]
         return float(np.mean(given))
 
-    def labels(self, layer: str) -> dict[str, torch.Tensor]:
-        """The cluster of both nets' units, by "A to B"; empty where the method does not cluster."""
+    def labels(self, layer: str, kind: str = "labels") -> dict[str, torch.Tensor]:
+        """The cluster of both nets' units, by "A to B": the method's `labels`, or those in the `tree` of its map."""
         found = {}
         with safe_open(self.folder / "alignments" / f"{layer}.safetensors", "pt") as saved:
             for key in saved.keys():  # noqa: SIM118  (no mapping)
-                if key.endswith("/labels_a"):
-                    pair = key.removesuffix("/labels_a")
-                    found[pair] = torch.cat([saved.get_tensor(key), saved.get_tensor(f"{pair}/labels_b")])
+                if key.endswith(f"/{kind}_a"):
+                    pair = key.removesuffix(f"/{kind}_a")
+                    found[pair] = torch.cat([saved.get_tensor(key), saved.get_tensor(f"{pair}/{kind}_b")])
         return found
 
 
@@ -112,16 +112,23 @@ def clusters(found: Sequence[Finished]) -> list[list[str]]:
 
 
 def agreement(found: Sequence[Finished]) -> list[list[str]]:
-    """The table of how far two methods' clusters agree: headings, then a row per layer and two comparable results.
+    """The table of how far two clusterings agree, one of which may be a tree's: headings, then a row per layer and two.
 
-    Adjusted Rand index over the units that both put into a cluster, mean and deviation over the ordered pairs of nets.
+    Adjusted Rand index over the units that both put into a cluster, whose share is told, for a tree clusters only some: mean
+    and deviation over the ordered pairs of nets.
     """
-    rows = [["layer", "method", "and", "images", "adjusted Rand"]]
+    rows = [["layer", "method", "and", "images", "units", "adjusted Rand"]]
     for layer in dict.fromkeys(layer for result in found for layer in result.summary["layers"]):
-        labelled = [(result, result.labels(layer)) for result in found if layer in result.summary["layers"]]
-        for (one, label), (other, label_other) in combinations(labelled, 2):
+        there = [result for result in found if layer in result.summary["layers"]]
+        labelled = [(result, result.name, result.labels(layer)) for result in there]
+        trees = [(result, f"tree of {result.name}", result.labels(layer, "tree")) for result in there]
+        of_both = [*combinations(labelled, 2), *product(trees, labelled)]
+        for (one, name, label), (other, other_name, label_other) in of_both:
             pairs = [pair for pair in label if pair in label_other] if one.setting == other.setting else []
             if indices := [adjusted_rand(label[pair], label_other[pair]) for pair in pairs]:
+                both = np.mean(
+                    [float(((label[pair] >= 0) & (label_other[pair] >= 0)).double().mean()) for pair in pairs]
+                )
                 told = f"{np.mean(indices):.2f} ± {np.std(indices):.2f}"
-                rows.append([layer, one.name, other.name, f"{one.images:,}", told])
+                rows.append([layer, name, other_name, f"{one.images:,}", f"{both:.0%}", told])
     return rows

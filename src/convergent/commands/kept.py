@@ -119,11 +119,11 @@ def question_of(folder: Path, results: Sequence[Result]) -> str:
     return "one_to_one" if max(result.units_used_b.max() for result in results) <= 1 else "few_to_one"
 
 
-def save_alignments(file: Path, alignments: dict[str, Alignment]) -> None:
+def save_alignments(file: Path, alignments: Mapping[str, Alignment], told: Sequence[Findings] = ()) -> None:
     """Save one layer's alignments: of each map its nonzero entries, (unit of a, unit of b) and weight, and its shape.
 
     Tensors are named "A to B/index_ab" (2, nonzero), "A to B/weight" (nonzero,), "A to B/shape" (2,) and, where the method
-    clusters, "A to B/labels_a", "A to B/labels_b".
+    clusters, "A to B/labels_a", "A to B/labels_b", or where it makes a tree of its map "A to B/tree_a", "A to B/tree_b".
     """
     tensors = {}
     for name, alignment in alignments.items():
@@ -133,6 +133,9 @@ def save_alignments(file: Path, alignments: dict[str, Alignment]) -> None:
         for side in ("labels_a", "labels_b"):
             if (labels := getattr(alignment, side)) is not None:
                 tensors[f"{name}/{side}"] = labels
+    for of in told:
+        if of.tree and not of.null:
+            tensors[f"{of.a} to {of.b}/tree_a"], tensors[f"{of.a} to {of.b}/tree_b"] = of.tree
     with atomic(file) as partial:
         save_file(tensors, partial)
 

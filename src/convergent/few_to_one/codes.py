@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from convergent.few_to_one.selection import selected_maps
-from convergent.regression import best_ridge, ridge_map
+from convergent.regression import best_ridge, predictors, ridge_map
 from convergent.scores import held_out_of_maps
 
 if TYPE_CHECKING:
@@ -50,7 +50,8 @@ class FewToOne:
         def maps(fit: Pair) -> Iterator[Tensor]:
             for method in methods:
                 yield method(fit).map_ab
-            for map_aj in selected_maps(fit.corr_aa, fit.corr_ab[:, b], few):
+            corr_aa, corr_ab = predictors(fit)
+            for map_aj in selected_maps(corr_aa, corr_ab[:, b], few):
                 yield torch.zeros(fit.p, fit.q, dtype=torch.float64).index_copy(1, b, map_aj)
             yield ridge_map(fit, best_ridge(fit, b), units_b=b)
 

@@ -1,11 +1,10 @@
 """The lasso, exactly: every unit of net b from few units of net a, for all of b's units together, from correlations alone.
 
-For each target minimise (1 - R^2) / 2 + alpha |w|_1 = 1/2 - w.g + w.G w / 2 + alpha |w|_1, G the correlations within a
-and g those
-with the target. Three steps. ADMM with one inverse for all targets comes near; it is one matrix product an iteration. From
-the signs that it has found, a Cholesky factorisation per target solves the problem on those units exactly, and units
-that turn
-out wrong are exchanged at once. The duality gap then proves the optimum, whatever found it; targets without proof go on.
+For each target minimise (1 - R^2) / 2 + alpha |w|_1 = 1/2 - w.g + w.G w / 2 + alpha |w|_1, G the correlations within a and g
+those with the target. Three steps. ADMM with one inverse for all targets comes near; it is one matrix product an iteration.
+From the signs that it has found, a Cholesky factorisation per target, of the units in use or, of most, those not in use,
+solves the problem on them exactly, and units that turn out wrong are exchanged at once. The duality gap then proves the
+optimum, whatever found it; targets without proof go on.
 
 Axes: `a` units of net a, `b` targets, `m` targets that are being worked on, `t` some of those.
 """
@@ -14,22 +13,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from convergent.errors import InputError
-from convergent.few_to_one.supports import on_supports
+from convergent.few_to_one.supports import on_most, on_supports
 
 _PROVED = 1e-10  # relative duality gap at which a solution is taken
 _RELAX = 1.7  # over-relaxation, Boyd et al. section 3.4.3
 _DUE = 3e-2  # gap below which the signs are tried first
 _CHECK = 20  # iterations between two looks at the gaps
 _EXCHANGES = 10  # of wrong units, before ADMM goes on
-_STAGES = (
-    (torch.float32, 15),
-    (torch.float64, 5),
-)  # looks in either precision: float32 finds most supports in half the time
+_STAGES = ((torch.float32, 15), (torch.float64, 5))  # looks in either: float32 finds most supports in half the time
+_MOST = 0.5  # of all units: a support of more goes by those not in it
+_CONDITION = 1e7  # of G, up to which its inverse is good for supports of most units
 _TRACE = 1e-11  # of ridge, where units may depend on one another
 
 
@@ -86,7 +85,8 @@ def lasso(
             raise InputError(f"A penalty of the lasso needs to be above 0, not {alpha}.")
     problem = _Problem(corr_aa, positive)
     found: dict[float, Solution] = {}
-    near = dict(zip(penalties, starts or ()))
+    living_a1 = (corr_aa.diagonal() > 0)[:, None]  # a unit may have died among the images left out
+    near = {alpha: start_ab * living_a1 for alpha, start_ab in zip(penalties, starts or ())}
     near_ab = torch.zeros_like(corr_ab)
     for alpha in sorted(set(penalties), reverse=True):
         found[alpha] = problem.solve(corr_ab, alpha, near.get(alpha, near_ab), sure=alpha in near)
@@ -119,18 +119,24 @@ class _Columns:
 class _Problem:
     def __init__(self, corr_aa: Tensor, positive: bool) -> None:
         self.corr_aa, self.positive = corr_aa, positive
-        self._inverse: tuple[float, Tensor] | None = None
 
-    @property
+    @cached_property
+    def precision(self) -> Tensor | None:
+        """G^-1, dead units apart from all others, where it has enough digits."""
+        dead_a = (self.corr_aa.diagonal() <= 0).to(self.corr_aa.dtype)
+        factor_aa, failed = torch.linalg.cholesky_ex(self.corr_aa + dead_a.diag())
+        precision_aa = torch.cholesky_inverse(factor_aa) if not failed else factor_aa * torch.inf
+        condition = torch.linalg.matrix_norm(self.corr_aa, 1) * torch.linalg.matrix_norm(precision_aa, 1)
+        return precision_aa if condition < _CONDITION else None
+
+    @cached_property
     def inverse(self) -> tuple[float, Tensor]:
         """ADMM's penalty rho and (G + rho)^-1, when first needed; rho between the few large and the many small axes."""
-        if self._inverse is None:
-            variance_e, axes_ae = torch.linalg.eigh(self.corr_aa)
-            largest = float(variance_e[-1])
-            tenth = max(float(variance_e[-1 - len(variance_e) // 10]), 1e-3 * largest)
-            rho = (largest * tenth) ** 0.5
-            self._inverse = rho, axes_ae / (variance_e.clamp(min=0) + rho) @ axes_ae.T
-        return self._inverse
+        variance_e, axes_ae = torch.linalg.eigh(self.corr_aa)
+        largest = float(variance_e[-1])
+        tenth = max(float(variance_e[-1 - len(variance_e) // 10]), 1e-3 * largest)
+        rho = (largest * tenth) ** 0.5
+        return rho, axes_ae / (variance_e.clamp(min=0) + rho) @ axes_ae.T
 
     def solve(self, corr_am: Tensor, alpha: float, near_am: Tensor, *, sure: bool) -> Solution:
         """All columns, from weights that may be near; if they are sure to be, their signs are tried at once."""
@@ -186,7 +192,7 @@ class _Problem:
         todo = torch.arange(len(proved_m), device=corr_am.device)
         for _ in range(_EXCHANGES):
             sign_at, corr_at = sign_am[:, todo], corr_am[:, todo]
-            weight_at = on_supports(self.corr_aa, corr_at - alpha * sign_at, sign_at != 0)
+            weight_at = self._on(corr_at - alpha * sign_at, sign_at != 0)
             left_at = corr_at - self.corr_aa @ weight_at
             over_at = left_at if self.positive else left_at.abs()
             turned_at = weight_at * sign_at < 0
@@ -199,6 +205,16 @@ class _Problem:
             if not len(todo):
                 break
         return weight_am, proved_m
+
+    def _on(self, right_at: Tensor, used_at: Tensor) -> Tensor:
+        """The solutions of linear systems on the units in use."""
+        most_t = used_at.sum(0) > _MOST * len(used_at)
+        if not most_t.any() or self.precision is None:
+            return on_supports(self.corr_aa, right_at, used_at)
+        weight_at = torch.empty_like(right_at)
+        weight_at[:, most_t] = on_most(self.precision, right_at[:, most_t], used_at[:, most_t])
+        weight_at[:, ~most_t] = on_supports(self.corr_aa, right_at[:, ~most_t], used_at[:, ~most_t])
+        return weight_at
 
     def _descend(self, corr_am: Tensor, alpha: float, weight_am: Tensor) -> Tensor:
         """The exact solutions from any weights: steps that only go down, one unit in or out at a time, so they end.

@@ -48,6 +48,28 @@ def on_supports(corr_aa: Tensor, right_am: Tensor, used_am: Tensor) -> Tensor:
     return weight_am
 
 
+def on_most(precision_aa: Tensor, right_am: Tensor, used_am: Tensor) -> Tensor:
+    """The same where columns use most units: the solution on all of them, less what keeps the few others at 0.
+
+    G w = right holds on the units in use, so G w = right + x with x on the others alone, which w = 0 there determines: a
+    system of their size, on G's inverse.
+
+    Args:
+        precision_aa: G^-1, shape (a, a); G must not be nearly singular.
+        right_am: right-hand sides, shape (a, m).
+        used_am: which units each column uses, shape (a, m).
+
+    Returns:
+        Shape (a, m).
+
+    >>> precision_aa = torch.tensor([[2.0, -1.0], [-1.0, 2.0]])
+    >>> on_most(precision_aa, torch.ones(2, 1), torch.tensor([[True], [False]])).T
+    tensor([[1.5000, 0.0000]])
+    """
+    whole_am = precision_aa @ (right_am * used_am)
+    return (whole_am - precision_aa @ on_supports(precision_aa, whole_am, ~used_am)) * used_am
+
+
 def _batches(used_am: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Columns that use similar numbers of units: which ones (t,), the units (t, s), and which are in use (t, s)."""
     size_m, order = used_am.sum(0).sort(descending=True, stable=True)

@@ -90,6 +90,16 @@ class Tree:
         within = {part for node in found for part in self._parts(node)}
         return sorted(((found[node], inside[node]) for node in found if node not in within), key=lambda pair: -pair[0])
 
+    def labels(self, pair: Pair) -> tuple[Tensor, Tensor]:
+        """The balanced cluster of each unit of a, shape (p,), and of b, shape (q,), the best being 0; -1 for none."""
+        label_u, labels = torch.full((len(self.units),), -1), []
+        for label, (_, members) in enumerate(self.balanced()):
+            label_u[torch.from_numpy(members)] = label
+        for width, side in ((pair.p, ~self.of_b), (pair.q, self.of_b)):
+            where = torch.from_numpy(self.units[side])
+            labels.append(torch.full((width,), -1).index_copy(0, where, label_u[torch.from_numpy(side)]))
+        return labels[0], labels[1]
+
     def _parts(self, node: int) -> list[int]:
         """All clusters inside a cluster, without itself."""
         if node < len(self.units):

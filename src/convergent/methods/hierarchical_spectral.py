@@ -13,8 +13,8 @@ import torch
 
 from convergent.clusters.clustering import Clusters, connected_parts, ordered
 from convergent.clusters.quality import Quality
-from convergent.errors import InputError
 from convergent.methods.spectral import Spectral
+from convergent.options import check_number, check_whole
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,10 +44,8 @@ class HierarchicalSpectral(Spectral):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not -1 <= self.good <= 1:
-            raise InputError(f"good needs to be between -1 and 1, as correlations are, not {self.good}.")
-        if self.rounds < 1:
-            raise InputError(f"rounds needs to be at least 1, not {self.rounds}.")
+        check_number("good", self.good, -1, 1, why=", as correlations are")
+        check_whole("rounds", self.rounds, 1)
 
     def cluster(self, moments: Moments, net_u: Tensor, layer: str = "") -> Clusters:
         """The clusters of the units of any number of nets, see `Spectral.cluster`.

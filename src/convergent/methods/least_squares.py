@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from convergent.alignment import Alignment
+from convergent.options import check_number
 from convergent.regression import best_ridge, ridge_map
 
 if TYPE_CHECKING:
@@ -32,6 +33,10 @@ class LeastSquares:
 
     ridge: float | None = None
 
+    def __post_init__(self) -> None:
+        if self.ridge is not None:
+            check_number("ridge", self.ridge)
+
     def __call__(self, pair: Pair) -> Alignment:
         """The alignment of `pair`; dead units predict nothing and are not predicted."""
         ridge = best_ridge(pair) if self.ridge is None else self.ridge
@@ -40,3 +45,7 @@ class LeastSquares:
     def settled(self, alignment: Alignment) -> Method:
         """Least squares with the ridge that was chosen for an alignment."""
         return LeastSquares(alignment.solver["ridge"])
+
+    def given(self, alignment: Alignment) -> Method:
+        """The same: what intervals are about."""
+        return self.settled(alignment)

@@ -13,6 +13,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 
 from convergent.alignment import Alignment
+from convergent.options import check_flag
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -38,6 +39,9 @@ class Matching:
     """
 
     absolute: bool = False
+
+    def __post_init__(self) -> None:
+        check_flag("absolute", self.absolute)
 
     def __call__(self, pair: Pair) -> Alignment:
         """The alignment of `pair`; dead units have no partner."""

@@ -22,6 +22,7 @@ from convergent.histograms.joint import Counting
 from convergent.histograms.mutual_information import entropy, information
 from convergent.methods.matching import Matching, duality_gap
 from convergent.methods.semimatching import SemiMatching
+from convergent.options import check_flag, check_whole, check_word
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -63,14 +64,10 @@ class MutualInformation:
     samples: int = 1_000_000
 
     def __post_init__(self) -> None:
-        for name, least in (("bins", 2), ("samples", 1)):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < least:
-                raise InputError(f"{name} needs to be a whole number, {least} or more, not {value!r}.")
-        if self.assignment not in ("matching", "semimatching"):
-            raise InputError(f"assignment needs to be matching or semimatching, not {self.assignment!r}.")
-        if not isinstance(self.correct, bool):
-            raise InputError(f"correct needs to be true or false, not {self.correct!r}.")
+        check_whole("bins", self.bins, 2)
+        check_whole("samples", self.samples, 1)
+        check_word("assignment", self.assignment, ("matching", "semimatching"))
+        check_flag("correct", self.correct)
 
     @property
     def counting(self) -> Counting:

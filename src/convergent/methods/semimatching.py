@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from convergent.alignment import Alignment
+from convergent.options import check_flag
 
 if TYPE_CHECKING:
     from convergent.pairs import Pair
@@ -32,6 +33,9 @@ class SemiMatching:
     """
 
     absolute: bool = False
+
+    def __post_init__(self) -> None:
+        check_flag("absolute", self.absolute)
 
     def __call__(self, pair: Pair) -> Alignment:
         """The alignment of `pair`; dead units have no partner."""

@@ -22,7 +22,8 @@ from convergent.few_to_one.tree import Tree, cluster_rows
 from convergent.figures.few_to_one import few_to_one
 from convergent.figures.tree import mapping_figure, tree_figure
 from convergent.findings import Findings
-from convergent.regression import ridge_map
+from convergent.options import check_flag, check_number, check_whole
+from convergent.regression import predictors, ridge_map
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -68,6 +69,17 @@ class SparsePrediction:
     targets: int | None = None
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        if self.alpha is not None and self.paper_lambda is not None:
+            raise InputError(
+                f"Set alpha ({self.alpha}) or paper_lambda ({self.paper_lambda}), not both: alpha is paper_lambda x units."
+            )
+        for name in ("alpha", "paper_lambda"):
+            if (value := getattr(self, name)) is not None:
+                check_number(name, value)
+        check_flag("positive", self.positive)
+        check_targets(self.targets, self.seed)
+
     def __call__(self, pair: Pair) -> Alignment:
         """The alignment of `pair`; dead units predict nothing and are not predicted."""
         return self._fit(pair)
@@ -77,20 +89,10 @@ class SparsePrediction:
         return partial(self._fit, start_ab=alignment.map_ab)
 
     def penalty(self, pair: Pair) -> float:
-        """Alpha for a pair.
-
-        Raises:
-            InputError: if both penalties are set, or one is negative.
-        """
-        if self.alpha is not None and self.paper_lambda is not None:
-            raise InputError(
-                f"Set alpha ({self.alpha}) or paper_lambda ({self.paper_lambda}), not both: alpha is paper_lambda x units."
-            )
-        name, value = ("alpha", self.alpha) if self.paper_lambda is None else ("paper_lambda", self.paper_lambda)
-        value = _DEFAULT if value is None else value
-        if not value >= 0:
-            raise InputError(f"{name} needs to be 0 or more, not {value}.")
-        return value if self.paper_lambda is None else value * pair.q
+        """Alpha for a pair."""
+        if self.paper_lambda is not None:
+            return self.paper_lambda * pair.q
+        return _DEFAULT if self.alpha is None else self.alpha
 
     def _fit(self, pair: Pair, start_ab: Tensor | None = None) -> Alignment:
         alpha = self.penalty(pair)
@@ -101,7 +103,8 @@ class SparsePrediction:
         alpha = max(alpha, 1e-9)  # positive weights without penalty: as good as none
         announce(pair.p, int(asked_b.sum()), 1)
         starts = None if start_ab is None else [start_ab[:, asked_b]]
-        (found,) = lasso(pair.corr_aa, pair.corr_ab[:, asked_b], [alpha], positive=self.positive, starts=starts)
+        corr_aa, corr_ab = predictors(pair)
+        (found,) = lasso(corr_aa, corr_ab[:, asked_b], [alpha], positive=self.positive, starts=starts)
         map_ab = torch.zeros(pair.p, pair.q, dtype=torch.float64)
         map_ab[:, asked_b] = found.map_ab
         solver = {"alpha": alpha, "gap": float(found.gap_b.max()), "kkt": float(found.kkt_b.max())}
@@ -130,6 +133,7 @@ class SparsePrediction:
             figures=figures | ({"balanced_clusters": float(len(clusters))}),
             tables={"clusters": clusters, "three_units": three_units(alignment)},
             curves=curves,
+            tree=tree.labels(pair),
             drawings={
                 "tree": partial(tree_figure, tree, pair, alignment),
                 "mapping": partial(mapping_figure, pair, alignment),
@@ -141,14 +145,19 @@ class SparsePrediction:
         return {"few_to_one": few_to_one(told)} if any("local" in found.figures for found in told) else {}
 
 
-def asked(q: int, targets: int | None, seed: int) -> Tensor:
-    """Which units of b are accounted for, shape (q,): a seeded sample that does not depend on the images.
+def check_targets(targets: int | None, seed: int) -> None:
+    """Check the options of a sample of units.
 
     Raises:
-        InputError: if none is asked for.
+        InputError: if no unit is asked for, or an option is no whole number.
     """
-    if targets is not None and targets < 1:
-        raise InputError(f"targets needs to be at least 1 unit, or null for all, not {targets}.")
+    if targets is not None:
+        check_whole("targets", targets, 1)
+    check_whole("seed", seed)
+
+
+def asked(q: int, targets: int | None, seed: int) -> Tensor:
+    """Which units of b are accounted for, shape (q,): a seeded sample that does not depend on the images."""
     order_b = torch.randperm(q, generator=torch.Generator().manual_seed(seed))
     return torch.zeros(q, dtype=torch.bool).index_fill(0, order_b[:targets], True)
 

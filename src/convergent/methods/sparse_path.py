@@ -19,7 +19,9 @@ from convergent.few_to_one.codes import FewToOne
 from convergent.few_to_one.lasso import lasso
 from convergent.figures.few_to_one import few_to_one, path_figure
 from convergent.findings import Findings
-from convergent.methods.sparse import SparsePrediction, announce, asked, warn_of_few_samples
+from convergent.methods.sparse import SparsePrediction, announce, asked, check_targets, warn_of_few_samples
+from convergent.options import check_flag, check_numbers, check_whole
+from convergent.regression import predictors
 from convergent.scores import held_out_of_maps
 
 if TYPE_CHECKING:
@@ -32,11 +34,15 @@ if TYPE_CHECKING:
 
 _ALPHAS = (0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
 _FOLDS = 5  # of the table's held-out losses
+_CHOOSE = 32  # units of b that choose the penalty, at the most
 
 
 @dataclass(frozen=True)
 class SparsePath:
     """Sparse prediction with the one penalty, of a few, that predicts b best on held-out images, the mean over its units.
+
+    Of wide layers 32 units of b, drawn at random, choose: their mean hardly differs from that of all, and takes less time.
+    Where images are many the smallest penalty is often best: no penalty is needed to predict, only to predict from few.
 
     The choice is made inside the images that the method is given: where it is refitted without some images to be scored on
     them (`scores.held_out`), it chooses anew without those, so the held-out score knows nothing of what it is judged
@@ -60,40 +66,57 @@ class SparsePath:
     targets: int | None = None
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        if self.alphas is not None and self.paper_lambdas is not None:
+            raise InputError("Set alphas or paper_lambdas, not both: alpha is paper_lambda x units.")
+        for name in ("alphas", "paper_lambdas"):
+            if (value := getattr(self, name)) is not None:
+                check_numbers(name, value)
+        check_whole("folds", self.folds, 2)
+        check_flag("positive", self.positive)
+        check_targets(self.targets, self.seed)
+
     def __call__(self, pair: Pair) -> Alignment:
         """The alignment of `pair` by the chosen penalty.
 
         Raises:
-            InputError: if penalties are not above 0, or there are no two blocks of images to choose by.
+            InputError: if there are no two blocks of images to choose by.
         """
-        return self._fit(pair, None)[0]
+        return self._fit(pair)[0]
 
-    def _fit(self, pair: Pair, starts: Sequence[Tensor] | None) -> tuple[Alignment, list[Tensor]]:
-        """The alignment, and the maps of all penalties, from those of nearly the same images where there are any."""
+    def _fit(
+        self, pair: Pair, first: Alignment | None = None, starts: Sequence[Tensor] | None = None
+    ) -> tuple[Alignment, list[Tensor]]:
+        """The alignment, and the choosing units' maps of all penalties, from those of nearly the same images if given."""
         penalties = self._penalties(pair)
         asked_b = asked(pair.q, self.targets, self.seed)
         warn_of_few_samples(pair)
-        announce(pair.p, int(asked_b.sum()), len(penalties) * (1 + self.folds))
-        maps = self._path(pair, starts)(pair)
-        near = self._path(pair, maps)
-        counted_b = pair.alive_b & asked_b
+        choosing_b = asked(pair.q, min(_CHOOSE, self.targets or _CHOOSE), self.seed)
+        announce(pair.p, int(choosing_b.sum()) * (1 + self.folds) + int(asked_b.sum()), len(penalties))
+        maps = self._path(pair, choosing_b, starts)(pair)
+        near = self._path(pair, choosing_b, maps)
+        counted_b = pair.alive_b & choosing_b
         share_lb = held_out_of_maps(near, pair, self.folds)[:, counted_b].clamp(min=-1)
         chosen = int(share_lb.mean(1).argmax()) if counted_b.any() else 0
-        return self._at(penalties[chosen]).near(Alignment.of(pair, maps[chosen]))(pair), maps
+        method = self._at(penalties[chosen])
+        same = first is not None and first.solver["alpha"] == penalties[chosen]
+        return (method.near(first) if first is not None and same else method)(pair), maps
 
     def near(self, alignment: Alignment) -> Method:
-        """The same; where there are no images to choose by, as for intervals, with the alignment's penalty."""
+        """The same, each fit beginning at the maps of the first."""
         starts: list[Tensor] | None = None  # the first fit's maps, where the others begin
 
         def fit(pair: Pair) -> Alignment:
             nonlocal starts
-            if pair.blocks > 1 or pair.parts is not None:
-                found, maps = self._fit(pair, starts)
-                starts = starts or maps
-                return found
-            return self._at(alignment.solver["alpha"]).near(alignment)(pair)
+            found, maps = self._fit(pair, alignment, starts)
+            starts = starts or maps
+            return found
 
         return fit
+
+    def given(self, alignment: Alignment) -> Method:
+        """Sparse prediction with the penalty that was chosen for an alignment, starting there: what intervals are about."""
+        return self._at(alignment.solver["alpha"]).near(alignment)
 
     def settled(self, alignment: Alignment) -> Method:
         """Sparse prediction with the penalty that was chosen for an alignment: what chance gives is judged by that one."""
@@ -103,21 +126,19 @@ class SparsePath:
         return SparsePrediction(alpha, positive=self.positive, targets=self.targets, seed=self.seed)
 
     def _penalties(self, pair: Pair) -> list[float]:
-        if self.alphas is not None and self.paper_lambdas is not None:
-            raise InputError("Set alphas or paper_lambdas, not both: alpha is paper_lambda x units.")
         given = self.alphas if self.paper_lambdas is None else [each * pair.q for each in self.paper_lambdas]
-        penalties = sorted(set(_ALPHAS if given is None else given), reverse=True)
-        if not penalties or not penalties[-1] > 0:
-            raise InputError(f"The penalties of sparse_path need to be above 0, not {given}.")
-        return penalties
+        return sorted(set(_ALPHAS if given is None else given), reverse=True)
 
-    def _path(self, pair: Pair, starts: Sequence[Tensor] | None = None) -> Callable[[Pair], list[Tensor]]:
-        """Maps of all penalties, largest first, as a function of the pair that they are fitted to."""
-        penalties, asked_b = self._penalties(pair), asked(pair.q, self.targets, self.seed)
+    def _path(
+        self, pair: Pair, asked_b: Tensor, starts: Sequence[Tensor] | None = None
+    ) -> Callable[[Pair], list[Tensor]]:
+        """Maps of all penalties, largest first, of some units of b, as a function of the pair that they are fitted to."""
+        penalties = self._penalties(pair)
         begun = None if starts is None else [start_ab[:, asked_b] for start_ab in starts]
 
         def maps(fit: Pair) -> list[Tensor]:
-            found = lasso(fit.corr_aa, fit.corr_ab[:, asked_b], penalties, positive=self.positive, starts=begun)
+            corr_aa, corr_ab = predictors(fit)
+            found = lasso(corr_aa, corr_ab[:, asked_b], penalties, positive=self.positive, starts=begun)
             b = asked_b.nonzero()[:, 0]
             empty_ab = torch.zeros(fit.p, fit.q, dtype=torch.float64)
             return [empty_ab.index_copy(1, b, solution.map_ab) for solution in found]
@@ -126,10 +147,10 @@ class SparsePath:
 
     def tell(self, pair: Pair, alignment: Alignment) -> Findings:
         """Table 1: a row per penalty, with losses beside the baselines; and all that the chosen penalty has to tell."""
-        counted_b = pair.alive_b & asked(pair.q, self.targets, self.seed)
-        penalties = self._penalties(pair)
-        maps = self._path(pair)(pair)
-        near = self._path(pair, maps)
+        asked_b = asked(pair.q, self.targets, self.seed)
+        counted_b, penalties = pair.alive_b & asked_b, self._penalties(pair)
+        maps = self._path(pair, asked_b)(pair)
+        near = self._path(pair, asked_b, maps)
 
         told = self._at(alignment.solver["alpha"]).tell(pair, alignment)
         share_lb = held_out_of_maps(near, pair, _FOLDS)

@@ -17,6 +17,7 @@ from convergent.clusters.clustering import Clustering, Clusters
 from convergent.clusters.findings import overview_of, tell_of
 from convergent.clusters.quality import net_of
 from convergent.errors import InputError
+from convergent.options import check_flag, check_number, check_whole
 from convergent.regression import ridge_map_within
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from convergent.alignment import Method
     from convergent.findings import Findings
     from convergent.moments import Moments
     from convergent.pairs import Pair
@@ -38,7 +40,8 @@ class Spectral:
     Each unit of b is predicted by ridge regression from the units of a in its cluster. Units without an edge are set aside
     (label -1) and predicted by nothing, as are those whose cluster has no unit of a. The record's `solver` says how many
     clusters there are, whether the widest gap between eigenvalues chose that number (`eigengap`), the `gap`, and how many
-    `parts` the graph has and how many living units it leaves `isolated`.
+    `parts` the graph has and how many living units it leaves `isolated`. Intervals over images are about the predictions, with
+    the clusters as they are; held-out scores cluster anew.
 
     Attributes:
         clusters: how many; a number, numbers by layer, or None for the widest gap between eigenvalues, as for layers that
@@ -75,18 +78,17 @@ class Spectral:
     runs: int = 10
 
     def __post_init__(self) -> None:
-        if not 0 <= self.threshold <= 1:
-            raise InputError(f"threshold needs to be between 0 and 1, as correlations are, not {self.threshold}.")
-        if self.runs < 1:
-            raise InputError(f"runs needs to be at least 1, not {self.runs}.")
+        check_number("threshold", self.threshold, 0, 1, why=", as correlations are")
+        check_number("ridge", self.ridge, above=True)
+        check_whole("runs", self.runs, 1)
+        check_flag("absolute", self.absolute)
         for number in self.clusters.values() if isinstance(self.clusters, Mapping) else [self.clusters]:
             replace(self.clustering, number=number)  # a number that cannot be is told before anything is measured
 
     @cached_property
     def clustering(self) -> Clustering:
         """How graphs are cut, but for the number of clusters."""
-        least, most = self.bounds if len(self.bounds) == 2 else (0, 0)
-        return Clustering(None, (least, most), self.laplacian, self.assign, self.restarts, self.seed)
+        return Clustering(None, self.bounds, self.laplacian, self.assign, self.restarts, self.seed)
 
     def __call__(self, pair: Pair) -> Alignment:
         """The alignment of `pair`; dead units are in no cluster.
@@ -103,6 +105,17 @@ class Spectral:
             "parts": found.parts, "isolated": found.isolated - dead,
         }  # fmt: skip
         return Alignment.of(pair, ridge_map_within(pair, self.ridge, labels_a, labels_b), labels_a, labels_b, solver)
+
+    def given(self, alignment: Alignment) -> Method:
+        """The regressions inside an alignment's clusters: what intervals over images are about; `runs` is about clusters."""
+        assert alignment.labels_a is not None
+        assert alignment.labels_b is not None
+        labels_a, labels_b = alignment.labels_a, alignment.labels_b
+
+        def fit(pair: Pair) -> Alignment:
+            return Alignment.of(pair, ridge_map_within(pair, self.ridge, labels_a, labels_b), labels_a, labels_b)
+
+        return fit
 
     def cluster(self, moments: Moments, net_u: Tensor, layer: str = "") -> Clusters:
         """The clusters of the units of any number of nets.
