@@ -6,6 +6,7 @@ from sklearn.linear_model import Lasso, lars_path_gram
 
 from convergent.errors import InputError
 from convergent.few_to_one.lasso import lasso
+from convergent.few_to_one.supports import on_most, on_supports
 from convergent.pairs import Pair
 
 ALPHAS = (0.3, 0.1, 0.03, 0.01, 0.001)
@@ -155,3 +156,11 @@ def test_hard_problems_are_proved_without_admm():
     found = problem._descend(pair.corr_ab, 0.02, start)
     (expected,) = lasso(pair.corr_aa, pair.corr_ab, [0.02])
     assert torch.allclose(found, expected.map_ab, atol=1e-9)
+
+
+def test_supports_of_most_units_are_solved_by_those_not_in_them():
+    corr_aa = torch.randn(200, 20).double().T.corrcoef()
+    right_am, used_am = torch.randn(20, 9).double(), torch.rand(20, 9) < 0.8
+    used_am[:, 0] = True
+    expected = on_supports(corr_aa, right_am, used_am)
+    assert torch.allclose(on_most(corr_aa.inverse(), right_am, used_am), expected, atol=1e-12)

@@ -40,8 +40,8 @@ class Spectral:
     Each unit of b is predicted by ridge regression from the units of a in its cluster. Units without an edge are set aside
     (label -1) and predicted by nothing, as are those whose cluster has no unit of a. The record's `solver` says how many
     clusters there are, whether the widest gap between eigenvalues chose that number (`eigengap`), the `gap`, and how many
-    `parts` the graph has and how many living units it leaves `isolated`. Intervals over images are about the predictions, with
-    the clusters as they are; held-out scores cluster anew.
+    `parts` the graph has and how many living units it leaves `isolated`. Intervals over images are about the predictions,
+    with the clusters as they are; held-out scores cluster anew.
 
     Attributes:
         clusters: how many; a number, numbers by layer, or None for the widest gap between eigenvalues, as for layers that
