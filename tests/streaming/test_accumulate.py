@@ -114,6 +114,16 @@ def test_half_precision_activations_do_not_overflow():
     assert (moments.corr_uu - expected.corr_uu).abs().max() < 1e-10
 
 
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_activations_of_any_type_are_shifted_before_they_are_rounded(kind, dtype):
+    far = 1e6 if kind == torch.float64 else 0.0  # where float32 has four bits left for fractions
+    x_nup = (images().double() + far).to(kind)
+    moments = stream(x_nup, torch.zeros(90, dtype=torch.long), 30, dtype).total
+    expected = Moments.of(x_nup.double().transpose(1, 2).flatten(0, 1))
+    assert (moments.corr_uu - expected.corr_uu).abs().max() < (1e-6 if dtype == torch.float32 else 1e-10)
+
+
 @pytest.mark.parametrize("stopped", [1, 40, 89])
 @pytest.mark.parametrize("positions", [1, 50, 5000])
 def test_a_pass_taken_up_from_its_state_ends_with_the_very_same_bits(stopped, positions):

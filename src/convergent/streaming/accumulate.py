@@ -1,10 +1,10 @@
 """The streaming pass behind `Moments`: activations of k nets in, second moments per block of images out.
 
-The copy out of the net is the only one: a hook writes its activations, shifted, into one preallocated buffer in which all
+The copy out of the net is the only one: a hook writes its activations, shifted, into a preallocated buffer in which all
 nets' units lie side by side; a full buffer is multiplied, in strips of the upper triangle, and added to float64 sums.
 
 Axes: `n` images of a batch, `c` units of one net, `u` units of all nets, `p` positions of an image, `s` samples, `k` blocks
-of images, `f` sums in the order of a `Packing`, `g` groups of images that are multiplied together.
+of images, `f` sums in the order of a `Packing`, `g` groups of images that are multiplied together, a buffer each.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class Accumulator:
         product: Product = portable,
         scale: float = 1.0,
     ) -> None:
-        """Prepare the buffer.
+        """Prepare to read.
 
         Args:
             layer: name of the layer.
@@ -103,11 +103,11 @@ class Accumulator:
         self.shift_u = shift_u.to(dtype)  # float32 activations less a float32 shift would round in float32
         self.sums_kf = torch.zeros(0)
         self._images = max(1, _SAMPLES // positions)  # of one product
-        self._buffer_gus = torch.empty(0, len(shift_u), self._images * positions, dtype=dtype, device=shift_u.device)
-        self._fill = 0  # images in the buffer
+        self._buffers: list[Tensor] = []  # each of shape (u, s), for one product; filled one after another
+        self._fill = 0  # images in the buffers
         self._batch = -1
-        self._batches: list[int] = []  # of the images in the buffer
-        self._block_n: list[int] = []  # of the images in the buffer
+        self._batches: list[int] = []  # of the images in the buffers
+        self._block_n: list[int] = []  # of the images in the buffers
         self._open: tuple[int, Tensor] | None = None  # the block that is read, and its sums
         self._bad_u = torch.full((len(shift_u),), -1, device=shift_u.device)  # first batch with NaN, on the device
 
@@ -126,11 +126,9 @@ class Accumulator:
         self._batch += 1
         if self._block_n and self._block_n[-1] != block_n[0]:
             self._multiply(everything=True)
-        groups = -(-(self._fill + len(block_n)) // self._images)
-        if groups > len(self._buffer_gus):
-            grown_gus = self._buffer_gus.new_empty(groups, *self._buffer_gus.shape[1:])
-            grown_gus[: len(self._buffer_gus)] = self._buffer_gus
-            self._buffer_gus = grown_gus
+        while len(self._buffers) * self._images < self._fill + len(block_n):
+            shape = len(self.shift_u), self._images * self.positions
+            self._buffers.append(torch.empty(shape, dtype=self.dtype, device=self.device))
         self._block_n += block_n
         self._batches += [self._batch] * len(block_n)
 
@@ -147,14 +145,18 @@ class Accumulator:
                 f"{units.stop - units.start} units at {p} positions for the first images; resize the images to one size."
             )
         x_ncp = x_ncp.to(self.device)
+        widened = x_ncp.dtype.itemsize < self.dtype.itemsize and self.device.type == "cpu"
         shift_c11 = self.shift_u[units, None, None]
         image = 0
         while image < len(x_ncp):
             group, slot = divmod(self._fill + image, m)
             stop = min(len(x_ncp), image + m - slot)
-            into_cs = self._buffer_gus[group, units, slot * p : (slot + stop - image) * p]
-            into_cnp = into_cs.view(len(into_cs), stop - image, p)
-            torch.sub(x_ncp[image:stop].transpose(0, 1), shift_c11, out=into_cnp)
+            into_cs = self._buffers[group][units, slot * p : (slot + stop - image) * p]
+            into_cnp, from_cnp = into_cs.view(len(into_cs), stop - image, p), x_ncp[image:stop].transpose(0, 1)
+            if widened:  # for `torch.sub` a processor would first make a widened copy in memory of its own
+                into_cnp.copy_(from_cnp).sub_(shift_c11)
+            else:
+                torch.sub(from_cnp, shift_c11, out=into_cnp)
             if self.scale != 1:
                 into_cnp.mul_(self.scale)
             image = stop
@@ -173,7 +175,7 @@ class Accumulator:
         self._multiply(everything=True)
         self._finish_block()
         self._sums(0)
-        self._buffer_gus = self._buffer_gus[:0].clone()  # the memory is needed for what follows
+        self._buffers = []  # the memory is needed for what follows
 
     def moments(self, images: int) -> LayerMoments:
         """The record of all that was read; it takes over the memory of the sums, so this is the last call."""
@@ -194,9 +196,10 @@ class Accumulator:
 
     def state(self) -> dict[str, Tensor]:
         """All that a pass has read so far, for a process that takes it up where this one was killed."""
+        used = self._buffers[: -(-self._fill // self._images)]
         state = {
             "shift_u": self.shift_u.cpu(),
-            "buffer_gus": self._buffer_gus[: -(-self._fill // self._images)].cpu(),
+            "buffer_gus": torch.stack(used).cpu() if used else torch.empty(0),
             "block_n": torch.tensor(self._block_n, dtype=torch.long),
             "batches": torch.tensor(self._batches, dtype=torch.long),
             "batch": torch.tensor(self._batch),
@@ -214,9 +217,8 @@ class Accumulator:
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Go on where `state` was taken."""
         self.shift_u = state["shift_u"].to(self.device)
-        self._buffer_gus = state["buffer_gus"].to(
-            self.device, copy=True
-        )  # aligned as ever, so that products round alike
+        # copies, for they are aligned as ever, so that products round alike
+        self._buffers = [x_us.to(self.device, copy=True) for x_us in state["buffer_gus"]]
         self._block_n, self._batches = state["block_n"].tolist(), state["batches"].tolist()
         self._fill, self._batch = len(self._block_n), int(state["batch"])
         self._bad_u = state["bad_u"].to(self.device)
@@ -228,21 +230,20 @@ class Accumulator:
             self._open = (block, self._opened(block, state.get("open_f")))
 
     def _multiply(self, *, everything: bool) -> None:
-        """Add the products of the buffer's full groups, or of everything in it, to the sums."""
+        """Add the products of the full buffers, or of everything in them, to the sums."""
         m, p = self._images, self.positions
         full = self._fill // m
         for group in range(full + (everything and self._fill % m > 0)):
             first, stop = group * m, min(self._fill, (group + 1) * m)
             block_n = self._block_n[first:stop]
-            x_us = self._buffer_gus[group, :, : (stop - first) * p]
+            x_us = self._buffers[group][:, : (stop - first) * p]
             for block in dict.fromkeys(block_n):  # nearly always one; several only where images come in foreign order
                 of_block = [slot for slot, b in enumerate(block_n) if b == block]
                 whole = len(of_block) == len(block_n)
                 part_us = x_us if whole else x_us.view(len(x_us), -1, p)[:, of_block].flatten(1)
                 self._add(block, part_us, self._batches[first])
         kept = 0 if everything else self._fill - full * m
-        if kept and full:
-            self._buffer_gus[0, :, : kept * p] = self._buffer_gus[full, :, : kept * p]
+        self._buffers = self._buffers[full:] + self._buffers[:full]  # what is kept comes first
         self._block_n = self._block_n[self._fill - kept : self._fill]
         self._batches = self._batches[self._fill - kept : self._fill]
         self._fill = kept
