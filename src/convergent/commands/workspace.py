@@ -74,7 +74,7 @@ def _panels(wr: Any, question: str, layers: Sequence[str]) -> list[Any]:
 
 
 def _sweep(wr: Any, layers: Sequence[str]) -> list[Any]:
-    """A sweep over penalties: all layers in a chart, where each run is a point or a path; then a layer each, runs as points."""
+    """A sweep over penalties: all layers in a chart, each run a point or a path; then a layer each, runs as points."""
     lines = [
         wr.LinePlot(
             title=f"{told.replace('_', ' ')} by log penalty",
