@@ -13,6 +13,7 @@ from convergent.figures.curves import curves
 from convergent.figures.dynamics import dynamics
 from convergent.figures.means import means
 from convergent.figures.methods import methods
+from convergent.figures.penalties import penalties, swept
 from convergent.figures.style import save
 from convergent.methods.matching import Matching
 from convergent.methods.semimatching import SemiMatching
@@ -75,3 +76,25 @@ def test_units_of_b_follow_their_shared_partner():
     order_a, order_b = aligned_order(SemiMatching()(Pair.of(x_na, x_nb)))
     assert order_a.tolist() == [0, 2, 1]
     assert order_b.tolist() == [1, 2, 0, 3]
+
+
+def test_a_sweep_over_penalties_is_a_curve_by_layer(tmp_path):
+    def result(alpha):
+        loss = 0.1 + alpha
+        figures = {"solver_alpha": alpha, "loss_held_out": loss, "r2_held_out": 1 - 2 * loss, "units_used": 0.3 / alpha}
+        figures |= {"loss_least_squares": 0.09, "loss_one_unit": 0.3, "units_used_sd": 0.2}
+        return dict.fromkeys(("conv1", "fc1"), figures)
+
+    results = [result(alpha) for alpha in (0.3, 0.01, 0.1)]  # in any order
+    assert swept(results)
+    assert not swept([results[0], results[0], {"conv1": {"mean_r": 0.5}}])
+    assert not swept(
+        [{"conv1": {"solver_alpha": 0.1}, "fc1": {"solver_alpha": 0.2}}]
+    )  # each layer its own, but one result
+    figure = penalties(results)
+    for axis, values in zip(figure.axes, ([0.11, 0.2, 0.4], [0.78, 0.6, 0.2], [30, 3, 1])):
+        curves = [line for container in axis.containers for line in container.lines[:1]]
+        assert len(curves) == 2
+        assert curves[0].get_xdata().tolist() == [0.01, 0.1, 0.3]
+        assert curves[0].get_ydata() == pytest.approx(values)
+    assert save(figure, tmp_path, "penalties").stat().st_size > 10_000

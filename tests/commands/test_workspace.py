@@ -20,6 +20,17 @@ def test_panels_are_grouped_by_question():
         for layer in ("conv1", "fc1"):
             assert f"{question}/{layer}/r_by_rank" in told[title]
             assert f"{question}/figures/matches-{layer}" in told[title]
+    for name in ("loss", "r2", "units_used"):
+        (line,) = (panel for panel in sections["Few to one"] if f"few_to_one/conv1/{name}_by_log10_alpha" in str(panel))
+        assert f"few_to_one/fc1/{name}_by_log10_alpha" in str(line)  # the layers in one chart
+        assert line["config"]["xAxis"] == "log10_alpha"
+    points = [panel["config"] for panel in sections["Few to one"] if panel["viewType"] == "Scatter Plot"]
+    ends = [(point["xAxis"], point["yAxis"]) for point in points if "/fc1/" in point["xAxis"]]
+    figures = ("loss_held_out", "r2_held_out", "units_used")
+    assert ends == [
+        (f"summary:{ALL_METHODS}/fc1/solver_alpha", f"summary:{ALL_METHODS}/fc1/{name}") for name in figures
+    ]
+    assert all(point["xAxisLogScale"] for point in points)
     assert f"{ALL_METHODS}/conv1/explained_held_out" in told["All methods"]
     assert "digits-convnet" in str(sent)
 

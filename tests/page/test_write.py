@@ -133,8 +133,8 @@ def test_the_answer_comes_first(page, found):
     assert [card.split("\n")[0] for card in cards] == list(UNITS)
     single = max(found[name]["layers"]["conv1"]["explained_held_out"] for name in ("matching", "semimatching"))
     assert f"{round(100 * single)} %" in cards[0]
-    assert page.locator("#comparison .scatterlayer .trace").count() == 3
-    assert page.locator("#summary tbody tr").count() == 6
+    page.wait_for_function("document.querySelectorAll('#comparison .scatterlayer .trace').length == 3")
+    page.wait_for_function("document.querySelectorAll('#summary tbody tr').length == 6")
 
 
 def test_the_matrix_after_is_the_matrix_of_partners(page, folder):
@@ -169,6 +169,48 @@ def test_a_unit_is_clicked_and_its_partner_too(page, folder, tmp_path):
     assert page.locator("#unit h3").inner_text() == f"seed=0, conv1, unit {int(alignment.partner_b[unit])}"
 
 
+def test_keys_choose_units_and_partners(page):
+    page.locator("#units").scroll_into_view_if_needed()
+    page.wait_for_selector("#unit-table tbody tr:nth-child(6)")
+    units = [text.strip() for text in page.locator("#unit-table tbody td:nth-child(1)").all_inner_texts()]
+    page.locator("#unit-table tbody tr").first.focus()
+    for key, row in (("Enter", 0), ("ArrowDown", 1), ("ArrowDown", 2), ("ArrowUp", 1)):
+        page.keyboard.press(key)
+        assert page.locator("#unit").get_attribute("data-unit") == units[row]
+    assert page.locator("#unit-table tbody tr.on").count() == 1
+    partner = page.locator("#unit .partner").first
+    net, unit = partner.get_attribute("data-net"), partner.get_attribute("data-unit")
+    partner.press("Enter")
+    assert page.locator("#unit h3").inner_text() == f"{net}, conv1, unit {unit}"
+
+
+def test_every_method_of_every_other_net_is_told_for_every_unit(page):
+    page.locator("#units").scroll_into_view_if_needed()
+    for net in NETS:
+        page.locator("#units select[data-net=b]").select_option(net)
+        rows = page.locator("#unit-table tbody tr")
+        for row in range(UNITS["conv1"]):
+            rows.nth(row).click()
+            heads = page.locator("#unit .net-head").all_inner_texts()
+            assert heads == [f"in {other}" for other in NETS if other != net]
+            told = page.locator("#unit .partners").inner_text()
+            assert all(told.count(method) >= len(heads) for method in METHODS)
+            drawn = page.evaluate("[...document.querySelectorAll('#unit .patch')].map(x => x.style.backgroundImage)")
+            assert all("blob:" in image for image in drawn)
+
+
+@pytest.mark.parametrize("width", [360, 768])
+def test_a_narrow_window_does_not_overflow(page, width):
+    page.set_viewport_size({"width": width, "height": 740})
+    for section in ("answer", "methods", "layer", "units", "tables", "made"):
+        page.locator(f"#{section}").scroll_into_view_if_needed()
+    page.locator("#layer").scroll_into_view_if_needed()
+    page.wait_for_function("document.querySelectorAll('#within-b .heatmaplayer image').length == 1")
+    page.locator("#units").scroll_into_view_if_needed()
+    page.locator("#unit-table tbody tr").first.click()
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
 def test_tables_are_sorted_and_filtered(page):
     page.locator("#units").scroll_into_view_if_needed()
     page.wait_for_selector("#unit-table tbody tr:nth-child(6)")
@@ -183,6 +225,7 @@ def test_tables_are_sorted_and_filtered(page):
         )
     assert [float(text) for text in first.all_inner_texts()] == sorted(best)
     page.locator("#tables").scroll_into_view_if_needed()
+    page.wait_for_selector("#own tbody tr")
     page.locator("#tables input[type=search]").fill("29")
     assert page.locator("#own tbody tr").count() == 1
     assert page.locator("#own tbody td").first.inner_text() == "</script>"

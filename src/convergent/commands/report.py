@@ -18,6 +18,7 @@ from convergent.commands.workspace import save_workspace
 from convergent.errors import InputError
 from convergent.figures.comparison import comparison
 from convergent.figures.methods import methods
+from convergent.figures.penalties import penalties, swept
 from convergent.figures.style import save
 from convergent.files import atomic
 
@@ -69,16 +70,22 @@ def report(config: DictConfig) -> None:
         others = (root / "outputs" / "align" / "dynamics").glob("*/figures/dynamics.png")
         del tables["overview"]
         one_to_one = controls({name: found[name] for name in found if name in _ONE_TO_ONE})
-        tables |= {"results": explained(found), "controls": one_to_one}
+        one_setting = {result.folder.name: result.summary for result in results if result.name == result.method}
+        tables |= {"results": explained(one_setting), "controls": one_to_one}
         write_readme(root, tables, [*charts, *shown_figures(aligned), *others])
 
 
 def draw(sets: list[dict[str, list[Finished]]], folder: Path) -> list[Path]:
-    """The best setting of each method layer by layer, and all of them against the units they use in each set of results."""
+    """The best setting of each method layer by layer, and per set of results all methods and their sweeps of penalties."""
     charts = []
     for number, by_method in enumerate(sets, 1):
         every = {method: [result.summary["pairs"] for result in results] for method, results in by_method.items()}
-        charts.append(save(methods(every), folder, "methods" if number == 1 else f"methods-{number}"))
+        of_set = "" if number == 1 else f"-{number}"
+        charts.append(save(methods(every), folder, f"methods{of_set}"))
+        for method, results in by_method.items():
+            layers = [result.summary["layers"] for result in results]
+            if swept(layers):
+                charts.append(save(penalties(layers), folder, f"penalties-{method}{of_set}"))
     best = [max(results, key=Finished.explained) for results in sets[0].values()]
     charted = {f"{result.name}, {result.images:,} images": result.summary["pairs"] for result in best}
     return [save(comparison(charted), folder, "comparison"), *charts]

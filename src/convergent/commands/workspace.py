@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 QUESTIONS = {"one_to_one": "One to one", "few_to_one": "Few to one", "many_to_many": "Many to many"}
 ALL_METHODS = "all_methods"
 _YARDSTICKS = ("explained_held_out", "mean_r", "units_used")
+_SWEPT = {"loss": "loss_held_out", "r2": "r2_held_out", "units_used": "units_used"}  # the curve's name: the summary's
 
 
 def workspace_of(entity: str, project: str, name: str, layers: Sequence[str]) -> Workspace:
@@ -45,7 +46,9 @@ def workspace_of(entity: str, project: str, name: str, layers: Sequence[str]) ->
         wr.LinePlot(title=title, x="epoch", y=metrics)
         for title, metrics in (("loss", ["train/loss", "val/loss"]), ("accuracy", ["train/acc_top1", "val/acc_top1"]))
     ]
-    questions = [section(title, _panels(wr, key, layers)) for key, title in QUESTIONS.items()]
+    panels = {key: _panels(wr, key, layers) for key in QUESTIONS}
+    panels["few_to_one"] = [*_sweep(wr, layers), *panels["few_to_one"]]
+    questions = [section(title, panels[key]) for key, title in QUESTIONS.items()]
     bars = [
         wr.BarPlot(title=f"{layer}: {figure.replace('_', ' ')}", metrics=[f"{ALL_METHODS}/{layer}/{figure}"])
         for figure in _YARDSTICKS
@@ -68,6 +71,29 @@ def _panels(wr: Any, question: str, layers: Sequence[str]) -> list[Any]:
     ]
     pictures = [f"{question}/figures/{kind}-{layer}" for kind in ("correlations", "matches") for layer in layers]
     return [*lines, wr.MediaBrowser(title="figures", media_keys=pictures)]
+
+
+def _sweep(wr: Any, layers: Sequence[str]) -> list[Any]:
+    """A sweep over penalties: all layers in a chart, each run a point or a path; then a layer each, runs as points."""
+    lines = [
+        wr.LinePlot(
+            title=f"{told.replace('_', ' ')} by log penalty",
+            y=[f"few_to_one/{layer}/{told}_by_log10_alpha" for layer in layers],
+            x="log10_alpha",
+        )
+        for told in _SWEPT
+    ]
+    points = [
+        wr.ScatterPlot(
+            title=f"{layer}: {told.replace('_', ' ')} by penalty",
+            x=wr.SummaryMetric(f"{ALL_METHODS}/{layer}/solver_alpha"),
+            y=wr.SummaryMetric(f"{ALL_METHODS}/{layer}/{summary}"),
+            log_x=True,
+        )
+        for told, summary in _SWEPT.items()
+        for layer in layers
+    ]
+    return [*lines, *points]
 
 
 def save_workspace(where: str, name: str, layers: Sequence[str]) -> str:

@@ -9,6 +9,7 @@ const bytesOf = (base64) => {
   return bytes;
 };
 const chunk = (id) => document.getElementById(id)?.textContent;
+const part = (id) => JSON.parse(chunk(id) ?? "{}");
 const int8 = (base64) => new Int8Array(bytesOf(base64).buffer);
 const int16 = (base64) => new Int16Array(bytesOf(base64).buffer);
 const int32 = (base64) => new Int32Array(bytesOf(base64).buffer);
@@ -23,9 +24,11 @@ const cached = (make) => {
   };
 };
 
+const mapsOf = cached((result, layer) => part(`maps ${result} ${layer}`));
+
 // One ordered pair of nets under one result: arrays over the units of b.
 const mapOf = cached((result, layer, a, b) => {
-  const told = about.results[result].maps[layer]?.[`${a}>${b}`];
+  const told = mapsOf(result, layer)[`${a}>${b}`];
   if (!told) return null;
   const scores = (name) => Array.from(int16(told[name]), (x) => (x === NAN ? NaN : x / 1e4));
   return {
@@ -39,8 +42,8 @@ const mapOf = cached((result, layer, a, b) => {
 
 const unitsOf = cached((layer, net) => {
   const told = about.units[layer]?.[net] ?? {};
-  const result = about.results.findIndex((r) => r.maps[layer]);
-  const other = about.nets.find((name) => name !== net && about.results[result]?.maps[layer]?.[`${name}>${net}`]);
+  const result = about.results.findIndex((r) => r.layers[layer]);
+  const other = about.nets.find((name) => name !== net && mapsOf(result, layer)[`${name}>${net}`]);
   const count = told.count ?? (other ? mapOf(result, layer, other, net).r.length : 0);
   return {
     count,

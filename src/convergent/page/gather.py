@@ -39,10 +39,12 @@ class ReportData:
 
     Attributes:
         about: everything but large arrays, as JSON takes it.
+        parts: by name, the same for what is read when it is looked at: maps of a result and layer, a method's own tables.
         chunks: base64 by name: pictures and matrices, decoded when they are looked at.
     """
 
     about: dict[str, Any]
+    parts: dict[str, Any] = field(default_factory=dict)
     chunks: dict[str, str] = field(default_factory=dict)
 
 
@@ -60,7 +62,7 @@ def gather(root: Path, name: str, found: Mapping[str, Mapping[str, Any]], pictur
     nets = list(dict.fromkeys(pair["a"] for pair in first["pairs"]))
     layers = list(dict.fromkeys(layer for summary in found.values() for layer in summary["layers"]))
     data = ReportData({"name": name, "nets": nets, "layers": layers, "images": first["images"]})
-    data.about["results"] = [_result(folder / label, label, summary) for label, summary in found.items()]
+    data.about["results"] = [_result(label, summary) for label, summary in found.items()]
     data.about["across"] = next((summary["across"] for summary in found.values() if summary.get("across")), {})
     data.about["units"] = {layer: {} for layer in layers}
     moments = root / str(first.get("moments", "none"))
@@ -78,9 +80,12 @@ def gather(root: Path, name: str, found: Mapping[str, Mapping[str, Any]], pictur
                     _pictured(data, layer, net, patches, sprites, kind)
     scores = {label: _scores(folder / label / "scores.csv") for label in track(found, "reading scores")}
     for number, label in enumerate(found):
-        maps = data.about["results"][number]["maps"] = {}
         for layer in found[label]["layers"]:
-            maps[layer] = dict(_maps(folder / label, layer, scores[label], correlations.get(layer, {})))
+            maps = dict(_maps(folder / label, layer, scores[label], correlations.get(layer, {})))
+            data.parts[f"maps {number} {layer}"] = maps
+        tables = _tables(folder / label)
+        data.about["results"][number]["tables"] = list(tables)
+        data.parts |= {f"table {number} {table}": rows for table, rows in tables.items()}
     return data
 
 
@@ -93,8 +98,18 @@ def packed(values: ArrayLike, kind: DTypeLike, scale: float = 1.0) -> str:
     return base64.b64encode(np.ascontiguousarray(array, np.dtype(kind).newbyteorder("<")).tobytes()).decode()
 
 
-def _result(folder: Path, label: str, summary: Mapping[str, Any]) -> dict[str, Any]:
-    """One result: its figures per layer and pair, and the tables of its own."""
+def _result(label: str, summary: Mapping[str, Any]) -> dict[str, Any]:
+    """One result: its figures per layer and pair."""
+    return {
+        "label": label,
+        "images": summary["images"],
+        "layers": summary["layers"],
+        "pairs": [{key: pair.get(key) for key in ("layer", "a", "b", *_FIGURES)} for pair in summary["pairs"]],
+    }
+
+
+def _tables(folder: Path) -> dict[str, dict[str, Any]]:
+    """The tables that a result has of its own, by name."""
     tables = {}
     for file in sorted(folder.glob("*.csv")):
         if file.name not in _OWN_FILES:
@@ -102,13 +117,7 @@ def _result(folder: Path, label: str, summary: Mapping[str, Any]) -> dict[str, A
                 headings, *rows = csv.reader(stream)
             shown = [[_number(cell) for cell in row] for row in rows[:LONGEST_TABLE]]
             tables[file.stem] = {"headings": headings, "rows": shown, "total": len(rows)}
-    return {
-        "label": label,
-        "images": summary["images"],
-        "layers": summary["layers"],
-        "pairs": [{key: pair.get(key) for key in ("layer", "a", "b", *_FIGURES)} for pair in summary["pairs"]],
-        "tables": tables,
-    }
+    return tables
 
 
 def _measured(data: ReportData, moments: LayerMoments, nets: Sequence[str]) -> dict[tuple[str, str], Tensor]:

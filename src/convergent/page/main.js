@@ -1,6 +1,8 @@
 // The page: the answer first, then what is chosen.
 const tables = {};
-let DataTable = null;
+let DataTable = null, charts = null;
+// A chart is drawn once its library runs, of what is chosen then.
+const charted = (draw) => () => (window.Plotly ? draw() : charts.then(draw));
 
 // A sortable, filterable table in place of whatever table was there.
 function table_(id, columns, rows, how = {}) {
@@ -37,10 +39,15 @@ function drawNear(section) {
   waiting[section] = {};
   drawn.forEach((draw) => draw());
 }
-const watcher = new IntersectionObserver((entries) => entries.forEach((entry) => {
-  near[entry.target.id] = entry.isIntersecting;
-  drawNear(entry.target.id);
-}), { rootMargin: "300px" });
+const watcher = new IntersectionObserver((entries) => {
+  for (const entry of entries) {
+    near[entry.target.id] = entry.isIntersecting;
+    drawNear(entry.target.id);
+  }
+  if (document.body.dataset.ready) return;
+  document.body.dataset.ready = "yes"; // all that is in sight is there, but for charts
+  performance.mark("ready");
+}, { rootMargin: "300px" });
 
 // To begin with, the method that comes closest to one partner for each unit, none shared.
 function mostOneToOne() {
@@ -55,21 +62,24 @@ function select(change) {
   const before = { ...state };
   Object.assign(state, change);
   if (state.a === state.b) state[change.b ? "a" : "b"] = about.nets.find((net) => net !== state[change.b ? "b" : "a"]);
-  if (!about.results[state.result].maps[state.layer]) state.result = about.results.findIndex((r) => r.maps[state.layer]);
+  if (!about.results[state.result].layers[state.layer]) state.result = about.results.findIndex((r) => r.layers[state.layer]);
   state.unit = Math.min(state.unit, Math.max(0, unitsOf(state.layer, state.b).count - 1));
   state.images = about.results[state.result].images;
   const changed = (...names) => names.some((name) => before[name] !== state[name]) || change.all;
   showControls();
-  if (changed("layer", "a", "b", "images")) later("layer", "curves", () => drawCurves(state));
+  if (changed("layer", "a", "b", "images")) later("layer", "curves", charted(() => drawCurves(state)));
   if (changed("layer", "a", "b", "result")) {
-    later("layer", "matrices", () => drawMatrices(state));
+    later("layer", "matrices", charted(() => drawMatrices(state)));
     later("units", "list", () => showUnits(state));
   }
   if (changed("layer", "a", "b", "unit", "images")) later("units", "unit", () => showUnit(state));
 }
 
 function showControls() {
-  document.querySelectorAll("[data-tabs=layer] button").forEach((button) => button.classList.toggle("on", button.textContent === state.layer));
+  document.querySelectorAll("[data-tabs=layer] button").forEach((button) => {
+    button.classList.toggle("on", button.textContent === state.layer);
+    button.setAttribute("aria-pressed", button.textContent === state.layer);
+  });
   document.querySelectorAll("select[data-net]").forEach((box) => (box.value = state[box.dataset.net]));
   document.querySelectorAll("select[data-method]").forEach((box) => (box.value = state.result));
 }
@@ -92,10 +102,10 @@ function fillControls() {
   byId("figure").innerHTML = options(Object.keys(FIGURES), Object.values(FIGURES));
   const images = [...new Set(about.results.map((result) => result.images))];
   byId("images").innerHTML = options(images, images.map(count));
-  const compare = () => drawComparison(byId("figure").value, Number(byId("images").value));
+  const compare = charted(() => drawComparison(byId("figure").value, Number(byId("images").value)));
   byId("figure").addEventListener("change", compare);
   byId("images").addEventListener("change", compare);
-  compare();
+  later("methods", "chart", compare);
   byId("unit").addEventListener("click", (event) => {
     const partner = event.target.closest(".partner");
     if (partner) select({ b: partner.dataset.net, a: state.b, unit: Number(partner.dataset.unit) });
@@ -105,7 +115,9 @@ function fillControls() {
 // The answer in numbers: per layer what one unit accounts for, what the best method does, and what chance gives.
 function answer() {
   const nets = about.nets.length, base = about.results.filter((result) => result.images === about.images);
-  byId("lead").innerHTML = `${nets} nets (${about.nets.map(escaped).join(", ")}), compared unit by unit on ${count(about.images)} images by ${base.length} methods: ` +
+  const methods = new Set(base.map((result) => result.label.split(",")[0])).size;
+  const by = `${methods} method${methods > 1 ? "s" : ""}${base.length > methods ? ` in ${base.length} settings` : ""}`;
+  byId("lead").innerHTML = `${nets} nets (${about.nets.map(escaped).join(", ")}), compared unit by unit on ${count(about.images)} images by ${by}: ` +
     "how much of what a unit of one net does can be told from the units of another?";
   byId("cards").innerHTML = about.layers.map((layer) => {
     const told = base.filter((result) => result.layers[layer]?.explained_held_out != null)
@@ -140,19 +152,19 @@ function summaryTable() {
 }
 
 function ownTables() {
-  const found = about.results.flatMap((result, i) => Object.keys(result.tables).map((name) => ({ i, name })));
+  const found = about.results.flatMap((result, i) => result.tables.map((name) => ({ i, name })));
   byId("tables").hidden = !found.length;
   document.querySelector('nav a[href="#tables"]').hidden = !found.length;
   if (!found.length) return;
   byId("own-table").innerHTML = options(found.map((_, n) => n), found.map(({ i, name }) => `${about.results[i].label}: ${name}`));
   const show = () => {
-    const { i, name } = found[Number(byId("own-table").value)], { headings, rows, total } = about.results[i].tables[name];
+    const { i, name } = found[Number(byId("own-table").value)], { headings, rows, total } = part(`table ${i} ${name}`);
     byId("own-legend").textContent = `${count(total)} rows${rows.length < total ? `, the first ${count(rows.length)} here` : ""}; the file is outputs/align/${about.name}/${about.results[i].label}/${name}.csv.`;
     const shown = (x, type) => (type !== "display" ? x : typeof x === "number" ? (Number.isInteger(x) ? x : Number(x.toPrecision(4))) : escaped(x));
     table_("own", headings.map((title) => ({ title: escaped(title), render: shown })), rows, { order: [] });
   };
   byId("own-table").addEventListener("change", show);
-  show();
+  later("tables", "own", show);
 }
 
 function made() {
@@ -162,21 +174,36 @@ function made() {
   byId("about").innerHTML = html;
 }
 
-// The answer is on the screen before the libraries of charts and tables are started.
+// Libraries are kept compressed; from an address of their own the browser compiles them beside the page.
+async function library(id) {
+  const script = new Blob([bytesOf(chunk(id))]).stream().pipeThrough(new DecompressionStream("gzip"));
+  return URL.createObjectURL(new Blob([await new Response(script).blob()], { type: "text/javascript" }));
+}
+
+function run(address) {
+  const script = document.createElement("script");
+  script.src = address;
+  return new Promise((done, failed) => {
+    script.onload = done;
+    script.onerror = failed;
+    document.head.append(script);
+  });
+}
+
+const painted = () => new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
+
+// The answer is on the screen while the rest of the file is still read.
 async function start() {
   answer();
   made();
-  await new Promise((painted) => requestAnimationFrame(() => setTimeout(painted)));
-  const script = document.createElement("script");
-  script.textContent = chunk("plotly");
-  document.head.append(script);
-  const bundle = new Blob([bytesOf(chunk("datatables"))], { type: "text/javascript" });
-  DataTable = (await import(URL.createObjectURL(bundle))).default;
+  performance.mark("answer");
+  if (document.readyState === "loading") await new Promise((read) => document.addEventListener("DOMContentLoaded", read));
+  ({ default: DataTable } = await import(await library("datatables")));
+  charts = painted().then(() => library("plotly")).then(run); // it takes the longest to start
   fillControls();
   select({ all: true });
-  summaryTable();
+  later("methods", "summary", summaryTable);
   ownTables();
   document.querySelectorAll("section").forEach((section) => watcher.observe(section));
-  document.body.dataset.ready = "yes";
 }
 start();

@@ -47,11 +47,22 @@ function showUnits(state) {
     { title: "best r less rotated", render: digits(2) },
   ];
   const table = table_("unit-table", columns, unitRows(state), {
-    pageLength: 10, order: [[3, "desc"]], createdRow: (row, data) => row.classList.toggle("on", data[0] === state.unit),
+    pageLength: 10, order: [[3, "desc"]], createdRow: (row, data) => {
+      row.classList.toggle("on", data[0] === state.unit);
+      row.tabIndex = 0;
+    },
   });
-  table.on("click", "tbody tr", (event) => {
-    const data = table.row(event.currentTarget).data();
+  const choose = (row) => {
+    const data = table.row(row).data();
     if (data) select({ unit: data[0] });
+  };
+  table.on("click", "tbody tr", (event) => choose(event.currentTarget));
+  table.on("keydown", "tbody tr", (event) => {
+    const { currentTarget: row, key } = event, next = { ArrowDown: row.nextElementSibling, ArrowUp: row.previousElementSibling }[key];
+    if (key !== "Enter" && !next) return;
+    event.preventDefault();
+    (next ?? row).focus();
+    choose(next ?? row);
   });
 }
 
@@ -95,7 +106,7 @@ function partners(result, layer, a, b, unit) {
     if (partner < 0) continue;
     const r = map.corr ? map.corr[unit * map.m + m] : map.m === 1 ? map.r[unit] : NaN;
     const told = map.used[unit] > 1 ? `<br>weight ${number(map.weight[unit * map.m + m])}` : "";
-    found.push(`<span class="partner" data-net="${escaped(a)}" data-unit="${partner}">${patches(layer, a, partner, 54)}<br>${partner}: r ${number(r)}${told}</span>`);
+    found.push(`<button class="partner" data-net="${escaped(a)}" data-unit="${partner}">${patches(layer, a, partner, 54)}<br>${partner}: r ${number(r)}${told}</button>`);
   }
   const rest = map.used[unit] - found.length;
   let told = `explains ${percent(map.held[unit])}`;

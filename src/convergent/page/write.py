@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import html
 import json
 from importlib.metadata import distribution
 from importlib.resources import files
 from pathlib import Path
 from string import Template
+from typing import Any
 
 from convergent.files import atomic
 from convergent.page.gather import ReportData
@@ -23,21 +25,36 @@ def write_page(data: ReportData, file: Path) -> None:
 
     page = files("convergent.page")
     table_script, table_style = (_of_package("itables", f"itables/html/dt_bundle.{kind}") for kind in ("js", "css"))
-    chunks = "\n".join(
-        f'<script type="text/plain" id="{html.escape(name)}">{text}</script>' for name, text in data.chunks.items()
-    )
+    libraries = {"plotly": get_plotlyjs().encode(), "datatables": table_script}
+    # smallest first: the page is read in this order
+    read_later = [
+        *(_inert("application/json", name, _json(part)) for name, part in data.parts.items()),
+        *(_inert("text/plain", name, _compressed(script)) for name, script in libraries.items()),
+        *(_inert("text/plain", name, text) for name, text in data.chunks.items()),
+    ]
     text = Template((page / "page.html").read_text()).substitute(
         title=html.escape(data.about["name"]),
         css=(page / "style.css").read_text(),
         table_css=table_style.decode(),
-        about=json.dumps(data.about, separators=(",", ":"), allow_nan=False).replace("</", "<\\/"),
-        chunks=chunks,
-        datatables=base64.b64encode(table_script).decode(),
-        plotly=get_plotlyjs(),
+        about=_json(data.about),
         js="\n".join((page / name).read_text() for name in _SCRIPTS),
+        read_later="\n".join(read_later),
     )
     with atomic(file) as partial:
         partial.write_text(text)
+
+
+def _inert(kind: str, name: str, text: str) -> str:
+    """An element that the browser keeps but does not look into."""
+    return f'<script type="{kind}" id="{html.escape(name)}">{text}</script>'
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), allow_nan=False).replace("</", "<\\/")
+
+
+def _compressed(script: bytes) -> str:
+    return base64.b64encode(gzip.compress(script, mtime=0)).decode()
 
 
 def _of_package(package: str, path: str) -> bytes:

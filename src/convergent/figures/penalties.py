@@ -1,0 +1,85 @@
+"""A sweep over the lasso's penalty as one chart: loss, variance explained and units used against it, by layer.
+
+What the runs of the sweep say in W&B, drawn here from their summaries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.ticker import FormatStrFormatter, LogLocator
+
+from convergent.figures.style import COLOURS, panels, styled
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# What is drawn: figure of a layer, what its axis says.
+_DRAWN = (
+    ("loss_held_out", "loss (1 - R²) / 2, held out"),
+    ("r2_held_out", "R², held out"),
+    ("units_used", "fan-in: units used per unit"),
+)
+
+Layers = Mapping[str, Mapping[str, Any]]
+
+
+def swept(results: Sequence[Layers]) -> bool:
+    """Whether results differ in a layer's penalty, so that there is a curve to draw.
+
+    >>> swept([{"fc1": {"solver_alpha": 0.1}}, {"fc1": {"solver_alpha": 0.3}}]), swept([{"fc1": {"mean_r": 0.5}}] * 2)
+    (True, False)
+    """
+    names = {name for layers in results for name in layers}
+    return any(len(_alphas([{name: layers.get(name, {})} for layers in results])) > 1 for name in names)
+
+
+@styled
+def penalties(results: Sequence[Layers]) -> Figure:
+    """Loss, variance explained and units used against the penalty, a curve per layer through the results of a sweep.
+
+    Bars: one standard deviation over the ordered pairs of nets. In the first panel broken lines are the loss of all units
+    together (least squares), dotted ones that of the best single unit, scaled.
+
+    Args:
+        results: the figures of each layer, of results that differ in their penalty.
+    """
+    figure, axes = panels(1, len(_DRAWN), 2.5, 2.5)
+    names = list(dict.fromkeys(layer for layers in results for layer in layers))
+    for colour, layer in zip(COLOURS, names):
+        every = {of["solver_alpha"]: of for layers in results if "solver_alpha" in (of := layers.get(layer, {}))}
+        alphas = sorted(alpha for alpha in every if alpha > 0)  # no penalty has no place on a logarithmic axis
+        for axis, (name, _) in zip(axes, _DRAWN):
+            values, spread = ([every[alpha].get(key, np.nan) for alpha in alphas] for key in (name, f"{name}_sd"))
+            axis.errorbar(
+                alphas, values, spread, fmt="o-", ms=3, color=colour, elinewidth=0.8, capsize=1.5, label=layer
+            )
+        if alphas:
+            told = every[alphas[0]]
+            for key, style in (("loss_least_squares", (0, (4, 2))), ("loss_one_unit", (0, (1, 2)))):
+                axes[0].axhline(told.get(key, np.nan), color=colour, lw=0.7, ls=style, zorder=0)
+    ticks = _alphas(results)
+    ticks = ticks[:: -(-len(ticks) // 6)]  # of a long sweep every second, every third ...
+    for axis, (_, said) in zip(axes, _DRAWN):
+        axis.set_xscale("log")
+        axis.set_xticks(ticks, [f"{alpha:g}" for alpha in ticks])
+        axis.minorticks_off()
+        axis.set_xlabel("penalty alpha")
+        axis.set_ylabel(said)
+    axes[0].set_ylim(0, 0.53)
+    axes[1].set_ylim(0, 1)
+    axes[2].set_yscale("log")
+    axes[2].axhline(1, color="0.6", lw=0.6, zorder=0)
+    axes[2].yaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+    axes[2].yaxis.set_major_formatter(FormatStrFormatter("%g"))
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(names))
+    return figure
+
+
+def _alphas(results: Sequence[Layers]) -> list[float]:
+    """The penalties of any layer, the least first; rounded, for they are means over pairs of nets."""
+    return sorted(
+        {round(of["solver_alpha"], 6) for layers in results for of in layers.values() if of.get("solver_alpha")}
+    )
