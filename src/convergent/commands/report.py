@@ -70,8 +70,9 @@ def report(config: DictConfig) -> None:
         others = (root / "outputs" / "align" / "dynamics").glob("*/figures/dynamics.png")
         del tables["overview"]
         one_to_one = controls({name: found[name] for name in found if name in _ONE_TO_ONE})
-        one_setting = {result.folder.name: result.summary for result in results if result.name == result.method}
-        tables |= {"results": explained(one_setting), "controls": one_to_one}
+        as_given = [result for result in results if result.name == result.method]  # a sweep would fill the page
+        every = {result.folder.name: result.summary for result in as_given}
+        tables |= {"results": explained(every), "controls": one_to_one, "agreement": agreement(as_given)}
         write_readme(root, tables, [*charts, *shown_figures(aligned), *others])
 
 
