@@ -298,12 +298,12 @@ def test_wandb_has_it_all_offline_and_can_be_read_back(aligned, trained, root):
     assert str(Path.home() / ".local") not in by_name["matching"]  # nothing is copied into the home directory
 
 
-def test_a_killed_training_goes_on_from_its_last_epoch(root, script):
+def test_a_killed_training_goes_on_from_its_last_epoch(root, script, command):
     import signal
     import time
 
-    arguments = script("train", "seed=5", "epochs=12", *SMALL[1:], f"root='{root}'", "name=killed", "logger=csv")
-    process = subprocess.Popen(arguments, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL)
+    arguments = ("train", "seed=5", "epochs=12", *SMALL[1:], f"root='{root}'", "name=killed", "logger=csv")
+    process = subprocess.Popen(script(*arguments), env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL)
     checkpoint = root / "outputs" / "train" / "killed" / "seed=5" / "last.ckpt"
     for _ in range(1800):
         if checkpoint.exists():
@@ -314,7 +314,8 @@ def test_a_killed_training_goes_on_from_its_last_epoch(root, script):
     epoch = torch.load(checkpoint, weights_only=True)["epoch"]
     assert not (checkpoint.parent / "done").exists()
     assert epoch < 11
-    said = typed(*arguments)
+    code, said, _ = command(*arguments)
+    assert code == 0
     assert "going on from the last checkpoint" in said
     assert torch.load(checkpoint, weights_only=True)["epoch"] == 11
 
