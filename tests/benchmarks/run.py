@@ -69,11 +69,14 @@ INPUT = {
 
 
 def lines(script: str, *arguments: str) -> list[dict]:
-    """What a benchmark prints; its progress goes to the terminal."""
+    """What a benchmark prints, a record per line; its progress goes to the terminal."""
     command = [sys.executable, str(Path(__file__).with_name(script)), *arguments]
     print(" ".join(command[1:]), file=sys.stderr, flush=True)
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    records = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    if not records:
+        sys.exit(f"{script} measured nothing (exit code {done.returncode}); the figures that were there stay.")
+    return records
 
 
 def measured_pass() -> Iterator[dict]:
@@ -219,7 +222,7 @@ BENCHMARKS = {
     "alternatives": (lambda: lines("alternatives.py", "--rounds", "3", "--peers", PEERS), alternatives_table),
     "spectral": (lambda: lines("spectral.py"), spectral_table),
     "mutual_information": (lambda: lines("mutual_information.py", "--rounds", "3"), mutual_information_table),
-    "sparse": (lambda: lines("sparse.py"), sparse_table),
+    "sparse": (lambda: lines("sparse_prediction.py"), sparse_table),
     "input": (lambda: lines("input.py"), input_table),
 }
 
@@ -245,9 +248,10 @@ def main() -> None:
     kept = json.loads(KEPT.read_text()) if KEPT.exists() else {}
     for name in parser.parse_args().benchmarks:
         if name != "readme":
-            kept[name] = []
+            found: list[dict] = []
             for line in BENCHMARKS[name][0]():
-                kept[name].append(line | ({} if kept[name] else {"date": date.today().isoformat()}))
+                found.append(line | ({} if found else {"date": date.today().isoformat()}))
+                kept[name] = found
                 KEPT.write_text(json.dumps(kept, indent=1) + "\n")  # what is measured stays if the next is stopped
     write_readme(kept)
 

@@ -7,7 +7,7 @@ by target (2-D targets would be another problem, the group lasso). The paper's w
 its schedule on activations that are in memory already; its nets' forward passes, which it also needs, cost nothing here.
 One thread, process CPU time, one run each. Lines of JSON, the last one with the targets:
 
-    python tests/benchmarks/sparse.py
+    python tests/benchmarks/sparse_prediction.py
 """
 
 import os
