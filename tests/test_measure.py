@@ -253,6 +253,16 @@ def test_nets_may_see_the_images_in_different_views():
     assert (callback.moments["2"].pair(0, 1).corr_ab - Pair.of(x_na, x_nb).corr_ab).abs().max() < 1e-5
 
 
+def test_a_snapshot_leaves_a_batch_to_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(Snapshots, "due", True)
+    snapshots = Snapshots(tmp_path, "this", 0)
+    loader = DataLoader(dataset(50), batch_size=10)
+    callback = MomentsCallback(["1"], blocks=8, snapshots=snapshots)
+    pl.Trainer(accelerator="cpu", callbacks=[callback], **QUIET).predict(Nets(nets()), loader, return_predictions=False)
+    assert snapshots.batches(0, 1) == 4  # of 5: with none left Lightning would run no pass at all
+    assert callback.images == 50
+
+
 def test_snapshots_of_another_pass_are_none(tmp_path):
     snapshots = Snapshots(tmp_path, "this", 0)
     snapshots.save({"x": torch.ones(3)}, 7, 1, 2)

@@ -115,12 +115,19 @@ class PassCallback(pl.Callback):
         for collector in self._collectors:
             collector.begin(image_n)
 
-    def on_predict_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Let each collector finish the batch; a snapshot is of all of them after the same batch."""
+    def on_predict_batch_end(
+        self, trainer: pl.Trainer, _module: pl.LightningModule, _outputs: Any, _batch: Batch, batch_idx: int, *_: Any
+    ) -> None:
+        """Let each collector finish the batch; a snapshot is of all of them after the same batch.
+
+        There is none after a process's last batch: with nothing left to read Lightning would skip the pass, and with it the
+        exchange between the processes.
+        """
         for collector in self._collectors:
             collector.end()
         self._batches += 1
-        if self.snapshots and self.snapshots.due:
+        last = batch_idx + 1 >= trainer.num_predict_batches[0]
+        if self.snapshots and not last and self.snapshots.due:
             states = enumerate(collector.state() for collector in self._collectors)
             state = {f"{number}/{name}": tensor for number, part in states for name, tensor in part.items()}
             self.snapshots.save(state, self._batches, trainer.global_rank, trainer.world_size)
