@@ -11,21 +11,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from convergent.controls.rotation import rotated_before, rotation
 from convergent.errors import InputError
 from convergent.moments import Moments
 
 if TYPE_CHECKING:
     from convergent.pairs import Pair
 
-
-def rotation(n: int, generator: torch.Generator) -> Tensor:
-    """A random orthogonal matrix, every one equally likely (Haar), shape (n, n), float64.
-
-    Source: Mezzadri 2007, "How to generate random matrices from the classical compact groups".
-    """
-    q_nn, r_nn = torch.linalg.qr(torch.randn(n, n, generator=generator, dtype=torch.float64))
-    # only the QR with R's diagonal positive is unique, and hence Haar: LAPACK's signs are not random
-    return torch.where(r_nn.diagonal() < 0, -q_nn, q_nn)
+__all__ = ["best", "excess", "p_values", "rotated", "rotated_before", "rotated_best", "rotation", "threshold"]
 
 
 def rotated(pair: Pair, seed: int = 0) -> Pair:
