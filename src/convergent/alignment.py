@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from convergent.prediction import explained
+from convergent.ties import first_best
 
 if TYPE_CHECKING:
     from convergent.pairs import Pair
@@ -61,7 +62,7 @@ class Alignment:
     @cached_property
     def partner_b(self) -> Tensor:
         """The unit of a with the largest weight for each unit of b, shape (q,); -1 for units with none."""
-        return torch.where(self.units_used_b > 0, self.map_ab.abs().argmax(0), -1)
+        return torch.where(self.units_used_b > 0, torch.from_numpy(first_best(self.map_ab.abs().numpy())), -1)
 
     @cached_property
     def sharing_a(self) -> Tensor:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from convergent.few_to_one.supports import on_supports
+from convergent.ties import first_best
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,7 +53,8 @@ def _select(corr_aa: Tensor, corr_ab: Tensor, most: int) -> Tensor:
     for m in range(most):
         free_ba = spread_ba > _COPY
         gain_ba = torch.where(free_ba, left_ba.square() / spread_ba.where(free_ba, torch.ones_like(spread_ba)), 0.0)
-        gain_b, next_b = gain_ba.max(1)
+        next_b = torch.from_numpy(first_best(gain_ba.cpu().numpy().T)).to(b)
+        gain_b = gain_ba[b, next_b]
         chosen_mb[m] = torch.where(gain_b > 0, next_b, -1)
         root_b1 = spread_ba[b, next_b].clamp(min=_COPY).sqrt()[:, None]
         row_ba = (corr_aa[next_b] - sum((row[b, next_b][:, None] * row for row in rows_ba), torch.zeros(()))) / root_b1

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
 
 from convergent.alignment import Alignment
 from convergent.options import check_flag
+from convergent.ties import best_assignment
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,7 +26,8 @@ class Matching:
     """Each unit of b takes one unit of a, none twice, so that the correlations of the pairs sum to the maximum.
 
     Nets of unequal width leave |p - q| units of the wider one unmatched (`partner_b` is -1 there). The record's
-    `solver["gap"]` is the duality gap of the assignment's linear programme: 0 up to rounding proves the optimum.
+    `solver["gap"]` is the duality gap of the assignment's linear programme: 0 up to rounding proves the optimum. Ties, as
+    between copies of a unit, are broken by the units' numbers, see `ties.best_assignment`.
 
     Attributes:
         absolute: sum |r| instead of the signed correlation of the paper.
@@ -49,7 +50,7 @@ class Matching:
         a, b = pair.alive_a.nonzero()[:, 0], pair.alive_b.nonzero()[:, 0]
         weight_ij = corr_ab[a[:, None], b].numpy()
         weight_ij = np.abs(weight_ij) if self.absolute else weight_ij
-        row, column = linear_sum_assignment(weight_ij, maximize=True)
+        row, column = best_assignment(weight_ij)
         a, b = a[torch.from_numpy(row)], b[torch.from_numpy(column)]
         map_ab = torch.zeros_like(corr_ab)
         map_ab[a, b] = corr_ab[a, b]

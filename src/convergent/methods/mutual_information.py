@@ -10,7 +10,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from convergent.alignment import Alignment
@@ -23,6 +22,7 @@ from convergent.histograms.mutual_information import entropy, information
 from convergent.methods.matching import Matching, duality_gap
 from convergent.methods.semimatching import SemiMatching
 from convergent.options import check_flag, check_whole, check_word
+from convergent.ties import best_assignment, first_best
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -87,11 +87,11 @@ class MutualInformation:
         nats_ij = nats_ab[a[:, None], b].numpy()
         solver = {}
         if self.assignment == "matching":
-            row, column = linear_sum_assignment(nats_ij, maximize=True)
+            row, column = best_assignment(nats_ij)
             solver["gap"] = duality_gap(nats_ij, row, column)
             a, b = a[torch.from_numpy(row)], b[torch.from_numpy(column)]
         elif len(a) and len(b):
-            a = a[torch.from_numpy(nats_ij.argmax(0))]  # numpy's argmax is the first maximum, torch's any
+            a = a[torch.from_numpy(first_best(nats_ij))]
         else:
             a, b = a[:0], b[:0]
         map_ab = torch.zeros_like(pair.corr_ab)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from convergent.alignment import Alignment
 from convergent.options import check_flag
+from convergent.ties import first_best
 
 if TYPE_CHECKING:
     from convergent.pairs import Pair
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SemiMatching:
-    """Each unit of b takes the unit of a with the highest correlation; ties go to the first.
+    """Each unit of b takes the unit of a with the highest correlation; of equals, up to `ties.TIED`, the first.
 
     Attributes:
         absolute: rank by |r| instead of the signed correlation of the paper.
@@ -47,7 +48,9 @@ class SemiMatching:
 
 
 def best_units(pair: Pair, *, absolute: bool = False) -> Tensor:
-    """The unit of a with the highest correlation for each unit of b, the first of equals, shape (q,); -1 for dead units.
+    """The unit of a with the highest correlation for each unit of b, shape (q,); -1 for dead units.
+
+    Of units that are equal up to `ties.TIED` the first.
 
     Args:
         pair: the two nets.
@@ -55,5 +58,5 @@ def best_units(pair: Pair, *, absolute: bool = False) -> Tensor:
     """
     weight_ab = pair.corr_ab.abs() if absolute else pair.corr_ab
     weight_ab = weight_ab.masked_fill(~pair.alive_a[:, None], -torch.inf)
-    best_b = torch.from_numpy(weight_ab.numpy().argmax(0))  # numpy's argmax is the first maximum, torch's any
+    best_b = torch.from_numpy(first_best(weight_ab.numpy()))
     return torch.where(pair.alive_b & pair.alive_a.any(), best_b, -1)
