@@ -5,10 +5,12 @@ from sklearn.metrics import r2_score
 
 from conftest import planted
 from convergent.alignment import Alignment
+from convergent.methods.least_squares import LeastSquares
 from convergent.methods.matching import Matching
 from convergent.methods.semimatching import SemiMatching
 from convergent.pairs import Pair, block_of_image
 from convergent.prediction import errors, explained
+from convergent.results import compare
 from convergent.scores import held_out
 
 
@@ -43,6 +45,45 @@ def test_a_map_of_zeros_explains_nothing_on_any_images():
     assert torch.equal(error_b, mean_b)
     zeros = lambda pair: Alignment.of(pair, torch.zeros(pair.p, pair.q).double())  # noqa: E731
     assert held_out(zeros, Pair.of(x_na, x_nb)).abs().max() == 0
+
+
+def one_image_of(x_n6, image=17):
+    """The same activations but for unit 0, which fires in one image only."""
+    x_n6 = x_n6.clone()
+    x_n6[:, 0] = 0
+    x_n6[image, 0] = 1
+    return x_n6
+
+
+def test_of_a_unit_that_fires_in_one_image_nothing_can_be_known():
+    x_na, x_nb = torch.randn(2, 200, 6).double()
+    both, only_b = Pair.of(one_image_of(x_na), one_image_of(x_nb)), Pair.of(x_na, one_image_of(x_nb))
+    for method in (Matching(), SemiMatching(), LeastSquares(1e-3)):
+        for pair in (both, only_b):
+            assert (
+                -0.02 < held_out(method, pair)[0] < 0.02
+            )  # 1.0 and -2.06 where the fold with its image does not count
+
+
+def test_the_fold_in_which_a_silent_unit_fires_counts_in_its_own_units():
+    x_na, x_nb, _ = planted(120, 6, 6, noise=1.0)
+    block_n = block_of_image(120, 20)
+    x_nb[block_n % 5 != 2, 3] = 4.0  # varies in the third of five folds only
+    held = x_nb[block_n % 5 == 2, 3]
+    fit, rest = list(Pair.of(x_na, x_nb).folds(5))[2]
+    error_b, sst_b = errors(Matching()(fit).map_ab, fit, rest)
+    assert torch.allclose(error_b[3], (held - 4).square().sum())
+    assert torch.equal(error_b[3], sst_b[3])
+
+
+def test_the_tables_figure_is_the_public_functions_mean_over_active_units():
+    x_na, x_nb, _ = planted(60, 8, 8, noise=3.0)
+    x_nb[:, 2] = 0
+    pair = Pair.of(x_na, one_image_of(x_nb))
+    score_b = held_out(SemiMatching(), pair)
+    summary = compare(SemiMatching(), pair, images=60, folds=5)[1].summary()
+    assert summary["explained_held_out"] == score_b[pair.alive_b].mean().item()
+    assert summary["explained_held_out_median"] == score_b[pair.alive_b].median().item()
 
 
 def test_choosing_the_best_of_many_looks_good_only_in_sample():

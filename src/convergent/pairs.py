@@ -136,7 +136,8 @@ class Pair:
     def steady_a(self) -> Tensor:
         """Which living units of a vary in more than one block of images, so that a prediction may rest on them, shape (p,).
 
-        Measured by the one image in which it fires, a unit may be a thousand standard deviations off in the next one. Blocks
+        Measured by the one image in which it fires, a unit may be a thousand standard deviations off in the next one, and
+        then spoils the prediction of every unit: held-out scores are not clipped, so regressions leave it out. Blocks
         are counted by their share of the unit's variance (1 / sum of squared shares, at least 2); with fewer than
         ten of them all living units pass.
         """

@@ -17,26 +17,27 @@ if TYPE_CHECKING:
 def errors(map_ab: Tensor, fit: Pair, on: Pair) -> tuple[Tensor, Tensor]:
     """Squared errors of the map's predictions of b, and of predicting the mean, summed over the samples of `on`.
 
-    Both are in units of the fit's standard deviations about the fit's means, so a map of zeros has equal errors even on
-    held-out samples.
+    Both are in b's own units about the fit's means, so they may be summed over fits, and a map of zeros has equal errors
+    even on held-out samples. A unit of b that is constant in the fit is predicted by that constant: where it fires among
+    the samples of `on`, that is an error as any other.
 
     Args:
         map_ab: linear map on standardised units, shape (p, q).
-        fit: the pair whose means and scales standardise; dead units there are left out (0).
+        fit: the pair whose means and scales standardise; units of a that are dead there predict nothing.
         on: the pair of the samples to be predicted.
 
     Returns:
         Error of the map and error of the mean, each of shape (q,).
     """
-    scale_u = fit.total.scale_u
+    a, b = fit.a, fit.b
+    raw_ab = fit.total.scale_u[a][:, None] * map_ab * fit.total.sd_u[b]
     gap_u = on.total.mean_u - fit.total.mean_u
     moment_uu = on.total.scatter_uu + on.total.count * torch.outer(gap_u, gap_u)  # about the fit's means
-    moment_uu = moment_uu * torch.outer(scale_u, scale_u)
-    sst_b = moment_uu.diagonal()[fit.b]
-    cross_b = (map_ab * moment_uu[fit.a, fit.b]).sum(0)
-    b = map_ab.any(0).nonzero()[:, 0]  # a map of some units of b only costs what these cost
-    map_aj = map_ab[:, b]
-    square_b = torch.zeros_like(sst_b).index_copy(0, b, (map_aj * (moment_uu[fit.a, fit.a] @ map_aj)).sum(0))
+    sst_b = moment_uu.diagonal()[b]
+    cross_b = (raw_ab * moment_uu[a, b]).sum(0)
+    used = map_ab.any(0).nonzero()[:, 0]  # a map of some units of b only costs what these cost
+    raw_aj = raw_ab[:, used]
+    square_b = torch.zeros_like(sst_b).index_copy(0, used, (raw_aj * (moment_uu[a, a] @ raw_aj)).sum(0))
     return sst_b - 2 * cross_b + square_b, sst_b
 
 

@@ -80,7 +80,7 @@ def best_ridge(pair: Pair, units_b: Tensor | None = None, folds: int = 5, most: 
     if not len(b) or (pair.blocks < 2 and pair.parts is None):
         return RIDGES[0]
     share_rb = held_out_of_maps(lambda fit: [ridge_map(fit, ridge, units_b=b) for ridge in RIDGES], pair, folds)
-    return RIDGES[int(share_rb[:, b].clamp(min=-1).mean(1).argmax())]
+    return RIDGES[int(share_rb[:, b].mean(1).argmax())]
 
 
 def ridge_map_within(pair: Pair, ridge: float, labels_a: Tensor, labels_b: Tensor) -> Tensor:

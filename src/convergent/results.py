@@ -42,7 +42,7 @@ class Chance:
         best_r: each living unit's highest correlation, shape (living units of b,).
         threshold: what the highest correlation of 1 in 20 units exceeds.
         units_used: mean number of units that account for a living unit of b; None where there is none.
-        explained: mean share of variance explained on held-out images, at least -1 for each unit; None where there is none.
+        explained: mean share of variance explained on held-out images; None where there is none.
     """
 
     mean_r: float | None
@@ -61,7 +61,7 @@ class Chance:
         alignment, explained = method(pair), None
         if min(folds, pair.blocks) > 1:
             again = method.near(alignment) if isinstance(method, Refitting) else method
-            explained = _mean(scores.held_out(again, pair, folds).clip(min=-1)[pair.alive_b].numpy())
+            explained = _mean(scores.held_out(again, pair, folds)[pair.alive_b].numpy())
         used = _mean(alignment.units_used_b[pair.alive_b].double().numpy())
         return cls(float(_mean_r(alignment, pair)), best_b.numpy(), threshold, used, explained)
 
@@ -156,15 +156,14 @@ class Result:
     def summary(self) -> dict[str, Any]:
         """The pair in one row: means over the living units of b, units without a partner counting as 0.
 
-        For the mean, a unit's held-out score counts as -1 at the least: a few units that fire in a handful of images,
-        predicted a hundred times worse than by their mean, would drown all others.
+        A held-out score has no lower bound, so one unit may decide a mean where images are few: the median stands beside it.
         """
         alive_b = self.alive_b
         matched_b = alive_b & (self.units_used_b > 0)
 
-        def mean(value_b: NDArray[Any], over_b: NDArray[np.bool_] = alive_b) -> float | None:
+        def mean(value_b: NDArray[Any], over_b: NDArray[np.bool_] = alive_b, middle: Any = np.mean) -> float | None:
             kept = value_b[over_b]
-            return float(kept.mean()) if len(kept) and np.isfinite(kept).all() else None
+            return float(middle(kept)) if len(kept) and np.isfinite(kept).all() else None
 
         figures: dict[str, float | None] = {}
         if self.interval:
@@ -194,8 +193,9 @@ class Result:
             "agreement": mean(self.partner_b == self.best_b),
             "best_r_below_half": mean(self.best_r_b < 0.5),
             "explained_in_sample": mean(self.score_b),
-            "explained_held_out": mean(self.held_out_b.clip(min=-1)),
-            "optimism": mean(self.score_b - self.held_out_b.clip(min=-1)),
+            "explained_held_out": mean(self.held_out_b),
+            "explained_held_out_median": mean(self.held_out_b, middle=np.median),
+            "optimism": mean(self.score_b - self.held_out_b),
             **{f"solver_{name}": value for name, value in self.solver.items()},
         }
 

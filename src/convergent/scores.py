@@ -24,8 +24,9 @@ def held_out(method: Method, pair: Pair, folds: int = 5) -> Tensor:
 
     The method is refitted without each fold of image blocks in turn and predicts that fold with the fit's own means and
     scales; errors, in b's own units, are summed over the folds before the ratio is taken. Choosing the best of many
-    partners makes the in-sample score too high: this one is the evidence. It has no lower bound: a unit that fires in a
-    handful of images may be predicted far worse than by its mean.
+    partners makes the in-sample score too high: this one is the evidence. A unit that is constant in a fit is predicted by
+    its mean there, so what it does in the images left out counts as unexplained. There is no lower bound, and none is set:
+    the mean over b's active units, `held_out(method, pair)[pair.alive_b].mean()`, is the figure of all tables and charts.
 
     Raises:
         InputError: if the pair has fewer than two blocks of images.
@@ -38,7 +39,6 @@ def held_out_of_maps(maps: Callable[[Pair], Iterable[Tensor]], pair: Pair, folds
     error_mb, sst_b = torch.zeros(1, pair.q).double(), torch.zeros(pair.q).double()
     for fit, rest in pair.folds(folds):
         found = [errors(map_ab, fit, rest) for map_ab in maps(fit)]
-        variance_b = fit.total.sd_u[fit.b].square()  # folds are weighed alike, whatever a unit's scale in them
-        error_mb = error_mb + variance_b * torch.stack([error for error, _ in found])
-        sst_b = sst_b + variance_b * found[0][1]
+        error_mb = error_mb + torch.stack([error_b for error_b, _ in found])
+        sst_b = sst_b + found[0][1]
     return torch.stack([share(error_b, sst_b) for error_b in error_mb])

@@ -59,8 +59,8 @@ class FewToOne:
         return cls(share_mb[: len(methods)], share_mb[len(methods) : -1], share_mb[-1], counted_b)
 
     def loss(self, share_b: Tensor) -> float:
-        """Mean loss (1 - R^2) / 2 of the units that count; predicting the mean costs 0.5, and no unit counts more than 1."""
-        share_b = share_b[self.counted].clamp(min=-1)
+        """Mean loss (1 - R^2) / 2 of the units that count; predicting the mean costs 0.5."""
+        share_b = share_b[self.counted]
         return float((1 - share_b).mean() / 2) if len(share_b) else 0.5
 
     def codes(self) -> dict[str, float]:

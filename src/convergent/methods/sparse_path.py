@@ -96,7 +96,7 @@ class SparsePath:
         maps = self._path(pair, choosing_b, starts)(pair)
         near = self._path(pair, choosing_b, maps)
         counted_b = pair.alive_b & choosing_b
-        share_lb = held_out_of_maps(near, pair, self.folds)[:, counted_b].clamp(min=-1)
+        share_lb = held_out_of_maps(near, pair, self.folds)[:, counted_b]
         chosen = int(share_lb.mean(1).argmax()) if counted_b.any() else 0
         method = self._at(penalties[chosen])
         same = first is not None and first.solver["alpha"] == penalties[chosen]
