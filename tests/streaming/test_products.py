@@ -44,3 +44,11 @@ def test_a_torch_without_the_operator_falls_back(monkeypatch):
 def test_an_unknown_backend_is_told():
     with pytest.raises(InputError, match="auto, portable, onednn or tf32, not 'fast'"):
         chosen("fast", CPU, torch.float32)
+
+
+def test_trying_what_is_fastest_leaves_the_callers_random_numbers_alone():
+    for cached in (products._works, products._faster):
+        cached.cache_clear()
+    before = torch.get_rng_state()
+    chosen("auto", CPU, torch.float32)
+    assert torch.equal(torch.get_rng_state(), before)

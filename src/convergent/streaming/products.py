@@ -98,7 +98,7 @@ def chosen(products: str, device: torch.device, dtype: torch.dtype) -> Product:
 @cache
 def _works() -> bool:
     """Whether the private operator exists and agrees with `torch.mm`."""
-    a_is, b_js = torch.randn(5, 300), torch.randn(70, 300)
+    a_is, b_js = _operands((5, 300), (70, 300))
     try:
         return bool(torch.allclose(onednn(a_is, b_js), portable(a_is, b_js), atol=1e-3))
     except (AttributeError, RuntimeError, TypeError):
@@ -110,9 +110,14 @@ def _faster() -> bool:
     """Whether oneDNN is clearly faster here, by some twenty milliseconds of either."""
     if not _works():
         return False
-    a_is, b_js = torch.randn(64, 4096), torch.randn(512, 4096)
-
+    a_is, b_js = _operands((64, 4096), (512, 4096))
     return least_seconds(lambda: portable(a_is, b_js)) > _CLEARLY * least_seconds(lambda: onednn(a_is, b_js))
+
+
+def _operands(*shapes: tuple[int, int]) -> list[Tensor]:
+    """Random matrices of their own generator: a caller's random numbers are not to depend on what is tried here."""
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(shape, generator=generator) for shape in shapes]
 
 
 def least_seconds(run: Callable[[], object], times: int = 8) -> float:
