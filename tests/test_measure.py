@@ -279,3 +279,86 @@ def test_snapshots_take_a_small_share_of_the_time(tmp_path):
     assert Snapshots(tmp_path, "", 0).due
     assert not Snapshots(tmp_path, "", 5).due
     assert not Snapshots(tmp_path, "", 0, _took=1.0).due  # one that takes a second comes every twenty at most
+
+
+def items(make, n=20):
+    """A data set whose items are made of (picture, class, number)."""
+    return [make(torch.randn(1, 8, 8), 0, number) for number in range(n)]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda x, y, n: {"image": x, "label": y}, "batches of .pictures, classes, image .*a dictionary of image, label"),
+        (lambda x, y, n: (x, y), r"not \(float32 \(20, 1, 8, 8\), int64 \(20,\)\)"),
+        (lambda x, y, n: x, r"not float32 \(20, 1, 8, 8\)"),
+        (lambda x, y, n: (x, y, float(n)), r"float64 \(20,\)"),
+        (lambda x, y, n: (x, y, str(n)), "a str"),
+        (lambda x, y, n: (x, y, {"number": n}), "a dictionary of number"),
+        (lambda x, y, n: ("path.png", y, n), "a str"),
+        (lambda x, y, n: (x, y, n + 1), "from 0 to 19 in a data set of 20, but a batch has [0-9]+ to 20"),
+        (lambda x, y, n: (x, y, n - 1), "from 0 to 19 .* has -1 to"),
+        (lambda x, y, n: ({"cut": x}, y, n), "in the views cut, but net net0 takes view None"),
+    ],
+)  # fmt: skip
+def test_batches_that_are_none_are_refused_in_one_sentence(make, message):
+    with pytest.raises(InputError, match=message):
+        measured(nets(), items(make))
+
+
+def test_a_pass_needs_its_nets_and_one_loader_of_a_known_length():
+    trainer = pl.Trainer(accelerator="cpu", callbacks=[MomentsCallback(["1"], blocks=4)], **QUIET)
+    loader = DataLoader(dataset(), 9)
+
+    class Stream(torch.utils.data.IterableDataset):
+        def __iter__(self):
+            return iter(dataset())
+
+    class Other(pl.LightningModule):
+        def predict_step(self, batch, batch_idx):
+            return None
+
+    for module, given in ((Nets(nets()), DataLoader(Stream(), 9)), (Nets(nets()), [loader, loader]), (Other(), loader)):
+        with pytest.raises(InputError, match="one DataLoader of a data set"):
+            trainer.predict(module, given, return_predictions=False)
+
+
+class Spectrum(nn.Module):
+    def forward(self, x):
+        return torch.fft.rfft2(x)
+
+
+class Sparse(nn.Module):
+    def forward(self, x):
+        return x.to_sparse()
+
+
+class Tokens(nn.Module):
+    """As many tokens as there are pictures in the batch."""
+
+    def forward(self, x):
+        return x.flatten(2).mT[:, : len(x)].expand(-1, -1, 3)
+
+
+@pytest.mark.parametrize(
+    ("module", "message"),
+    [
+        (Spectrum(), "Layer 0 of net a returns complex numbers"),
+        (Sparse(), "Layer 0 of net a returns a sparse or nested tensor"),
+        (Tokens(), "gives 7 positions here, but 20 for the first images; .*pad tokens .*sample=pooled"),
+    ],
+)
+def test_activations_that_are_unusable_are_refused_in_one_sentence(module, message):
+    data = dataset(20)
+    with pytest.raises(InputError, match=message):
+        run_on({"a": nn.Sequential(module)}, data)
+    if isinstance(module, Tokens):
+        assert run_on({"a": nn.Sequential(module)}, data, sample="pooled").moments["0"].count_k.sum() == 20
+
+
+def run_on(given, data, **how):
+    callback = MomentsCallback(["0"], blocks=4, **how)
+    pl.Trainer(accelerator="cpu", callbacks=[callback], **QUIET).predict(
+        Nets(given), DataLoader(data, 7), return_predictions=False
+    )
+    return callback

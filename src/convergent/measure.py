@@ -11,10 +11,12 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset
 
 from convergent.commands.heartbeat import Heartbeat
 from convergent.data.images import Batch
+from convergent.data.numbered import check_batch, check_numbers, told
+from convergent.errors import InputError
 from convergent.histograms.histogram_pass import HistogramPass
 from convergent.histograms.joint import Counting
 from convergent.histograms.layer_histograms import LayerHistograms
@@ -49,8 +51,19 @@ class Nets(pl.LightningModule):
         return dict(zip(self.names, self.modules_))
 
     def seen_by(self, x: Tensor | Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """What each net sees of a batch: {net: pictures (n, channels, height, width)}."""
-        return {net: x if isinstance(x, Tensor) else x[self.views[net]] for net in self.names}
+        """What each net sees of a batch: {net: pictures (n, channels, height, width)}.
+
+        Raises:
+            InputError: if a net's view is not among those of the pictures.
+        """
+        if isinstance(x, Tensor):
+            return dict.fromkeys(self.names, x)
+        if lost := [net for net in self.names if self.views.get(net) not in x]:
+            raise InputError(
+                f"The pictures come in the views {', '.join(map(str, x))}, but net {lost[0]} takes view "
+                f"{self.views.get(lost[0])}; say which it takes: Nets(nets, views={{NET: VIEW, ...}})."
+            )
+        return {net: x[self.views[net]] for net in self.names}
 
     def forward(self, x: Tensor | Mapping[str, Tensor]) -> None:
         """Run every net on pictures."""
@@ -58,12 +71,17 @@ class Nets(pl.LightningModule):
         for name, net in self.nets.items():
             net(seen[name])
 
-    def predict_step(self, batch: Batch, _batch_idx: int) -> None:
+    def predict_step(self, batch: Batch, _batch_idx: int, dataloader_idx: int = 0) -> None:  # noqa: ARG002
         """Run every net on one batch of (pictures, classes, images)."""
         self(batch[0])
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
-        """Move the pictures; the images' numbers stay on the host, where they are needed without waiting for a GPU."""
+        """Move the pictures; the images' numbers stay on the host, where they are needed without waiting for a GPU.
+
+        Raises:
+            InputError: if the batch is not (pictures, classes, image numbers).
+        """
+        check_batch(batch)
         return [super().transfer_batch_to_device(batch[0], device, dataloader_idx), *batch[1:]]
 
 
@@ -89,16 +107,25 @@ class PassCallback(pl.Callback):
         self._collectors: list[Collector] = []
         self._hooks = ExitStack()
         self._batches = 0
+        self._images = 0  # of the data set
         self._heartbeat = Heartbeat()
 
     def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start the collectors on the first images of the seeded order, the same in all processes, and hang the hooks."""
-        assert isinstance(pl_module, Nets)
-        loader = trainer.predict_dataloaders
-        assert isinstance(loader, DataLoader)
+        """Start the collectors on the first images of the seeded order, the same in all processes, and hang the hooks.
+
+        Raises:
+            InputError: if it is no pass of `Nets` over one loader of a data set whose length is known.
+        """
+        loader: Any = trainer.predict_dataloaders
+        numbered = isinstance(loader, DataLoader) and not isinstance(loader.dataset, IterableDataset)
+        if not isinstance(pl_module, Nets) or not numbered or not len(loader.dataset):
+            raise InputError(
+                "A pass is trainer.predict(Nets(...), loader) with one DataLoader of a data set that has items and a length,"
+                f" not a {type(pl_module).__name__} and {told(loader)}; make these of yours."
+            )
         first = partial(_first_images, pl_module, loader)
-        self.found, self._batches = [], 0
-        self._collectors = [start(pl_module.nets, len(loader.dataset), first) for start in self.starts]  # type: ignore[arg-type]
+        self.found, self._batches, self._images = [], 0, len(loader.dataset)
+        self._collectors = [start(pl_module.nets, self._images, first) for start in self.starts]
         for collector in self._collectors:  # only now, for they run the nets when they start
             self._hooks.enter_context(collector)
         self._heartbeat = Heartbeat().__enter__()
@@ -110,8 +137,13 @@ class PassCallback(pl.Callback):
     def on_predict_batch_start(
         self, _trainer: pl.Trainer, _module: pl.LightningModule, batch: Batch, _batch_idx: int, _loader: int = 0
     ) -> None:
-        """Note the images of the batch."""
-        image_n = batch[2].cpu()
+        """Note the images of the batch.
+
+        Raises:
+            InputError: if an image has a number that is none of the data set.
+        """
+        image_n = batch[2].cpu().long()
+        check_numbers(image_n, self._images)
         for collector in self._collectors:
             collector.begin(image_n)
 

@@ -174,5 +174,7 @@ def test_nan_is_told_with_net_layer_and_batch(bad):
 def test_images_of_another_size_are_refused():
     accumulator = Accumulator("layer", WIDTHS, 4, torch.zeros(12), torch.float64)
     accumulator.begin([0])
-    with pytest.raises(InputError, match="5 units at 9 positions here, but 5 units at 4 positions"):
+    with pytest.raises(InputError, match=r"9 positions here, but 4 .*resize pictures .*pad tokens"):
         accumulator.write("one", torch.zeros(1, 5, 9))
+    with pytest.raises(InputError, match=r"6 units here, but 5 .*units="):
+        accumulator.write("one", torch.zeros(1, 6, 4))

@@ -27,7 +27,7 @@ from convergent.streaming.collector import (
     part_of,
     table_of,
 )  # fmt: skip
-from convergent.streaming.layers import Layer, random_positions
+from convergent.streaming.layers import Layer, check_size, random_positions
 from convergent.streaming.packing import Packing, blocks_within
 
 _CALIBRATION, _CALIBRATION_SAMPLES = 1000, 100_000  # images, and about so many samples of them: edges within 4e-4 nats
@@ -102,11 +102,8 @@ class HistogramPass(Collector):
             InputError: if there are not as many positions as announced.
         """
         x_ncp = self.samples(net, layer, activation)
-        if x_ncp.shape[2] != self._positions[layer]:
-            raise InputError(
-                f"Layer {layer} of net {net} gives {x_ncp.shape[2]} positions here, but {self._positions[layer]} for the "
-                "first images; resize the images to one size."
-            )
+        units = self._layers[layer].widths[net]
+        check_size(x_ncp, units, self._positions[layer], f"Layer {layer} of net {net}")
         x_ncp = _some(x_ncp, self.images_on(activation.device), self._per_image)
         self._batch.setdefault(layer, {})[net] = x_ncp.clone()  # what comes later in the net may overwrite it
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from convergent.errors import InputError
 from convergent.streaming.layer_moments import LayerMoments
+from convergent.streaming.layers import check_size
 from convergent.streaming.packing import Packing
 from convergent.streaming.products import Product, full_precision, portable
 
@@ -139,11 +140,7 @@ class Accumulator:
             InputError: if the net's units or positions are not those announced.
         """
         units, m, p = self.units[net], self._images, self.positions
-        if x_ncp.shape[1:] != (units.stop - units.start, p):
-            raise InputError(
-                f"Layer {self.layer} of net {net} gives {x_ncp.shape[1]} units at {x_ncp.shape[2]} positions here, but "
-                f"{units.stop - units.start} units at {p} positions for the first images; resize the images to one size."
-            )
+        check_size(x_ncp, units.stop - units.start, p, f"Layer {self.layer} of net {net}")
         x_ncp = x_ncp.to(self.device)
         widened = x_ncp.dtype.itemsize < self.dtype.itemsize and self.device.type == "cpu"
         shift_c11 = self.shift_u[units, None, None]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Self
 
+import torch
 from torch import Tensor, nn
 
 from convergent.errors import InputError
@@ -89,6 +90,12 @@ class Capture:
         if not isinstance(output, Tensor):
             raise InputError(
                 f"Layer {layer} of net {net} returns a {type(output).__name__}, not a tensor; choose a layer inside it."
+            )
+        if output.is_complex() or output.layout != torch.strided:
+            kind = "complex numbers" if output.is_complex() else "a sparse or nested tensor"
+            raise InputError(
+                f"Layer {layer} of net {net} returns {kind}, where a dense tensor of real numbers is needed; choose another "
+                "layer, or a module that returns such a tensor (of complex numbers the parts or the magnitude)."
             )
         self._seen.add((net, layer))
         self.observer(net, layer, output)

@@ -140,6 +140,24 @@ def samples(x_nc: Tensor, sample: str | int, where: str, image_n: Tensor | None 
     raise InputError(f"sample needs to be every, pooled, centre or a number of positions, not {sample!r}.")
 
 
+def check_size(x_ncp: Tensor, units: int, positions: int, where: str) -> None:
+    """Refuse an activation that is not of the size of the first ones, shape (n, units, positions).
+
+    Raises:
+        InputError: if it has other numbers of units or positions.
+    """
+    if x_ncp.shape[1] != units:
+        raise InputError(
+            f"{where} gives {x_ncp.shape[1]} units here, but {units} for the first images; choose a layer whose units are "
+            "always the same, or say with units= which axis they are."
+        )
+    if x_ncp.shape[2] != positions:
+        raise InputError(
+            f"{where} gives {x_ncp.shape[2]} positions here, but {positions} for the first images; resize pictures to one "
+            "size, pad tokens to one number, or take their mean with sample=pooled."
+        )
+
+
 def random_positions(image_n: Tensor, positions: int, chosen: int) -> Tensor:
     """Distinct random positions of each image, shape (n, chosen): the same whatever batch, net or process reads it.
 
