@@ -28,7 +28,7 @@ from convergent.streaming.snapshots import Snapshots
 
 log = logging.getLogger(__name__)
 
-_FORMAT = "convergent moments 2"  # part of every key: change it when the meaning of the files changes
+_FORMAT = "convergent moments 3"  # part of every key: change it when the meaning of the files changes
 
 
 class Product(Protocol):

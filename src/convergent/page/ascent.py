@@ -15,7 +15,8 @@ from torch.nn.functional import leaky_relu
 from torch.overrides import TorchFunctionMode
 
 from convergent.streaming.capture import Capture
-from convergent.streaming.layers import by_unit
+from convergent.streaming.layers import by_unit, layout
+from convergent.streaming.unit_axis import axis_by_type
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +123,8 @@ def _at_centre(net: nn.Module, path: str, x: Tensor, units: Sequence[int]) -> tu
     with Capture({"": net}, layers, lambda _net, _layer, activation: seen.append(activation.clone())) as capture:
         capture.begin()
         net(x)
-    x_uc = by_unit(seen[0], "auto", f"Layer {path}")
+    units_are = layout(seen[0].shape, "auto", axis_by_type(net, path))
+    x_uc = by_unit(seen[0], units_are, f"Layer {path}")
     chosen_u, position = x_uc[torch.arange(len(units)), torch.tensor(units)], 0
     for size in chosen_u.shape[1:]:
         chosen_u, position = chosen_u[:, size // 2], position * size + size // 2

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from convergent.errors import InputError
 from convergent.streaming.capture import Capture
-from convergent.streaming.layers import Layer, by_unit, resolve, samples
+from convergent.streaming.layers import Layer, by_unit, layout, resolve, samples
+from convergent.streaming.unit_axis import axis_by_type
 
 # So many of the first images of the seeded order, the same in all processes: batches of (image numbers, what each net sees).
 First = Callable[[int], Iterator[tuple[Tensor, Mapping[str, Tensor]]]]
@@ -45,11 +46,6 @@ class Reading:
     def units_of(self, net: str) -> str:
         """Where a net's activations have their units."""
         return self.units if isinstance(self.units, str) else self.units.get(net, "auto")
-
-    def samples(self, net: str, layer: str, activation: Tensor, image_n: Tensor | None = None) -> Tensor:
-        """The samples of an activation, shape (n images, c units, p positions)."""
-        where = f"Layer {layer} of net {net}"
-        return samples(by_unit(activation, self.units_of(net), where), self.sample, where, image_n)
 
     def placed(self, x: Tensor) -> Tensor:
         """A tensor on the device where the work is to be done.
@@ -91,6 +87,11 @@ class Collector(ABC):
         self.layers, self.how = resolve(nets, layers), how
         self.images, self.image_n = 0, torch.empty(0, dtype=torch.long)
         self._there_n: dict[torch.device, Tensor] = {}  # the same where the activations are
+        self._by_type = {
+            (net, layer): axis_by_type(nets[net], path)
+            for layer, paths in self.layers.items()
+            for net, path in paths.items()
+        }
         self._capture = Capture(nets, self.layers, self.see)
 
     def __enter__(self) -> Self:
@@ -145,10 +146,20 @@ class Collector(ABC):
         """Say which images come next, numbers on the host."""
         self.image_n, self._there_n = image_n, {}
 
+    def units(self, net: str, layer: str, shape: Sequence[int]) -> str:
+        """Where the units of a layer's activation of this shape are: "channel" (axis 1), "last" or "flat"."""
+        return layout(shape, self.how.units_of(net), self._by_type[net, layer])
+
+    def by_unit(self, net: str, layer: str, activation: Tensor) -> Tensor:
+        """An activation with its units in axis 1, see `layers.by_unit`."""
+        return by_unit(activation, self.units(net, layer, activation.shape), f"Layer {layer} of net {net}")
+
     def samples(self, net: str, layer: str, activation: Tensor) -> Tensor:
         """The samples of an activation of the batch, shape (n images, c units, p positions)."""
-        image_n = self.images_on(activation.device) if isinstance(self.how.sample, int) else None
-        return self.how.samples(net, layer, activation, image_n)
+        random = isinstance(self.how.sample, int) and len(self.image_n)
+        image_n = self.images_on(activation.device) if random else None
+        x_nc = self.by_unit(net, layer, activation)
+        return samples(x_nc, self.how.sample, f"Layer {layer} of net {net}", image_n)
 
     def images_on(self, device: torch.device) -> Tensor:
         """The numbers of the batch's images on a device, without waiting for it."""

@@ -70,16 +70,25 @@ def find_layer(net: nn.Module, path: str, name: str) -> nn.Module:
     raise InputError(f"Net {name} has no layer {path!r}; near names are {', '.join(near)}.")
 
 
-def layout(shape: Sequence[int], units: str) -> str:
-    """Where the units of an activation of this shape are: as told, or for "auto" a good guess.
+def layout(shape: Sequence[int], units: str, by_type: str | None = None) -> str:
+    """Where the units of an activation of this shape are: as told, for "auto" by the module's type or a good guess.
 
-    Vectors and pictures have them in axis 1, tokens (n, tokens, c) in the last one, and so have pictures whose sides are
-    evidently axes 1 and 2 (equal, while the last axis differs).
+    Vectors and pictures are taken to have them in axis 1, tokens (n, tokens, c) in the last one, and so pictures whose sides
+    are evidently axes 1 and 2 (equal, while the last axis differs).
+
+    Args:
+        shape: of the activation, of which only the number of images may vary.
+        units: "channel", "last", "flat" or "auto".
+        by_type: what the module's type says, see `unit_axis.axis_by_type`.
     """
     if units != "auto":
         return units
+    if len(shape) == 2:
+        return "channel"
+    if by_type == "pictures":
+        by_type = "channel" if len(shape) > 3 else None
     pictures_last = len(shape) == 4 and shape[1] == shape[2] != shape[3]
-    return "last" if len(shape) == 3 or pictures_last else "channel"
+    return by_type or ("last" if len(shape) == 3 or pictures_last else "channel")
 
 
 def by_unit(activation: Tensor, units: str, where: str) -> Tensor:

@@ -25,7 +25,7 @@ from convergent.streaming.collector import (
     table_of,
 )
 from convergent.streaming.layer_moments import LayerMoments
-from convergent.streaming.layers import Layer, layout
+from convergent.streaming.layers import Layer
 from convergent.streaming.packing import blocks_within
 from convergent.streaming.products import chosen
 
@@ -145,7 +145,7 @@ class StatisticsPass(Collector):
 
     def _planned(self, layer: str) -> tuple[str, ...]:
         accumulator, shapes = self._accumulators[layer], self._shapes[layer]
-        where = [layout([1, *shape], self.how.units_of(net)) for net, shape in shapes.items()]
+        where = [self.units(net, layer, [1, *shape]) for net, shape in shapes.items()]
         widths = [units.stop - units.start for units in accumulator.units.values()]
         samples = len(self.block_n) * accumulator.positions
         return (
@@ -201,7 +201,7 @@ class StatisticsPass(Collector):
 
         def keep(net: str, layer: str, activation: Tensor) -> None:
             self._shapes[layer][net] = list(activation.shape[1:])
-            seen[layer][net] = self.how.samples(net, layer, activation).clone()
+            seen[layer][net] = self.samples(net, layer, activation).clone()
 
         with Capture(nets, self.layers, keep) as capture:
             capture.begin()

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from convergent.streaming.collector import Collector, First, Reading, Start, part_of, table_of
-from convergent.streaming.layers import Layer, by_unit, layout
+from convergent.streaming.layers import Layer
 from convergent.streaming.patches import Patches, load_patches, save_patches
 from convergent.streaming.receptive_fields import Field, receptive_fields
 from convergent.streaming.top_images import TopCounter
@@ -64,11 +64,11 @@ class TopPatches(Collector):
 
     def see(self, net: str, layer: str, activation: Tensor) -> None:
         """Compare the highest activations of the batch with those kept."""
-        x_nc = by_unit(activation, self.how.units_of(net), f"Layer {layer} of net {net}")
+        x_nc = self.by_unit(net, layer, activation)
         if net not in self._counters[layer]:
             self._counters[layer][net] = self._new(x_nc.shape[1], device=activation.device)
             self._across[net, layer] = x_nc.shape[-1] if x_nc.ndim > 2 else 1
-            if layout(activation.shape, self.how.units_of(net)) != "channel":
+            if self.units(net, layer, activation.shape) != "channel":
                 self._fields[net, layer] = None
         x_ncp = x_nc.flatten(2) if x_nc.ndim > 2 else x_nc.unsqueeze(2)
         self._counters[layer][net].add(x_ncp, self.images_on(activation.device))
