@@ -1,70 +1,173 @@
-"""Checks of a method's options when it is made, before anything is measured: a wrong one is told in one sentence."""
+"""What an option may be: declared once, as a kind, wherever the option is, and told in one sentence where it is not.
+
+A class or function of this package says so in its annotations, `ridge: Annotated[float, number(above=True)] = 1e-3`; the
+options of the commands are declared in convergent.commands.schema.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+import types
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, is_dataclass
+from numbers import Integral, Real
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from convergent.errors import InputError
 
 
-def check_number(
-    name: str, value: Any, least: float = 0, most: float = math.inf, *, above: bool = False, why: str = ""
-) -> None:
-    """A finite number, `least` or more (or above it) and `most` at most.
+@dataclass(frozen=True)
+class Kind:
+    """What an option may be.
 
-    Raises:
-        InputError: if it is none.
+    Attributes:
+        words: that say so, after "needs to be".
+        fits: whether a value is of this kind.
 
-    >>> check_number("ridge", -1)
+    >>> check("folds", 5, whole(2) | NULL)
+    >>> check("folds", "half", whole(2) | NULL)
     Traceback (most recent call last):
-    convergent.errors.InputError: ridge needs to be 0 or more, not -1.
+    convergent.errors.InputError: folds needs to be a whole number, 2 or more, or null, not 'half'.
     """
-    words = f"above {least:g}" if above else f"{least:g} or more"
+
+    words: str
+    fits: Callable[[Any], bool]
+
+    def __or__(self, other: Kind) -> Kind:
+        comma = "," if "," in self.words or " or " in self.words else ""
+        return Kind(f"{self.words}{comma} or {other.words}", lambda value: self.fits(value) or other.fits(value))
+
+
+def check(name: str, value: Any, kind: Kind) -> None:
+    """A value of a kind.
+
+    Raises:
+        InputError: if it is none.
+    """
+    if not kind.fits(value):
+        raise InputError(f"{name} needs to be {kind.words}, not {shown(value)}.")
+
+
+def check_fields(record: Any) -> None:
+    """The fields of a dataclass, as its annotations declare them.
+
+    Raises:
+        InputError: if one is none that it can be.
+    """
+    for name, kind in kinds_of(type(record)).items():
+        check(name, getattr(record, name), kind)
+
+
+def shown(value: Any) -> str:
+    """A value as its user wrote it, cut where it is long."""
+    text = {None: "null", True: "true", False: "false"}.get(value) if isinstance(value, bool | None) else repr(value)
+    return text if text and len(text) < 100 else f"{str(text)[:100]}..."
+
+
+def number(least: float = -math.inf, most: float = math.inf, *, above: bool = False, why: str = "") -> Kind:
+    """A finite number, `least` or more (or above it) and `most` at most."""
+    words = "a number" if least == -math.inf else f"above {least:g}" if above else f"{least:g} or more"
     words = words if most == math.inf else f"between {least:g} and {most:g}"
-    real = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if not real or not least <= value <= most or (above and value == least):
-        raise InputError(f"{name} needs to be {words}{why}, not {value!r}.")
+
+    def fits(value: Any) -> bool:
+        if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+            return False
+        return least <= float(value) <= most and not (above and value == least)
+
+    return Kind(words + why, fits)
 
 
-def check_whole(name: str, value: Any, least: int = 0) -> None:
-    """A whole number, `least` or more.
+def whole(least: int | None = 0, most: int | None = None) -> Kind:
+    """A whole number, `least` or more and `most` at most; any without them."""
+    words = "a whole number" if least is None else f"a whole number, {least} or more"
+    words = words if most is None else f"a whole number from {least} to {most}"
 
-    Raises:
-        InputError: if it is none.
-    """
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise InputError(f"{name} needs to be a whole number, {least} or more, not {value!r}.")
+    def fits(value: Any) -> bool:
+        if isinstance(value, bool) or not isinstance(value, Integral):
+            return False
+        return (least is None or least <= int(value)) and (most is None or int(value) <= most)
 
-
-def check_flag(name: str, value: Any) -> None:
-    """True or false, and no word that would pass for true.
-
-    Raises:
-        InputError: if it is neither.
-    """
-    if not isinstance(value, bool):
-        raise InputError(f"{name} needs to be true or false, not {value!r}.")
+    return Kind(words, fits)
 
 
-def check_word(name: str, value: Any, words: Sequence[str]) -> None:
-    """One of some words.
-
-    Raises:
-        InputError: if it is none of them.
-    """
-    if value not in words:
-        raise InputError(f"{name} needs to be {' or '.join((', '.join(words[:-1]), words[-1]))}, not {value!r}.")
+def word(*words: str | int) -> Kind:
+    """One of some words."""
+    *some, last = map(str, words)
+    told = f"{', '.join(some)} or {last}" if some else last
+    return Kind(told, lambda value: not isinstance(value, bool | float) and value in words)
 
 
-def check_numbers(name: str, value: Any) -> None:
-    """A list of numbers above 0, one at least.
+def listed(kind: Kind, least: int = 1, most: int | None = None, *, distinct: bool = False, example: str = "") -> Kind:
+    """A list of `least` or more things of a kind, none twice if they are to be distinct."""
 
-    Raises:
-        InputError: if it is none.
-    """
-    if isinstance(value, str) or not isinstance(value, Sequence) or not len(value):
-        raise InputError(f"{name} needs to be a list of numbers above 0, as [0.1,0.01], not {value!r}.")
-    for each in value:
-        check_number(f"Each of {name}", each, above=True)
+    def fits(value: Any) -> bool:
+        some = isinstance(value, Sequence) and not isinstance(value, str) and least <= len(value)
+        if not some or (most is not None and len(value) > most) or not all(map(kind.fits, value)):
+            return False
+        return not distinct or len(set(value)) == len(value)
+
+    many = "" if most is None else f"{most} " if least == most else f"at most {most} "
+    words = f"a list of {many}{'different ' if distinct else ''}values, each {kind.words}"
+    return Kind(f"{words}, as {example}" if example else words, fits)
+
+
+def table(kind: Kind) -> Kind:
+    """A dictionary from names to things of a kind."""
+
+    def fits(value: Any) -> bool:
+        named = isinstance(value, Mapping) and all(isinstance(name, str) for name in value)
+        return named and all(map(kind.fits, value.values()))
+
+    return Kind(f"a dictionary of values, each {kind.words}", fits)
+
+
+def _component(value: Any) -> bool:
+    """Whether a value is one component of a path, that no file system reads as another."""
+    if not isinstance(value, str) or not value.strip() or value in (".", "..") or len(value.encode()) > 100:
+        return False
+    return not set(value) & set("/\\") and value.isprintable()
+
+
+NULL = Kind("null", lambda value: value is None)
+FLAG = Kind("true or false", lambda value: isinstance(value, bool))
+TEXT = Kind("text", lambda value: isinstance(value, str) and bool(value.strip()))
+COMPONENT = Kind("the name of one folder (text of at most 100 bytes without / or \\)", _component)
+# whatever is not declared: everything but numbers that no computation survives
+FINITE = Kind("finite", lambda value: not isinstance(value, float) or math.isfinite(value))
+
+
+def kinds_of(target: Any) -> dict[str, Kind]:
+    """The kinds that a class or function declares for its arguments by annotations; none for those that say nothing."""
+    try:
+        annotated = target if is_dataclass(target) or not isinstance(target, type) else target.__init__  # type: ignore[misc]
+        hints = get_type_hints(annotated, include_extras=True)
+    except Exception:  # whatever somebody else's annotations need in order to be read
+        return {}
+    return {name: kind for name, hint in hints.items() if (kind := kind_of(hint))}
+
+
+_PLAIN = {int: whole(None), float: number(), bool: FLAG, type(None): NULL}
+_PLAIN[str] = Kind("text", lambda value: isinstance(value, str))
+
+
+def kind_of(hint: Any) -> Kind | None:
+    """The kind that a type annotation means; None if any value may do."""
+    origin, inner = get_origin(hint), get_args(hint)
+    if hint in _PLAIN:
+        return _PLAIN[hint]
+    if origin is Annotated:
+        return next((extra for extra in inner[1:] if isinstance(extra, Kind)), None) or kind_of(inner[0])
+    if origin in (Union, types.UnionType):
+        kinds = [kind_of(one) for one in inner]
+        known = [kind for kind in kinds if kind]
+        if len(known) < len(kinds):
+            return None
+        either = known[0]
+        for kind in known[1:]:
+            either |= kind
+        return either
+    if origin is Literal:
+        return word(*inner)
+    if origin in (list, Sequence):
+        return listed(kind_of(inner[0]) or FINITE, 0)
+    return None

@@ -137,11 +137,14 @@ def test_labels_go_by_size_then_by_the_first_node():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"number": 0}, "number of clusters needs to be a whole number, 1 or more, not 0"),
+        ({"number": 0}, "number needs to be a whole number, 1 or more, or null, not 0"),
         ({"number": 2.5}, "not 2.5"),
         ({"laplacian": "normal"}, "laplacian needs to be unnormalised, symmetric or random_walk, not 'normal'"),
         ({"assign": "discretize"}, "assign needs to be cluster_qr or kmeans"),
-        ({"bounds": (5, 2)}, r"bounds needs a least and a largest number of clusters, as \[2,100\], not \[5, 2\]"),
+        (
+            {"bounds": (5, 2)},
+            r"bounds needs to be a least and a largest number of clusters, as \[2,100\], not \(5, 2\)",
+        ),
         ({"restarts": 0}, "restarts needs to be a whole number, 1 or more, not 0"),
     ],
 )

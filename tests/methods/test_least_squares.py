@@ -39,7 +39,7 @@ def test_units_that_depend_on_one_another_share_the_weight():
 
 
 def test_a_negative_ridge_is_told():
-    with pytest.raises(InputError, match="ridge needs to be 0 or more, not -1"):
+    with pytest.raises(InputError, match="ridge needs to be 0 or more, or null, not -1"):
         LeastSquares(ridge=-1)(Pair.of(torch.randn(9, 2), torch.randn(9, 2)))
 
 

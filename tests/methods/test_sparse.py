@@ -50,10 +50,10 @@ def test_penalties_by_default_in_the_papers_units_and_none():
 @pytest.mark.parametrize(
     ("how", "text"),
     [
-        ({"alpha": -0.1}, "alpha needs to be 0 or more, not -0.1"),
-        ({"paper_lambda": -1}, "paper_lambda needs to be 0 or more, not -1"),
+        ({"alpha": -0.1}, "alpha needs to be 0 or more, or null, not -0.1"),
+        ({"paper_lambda": -1}, "paper_lambda needs to be 0 or more, or null, not -1"),
         ({"alpha": 0.1, "paper_lambda": 0.1}, "Set alpha .* or paper_lambda .* not both"),
-        ({"targets": 0}, "targets needs to be a whole number, 1 or more, not 0"),
+        ({"targets": 0}, "targets needs to be a whole number, 1 or more, or null, not 0"),
     ],
 )
 def test_mistakes_are_one_sentence(how, text):

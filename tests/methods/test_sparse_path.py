@@ -80,7 +80,7 @@ def test_table_1_is_told_for_every_penalty():
 def test_mistakes_are_one_sentence():
     with pytest.raises(InputError, match="Set alphas or paper_lambdas"):
         SparsePath(alphas=[0.1], paper_lambdas=[0.1])(dense())
-    with pytest.raises(InputError, match=r"Each of alphas needs to be above 0, not 0\.0"):
+    with pytest.raises(InputError, match=r"alphas needs to be a list of values, each above 0, as \[0.1,0.01\]"):
         SparsePath(alphas=[0.1, 0.0])(dense())
 
 

@@ -132,9 +132,9 @@ def test_by_magnitude_an_inverted_unit_stays_in_its_group():
     ("settings", "message"),
     [
         ({"clusters": 29}, "29 clusters need as many units, but layer given has 28 in all nets; ask for fewer"),
-        ({"clusters": {"conv1": 0}}, "number of clusters needs to be a whole number, 1 or more, not 0"),
+        ({"clusters": {"conv1": 0}}, "clusters needs to be a whole number, 1 or more, or a dictionary"),
         ({"threshold": 1.5}, "threshold needs to be between 0 and 1, as correlations are, not 1.5"),
-        ({"bounds": [3]}, "bounds needs a least and a largest number of clusters"),
+        ({"bounds": [3]}, "bounds needs to be a least and a largest number of clusters"),
         ({"runs": 0}, "runs needs to be a whole number, 1 or more, not 0"),
         ({"ridge": 0}, "ridge needs to be above 0, not 0"),
     ],

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import scipy.linalg
@@ -21,8 +21,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
 from threadpoolctl import ThreadpoolController
 
-from convergent.errors import InputError
-from convergent.options import check_whole, check_word
+from convergent.options import NULL, Kind, check_fields, whole, word
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -32,6 +31,16 @@ if TYPE_CHECKING:
 
 LAPLACIANS = ("unnormalised", "symmetric", "random_walk")
 ASSIGNMENTS = ("cluster_qr", "kmeans")
+
+
+def _bounds(value: Any) -> bool:
+    two = isinstance(value, Sequence) and len(value) == 2 and all(map(whole(1).fits, value))
+    return two and bool(value[0] <= value[1])
+
+
+Bounds = Annotated[Sequence[int], Kind("a least and a largest number of clusters, as [2,100]", _bounds)]
+Laplacian = Annotated[str, word(*LAPLACIANS)]
+Assignment = Annotated[str, word(*ASSIGNMENTS)]
 
 _DENSE = 600  # up to so many nodes a dense solver is as fast as Lanczos' iteration, and knows no failure
 
@@ -59,24 +68,15 @@ class Clustering:
     array([0, 0, 0, 1, 1, 1])
     """
 
-    number: int | None = None
-    bounds: Sequence[int] = (2, 100)
-    laplacian: str = "symmetric"
-    assign: str = "cluster_qr"
-    restarts: int = 10
-    seed: int = 0
+    number: Annotated[int | None, whole(1) | NULL] = None
+    bounds: Bounds = (2, 100)
+    laplacian: Laplacian = "symmetric"
+    assign: Assignment = "cluster_qr"
+    restarts: Annotated[int, whole(1)] = 10
+    seed: Annotated[int, whole()] = 0
 
     def __post_init__(self) -> None:
-        if self.number is not None:
-            check_whole("The number of clusters", self.number, 1)
-        check_word("laplacian", self.laplacian, LAPLACIANS)
-        check_word("assign", self.assign, ASSIGNMENTS)
-        bounds = list(self.bounds) if isinstance(self.bounds, Sequence) else self.bounds
-        two = isinstance(bounds, list) and len(bounds) == 2 and all(isinstance(bound, int) for bound in bounds)
-        if not two or not 1 <= bounds[0] <= bounds[1]:
-            raise InputError(f"bounds needs a least and a largest number of clusters, as [2,100], not {bounds}.")
-        check_whole("restarts", self.restarts, 1)
-        check_whole("seed", self.seed)
+        check_fields(self)
 
     def __call__(self, weight_uu: Array) -> Clusters:
         """The clusters of a graph.

@@ -6,7 +6,7 @@ Axes: `u` and `v` units of all nets side by side.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ import torch
 from convergent.clusters.clustering import Clusters, connected_parts, ordered
 from convergent.clusters.quality import Quality
 from convergent.methods.spectral import Spectral
-from convergent.options import check_number, check_whole
+from convergent.options import number, whole
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,13 +39,8 @@ class HierarchicalSpectral(Spectral):
     Source: Li et al. 2016, supplement S.3.
     """
 
-    good: float = 0.3
-    rounds: int = 10
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_number("good", self.good, -1, 1, why=", as correlations are")
-        check_whole("rounds", self.rounds, 1)
+    good: Annotated[float, number(-1, 1, why=", as correlations are")] = 0.3
+    rounds: Annotated[int, whole(1)] = 10
 
     def cluster(self, moments: Moments, net_u: Tensor, layer: str = "") -> Clusters:
         """The clusters of the units of any number of nets, see `Spectral.cluster`.

@@ -6,10 +6,10 @@ Axes: `a` units of net a, `b` units of net b.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from convergent.alignment import Alignment
-from convergent.options import check_number
+from convergent.options import NULL, check_fields, number
 from convergent.regression import best_ridge, ridge_map
 
 if TYPE_CHECKING:
@@ -31,11 +31,10 @@ class LeastSquares:
     Source: the mapping without penalty of Li et al. 2016, section 4.
     """
 
-    ridge: float | None = None
+    ridge: Annotated[float | None, number(0) | NULL] = None
 
     def __post_init__(self) -> None:
-        if self.ridge is not None:
-            check_number("ridge", self.ridge)
+        check_fields(self)
 
     def __call__(self, pair: Pair) -> Alignment:
         """The alignment of `pair`; dead units predict nothing and are not predicted."""

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from convergent.alignment import Alignment
-from convergent.options import check_flag
+from convergent.options import check_fields
 from convergent.ties import best_assignment
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Matching:
     absolute: bool = False
 
     def __post_init__(self) -> None:
-        check_flag("absolute", self.absolute)
+        check_fields(self)
 
     def __call__(self, pair: Pair) -> Alignment:
         """The alignment of `pair`; dead units have no partner."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
 from torch import Tensor
@@ -21,7 +21,7 @@ from convergent.histograms.joint import Counting
 from convergent.histograms.mutual_information import entropy, information
 from convergent.methods.matching import Matching, duality_gap
 from convergent.methods.semimatching import SemiMatching
-from convergent.options import check_flag, check_whole, check_word
+from convergent.options import check_fields, whole, word
 from convergent.ties import best_assignment, first_best
 
 if TYPE_CHECKING:
@@ -58,16 +58,13 @@ class MutualInformation:
     tensor([1, 1, 0])
     """
 
-    bins: int = 10
-    assignment: str = "semimatching"
+    bins: Annotated[int, whole(2)] = 10
+    assignment: Annotated[str, word("matching", "semimatching")] = "semimatching"
     correct: bool = False
-    samples: int = 1_000_000
+    samples: Annotated[int, whole(1)] = 1_000_000
 
     def __post_init__(self) -> None:
-        check_whole("bins", self.bins, 2)
-        check_whole("samples", self.samples, 1)
-        check_word("assignment", self.assignment, ("matching", "semimatching"))
-        check_flag("correct", self.correct)
+        check_fields(self)
 
     @property
     def counting(self) -> Counting:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from convergent.alignment import Alignment
-from convergent.options import check_flag
+from convergent.options import check_fields
 from convergent.ties import first_best
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class SemiMatching:
     absolute: bool = False
 
     def __post_init__(self) -> None:
-        check_flag("absolute", self.absolute)
+        check_fields(self)
 
     def __call__(self, pair: Pair) -> Alignment:
         """The alignment of `pair`; dead units have no partner."""

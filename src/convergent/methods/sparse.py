@@ -9,7 +9,7 @@ import logging
 import math
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import torch
 from torch import Tensor
@@ -22,7 +22,7 @@ from convergent.few_to_one.tree import Tree, cluster_rows
 from convergent.figures.few_to_one import few_to_one
 from convergent.figures.tree import mapping_figure, tree_figure
 from convergent.findings import Findings
-from convergent.options import check_flag, check_number, check_whole
+from convergent.options import NULL, check_fields, number, whole
 from convergent.regression import predictors, ridge_map
 
 if TYPE_CHECKING:
@@ -63,22 +63,18 @@ class SparsePrediction:
     tensor([2])
     """
 
-    alpha: float | None = None
-    paper_lambda: float | None = None
+    alpha: Annotated[float | None, number(0) | NULL] = None
+    paper_lambda: Annotated[float | None, number(0) | NULL] = None
     positive: bool = False
-    targets: int | None = None
-    seed: int = 0
+    targets: Annotated[int | None, whole(1) | NULL] = None
+    seed: Annotated[int, whole()] = 0
 
     def __post_init__(self) -> None:
         if self.alpha is not None and self.paper_lambda is not None:
             raise InputError(
                 f"Set alpha ({self.alpha}) or paper_lambda ({self.paper_lambda}), not both: alpha is paper_lambda x units."
             )
-        for name in ("alpha", "paper_lambda"):
-            if (value := getattr(self, name)) is not None:
-                check_number(name, value)
-        check_flag("positive", self.positive)
-        check_targets(self.targets, self.seed)
+        check_fields(self)
 
     def __call__(self, pair: Pair) -> Alignment:
         """The alignment of `pair`; dead units predict nothing and are not predicted."""
@@ -143,17 +139,6 @@ class SparsePrediction:
     def overview(self, told: Sequence[Findings]) -> Mapping[str, Figure]:
         """Loss against units used and the codes, by layer."""
         return {"few_to_one": few_to_one(told)} if any("local" in found.figures for found in told) else {}
-
-
-def check_targets(targets: int | None, seed: int) -> None:
-    """Check the options of a sample of units.
-
-    Raises:
-        InputError: if no unit is asked for, or an option is no whole number.
-    """
-    if targets is not None:
-        check_whole("targets", targets, 1)
-    check_whole("seed", seed)
 
 
 def asked(q: int, targets: int | None, seed: int) -> Tensor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import torch
 from torch import Tensor
@@ -19,8 +19,8 @@ from convergent.few_to_one.codes import FewToOne
 from convergent.few_to_one.lasso import lasso
 from convergent.figures.few_to_one import few_to_one, path_figure
 from convergent.findings import Findings
-from convergent.methods.sparse import SparsePrediction, announce, asked, check_targets, warn_of_few_samples
-from convergent.options import check_flag, check_numbers, check_whole
+from convergent.methods.sparse import SparsePrediction, announce, asked, warn_of_few_samples
+from convergent.options import NULL, check_fields, listed, number, whole
 from convergent.regression import predictors
 from convergent.scores import held_out_of_maps
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from convergent.pairs import Pair
 
 _ALPHAS = (0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
+_PENALTIES = listed(number(0, above=True), example="[0.1,0.01]")
 _FOLDS = 5  # of the table's held-out losses
 _CHOOSE = 32  # units of b that choose the penalty, at the most
 
@@ -59,22 +60,17 @@ class SparsePath:
     Source: Li et al. 2016, section 4, table 1.
     """
 
-    alphas: Sequence[float] | None = None
-    paper_lambdas: Sequence[float] | None = None
-    folds: int = 3
+    alphas: Annotated[Sequence[float] | None, _PENALTIES | NULL] = None
+    paper_lambdas: Annotated[Sequence[float] | None, _PENALTIES | NULL] = None
+    folds: Annotated[int, whole(2)] = 3
     positive: bool = False
-    targets: int | None = None
-    seed: int = 0
+    targets: Annotated[int | None, whole(1) | NULL] = None
+    seed: Annotated[int, whole()] = 0
 
     def __post_init__(self) -> None:
         if self.alphas is not None and self.paper_lambdas is not None:
             raise InputError("Set alphas or paper_lambdas, not both: alpha is paper_lambda x units.")
-        for name in ("alphas", "paper_lambdas"):
-            if (value := getattr(self, name)) is not None:
-                check_numbers(name, value)
-        check_whole("folds", self.folds, 2)
-        check_flag("positive", self.positive)
-        check_targets(self.targets, self.seed)
+        check_fields(self)
 
     def __call__(self, pair: Pair) -> Alignment:
         """The alignment of `pair` by the chosen penalty.

@@ -8,16 +8,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import torch
 
 from convergent.alignment import Alignment
-from convergent.clusters.clustering import Clustering, Clusters
+from convergent.clusters.clustering import Assignment, Bounds, Clustering, Clusters, Laplacian
 from convergent.clusters.findings import overview_of, tell_of
 from convergent.clusters.quality import net_of
 from convergent.errors import InputError
-from convergent.options import check_flag, check_number, check_whole
+from convergent.options import NULL, check_fields, number, table, whole
 from convergent.regression import ridge_map_within
 
 if TYPE_CHECKING:
@@ -66,24 +66,19 @@ class Spectral:
     (tensor([1, 0, 0]), tensor([0, 1]))
     """
 
-    clusters: int | Mapping[str, int] | None = None
-    bounds: Sequence[int] = (2, 100)
-    threshold: float = 0.1
+    clusters: Annotated[int | Mapping[str, int] | None, whole(1) | table(whole(1)) | NULL] = None
+    bounds: Bounds = (2, 100)
+    threshold: Annotated[float, number(0, 1, why=", as correlations are")] = 0.1
     absolute: bool = False
-    laplacian: str = "symmetric"
-    assign: str = "cluster_qr"
-    restarts: int = 10
-    seed: int = 0
-    ridge: float = 1e-3
-    runs: int = 10
+    laplacian: Laplacian = "symmetric"
+    assign: Assignment = "cluster_qr"
+    restarts: Annotated[int, whole(1)] = 10
+    seed: Annotated[int, whole()] = 0
+    ridge: Annotated[float, number(0, above=True)] = 1e-3
+    runs: Annotated[int, whole(1)] = 10
 
     def __post_init__(self) -> None:
-        check_number("threshold", self.threshold, 0, 1, why=", as correlations are")
-        check_number("ridge", self.ridge, above=True)
-        check_whole("runs", self.runs, 1)
-        check_flag("absolute", self.absolute)
-        for number in self.clusters.values() if isinstance(self.clusters, Mapping) else [self.clusters]:
-            replace(self.clustering, number=number)  # a number that cannot be is told before anything is measured
+        check_fields(self)
 
     @cached_property
     def clustering(self) -> Clustering:
