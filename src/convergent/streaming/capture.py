@@ -11,9 +11,12 @@ from torch import Tensor, nn
 
 from convergent.errors import InputError
 from convergent.streaming.layers import Layer, find_layer
+from convergent.streaming.pre_activations import PreActivations
 
 if TYPE_CHECKING:
     from torch.utils.hooks import RemovableHandle
+
+    from convergent.streaming.rotations import Rotations
 
 # What sees the activations: observer(net, layer, activation). The activation is the module's own output, which a later
 # in-place module may overwrite: an observer copies what it keeps.
@@ -29,6 +32,7 @@ class Capture:
         nets: by name.
         layers: {name of the layer: {net: path of its module}}, see `layers.resolve`.
         observer: called with the net's name, the layer's name and the activation.
+        rotations: the observer is given the activations on rotated axes too, under the rotated nets' names.
 
     Raises:
         InputError: if a net has no such module.
@@ -43,8 +47,14 @@ class Capture:
     only relu (5, 3)
     """
 
-    def __init__(self, nets: Mapping[str, nn.Module], layers: Mapping[str, Layer], observer: Observer) -> None:
-        self.observer = observer
+    def __init__(
+        self,
+        nets: Mapping[str, nn.Module],
+        layers: Mapping[str, Layer],
+        observer: Observer,
+        rotations: Rotations | None = None,
+    ) -> None:
+        self.observer, self.rotations = observer, rotations
         self.modules = {
             (net, name): find_layer(nets[net], path, net)
             for name, layer in layers.items()
@@ -55,6 +65,8 @@ class Capture:
         self._reading = False
 
     def __enter__(self) -> Self:
+        if self.rotations:
+            self.rotations.__enter__()
         for (net, layer), module in self.modules.items():
             self._handles.append(module.register_forward_hook(partial(self._see, net, layer)))
         return self
@@ -62,6 +74,8 @@ class Capture:
     def __exit__(self, *exception: object) -> None:
         while self._handles:
             self._handles.pop().remove()
+        if self.rotations:
+            self.rotations.__exit__()
 
     def begin(self) -> None:
         """Start a batch: from here on each layer may be seen once."""
@@ -98,4 +112,7 @@ class Capture:
                 "layer, or a module that returns such a tensor (of complex numbers the parts or the magnitude)."
             )
         self._seen.add((net, layer))
-        self.observer(net, layer, output)
+        with PreActivations.looking_away():
+            self.observer(net, layer, output)
+            for name, rotated in self.rotations.of(net, layer, output) if self.rotations else ():
+                self.observer(name, layer, rotated)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from convergent.errors import InputError
 from convergent.streaming.capture import Capture
 from convergent.streaming.layers import Layer, by_unit, layout, resolve, samples
+from convergent.streaming.rotations import Rotations, rotated_from
 from convergent.streaming.unit_axis import axis_by_type
 
 # So many of the first images of the seeded order, the same in all processes: batches of (image numbers, what each net sees).
@@ -45,7 +46,7 @@ class Reading:
 
     def units_of(self, net: str) -> str:
         """Where a net's activations have their units."""
-        return self.units if isinstance(self.units, str) else self.units.get(net, "auto")
+        return self.units if isinstance(self.units, str) else self.units.get(rotated_from(net), "auto")
 
     def placed(self, x: Tensor) -> Tensor:
         """A tensor on the device where the work is to be done.
@@ -72,8 +73,10 @@ class Collector(ABC):
         nets: by name.
         layers: whose activations are seen, see `layers.resolve`.
         how: activations are read.
+        rotations: of the nets, whose activations are seen too, under the rotated nets' names.
 
     Attributes:
+        nets: their names.
         images: how many were read; those of all processes after `finish`.
         image_n: numbers of the images of the batch, on the host.
 
@@ -82,9 +85,14 @@ class Collector(ABC):
     """
 
     def __init__(
-        self, nets: Mapping[str, nn.Module], layers: Sequence[str | Sequence[str] | Layer], how: Reading
+        self,
+        nets: Mapping[str, nn.Module],
+        layers: Sequence[str | Sequence[str] | Layer],
+        how: Reading,
+        rotations: Rotations | None = None,
     ) -> None:
-        self.layers, self.how = resolve(nets, layers), how
+        self.nets, self.layers = list(nets), resolve(nets, layers)
+        self.how, self.rotations = how, rotations
         self.images, self.image_n = 0, torch.empty(0, dtype=torch.long)
         self._there_n: dict[torch.device, Tensor] = {}  # the same where the activations are
         self._by_type = {
@@ -92,7 +100,7 @@ class Collector(ABC):
             for layer, paths in self.layers.items()
             for net, path in paths.items()
         }
-        self._capture = Capture(nets, self.layers, self.see)
+        self._capture = Capture(nets, self.layers, self.see, rotations)
 
     def __enter__(self) -> Self:
         self._capture.__enter__()
@@ -142,13 +150,17 @@ class Collector(ABC):
     def plan(self) -> str:
         """A table of what is collected and what it takes, a line per layer."""
 
+    def names(self, layer: str) -> list[str]:
+        """Whose activations of a layer are seen: the nets, then the rotated ones."""
+        return [*self.nets, *(self.rotations.names(layer) if self.rotations else ())]
+
     def name_images(self, image_n: Tensor) -> None:
         """Say which images come next, numbers on the host."""
         self.image_n, self._there_n = image_n, {}
 
     def units(self, net: str, layer: str, shape: Sequence[int]) -> str:
         """Where the units of a layer's activation of this shape are: "channel" (axis 1), "last" or "flat"."""
-        return layout(shape, self.how.units_of(net), self._by_type[net, layer])
+        return layout(shape, self.how.units_of(net), self._by_type[rotated_from(net), layer])
 
     def by_unit(self, net: str, layer: str, activation: Tensor) -> Tensor:
         """An activation with its units in axis 1, see `layers.by_unit`."""

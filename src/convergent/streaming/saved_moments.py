@@ -6,7 +6,7 @@ Axes: `k` blocks of images, `u` units of all nets side by side.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,9 +30,12 @@ class SavedMoments:
         """What starts their collector."""
         return StatisticsPass.start(layers, how, pairs)
 
-    def save(self, found: LayerMoments, file: Path) -> None:
-        """Save those of one layer."""
-        about = {"images": str(found.images), "units": json.dumps([[units.start, units.stop] for units in found.units])}
+    def save(self, found: LayerMoments, file: Path, more: Mapping[str, str] | None = None) -> None:
+        """Save those of one layer, with more text about them where there is some."""
+        about = dict(more or {}) | {
+            "images": str(found.images),
+            "units": json.dumps([[units.start, units.stop] for units in found.units]),
+        }
         tensors = {"count_k": found.count_k, "mean_ku": found.mean_ku}
         tensors |= {f"scatter_kab {i} {j}": s_kab.contiguous() for (i, j), s_kab in found.scatter.items()}
         save_file(tensors, file, about)

@@ -28,12 +28,13 @@ from convergent.streaming.layer_moments import LayerMoments
 from convergent.streaming.layers import Layer
 from convergent.streaming.packing import blocks_within
 from convergent.streaming.products import chosen
+from convergent.streaming.rotations import Rotations
 
 # Columns of the table of what is planned; the first few are text.
 _HEADINGS = ("layer", "activation", "units are", "units", "positions", "samples", "blocks", "products", "memory")
 _LEFT = 4
 
-_CALIBRATION = 32  # images
+CALIBRATION = 32  # images
 
 
 class StatisticsPass(Collector):
@@ -58,6 +59,7 @@ class StatisticsPass(Collector):
         calibration: Mapping[str, Tensor],
         how: Reading | None = None,
         pairs: Iterable[tuple[str, str]] | None = None,
+        rotations: Rotations | None = None,
     ) -> None:
         """Look at the layers' shapes and scales, and plan.
 
@@ -68,17 +70,17 @@ class StatisticsPass(Collector):
             calibration: a few images for each net, the same in all processes; units are shifted by their mean there.
             how: activations are read.
             pairs: names of the nets that are to be compared; all with all by default.
+            rotations: of the nets, that are to be compared too.
 
         Raises:
             InputError: if a layer cannot be captured, the nets disagree on its positions, or memory does not suffice.
         """
-        super().__init__(nets, layers, how or Reading())
+        super().__init__(nets, layers, how or Reading(), rotations)
         self.block_n = block_of_image(images, self.how.blocks)
-        numbers = {name: number for number, name in enumerate(nets)}
-        self._pairs = None if pairs is None else [(numbers[a], numbers[b]) for a, b in pairs]
+        self.pairs = None if pairs is None else list(pairs)
         self._shapes: dict[str, dict[str, list[int]]] = {layer: {} for layer in self.layers}
         seen = self._calibrate(nets, calibration)
-        self._accumulators = {layer: self._accumulator(layer, seen[layer]) for layer in self.layers}
+        self.accumulators = {layer: self._accumulator(layer, seen[layer]) for layer in self.layers}
         self._check_memory()
 
     @classmethod
@@ -92,7 +94,7 @@ class StatisticsPass(Collector):
         wanted = None if pairs is None else list(pairs)
 
         def started(nets: Mapping[str, nn.Module], images: int, first: First) -> StatisticsPass:
-            _, x = next(first(_CALIBRATION))
+            _, x = next(first(CALIBRATION))
             return cls(nets, layers, images, x, how, wanted)
 
         return started
@@ -101,17 +103,17 @@ class StatisticsPass(Collector):
         """Start a batch of these images, numbers on the host."""
         super().begin(image_n)
         block_n = self.block_n[image_n]
-        for accumulator in self._accumulators.values():
+        for accumulator in self.accumulators.values():
             accumulator.begin((block_n * accumulator.blocks // self._finest).tolist())
 
     def see(self, net: str, layer: str, activation: Tensor) -> None:
         """Copy an activation into the buffer."""
-        self._accumulators[layer].write(net, self.samples(net, layer, activation))
+        self.accumulators[layer].write(net, self.samples(net, layer, activation))
 
     def end(self) -> None:
         """Finish the batch: multiply what is complete."""
         super().end()
-        for accumulator in self._accumulators.values():
+        for accumulator in self.accumulators.values():
             accumulator.end()
 
     def collected(self) -> dict[str, LayerMoments]:
@@ -120,23 +122,23 @@ class StatisticsPass(Collector):
         Raises:
             InputError: if an activation was NaN or infinite.
         """
-        for accumulator in self._accumulators.values():
+        for accumulator in self.accumulators.values():
             accumulator.close()
             for sums_f in accumulator.sums_kf:  # block by block bounds the memory that this takes
                 over_processes(sums_f, accumulator.device)
-        return {layer: accumulator.moments(self.images) for layer, accumulator in self._accumulators.items()}
+        return {layer: accumulator.moments(self.images) for layer, accumulator in self.accumulators.items()}
 
     def state(self) -> dict[str, Tensor]:
         """All that was read so far, for a process that takes the pass up where this one was killed."""
         state = {"images": torch.tensor(self.images)}
-        for layer, accumulator in self._accumulators.items():
+        for layer, accumulator in self.accumulators.items():
             state |= {f"{layer}/{name}": tensor for name, tensor in accumulator.state().items()}
         return state
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Go on where `state` was taken."""
         self.images = int(state["images"])
-        for layer, accumulator in self._accumulators.items():
+        for layer, accumulator in self.accumulators.items():
             accumulator.load_state(part_of(state, layer))
 
     def plan(self) -> str:
@@ -144,7 +146,7 @@ class StatisticsPass(Collector):
         return table_of(_HEADINGS, [self._planned(layer) for layer in self.layers], _LEFT)
 
     def _planned(self, layer: str) -> tuple[str, ...]:
-        accumulator, shapes = self._accumulators[layer], self._shapes[layer]
+        accumulator, shapes = self.accumulators[layer], self._shapes[layer]
         where = [self.units(net, layer, [1, *shape]) for net, shape in shapes.items()]
         widths = [units.stop - units.start for units in accumulator.units.values()]
         samples = len(self.block_n) * accumulator.positions
@@ -161,7 +163,7 @@ class StatisticsPass(Collector):
         )
 
     def _check_memory(self) -> None:
-        needed = sum(accumulator.memory for accumulator in self._accumulators.values())
+        needed = sum(accumulator.memory for accumulator in self.accumulators.values())
         free = available_memory()
         if needed > free:
             raise InputError(
@@ -191,9 +193,14 @@ class StatisticsPass(Collector):
         kinds = {x_ncp.dtype for x_ncp in seen.values()}
         quantised = dtype == torch.float32 and any(on_grid(x_us, kind) for kind in kinds)
         scale = OFF_GRID if quantised else 1.0
-        found = Accumulator(layer, widths, p, shift_u, dtype, self._finest, self._pairs, product, scale)
+        found = Accumulator(layer, widths, p, shift_u, dtype, self._finest, self.pairs_of(layer), product, scale)
         found.blocks = blocks_within(found.packing, self._finest, self.how.block_memory)
         return found
+
+    def pairs_of(self, _layer: str) -> list[tuple[int, int]] | None:
+        """The numbers of the nets of a layer that are to be compared; None for all with all."""
+        numbers = {name: number for number, name in enumerate(self.nets)}
+        return None if self.pairs is None else [(numbers[a], numbers[b]) for a, b in self.pairs]
 
     def _calibrate(self, nets: Mapping[str, nn.Module], x: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
         """The samples of every layer of every net for a few images: {layer: {net: (n images, c units, p positions)}}."""
@@ -203,12 +210,12 @@ class StatisticsPass(Collector):
             self._shapes[layer][net] = list(activation.shape[1:])
             seen[layer][net] = self.samples(net, layer, activation).clone()
 
-        with Capture(nets, self.layers, keep) as capture:
+        with Capture(nets, self.layers, keep, self.rotations) as capture:
             capture.begin()
             for name, net in nets.items():
                 net(x[name])
             capture.end()
-        return seen
+        return {layer: {name: seen[layer][name] for name in self.names(layer)} for layer in self.layers}
 
 
 def _told(values: Iterable[str]) -> str:

@@ -1,0 +1,172 @@
+"""What a layer's units were before their nonlinearity, seen while a net runs; and that nonlinearity on other values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
+
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_map
+
+
+def _names(words: str) -> frozenset[str]:
+    return frozenset(words.split())
+
+
+# torch's functions by name, without the underscores of those that work in place
+_NONLINEAR = _names(
+    "relu relu6 elu selu celu gelu silu mish leaky_relu prelu rrelu threshold hardtanh hardswish hardsigmoid sigmoid "
+    "logsigmoid tanh softplus softsign softshrink hardshrink tanhshrink clamp clamp_min clip abs square exp"
+)
+_POOLING = frozenset(
+    ["mean", *(f"{how}_pool{d}d" for how in ("max", "avg", "adaptive_max", "adaptive_avg", "lp") for d in (1, 2, 3))]
+)
+_NORMALISING = frozenset(["local_response_norm"])
+# act on every unit alone: after a nonlinearity they are part of it, after a linear function their output is linear
+_UNIT_WISE = _names(
+    "dropout dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout batch_norm flatten reshape view permute "
+    "transpose movedim squeeze unsqueeze contiguous clone detach to float half bfloat16 double expand neg div "
+    "getitem get"
+)
+# mix units, so that their outputs have no axes of their own, but for what a nonlinearity later makes of them
+_LINEAR = _names(
+    "linear bilinear conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d matmul mm bmm addmm baddbmm "
+    "einsum batch_norm layer_norm group_norm instance_norm rms_norm scaled_dot_product_attention "
+    "multi_head_attention_forward embedding"
+)
+_SUMS = frozenset(["add", "sub"])  # of linear functions' outputs are linear, a rectified unit plus another is neither
+
+
+@dataclass(frozen=True)
+class _Call:
+    """A call of one of torch's functions."""
+
+    name: str
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    options: dict[str, Any]
+    inputs: list[Tensor]
+
+    def made(self, given: Mapping[int, Tensor] | None = None) -> Any:
+        """Make it, with other tensors by the identity of those that they replace."""
+        arguments, options = self.arguments, self.options
+        if given:
+            arguments, options = tree_map(lambda x: given.get(id(x), x), (arguments, options))
+        return self.function(*arguments, **options)
+
+    def with_instead(self, x: Tensor, y: Tensor) -> _Call:
+        """The same call with another tensor in the place of one."""
+        arguments, options = tree_map(lambda value: y if value is x else value, (self.arguments, self.options))
+        return replace(self, arguments=arguments, options=options)
+
+
+@dataclass
+class Nonlinearity:
+    """A nonlinearity that ran, with what followed it unit by unit (pooling, dropout, scaling, a change of shape).
+
+    Attributes:
+        sources: its input, the pre-activations; and where its output gated others, as in a gated linear unit, those.
+        steps: the calls of functions that it consists of, and what came out of each.
+    """
+
+    sources: list[Tensor]
+    steps: list[tuple[_Call, Tensor]] = field(default_factory=list)
+
+    def gave(self, x: Tensor) -> bool:
+        """Whether a tensor came out of it."""
+        return any(out is x for _, out in self.steps)
+
+    def again(self, instead: Sequence[Tensor], output: Tensor) -> Tensor:
+        """What would be in the place of one of its outputs for other values of its sources, which it may overwrite."""
+        given = {id(source): x for source, x in zip(self.sources, instead)}
+        for call, out in self.steps:
+            given[id(out)] = call.made(given)
+        return given[id(output)]
+
+
+class PreActivations(TorchFunctionMode):
+    """While open, remembers the last nonlinearity that ran, or the last linear function: what a layer's output came from.
+
+    It watches torch's own functions, so modules and functions are alike to it; a nonlinearity that works in place has its
+    input copied first.
+
+    >>> import torch
+    >>> with PreActivations() as seen:
+    ...     x = torch.relu(torch.tensor([-1.0, 2.0]))
+    >>> found = seen.nonlinearity(x)
+    >>> found.sources, found.again([torch.tensor([3.0, -4.0])], x)
+    ([tensor([-1.,  2.])], tensor([3., 0.]))
+    """
+
+    _looking_away: ClassVar[bool] = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._last: Nonlinearity | None = None
+        self._linear: list[Tensor] = []  # what the last linear function gave, and views of it
+
+    def nonlinearity(self, output: Tensor) -> Nonlinearity | None:
+        """What gave a layer's output; None where that ended in no nonlinearity, or joins the outputs of several."""
+        return self._last if self._last is not None and self._last.gave(output) else None
+
+    def mixes(self, output: Tensor) -> bool:
+        """Whether a layer's output came from a function that mixes units, with no nonlinearity since."""
+        return any(linear is output for linear in self._linear)
+
+    def forget(self) -> None:
+        """Let go of all tensors."""
+        self._last, self._linear = None, []
+
+    @classmethod
+    @contextmanager
+    def looking_away(cls) -> Iterator[None]:
+        """While open nothing is watched by any of them: what hooks do with activations is no part of the net."""
+        before, PreActivations._looking_away = PreActivations._looking_away, True
+        try:
+            yield
+        finally:
+            PreActivations._looking_away = before
+
+    def __torch_function__(
+        self, function: Any, _types: Any, arguments: Sequence[Any] = (), options: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Call a function of torch, and remember it if it matters."""
+        options = options or {}
+        inputs = [x for x in [*arguments, *options.values()] if isinstance(x, Tensor)]
+        name = getattr(function, "__name__", "")
+        if self._looking_away or not inputs:
+            return function(*arguments, **options)
+        call = _Call(name.strip("_"), function, tuple(arguments), dict(options), inputs)
+        rectified = [x for x in inputs if self.nonlinearity(x)]
+        linear = any(self.mixes(x) for x in inputs)
+        if not rectified and (call.name in _NONLINEAR or (call.name in _POOLING and linear)):
+            in_place = name.endswith("_") or bool(options.get("inplace"))
+            source = inputs[0].clone() if in_place else inputs[0]
+            out = call.made()
+            self._linear = []
+            self._last = Nonlinearity([source], [(call.with_instead(inputs[0], source), out)])
+            return out
+        out = call.made()
+        if isinstance(out, Tensor):
+            self._note(call, rectified, linear, out)
+        return out
+
+    def _note(self, call: _Call, rectified: Sequence[Tensor], linear: bool, out: Tensor) -> None:
+        others = [x for x in call.inputs if not any(x is y for y in rectified)]
+        scales = call.name == "mul" or (call.name in _SUMS and not others)
+        if rectified and self._last and (call.name in _UNIT_WISE | _NONLINEAR | _POOLING | _NORMALISING or scales):
+            gated = [x for x in others if call.name == "mul" and x.shape == out.shape]
+            self._last.sources += [x for x in gated if not any(x is y for y in self._last.sources)]
+            self._last.steps.append((call, out))
+            return
+        if any(out is x for x in rectified):  # overwritten in place by what is no part of it
+            self._last = None
+        self._linear = [x for x in self._linear if x is not out]
+        by_constant = call.name == "mul" and sum(x.shape == out.shape for x in call.inputs) == 1
+        if call.name in _LINEAR or (call.name in _SUMS and not rectified):
+            self._linear = [out]
+        elif linear and (call.name in _UNIT_WISE or by_constant):
+            self._linear.append(out)

@@ -1,0 +1,186 @@
+import pytest
+import torch
+import torchvision
+from torch import nn
+from torch.nn import functional as F
+
+from convergent.controls.rotation import turning
+from convergent.moments import Moments
+from convergent.nets.convnet import ConvNet
+from convergent.pairs import Pair
+from convergent.streaming.collector import Reading
+from convergent.streaming.pre_activations import PreActivations
+from convergent.streaming.rotated_pass import SavedRotations
+from convergent.streaming.rotations import Rotations, rotated_name
+
+
+def nets(k=2, **options):
+    made = {}
+    for seed in range(k):
+        torch.manual_seed(seed)
+        made[f"seed={seed}"] = ConvNet(1, 8, 10, (6, 8, 8, 12), **options).eval()
+    return made
+
+
+def read(product, of, layers, x_n, how=None, batch=16, order=None):
+    """A pass over pictures by one product."""
+
+    def first(n):
+        for images in torch.arange(min(n, len(x_n))).split(32):
+            yield images, dict.fromkeys(of, x_n[images])
+
+    order = torch.arange(len(x_n)) if order is None else order
+    with torch.no_grad():
+        collector = product.start(layers, how or Reading(blocks=20), None)(of, len(x_n), first)
+        with collector:
+            for images in order.split(batch):
+                collector.begin(images)
+                for net in of.values():
+                    net(x_n[images])
+                collector.end()
+        return collector, collector.finish()
+
+
+def test_a_rotated_net_is_what_rotated_pre_activations_give_behind_its_own_nonlinearity():
+    of, x_n = nets(), torch.randn(100, 1, 8, 8)
+    _, found = read(SavedRotations(2), of, ["conv2", "fc1"], x_n)
+    with torch.no_grad():
+        for layer, before in (("fc1", 6), ("conv2", 1)):
+            pre = {}
+            x = {}
+            for name, net in of.items():
+                below = nn.Sequential(*list(net.children())[:before])(x_n)
+                h = getattr(net, layer)[0](below)
+                h = h if h.ndim == 2 else h.permute(0, 2, 3, 1).flatten(0, 2)
+                pre[name], x[name] = h.double(), h.relu().double()
+            maps = Rotations(
+                of,
+                {layer: dict.fromkeys(of, layer)},
+                Reading(),
+                lambda _: iter([(torch.arange(100), dict.fromkeys(of, x_n))]),
+                lambda _: range(2),
+            )._maps
+            for draw in (0, 1):
+                ((turn_cc, offset_c),) = maps["seed=1", layer][draw]
+                rotated_nb = (pre["seed=1"] @ turn_cc.double() + offset_c.double()).relu()
+                expected = Pair.of(x["seed=0"], rotated_nb)
+                pair = found[layer].pair(0, 1, draw)
+                assert (pair.corr_ab - expected.corr_ab).abs().max() < 1e-5
+                assert (pair.corr_bb - expected.corr_bb).abs().max() < 1e-5
+                assert (pair.name_a, pair.name_b) == ("seed=0", "seed=1")
+
+
+def test_rotated_units_fire_as_often_as_the_units_themselves_and_span_the_same_pre_activations():
+    of, x_n = nets(1) | {"other": nets(3)["seed=2"]}, torch.randn(300, 1, 8, 8)
+    _, found = read(SavedRotations(1), of, ["conv1"], x_n)
+    moments = found["conv1"].moments
+    itself, rotated = (moments.moments([name]).total for name in ("other", rotated_name("other", 0)))
+    assert (itself.mean_u - rotated.mean_u).abs().max() < 0.25 * itself.mean_u.max()
+    assert (itself.sd_u - rotated.sd_u).abs().max() < 0.25 * itself.sd_u.max()
+
+
+@pytest.mark.parametrize("batch", [7, 100])
+def test_order_and_batches_change_nothing(batch):
+    of, x_n = nets(), torch.randn(100, 1, 8, 8)
+    _, one = read(SavedRotations(2), of, ["conv3"], x_n)
+    _, other = read(SavedRotations(2), of, ["conv3"], x_n, batch=batch, order=torch.randperm(100))
+    for a, b in ((0, 1), (1, 0)):
+        assert (one["conv3"].pair(a, b, 1).corr_ab - other["conv3"].pair(a, b, 1).corr_ab).abs().max() < 1e-6
+
+
+def test_few_rotations_have_blocks_and_the_others_are_more_in_narrow_layers(tmp_path):
+    of, x_n = nets(3), torch.randn(60, 1, 8, 8)
+    scored, others = SavedRotations(), SavedRotations(scored=False)
+    for product, draws, blocks in ((scored, 3, 10), (others, 17, 1)):
+        _, found = read(product, of, ["conv1"], x_n)
+        product.save(found["conv1"], tmp_path / "conv1.safetensors")
+        again = product.load(tmp_path / "conv1.safetensors", "conv1", list(of))
+        assert len(again.draws) == draws
+        assert again.pair(0, 2, again.draws[-1]).blocks == blocks
+        for both in (False, True):
+            ours, saved = (every.pair(2, 1, every.draws[0], both=both) for every in (found["conv1"], again))
+            assert torch.equal(ours.corr_ab, saved.corr_ab)
+
+
+def test_each_net_and_layer_is_rotated_by_its_own_rotation():
+    net = nets(1)["seed=0"]
+    _, found = read(
+        SavedRotations(1), {"a": net, "b": ConvNet(1, 8, 10, (6, 8, 8, 12)).eval()}, ["conv2"], torch.randn(50, 1, 8, 8)
+    )
+    both = found["conv2"].pair(0, 1, 0, both=True)
+    assert not torch.allclose(both.corr_aa, both.corr_bb)
+
+
+class Gated(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.gate, self.value, self.unit, self.out = nn.Linear(5, 8), nn.Linear(5, 8), nn.Identity(), nn.Linear(8, 5)
+        self.stream, self.joined = nn.Identity(), nn.Identity()
+
+    def forward(self, x):
+        x = self.stream(x + self.out(self.unit(F.silu(self.gate(x)) * self.value(x))))
+        return self.joined(torch.cat([x.relu(), x.tanh()], 1))
+
+
+ENDS = {
+    "resnet18": {
+        "before": ["relu", "maxpool", "layer1.0", "layer1", "avgpool"],
+        "linear": ["conv1", "bn1", "fc"],
+    },
+    "mobilenet_v3_small": {"before": ["features.0", "features.12"], "linear": ["features.1"]},
+    "vgg11_bn": {"before": ["features.2", "features", "classifier.2"], "linear": ["features.1", "classifier"]},
+    "gated": {"before": ["unit"], "linear": ["stream"], "after": ["joined"]},
+}
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_nonlinearities_are_seen_in_modules_and_functions_and_done_again_exactly(name):
+    gated = name == "gated"
+    net, watching, kinds = Gated() if gated else torchvision.models.get_model(name), PreActivations(), {}
+    net, x = net.eval(), torch.randn(7, 5) if gated else torch.randn(2, 3, 32, 32)
+    layers = {layer: kind for kind, layers in ENDS[name].items() for layer in layers}
+
+    def look(layer, output):
+        with PreActivations.looking_away():
+            found = watching.nonlinearity(output)
+            kinds[layer] = "before" if found else "linear" if watching.mixes(output) else "after"
+            if found:
+                assert torch.equal(found.again([source.clone() for source in found.sources], output), output)
+
+    for layer in layers:
+        net.get_submodule(layer).register_forward_hook(lambda _module, _x, output, layer=layer: look(layer, output))
+    with torch.no_grad():
+        expected = net(x)
+        with watching:
+            assert torch.equal(net(x), expected)
+    assert kinds == layers
+
+
+def test_a_gated_unit_has_gate_and_value_rotated_by_one_matrix():
+    net = {"one": Gated().eval(), "two": Gated().eval()}
+    x_n = torch.randn(64, 5)
+    first = lambda n: iter([(torch.arange(64), dict.fromkeys(net, x_n))])  # noqa: E731
+    with torch.no_grad():
+        rotations = Rotations(net, {"unit": dict.fromkeys(net, "unit")}, Reading(), first, lambda _: range(1))
+    (gate, _), (value, _) = rotations._maps["one", "unit"][0]
+    pre = {name: Moments.of(getattr(net["one"], name)(x_n)) for name in ("gate", "value")}
+    for name, turn_cc in (("gate", gate), ("value", value)):
+        expected, _ = turning(pre[name], torch.Generator().manual_seed(0))
+        assert turn_cc.shape == expected.shape
+    q = [turn / torch.outer(1 / pre[name].sd_u, pre[name].sd_u) for name, turn in (("gate", gate), ("value", value))]
+    q = [x / x.norm(dim=0) for x in q]
+    assert (q[0] - q[1]).abs().max() < 1e-4
+
+
+def test_a_net_that_takes_another_path_later_is_told():
+    class Fickle(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Identity()
+
+        def forward(self, x):
+            return self.layer(x @ torch.ones(4, 3) if len(x) < 20 else torch.relu(x @ torch.ones(4, 3)))
+
+    of = {"a": Fickle(), "b": Fickle()}
+    with pytest.raises(ValueError, match="ends in another function here"):
+        read(SavedRotations(1), of, ["layer"], torch.randn(40, 4), batch=10)
