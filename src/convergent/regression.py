@@ -16,7 +16,9 @@ from convergent.scores import held_out_of_maps
 if TYPE_CHECKING:
     from convergent.pairs import Pair
 
-RIDGES = (1e-3, 1e-2, 0.03, 0.1, 0.3, 1.0)  # that `best_ridge` chooses from
+# That `best_ridge` chooses from. The largest leaves nothing but the mean to predict: where images are so few that all else
+# would be worse than the mean, least squares explains 0 and not less.
+RIDGES = (1e-3, 1e-2, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 100.0, 1e3, 1e4)
 
 
 def ridge_map(pair: Pair, ridge: float, units_a: Tensor | None = None, units_b: Tensor | None = None) -> Tensor:

@@ -4,6 +4,8 @@ from sklearn.linear_model import Ridge
 
 from convergent.errors import InputError
 from convergent.methods.least_squares import LeastSquares
+from convergent.methods.matching import Matching
+from convergent.methods.semimatching import SemiMatching
 from convergent.pairs import Pair
 from convergent.scores import held_out
 
@@ -50,12 +52,35 @@ def test_the_ridge_is_chosen_by_images_that_it_was_not_fitted_to():
     assert LeastSquares()(few).solver["ridge"] >= 0.3
     assert LeastSquares()(many).solver["ridge"] <= 0.01
     small, best = (held_out(LeastSquares(ridge), few).mean() for ridge in (1e-3, None))
-    assert small < 0 < best  # the ceiling stays one where images are few
+    assert small < 0 < best
     choices = [held_out(LeastSquares(ridge), few).mean() for ridge in (0.1, 0.3, 1.0)]
     assert best > min(choices)
     assert best <= max(choices) + 1e-12  # folds choose for themselves, none sees what it is judged by
     settled = LeastSquares().settled(LeastSquares()(few))
     assert torch.equal(settled(few).map_ab, LeastSquares()(few).map_ab)
+
+
+@pytest.mark.parametrize("dimensions", [0, 4, 32])
+@pytest.mark.parametrize("noise", [0.5, 1.5])
+def test_of_few_samples_it_predicts_no_worse_than_the_mean_or_one_unit_whose_space_alone_is_shared(dimensions, noise):
+    scores = {LeastSquares(): [], Matching(): [], SemiMatching(): []}
+    for _ in range(2):
+        latent_nc = torch.randn(60, dimensions).double()
+        mixed = (latent_nc @ torch.randn(dimensions, 48).double() / max(dimensions, 1) ** 0.5 for _ in "ab")
+        x_na, x_nb = ((x + noise * torch.randn(60, 48)).clamp(min=0) for x in mixed)
+        for method, found in scores.items():
+            found.append(held_out(method, Pair.of(x_na, x_nb)).mean())
+    all_units, *few = (torch.stack(found).mean() for found in scores.values())
+    assert all_units > -0.01
+    assert all_units > max(few)
+
+
+def test_it_is_no_upper_bound_where_units_correspond_and_samples_are_few():
+    x_n = torch.randn(2000, 48).double()
+    x_na, x_nb = (x_n + 0.5 * torch.randn(2000, 48) for _ in "ab")
+    few, many = Pair.of(x_na[:60], x_nb[:60]), Pair.of(x_na, x_nb)
+    assert held_out(Matching(), few).mean() > held_out(LeastSquares(), few).mean() > 0
+    assert held_out(LeastSquares(), many).mean() > held_out(Matching(), many).mean() - 0.02  # p / n of what is left
 
 
 def test_without_blocks_to_choose_by_the_smallest_ridge_is_taken():

@@ -1,4 +1,4 @@
-"""Least squares: every unit of net b from all units of net a together, the ceiling of what a linear map explains.
+"""Least squares: every unit of net b from all units of net a together: with images enough, the linear upper bound.
 
 Axes: `a` units of net a, `b` units of net b.
 """
@@ -22,8 +22,10 @@ class LeastSquares:
     """Each unit of b is a weighted sum of all units of a; a ridge keeps weights of similar units from blowing up.
 
     With few samples beside the units its score on the fitted images says little (unrelated nets reach p / (n - 1)); the
-    held-out score is the evidence. It is the ceiling of what is linear only if the ridge fits the number of images, so it is
-    chosen by held-out images among those that the map is fitted to.
+    held-out score is the evidence. The ridge is chosen by held-out images among those that the map is fitted to, up to one
+    that leaves the mean as prediction, so it explains about nothing at the least. It is the linear upper bound where images
+    are many beside units; where they are few, a method that knows more of the map, such as that units correspond one to one,
+    may find more.
 
     Attributes:
         ridge: penalty on the squared weights of standardised units, see `regression.ridge_map`; None for the best.
