@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
 from torch.utils.data import Dataset
 
+from convergent.data.folder import class_folders
+from convergent.data.opening import eight_bits, opened, shown
 from convergent.errors import InputError
 
 # Images of the published set.
@@ -67,7 +67,7 @@ class ImageNet(Dataset[tuple[Any, int]]):
 
     def __getitem__(self, image: int) -> tuple[Any, int]:
         file, target = self.samples[image]
-        picture = opened(file)
+        picture = eight_bits(opened(file)).convert("RGB")
         return self.transform(picture) if self.transform else picture, target
 
     def __repr__(self) -> str:
@@ -87,12 +87,16 @@ class ImageNet(Dataset[tuple[Any, int]]):
                 f"{self.root / self.split} has no class folders, and {truth} is not there to say which image is of which"
             )
         wnid_of = wnids_by_id(kit / "meta.mat")
-        ids = [int(line) for line in truth.read_text().split()]
+        ids = truth.read_text(errors="replace").split()
         if len(ids) != files:
             raise InputError(f"{truth} tells of {len(ids)} images, but {self.root / self.split} has {files}.")
+        if strange := [number for number in ids if not number.isdigit() or int(number) not in wnid_of]:
+            raise InputError(
+                f"{truth} tells of a class {shown(strange[0])} that meta.mat does not know; unpack the kit again."
+            )
         wnids = sorted(wnid_of.values())
         number = {wnid: place for place, wnid in enumerate(wnids)}
-        return wnids, [number[wnid_of[of_kit]] for of_kit in ids]
+        return wnids, [number[wnid_of[int(of_kit)]] for of_kit in ids]
 
     def _check(self, classes: int) -> None:
         where = self.root / self.split
@@ -133,16 +137,8 @@ def wnids_by_id(meta: Path) -> dict[int, str]:
         raise InputError(f"{meta} cannot be read ({' '.join(str(error).split())}); unpack the kit again.") from None
 
 
-def opened(file: str) -> Any:
-    """The picture of a file in RGB, whatever its name says that it is."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="PIL")  # broken EXIF blocks: nothing in them is needed
-        with Image.open(file) as picture:
-            return picture.convert("RGB")
-
-
 def _class_folders(folder: Path) -> list[str]:
-    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir()) if folder.is_dir() else []
+    return class_folders(folder) if folder.is_dir() else []
 
 
 def _pictures(folder: Path) -> list[Path]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cached_property, partial
+from itertools import permutations
 from typing import Any
 
 import pytorch_lightning as pl
@@ -11,6 +12,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
+from convergent.data.opening import first_line, shown
 from convergent.data.order import BlockOrder, EvaluationOrder, TrainingOrder
 from convergent.data.pictures import Batch, Deranged, Images, Views, collate
 from convergent.data.store import Crops, Finish, SubtractMean
@@ -62,6 +64,8 @@ class ImageData(pl.LightningDataModule):
         skip_corrupt: leave out unreadable images and count them, instead of an error.
         order_seed: of the order of training images.
         augment_seed: of their augmentation; several for as many nets that each see the same images augmented otherwise.
+        classes: how many there have to be, where the data set says which it has; None for any.
+        value_range: of pictures of more than 8 bits, see `opening.eight_bits`.
 
     Attributes:
         blocks: of images, in the statistics pass.
@@ -87,8 +91,15 @@ class ImageData(pl.LightningDataModule):
         skip_corrupt: bool = False,
         order_seed: int = 0,
         augment_seed: int | Sequence[int] = 0,
+        classes: int | None = None,
+        value_range: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
+        if value_range is not None and not (len(value_range) == 2 and value_range[0] < value_range[1]):
+            raise InputError(
+                f"data.value_range needs to be the values of black and of white, as [0,4095], not {[*value_range]}."
+            )
+        self.classes, self.value_range = classes, value_range
         self.sources, self.measure_source = sources, measure
         self.training, self.validation = decoded(channels, augment), decoded(channels, prepare)
         self.evaluation = prepared(channels, prepare, mean, std)
@@ -110,12 +121,26 @@ class ImageData(pl.LightningDataModule):
         """Find out that there are images to train on, before anything is started.
 
         Raises:
-            InputError: if there are none.
+            InputError: if there are none, or their classes differ.
         """
-        for source in ("train", "val"):
-            self.dataset(source)
+        self.check_classes(("train", "val"))
         if self.finish.mean_image is not None:
             self.finish.mean_image()
+
+    def check_classes(self, sources: Sequence[str]) -> None:
+        """Find out that sources whose classes have names number them alike.
+
+        Raises:
+            InputError: if one has a class that another has not.
+        """
+        classes = {source: getattr(self.dataset(source), "classes", None) for source in sources}
+        named = {source: [*map(str, names)] for source, names in classes.items() if names is not None}
+        for one, other in permutations(named, 2):
+            if only := [shown(name) for name in named[one] if name not in set(named[other])]:
+                raise InputError(
+                    f"{' and '.join(named)} need the same classes, but {', '.join(only[:3])} of {one} is missing from "
+                    f"{other}, so that the classes' numbers would differ; add or remove that class folder."
+                )
 
     def images(self, source: str, transform: Callable[[Any], Any] | None = None, *, batched: bool = False) -> Images:
         """The images of one source, prepared as for evaluation unless told otherwise.
@@ -123,8 +148,13 @@ class ImageData(pl.LightningDataModule):
         Raises:
             InputError: if there is no such source, or no image in it.
         """
-        how = {"skip_corrupt": self.skip_corrupt, "batched": batched}
-        images = Images(self.dataset(source), transform or self.evaluation, **how)
+        images = Images(
+            self.dataset(source),
+            transform or self.evaluation,
+            skip_corrupt=self.skip_corrupt,
+            batched=batched,
+            value_range=self.value_range,
+        )
         self._read.append(images)
         return images
 
@@ -144,12 +174,18 @@ class ImageData(pl.LightningDataModule):
             raise InputError(f"images needs to be one of {', '.join(self.sources)}, not {source!r}.")
         try:
             dataset = self.sources[source]()
-        except (FileNotFoundError, NotADirectoryError) as error:
-            raise InputError(f"No images for {source}: {str(error).splitlines()[0]}; set data.folder.") from None
+        except OSError as error:
+            raise InputError(f"No images for {source}: {first_line(error)}; set data.folder.") from None
         except RuntimeError as error:  # torchvision: not found, not downloaded, corrupted
-            raise InputError(f"No images for {source}: {str(error).splitlines()[0]}") from None
+            raise InputError(f"No images for {source}: {first_line(error)}") from None
         if len(dataset) == 0:  # type: ignore[arg-type]
             raise InputError(f"No images for {source} in {dataset!r}; set data.folder.")
+        names = getattr(dataset, "classes", None)
+        if names is not None and self.classes not in (None, len(names)):
+            raise InputError(
+                f"{source} has {len(names)} classes instead of {self.classes}; set data.classes={len(names)}, or mend "
+                "data.folder."
+            )
         self._datasets[source] = dataset
         return dataset
 
@@ -227,7 +263,7 @@ class ImageData(pl.LightningDataModule):
         return DataLoader(
             images,
             num_workers=self.workers,
-            collate_fn=collate,
+            collate_fn=partial(collate, name=images.name),
             pin_memory=torch.cuda.is_available(),
             persistent_workers=False,
             **how,

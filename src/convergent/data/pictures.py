@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from PIL import UnidentifiedImageError
 from torch.utils.data import Dataset, default_collate
 from torchvision.transforms import v2
 
+from convergent.data.opening import UNREADABLE, eight_bits, first_line, shown
 from convergent.data.order import Draw
 from convergent.data.store import Store, SubtractMean, gathered, plan_of
 from convergent.errors import InputError
@@ -19,6 +19,7 @@ from convergent.errors import InputError
 Batch = list[Any]  # pictures (n, channels, height, width) or one of them per net, classes (n,), images (n,)
 
 _ALIKE = (v2.RGB, v2.Grayscale, v2.ToImage, v2.Resize, v2.CenterCrop, SubtractMean)  # no random numbers in them
+T = TypeVar("T")
 _UNCOUNTED = -100  # the class that cross entropy and torchmetrics leave out
 
 
@@ -32,6 +33,7 @@ class Images(Dataset[tuple[Any, int, int] | None]):
         transform: of the picture; its random numbers are those of the draw's seed.
         skip_corrupt: yield None for an unreadable image instead of an error.
         batched: make batches of crops of bytes where the transform allows it, see `store.plan_of`.
+        value_range: of pictures of more than 8 bits, see `opening.eight_bits`.
     """
 
     def __init__(
@@ -41,8 +43,10 @@ class Images(Dataset[tuple[Any, int, int] | None]):
         *,
         skip_corrupt: bool = False,
         batched: bool = False,
+        value_range: Sequence[float] | None = None,
     ) -> None:
         self.dataset, self.transform, self.skip_corrupt = dataset, transform, skip_corrupt
+        self.value_range = value_range
         self.plan = plan_of(transform, dataset if isinstance(dataset, Store) else None) if batched else None
         self.once, self.each = _halves(transform)
         self.skipped_n = torch.zeros(len(self), dtype=torch.bool)
@@ -53,11 +57,10 @@ class Images(Dataset[tuple[Any, int, int] | None]):
 
     def __getitem__(self, draw: Draw | int) -> tuple[Any, int, int] | None:
         draw = Draw(draw) if isinstance(draw, int) else draw
-        try:
-            picture, target = self.dataset[draw.image]
-        except (UnidentifiedImageError, OSError, SyntaxError) as error:  # PIL raises all three on broken files
-            self._unreadable(draw.image, error)
-            return None
+        return self._readable(draw.image, lambda: self._datum(draw))
+
+    def _datum(self, draw: Draw) -> tuple[Any, int, int]:
+        picture, target = self._picture(draw.image)
         if not draw.seeds:
             return self.transform(picture), target if draw.counted else _UNCOUNTED, draw.image
         picture, state = self.once(picture), torch.get_rng_state()
@@ -66,6 +69,10 @@ class Images(Dataset[tuple[Any, int, int] | None]):
         finally:
             torch.set_rng_state(state)
         return views[0] if len(views) == 1 else views, target, draw.image
+
+    def _picture(self, image: int) -> tuple[Any, int]:
+        picture, target = self.dataset[image]
+        return eight_bits(picture, self.value_range), target
 
     def __getitems__(self, draws: list[Draw | int]) -> Any:
         """A whole batch: what `collate` takes."""
@@ -82,35 +89,57 @@ class Images(Dataset[tuple[Any, int, int] | None]):
     def _bytes(self, image: int) -> tuple[Any, int] | None:
         """A picture as an array (channels, height, width) that the plan crops, and its class; None if it is unreadable."""
         assert self.plan is not None
-        if self.plan.before is None and isinstance(self.dataset, Store) and self.dataset.readable_n[image]:
+        before = self.plan.before
+        if before is None and isinstance(self.dataset, Store) and self.dataset.readable_n[image]:
             return self.dataset.pixels[image], self.dataset.targets[image]
-        try:
-            picture, target = self.dataset[image]
-        except (UnidentifiedImageError, OSError, SyntaxError) as error:
-            self._unreadable(image, error)
-            return None
-        return (self.plan.before(picture) if self.plan.before else picture).numpy(), target
+
+        def read() -> tuple[Any, int]:
+            picture, target = self._picture(image)
+            return (before(picture) if before else picture).numpy(), target
+
+        return self._readable(image, read)
 
     def _augmented(self, picture: Any, seed: int) -> Any:
         torch.default_generator.manual_seed(seed)
         return self.each(picture)
 
-    def _unreadable(self, image: int, error: Exception) -> None:
-        if not self.skip_corrupt:
-            raise InputError(
-                f"Image {self.name(image)} cannot be read ({str(error).splitlines()[0]}); mend or remove it, or set "
-                "data.skip_corrupt=true to count and skip such images."
-            ) from None
-        self.skipped_n[image] = True
+    def _readable(self, image: int, read: Callable[[], T]) -> T | None:
+        """What reading an image gives; None if it is unreadable, which is counted.
+
+        Raises:
+            InputError: if it is, and that is not allowed.
+        """
+        try:
+            return read()
+        except InputError:
+            raise
+        except UNREADABLE as error:
+            if not self.skip_corrupt:
+                raise InputError(unreadable(self.name(image), error)) from None
+            self.skipped_n[image] = True
+            return None
 
     def name(self, image: int) -> str:
         """The file of an image, or its number where the data set has no files."""
-        samples = getattr(self.dataset, "samples", None)
-        return str(samples[image][0]) if samples else str(image)
+        return name_of(self.dataset, image)
 
     def manifest(self) -> list[str]:
         """What identifies the images and how they are prepared: files with sizes, or the data set's own description."""
         return [*files_of(self.dataset), str(len(self)), " ".join(repr(self.transform).split())]
+
+
+def name_of(dataset: Dataset[Any], image: int) -> str:
+    """The file of an image, or its number where the data set has no files, fit to be printed."""
+    samples = getattr(dataset, "samples", None)
+    return shown(samples[image][0]) if samples else str(image)
+
+
+def unreadable(name: str, error: BaseException) -> str:
+    """What is told of an image that cannot be read."""
+    return (
+        f"Image {name} cannot be read ({first_line(error)}); mend or remove it, or set data.skip_corrupt=true to count and "
+        "skip such images."
+    )
 
 
 def files_of(dataset: Dataset[Any]) -> list[str]:
@@ -159,6 +188,10 @@ class Deranged(Dataset[tuple[Any, int, int] | None]):
             seen[net] = datum[0] if view is None else datum[0][view]
         return seen, 0, image
 
+    def name(self, image: int) -> str:
+        """As of the images."""
+        return self.images.name(image)
+
     def manifest(self) -> list[str]:
         """What identifies the images, how they are prepared and which net sees which."""
         return [*self.images.manifest(), "deranged", *self.views]
@@ -178,15 +211,29 @@ class Views:
         return repr(self.transforms)
 
 
-def collate(batch: Any) -> Batch:
+def collate(batch: Any, name: Callable[[int], str] = str) -> Batch:
     """A batch of what `Images` yields, without the images that cannot be read.
 
+    Args:
+        batch: (picture or several, class, image) for each image, None for what is left out; or a batch that is gathered.
+        name: of an image.
+
     Raises:
-        InputError: if there is no other.
+        InputError: if there is no other, or they are of several sizes.
     """
     if isinstance(batch, tuple):  # gathered already
         return list(batch)
     kept = [datum for datum in batch if datum is not None]
     if not kept:
         raise InputError(f"All {len(batch)} images of a batch cannot be read; check data.folder.")
+    shape = _shape(kept[0][0])
+    if other := next((datum for datum in kept if _shape(datum[0]) != shape), None):
+        sizes = " and ".join(f"{name(datum[2])} of {_shape(datum[0])}" for datum in (kept[0], other))
+        raise InputError(f"The images have several sizes ({sizes}); resize them in data.augment and data.prepare.")
     return default_collate(kept)  # type: ignore[no-any-return]
+
+
+def _shape(x: Any) -> str:
+    """The size of a picture, or the sizes in which it is prepared for several nets."""
+    several = list(x.values()) if isinstance(x, Mapping) else x if isinstance(x, list) else [x]
+    return ", ".join(" x ".join(map(str, one.shape)) for one in several)

@@ -9,19 +9,19 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import UnidentifiedImageError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.utils.data import DataLoader, Dataset
 
-from convergent.data.pictures import files_of
+from convergent.data.opening import UNREADABLE, eight_bits
+from convergent.data.pictures import files_of, name_of, unreadable
 from convergent.data.store import ABOUT, MEAN, PIXELS, READABLE, TARGETS, Store
 from convergent.errors import InputError
 from convergent.files import atomic, write_json
@@ -44,6 +44,7 @@ class Writing(Dataset[tuple[int, Any, Any, Any]]):
         channels: of the pictures.
         pixels: False if only the mean image is wanted.
         skip_corrupt: leave out unreadable images instead of an error.
+        value_range: of pictures of more than 8 bits, see `opening.eight_bits`.
     """
 
     dataset: Dataset[Any]
@@ -55,6 +56,7 @@ class Writing(Dataset[tuple[int, Any, Any, Any]]):
     channels: int
     pixels: bool
     skip_corrupt: bool
+    value_range: Sequence[float] | None = None
     done_c: Any = field(init=False)
     sum_: Any = field(init=False)
     targets_n: Any = field(init=False)
@@ -208,14 +210,10 @@ class Writing(Dataset[tuple[int, Any, Any, Any]]):
         for n, image in enumerate(images):
             try:
                 picture, targets_n[n] = self.dataset[image]
-                pixels[n] = self.transform(picture).numpy()
-            except (UnidentifiedImageError, OSError, SyntaxError) as error:
+                pixels[n] = self.transform(eight_bits(picture, self.value_range)).numpy()
+            except UNREADABLE as error:
                 if not self.skip_corrupt:
-                    name = getattr(self.dataset, "samples", {image: [image]})[image][0]
-                    raise InputError(
-                        f"Image {name} cannot be read ({str(error).splitlines()[0]}); mend or remove it, or set "
-                        "data.skip_corrupt=true to leave such images out."
-                    ) from None
+                    raise InputError(unreadable(name_of(self.dataset, image), error)) from None
                 readable_n[n] = False
         if self.pixels:
             _write(self.partial / PIXELS, pixels, images.start * int(np.prod(self._shape[1:])))
