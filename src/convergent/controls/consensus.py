@@ -47,7 +47,8 @@ class CycleConsistency:
         triples: the nets of each triple.
         share_t: share of units for which going i -> j -> k ends where i -> k does, of as many as could (the living units
             of the narrowest of the three nets), shape (t,).
-        chance_t: what matchings drawn at random would give: 1 / living units of the widest of the three, shape (t,).
+        chance_t: what matchings of unrelated nets give: 1 / living units of the widest of the three, shape (t,). Where nets
+            share a space, chance is far higher, unit by unit or not: compare with rotated nets, `across.beside_rotated`.
     """
 
     triples: tuple[tuple[int, int, int], ...]
@@ -113,7 +114,7 @@ class Consensus:
         return self.bound - self.value
 
 
-def consensus(nets: SeveralNets, kicks: int = 10) -> Consensus:
+def consensus(nets: SeveralNets, kicks: int = 10, starts: int | None = None) -> Consensus:
     """The groups of one unit per net with the largest sum of correlations that the search finds.
 
     Two nets give their matching. From three on the problem (multidimensional assignment) is NP-hard: the units of one net,
@@ -124,11 +125,12 @@ def consensus(nets: SeveralNets, kicks: int = 10) -> Consensus:
     Args:
         nets: the layer's correlations.
         kicks: how often to shuffle a fifth of the groups and climb again; spared where the bound is reached.
+        starts: how many nets to start from, the best matched first; every one by default.
 
     Source: Karapetyan, Gutin 2011, "Local search heuristics for the multidimensional assignment problem".
     """
     weight, living = _living(nets)
-    groups, sum_g, bound = solve(weight, nets.k, kicks)
+    groups, sum_g, bound = solve(weight, nets.k, kicks, starts)
     units_gk = torch.stack([living[i][torch.from_numpy(groups[i])] for i in range(nets.k)], 1)
     group = tuple(torch.full((len(alive_u),), -1) for alive_u in nets.alive)
     for i in range(nets.k):

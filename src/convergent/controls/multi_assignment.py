@@ -24,10 +24,11 @@ if TYPE_CHECKING:
 _EQUAL = 1e-9
 
 
-def solve(weight: Weights, k: int, kicks: int) -> tuple[Groups, NDArray[np.float64], float]:
+def solve(weight: Weights, k: int, kicks: int, starts: int | None = None) -> tuple[Groups, NDArray[np.float64], float]:
     """The best groups found, the sum of weights within each, largest first, and a bound of what any groups sum to.
 
-    There are as many groups as the smallest table has rows. Two tables: the optimum.
+    There are as many groups as the smallest table has rows. Two tables: the optimum. The search starts from
+    `starts` tables, the best matched first, or from every one.
 
     Source: Karapetyan, Gutin 2011, "Local search heuristics for the multidimensional assignment problem" (each
     of its "dimensionwise variations" deals the rows of some tables anew, by a linear assignment).
@@ -43,12 +44,13 @@ def solve(weight: Weights, k: int, kicks: int) -> tuple[Groups, NDArray[np.float
     # Two tables against the rest; of four tables every split in halves is met by the first one's partners.
     halves = {2: 0, 3: 0, 4: 3}.get(k, k * (k - 1) // 2)
     blocks = [*singles, *list(combinations(order, 2))[:halves]]
-    starts = [_climb(weight, _grow(weight, order, first), singles) for first in order]
+    firsts = order[:starts]
+    found = [_climb(weight, _grow(weight, order, first), singles) for first in firsts]
     if k > 2:
         along = _along(weight, match, order)
-        guided = [_climb(along, _grow(along, order, first), singles) for first in order]
-        starts += [_climb(weight, groups, singles) for groups in guided]
-    best = _climb(weight, max(starts, key=lambda groups: _sums(weight, groups).sum()), blocks)
+        guided = [_climb(along, _grow(along, order, first), singles) for first in firsts]
+        found += [_climb(weight, groups, singles) for groups in guided]
+    best = _climb(weight, max(found, key=lambda groups: _sums(weight, groups).sum()), blocks)
     chance = np.random.default_rng(0)
     for _ in range(kicks):
         sum_g = _sums(weight, best)
