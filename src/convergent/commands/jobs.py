@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import shlex
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -15,7 +13,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from convergent.commands.folders import RESULTS, claim, flat
+from convergent.commands.folders import RESULTS, check_ours, claim, component, flat, remove_result, shortened
 from convergent.commands.processes import first_process
 from convergent.commands.runs import Run
 from convergent.commands.zoo import GivenNet, find_nets, names_of
@@ -26,9 +24,6 @@ _ALIGNMENT = (
     "method", "layers", "images", "sample", "units", "blocks", "block_memory", "folds", "pairs", "at_epochs", "nulls",
     "intervals",
 )  # fmt: skip
-
-
-_LONGEST_LABEL = 100  # file systems allow 255 bytes, people read fewer
 
 
 @dataclass(frozen=True)
@@ -62,6 +57,7 @@ class TrainJob:
         values = flat(OmegaConf.to_container(config, resolve=False))
         if missing := [key for key, value in values.items() if value == "???"]:
             raise InputError(f"{missing[0]} has no value; set it on the command line, as {missing[0]}=...")
+        config.name = component(config.name, "name")
         seeds = [config.seed] if config.seeds is None else _seeds(config)
         del config["seeds"]
         for epoch in config.keep_epochs or ():
@@ -81,6 +77,8 @@ class TrainJob:
 
     def begin(self) -> bool:
         """Claim the folders for this configuration; False, with a line that says so, if all nets are trained already."""
+        for run in self.runs if first_process() else ():
+            check_ours(run.folder, "name=")
         for run, config in zip(self.runs, self.configs) if first_process() else ():
             claim(run.folder, config, force=config.force)
             if run.finished:
@@ -99,12 +97,11 @@ class TrainJob:
         )
 
     def abandon(self) -> None:
-        """Remove the folders of a training that failed, unless there is something to resume from."""
+        """Remove what a training that failed has made, unless there is something to resume from."""
         for run in self.runs if first_process() else ():
-            if not any((run.folder / name).exists() for name in RESULTS):
-                shutil.rmtree(run.folder, ignore_errors=True)
-                with contextlib.suppress(OSError):  # other seeds are there
-                    run.folder.parent.rmdir()
+            if run.folder.exists() and not any((run.folder / name).exists() for name in RESULTS):
+                with contextlib.suppress(InputError):  # the training's own error is the one to be told
+                    remove_result(run.folder)
 
     def say(self, text: str, run: Run | None = None) -> None:
         """Print a line about this job, or one of its nets."""
@@ -156,7 +153,8 @@ class AlignJob:
         wanted = _plain(config.layers) or _common_layers(nets)
         pairs = _pairs(_plain(config.pairs), nets, names) if config.pairs or at_epochs else None
         hydra = HydraConfig.get()
-        label = config.label or label_of(hydra.runtime.choices["method"], hydra.overrides.task)
+        made = label_of(hydra.runtime.choices["method"], hydra.overrides.task)
+        label = component(made if config.label is None else config.label, "label")
         record = OmegaConf.create({key: config[key] for key in _ALIGNMENT})
         images = config.images or images_config(nets, config).data.measure
         contents = {name: net.content()[:8] for name, net in zip(names, nets)}
@@ -165,6 +163,7 @@ class AlignJob:
             name = Path(given).name
         else:
             name = config.name if _says(hydra.overrides.task, "name") else _name_of(nets)
+        name = component(name, "name")
         folder = Path(config.root) / "outputs" / "align" / name / label
         command = command_of("align", hydra.overrides.task)
         return cls(nets, wanted, pairs, name, label, folder, record, config, command)
@@ -187,20 +186,21 @@ class AlignJob:
         Raises:
             InputError: if the folder holds another result.
         """
+        if not first_process():
+            return self.config.force or not (self.folder / "done").exists()
+        check_ours(self.folder, "label=")
         if self.config.force or not self.folder.exists():
             return True
-        if not first_process():
-            return not (self.folder / "done").exists()
         claim(self.folder, self.record, force=False, other="label=")
         if done := (self.folder / "done").exists():
             print(f"{self.name} {self.label}: done already, in {self.folder}", flush=True)
         return not done
 
     def abandon(self) -> None:
-        """Remove the folder of an alignment that cannot be."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-        with contextlib.suppress(OSError):  # other results are there
-            self.folder.parent.rmdir()
+        """Remove what an alignment that cannot be has made."""
+        if self.folder.exists() and not (self.folder / "done").exists():
+            with contextlib.suppress(InputError):  # the method's own error is the one to be told
+                remove_result(self.folder)
 
 
 def label_of(method: str, overrides: Sequence[str]) -> str:
@@ -214,10 +214,7 @@ def label_of(method: str, overrides: Sequence[str]) -> str:
         key, _, value = override.lstrip("+~").partition("=")
         if (key != "method" and key.split(".")[0] in _ALIGNMENT) or override == "nets=untrained":
             changes.append(f"{key.removeprefix('method.')}={value}")
-    label = ",".join([method, *sorted(changes)]).replace("/", "_")
-    if len(label) <= _LONGEST_LABEL:
-        return label
-    return f"{label[: _LONGEST_LABEL - 9]}~{hashlib.sha256(label.encode()).hexdigest()[:8]}"
+    return shortened(",".join([method, *sorted(changes)]))
 
 
 def command_of(script: str, overrides: Sequence[str]) -> str:
@@ -270,7 +267,7 @@ def _says(overrides: Sequence[str], key: str) -> bool:
 
 def _name_of(nets: Sequence[GivenNet]) -> str:
     """A name for the comparison of a list of nets: their experiments and modules."""
-    return "~".join(dict.fromkeys(net.group for net in nets))[:100]
+    return shortened("~".join(dict.fromkeys(net.group for net in nets)))
 
 
 def _common_layers(nets: Sequence[GivenNet]) -> list[str]:

@@ -11,6 +11,7 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from convergent.commands.finished import Finished, agreement, clusters, comparable, find
+from convergent.commands.folders import component
 from convergent.commands.look import look
 from convergent.commands.readme import shown_figures, write_readme
 from convergent.commands.tables import across, controls, explained, markdown, overview, table_1
@@ -40,7 +41,7 @@ def report(config: DictConfig) -> None:
     Raises:
         InputError: if no method is finished.
     """
-    root = Path(config.root)
+    root, config.name = Path(config.root), component(config.name, "name")
     folder, aligned = root / "outputs" / "report" / config.name, root / "outputs" / "align" / config.name
     results = find(aligned)
     if not results:
