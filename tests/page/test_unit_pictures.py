@@ -38,7 +38,7 @@ def test_what_is_drawn_follows_from_the_record(pair):
         ]
     }
     drawn = drawings_of(pair, many, [both, {net: patches(8, 1) for net in "ab"}], tables)
-    assert list(drawn) == ["matches", "predictors", "clusters", "tree-units", "matches-ascent"]
+    assert list(drawn) == ["matches", "predictors", "clusters-units", "tree-units", "matches-ascent"]
     said = texts(drawn["tree-units"]())
     assert said.index("4 + 4 units\nr 0.25") < said.index("3 + 2 units\nr 0.50")  # four and four come first
     assert all(len(draw().axes[0].images) > 7 for draw in drawn.values())

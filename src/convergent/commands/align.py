@@ -34,8 +34,6 @@ from convergent.pairs import Pair
 from convergent.results import by_layer, compare
 from convergent.streaming.patches import Patches
 
-_WORDS = {"MutualInformation": "mutual information"}  # what figures call a method; others by their name
-
 
 def align(job: AlignJob) -> None:
     """Align every pair of the job's nets, in both directions, and keep the result in its folder.
@@ -65,7 +63,7 @@ def align(job: AlignJob) -> None:
     if along:  # the other figures and the tables show the last epoch
         found.figures.append(save(dynamics(along), folder / "figures", "dynamics"))
         found, summaries = found.of_epoch(max(along), job.epochs), along[max(along)]
-    found.figures.extend(_draw_overviews(method, measurement, found, summaries, folder / "figures"))
+    found.figures.extend(_draw_overviews(job, method, measurement, found, summaries, folder / "figures"))
     summary = summary_of(job, measurement, summaries)
     if along:
         summary["epochs"] = {str(epoch): by_layer(rows) for epoch, rows in along.items()}
@@ -137,13 +135,17 @@ def _draw_pair(
 
 
 def _draw_overviews(
-    method: Method, measurement: Measurement, found: Aligned, summaries: Sequence[dict[str, Any]], folder: Path
+    job: AlignJob,
+    method: Method,
+    measurement: Measurement,
+    found: Aligned,
+    summaries: Sequence[dict[str, Any]],
+    folder: Path,
 ) -> list[Path]:
     """The figures over all layers and pairs of nets."""
-    kind = _WORDS.get(type(method).__name__, type(method).__name__.lower())
     drawn = {
-        "curves": curves(found.results, kind),
-        "means": means(summaries, kind),
+        "curves": curves(found.results, job.method),
+        "means": means(summaries, job.method),
         "activity": activity(list(measurement.load())),
     }
     drawn |= method.overview(found.told) if isinstance(method, Telling) else {}

@@ -123,6 +123,7 @@ class AlignJob:
         record: everything the result depends on.
         config: resolved.
         command: that makes this result again.
+        method: what it is called in conf/method.
     """
 
     nets: Sequence[GivenNet]
@@ -134,6 +135,7 @@ class AlignJob:
     record: DictConfig
     config: DictConfig
     command: str = ""
+    method: str = ""
 
     @classmethod
     def of(cls, config: DictConfig) -> AlignJob:
@@ -153,8 +155,8 @@ class AlignJob:
         wanted = _plain(config.layers) or _common_layers(nets)
         pairs = _pairs(_plain(config.pairs), nets, names) if config.pairs or at_epochs else None
         hydra = HydraConfig.get()
-        made = label_of(hydra.runtime.choices["method"], hydra.overrides.task)
-        label = component(made if config.label is None else config.label, "label")
+        method = str(hydra.runtime.choices["method"])
+        label = component(label_of(method, hydra.overrides.task) if config.label is None else config.label, "label")
         record = OmegaConf.create({key: config[key] for key in _ALIGNMENT})
         images = config.images or images_config(nets, config).data.measure
         contents = {name: net.content()[:8] for name, net in zip(names, nets)}
@@ -166,7 +168,7 @@ class AlignJob:
         name = component(name, "name")
         folder = Path(config.root) / "outputs" / "align" / name / label
         command = command_of("align", hydra.overrides.task)
-        return cls(nets, wanted, pairs, name, label, folder, record, config, command)
+        return cls(nets, wanted, pairs, name, label, folder, record, config, command, method)
 
     @property
     def names(self) -> list[str]:

@@ -89,7 +89,7 @@ def draw(sets: list[dict[str, list[Finished]]], folder: Path) -> list[Path]:
             if swept(layers):
                 charts.append(save(penalties(layers), folder, f"penalties-{method}{of_set}"))
     best = [max(results, key=Finished.explained) for results in sets[0].values()]
-    charted = {f"{result.name}, {result.images:,} images": result.summary["pairs"] for result in best}
+    charted = {result.name: result.summary["pairs"] for result in best}
     return [save(comparison(charted), folder, "comparison"), *charts]
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @styled
 def clusters(pair: Pair, alignment: Alignment) -> Figure:
-    """The combined matrix of correlations, both nets as they come and all units in clusters, the bars saying whose they are.
+    """The combined matrix of correlations, in the original order and in clusters, the bars saying whose units they are.
 
     Frames are the clusters, the largest first, within each a's units first; units in no cluster come last.
     """
@@ -35,7 +35,7 @@ def clusters(pair: Pair, alignment: Alignment) -> Figure:
     corr_uu = torch.cat([upper, torch.cat([pair.corr_ab.T, pair.corr_bb], 1)], 0).numpy()
     order_u = np.lexsort((net_u, np.where(label_u < 0, label_u.max() + 1, label_u)))
     figure, axes = panels(1, 2, 3.1, 3.4)
-    for axis, order, title in zip(axes, (np.arange(len(net_u)), order_u), ("(a) as they come", "(b) in clusters")):
+    for axis, order, title in zip(axes, (np.arange(len(net_u)), order_u), ("(a) original order", "(b) in clusters")):
         shown = axis.imshow(corr_uu[np.ix_(order, order)], vmin=-1, vmax=1, cmap="RdBu_r", interpolation="nearest")
         for place, extent in (
             ((-0.04, 0, 0.025, 1), (0, 1, len(order), 0)),
@@ -61,6 +61,6 @@ def clusters(pair: Pair, alignment: Alignment) -> Figure:
         handles=[Patch(color=colour, label=name) for colour, name in zip(COLOURS, (pair.name_a, pair.name_b))],
         loc="outside lower center", ncols=2,
     )  # fmt: skip
-    told = f"{label_u.max() + 1} clusters" + (f", {aside} units in none" if aside else "")
+    told = f"{label_u.max() + 1} clusters" + (f", {aside} units in no cluster" if aside else "")
     figure.suptitle(f"{pair.layer}: correlation of the units of both nets, {told}", fontsize=9)
     return figure

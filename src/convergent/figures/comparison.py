@@ -6,16 +6,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from convergent.figures.style import COLOURS, NULLS, panels, styled
+from convergent.figures.style import (
+    NULLS,
+    brief,
+    in_order,
+    legend_below,
+    look_of,
+    null_handles,
+    null_mark,
+    once,
+    panels,
+    styled,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-_MARKS = "osD^vP*X"
-_BY_CHANCE = {null: f"{null} (chance)" for null in NULLS}
 
 
 @styled
@@ -24,44 +31,44 @@ def comparison(summaries: Mapping[str, Sequence[dict[str, Any]]]) -> Figure:
 
     Args:
         summaries: rows of `results.Result.summary` by the name of the result. Marks are means over all ordered pairs of
-            nets, bars reach from the least to the greatest pair; lines are what the method finds by chance.
+            nets, bars reach from the least to the greatest pair; hollow marks and dashes are what chance gives the method.
     """
-    figure, (axis,) = panels(1, 1, 4.2, 2.6)
+    figure, (axis,) = panels(1, 1, 6.0, 2.6)
     layers = list(dict.fromkeys(summary["layer"] for rows in summaries.values() for summary in rows))
-    for place, (name, rows) in enumerate(summaries.items()):
-        shift = (place - (len(summaries) - 1) / 2) * 0.5 / len(summaries)
-        points = []
-        for x, layer in enumerate(layers):
-            values = [row["explained_held_out"] for row in rows if row["layer"] == layer]
-            values = [value for value in values if value is not None]
-            if values:
-                points.append((x + shift, float(np.mean(values)), min(values), max(values)))
-        if not points:
-            continue
-        at, mean, low, high = (np.array(column) for column in zip(*points))
-        colour = COLOURS[place % len(COLOURS)]
-        axis.errorbar(
-            at, mean, (mean - low, high - mean), marker=_MARKS[place % len(_MARKS)], ms=4, lw=1, capsize=2,
-            color=colour, label=name,
-        )  # fmt: skip
-        _chance(axis, layers, rows, shift, 0.22 / len(summaries))
+    shown: dict[str, None] = {}  # nulls that there are
+    for place, name in enumerate(in_order(summaries)):
+        rows = summaries[name]
+        look = look_of(name)
+        shift = (place - (len(summaries) - 1) / 2) * 0.8 / len(summaries)
+        for null in NULLS:
+            if points := _points(layers, rows, f"explained_held_out_{null}"):
+                shown[null] = None
+                at, mean, *_ = (np.array(column) for column in zip(*points))
+                axis.plot(at + shift, mean, ls="", zorder=2, **null_mark(null, look))
+        if points := _points(layers, rows, "explained_held_out"):
+            at, mean, low, high = (np.array(column) for column in zip(*points))
+            axis.errorbar(
+                at + shift, mean, (mean - low, high - mean), marker=look.mark, ms=4.5, lw=0.8, capsize=2, ls="",
+                color=look.colour, label=look.words, zorder=3,
+            )  # fmt: skip
+    for between in range(1, len(layers)):
+        axis.axvline(between - 0.5, color="0.9", lw=0.6, zorder=0)
     axis.axhline(0, color="0.8", lw=0.6, zorder=0)
-    axis.set_xticks(range(len(layers)), layers)
+    axis.set_xticks(range(len(layers)), [brief(layer, 24) for layer in layers])
+    axis.set_xlim(-0.5, len(layers) - 0.5)
     axis.set_ylabel("variance explained, held out")
     axis.set_ylim(top=1.0)
-    handles, labels = axis.get_legend_handles_labels()
-    once = dict(zip(labels, handles))  # the nulls last
-    ordered = {label: once[label] for label in sorted(once, key=lambda label: label in _BY_CHANCE.values())}
-    figure.legend(ordered.values(), ordered.keys(), loc="outside lower center", ncols=2)
+    images = sorted({row["images"] for rows in summaries.values() for row in rows if "images" in row})
+    axis.set_title(f"{' or '.join(f'{number:,}' for number in images)} images" if images else "")
+    legend_below(figure, [*once([axis]), *null_handles(list(shown))], 4)
     return figure
 
 
-def _chance(axis: Axes, layers: Sequence[str], rows: Sequence[dict[str, Any]], shift: float, half: float) -> None:
-    """A line across each mark for each null that its result has."""
-    for null, style in NULLS.items():
-        key = f"explained_held_out_{null}"
-        for x, layer in enumerate(layers):
-            values = [row[key] for row in rows if row["layer"] == layer and row.get(key) is not None]
-            if values:
-                level = float(np.mean(values))
-                axis.plot([x + shift - half, x + shift + half], [level, level], label=_BY_CHANCE[null], **style)
+def _points(layers: Sequence[str], rows: Sequence[dict[str, Any]], key: str) -> list[tuple[float, float, float, float]]:
+    """The layer's place, and a figure's mean, least and greatest over pairs of nets, where it is known."""
+    points = []
+    for x, layer in enumerate(layers):
+        values = [row[key] for row in rows if row["layer"] == layer and row.get(key) is not None]
+        if values:
+            points.append((float(x), float(np.mean(values)), min(values), max(values)))
+    return points

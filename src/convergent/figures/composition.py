@@ -9,8 +9,9 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.lines import Line2D
 
-from convergent.figures.style import COLOURS, panels, styled
+from convergent.figures.style import COLOURS, brief, legend_below, panel_each, styled
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,32 +23,44 @@ if TYPE_CHECKING:
 
 @styled
 def composition(told: Sequence[Findings]) -> Figure:
-    """Clusters of all ordered pairs by their units of net a and of net b, a dot's area saying how many there are.
+    """Clusters of all ordered pairs by their units of net a and of net b, a dot's area saying how many are alike.
 
     Args:
         told: with a table `clusters`, see `cluster_findings.tell_of`.
     """
     layers = list(dict.fromkeys(found.layer for found in told))
-    columns = min(4, len(layers))
-    rows = -(-len(layers) // columns)
-    figure, axes = panels(rows, columns, 1.9, 2.3)
+    figure, axes = panel_each(len(layers), 1.9, 2.1, "units of net b")
+    counts = {
+        layer: Counter(
+            (row["units_a"], row["units_b"])
+            for found in told
+            if found.layer == layer
+            for row in found.tables["clusters"]
+        )
+        for layer in layers
+    }
+    greatest = max((max(counted.values(), default=1) for counted in counts.values()), default=1)
+    scale = 10 * min(1, 8 / greatest)  # one for all panels, so that the legend speaks of all
     for axis, layer in zip(axes, layers):
-        every = [row for found in told if found.layer == layer for row in found.tables["clusters"]]
-        counted = Counter((row["units_a"], row["units_b"]) for row in every)
+        counted = counts[layer]
         most = max((max(units) for units in counted), default=1)
         axis.plot([0, most], [0, most], color="0.8", lw=0.8, zorder=0)
         if counted:
             at_a, at_b = np.array(list(counted)).T
             number = np.array(list(counted.values()))
-            axis.scatter(at_a, at_b, 10 * number * min(1, 8 / number.max()), COLOURS[0], alpha=0.7, lw=0)
-        axis.set_title(f"{layer}: {len(every):,} clusters")
+            axis.scatter(at_a, at_b, scale * number, COLOURS[0], alpha=0.7, lw=0)
+        axis.set_title(f"{brief(layer, 16)}: {counted.total():,} clusters")
         axis.set_xlabel("units of net a")
         axis.set_aspect("equal", "box")
         axis.set_xlim(-0.06 * most - 0.5, 1.06 * most + 0.5)
         axis.set_ylim(-0.06 * most - 0.5, 1.06 * most + 0.5)
         axis.locator_params(integer=True, nbins=5)
-    for axis in axes[len(layers) :]:
-        axis.set_visible(False)
-    for row in range(rows):
-        axes[row * columns].set_ylabel("units of net b")
+    sizes = sorted({1, max(1, round(greatest / 2)), greatest})
+    dots = [
+        Line2D([], [], ls="", marker="o", ms=(scale * n) ** 0.5, mew=0, color=COLOURS[0], alpha=0.7,
+               label=f"{n:,} cluster{'s' if n > 1 else ''}")
+        for n in sizes
+    ]  # fmt: skip
+    equal = Line2D([], [], color="0.8", lw=0.8, label="as many of both nets")
+    legend_below(figure, [*dots, equal], 4)
     return figure

@@ -1,6 +1,6 @@
 """Units side by side as pictures: matches, predictors, clusters, and the most and least active ones.
 
-Each unit is shown by the image patches that excite it most; those of a unit that is silent in an image are left blank.
+Each unit is shown by the image patches that excite it most; a pale patch stands for an image in which the unit is silent.
 
 Axes: `a` units of net a, `b` units of net b, `k` patches of a unit.
 
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from convergent.streaming.patches import Patches
 
 _SHARP = 24  # pixels that a tile is enlarged to at least, pixel by pixel
-_BLANK = 240
+_GAP = (176, 198, 216)  # between patches and around them: no grey, so that white and black patches have an edge
+_SILENT = (226, 234, 241)
 
 
 @styled
@@ -151,25 +152,25 @@ def filters(pair: Pair, alignment: Alignment, weight_a: Tensor, weight_b: Tensor
     for place, unit in enumerate(order):
         line, column = divmod(place, across)
         partner = int(alignment.partner_b[unit])
-        sheet.draw(2.3 * line, column, _coloured(weight_a[partner]), above=_told(alignment.r_b[unit]))
-        sheet.draw(2.3 * line + 0.8, column, _coloured(weight_b[unit]))
+        sheet.draw(2.3 * line, column, _framed(_coloured(weight_a[partner])), above=_told(alignment.r_b[unit]))
+        sheet.draw(2.3 * line + 0.8, column, _framed(_coloured(weight_b[unit])))
     return sheet.figure(f"{pair.layer}: filters of {pair.name_a} above their partners in {pair.name_b}, with r")
 
 
 def mosaic(patches: Patches, unit: int) -> NDArray[np.uint8]:
-    """A unit's patches, three in a row with white lines between; shape (rows, columns, 3)."""
-    tile_khwd = patches.tile_ckhwd[unit].clone()
-    tile_khwd[~patches.shown_ck()[unit]] = _BLANK
+    """A unit's patches, three in a row with lines between and around; shape (rows, columns, 3)."""
+    tile_khwd = patches.tile_ckhwd[unit]
     k, height, width, d = tile_khwd.shape
     times = max(1, -(-_SHARP // max(height, width)))
     tile_khwd = tile_khwd.repeat_interleave(times, 1).repeat_interleave(times, 2).expand(-1, -1, -1, 3 if d == 1 else d)
-    gap = max(1, tile_khwd.shape[2] // 16)
+    gap = max(2, tile_khwd.shape[2] // 16)
     across = min(3, k)
     down, h, w = -(-k // 3), tile_khwd.shape[1] + gap, tile_khwd.shape[2] + gap
-    sheet = torch.full((down * h - gap, across * w - gap, 3), 255, dtype=torch.uint8)
-    for number, tile_hwd in enumerate(tile_khwd):
-        row, column = divmod(number, across)
-        sheet[row * h : row * h + h - gap, column * w : column * w + w - gap] = tile_hwd
+    sheet = torch.tensor(_GAP, dtype=torch.uint8).repeat(down * h + gap, across * w + gap, 1)
+    for number, shown in enumerate(patches.shown_ck()[unit].tolist()):
+        row, column = (gap + size * place for size, place in zip((h, w), divmod(number, across)))
+        tile = tile_khwd[number] if shown else torch.tensor(_SILENT, dtype=torch.uint8)
+        sheet[row : row + h - gap, column : column + w - gap] = tile
     return sheet.numpy()
 
 
@@ -179,6 +180,13 @@ def _coloured(weight_chw: Tensor) -> NDArray[Any]:
     if scaled.shape[2] == 3:
         return np.asarray(scaled)
     return np.asarray(colormaps["RdBu_r"](scaled[..., 0])[..., :3])
+
+
+def _framed(picture: NDArray[Any]) -> NDArray[Any]:
+    """A small picture enlarged, with an edge around it."""
+    times = max(1, -(-_SHARP // max(picture.shape[:2])))
+    enlarged = picture.repeat(times, 0).repeat(times, 1)
+    return np.stack([np.pad(enlarged[..., d], 1, constant_values=edge / 255) for d, edge in enumerate(_GAP)], -1)
 
 
 def _told(value: Tensor | float) -> str:
@@ -212,11 +220,12 @@ class _Sheet:
 
     def figure(self, title: str) -> Figure:
         """All of it; one pair of axes in inches is many times faster than a pair for each unit."""
-        left = max((max(map(len, text.split("\n"))) for _, text in self._labels), default=0) * 0.062 + 0.1
+        left = max((max(map(len, text.split("\n"))) for _, text in self._labels), default=0) * 0.066 + 0.1
         columns = max((column + 1 for _, column, *_ in self._pictures), default=1)
         width = left + columns * self.across + 0.05
         height = 0.36 + max((row + 1 for row, *_ in self._pictures), default=1) * self.line
-        width, shift = max(width, len(title) * 0.068), max(0.0, len(title) * 0.068 - width) / 2
+        titled = len(title) * 0.078 + 0.1
+        width, shift = max(width, titled), max(0.0, titled - width) / 2
         figure = Figure(figsize=(width, height))
         axis = figure.add_axes((0.0, 0.0, 1.0, 1.0))
         axis.set_axis_off()

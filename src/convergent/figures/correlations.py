@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from convergent.figures.style import panels, styled
+from convergent.figures.style import brief, panels, styled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -20,18 +20,19 @@ if TYPE_CHECKING:
 
 @styled
 def correlations(pair: Pair, alignment: Alignment) -> Figure:
-    """Within net a, within net b, between them as they come, and between them with b's units put beside their partners.
+    """Within net a, within net b, between them in the original order, and with b's units put beside their partners.
 
     In the last panel both nets' units are sorted, best-aligned pair first, so a one-to-one alignment shows as a diagonal
     that fades; dead units and units without a partner come last.
     """
     figure, axes = panels(1, 4, 1.75, 2.0)
     order_a, order_b = aligned_order(alignment)
+    a, b = brief(pair.name_a), brief(pair.name_b)
     images = (
-        (pair.corr_aa, f"within {pair.name_a}", pair.name_a, pair.name_a),
-        (pair.corr_bb, f"within {pair.name_b}", pair.name_b, pair.name_b),
-        (pair.corr_ab, "between, as they come", pair.name_b, pair.name_a),
-        (pair.corr_ab[order_a][:, order_b], "aligned, best first", f"{pair.name_b}, by partner", pair.name_a),
+        (pair.corr_aa, f"within {a}", a, a),
+        (pair.corr_bb, f"within {b}", b, b),
+        (pair.corr_ab, "between", b, a),
+        (pair.corr_ab[order_a][:, order_b], "aligned, best first", f"{b}, by partner", a),
     )
     for axis, letter, (corr, title, across, down) in zip(axes, "abcd", images):
         shown = axis.imshow(corr.numpy(), vmin=-1, vmax=1, cmap="RdBu_r", interpolation="nearest")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from convergent.figures.style import COLOURS, panels, styled
+from convergent.figures.style import COLOURS, legend_below, once, panels, styled
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ def dynamics(epochs: Mapping[int, Sequence[dict[str, Any]]]) -> Figure:
     figure, axes = panels(1, 2, 2.9, 2.3)
     layers = list(dict.fromkeys(row["layer"] for rows in epochs.values() for row in rows))
     for axis, key, title in zip(
-        axes, ("mean_r", "explained_held_out"), ("mean correlation", "variance explained, held out")
+        axes, ("mean_r", "explained_held_out"), ("mean r with the partner", "variance explained, held out")
     ):
         for colour, layer in zip(COLOURS, layers):
             points = []
@@ -46,6 +46,5 @@ def dynamics(epochs: Mapping[int, Sequence[dict[str, Any]]]) -> Figure:
         axis.set_xlabel("epochs of training")
         axis.set_ylabel(title)
         axis.axhline(0, color="0.8", lw=0.6, zorder=0)
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(8, len(labels)))
+    legend_below(figure, once(axes), 4)
     return figure

@@ -5,11 +5,12 @@ Source: Li et al. 2016, section 4, table 1.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from matplotlib.lines import Line2D
 
-from convergent.figures.style import COLOURS, panels, styled
+from convergent.figures.style import COLOURS, brief, legend_below, log_ticks, once, panels, styled
 from convergent.findings import mean_curves
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ PAPER_LOSS = {
 }
 PAPER_LAMBDA = (0.0, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 PAPER_WIDTH = {"conv1": 96, "conv2": 256, "conv3": 384, "conv4": 384, "conv5": 256}
+_MEAN = Line2D([], [], color="0.6", lw=0.6, label="predicting the mean")
 _CODES = ("local", "slightly_distributed", "distributed", "unpredicted")
 
 
@@ -39,7 +41,7 @@ def few_to_one(told: Sequence[Findings]) -> Figure:
 
     Lines are means over all ordered pairs of nets, broken lines least squares on all units.
     """
-    figure, (left, right) = panels(1, 2, 3.4, 2.7)
+    figure, (left, right) = panels(1, 2, 3.4, 2.3)
     layers = list(dict.fromkeys(found.layer for found in told))
     curves = mean_curves(told).get("units", {})
     for colour, layer in zip(COLOURS, layers):
@@ -50,22 +52,21 @@ def few_to_one(told: Sequence[Findings]) -> Figure:
         left.axhline(means["loss_least_squares"], color=colour, lw=0.8, ls=(0, (4, 2)))
     left.axhline(0.5, color="0.6", lw=0.6, zorder=0)
     left.set_ylim(0, 0.53)
-    left.set_xlabel("units used, the best ones")
+    left.set_xlabel("units used for a unit, the best ones")
     left.set_ylabel("loss, held out")
-    left.set_title("(a) broken: all units; grey: the mean")
-    if any(curves):
-        left.legend(ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.2))
+    left.set_title("(a) loss by number of predictors")
+    all_units = Line2D([], [], color="0.35", lw=0.8, ls=(0, (4, 2)), label="all units (least squares)")
     bottom = np.zeros(len(layers))
-    for colour, code in zip(("#0072B2", "#56B4E9", "#E69F00", "0.8"), _CODES):
+    for colour, code in zip(("#0072B2", "#7FB8D8", "#E8AE7F", "0.8"), _CODES):
         share = np.array([mean_figures(told, layer).get(code, 0.0) for layer in layers])
         right.bar(range(len(layers)), share, 0.7, bottom, color=colour, label=code.replace("_", " "))
         for x in np.flatnonzero(share > 0.06):
             right.text(float(x), bottom[x] + share[x] / 2, f"{share[x]:.0%}", ha="center", va="center", fontsize=7)
         bottom += share
-    right.set_xticks(range(len(layers)), layers)
+    right.set_xticks(range(len(layers)), [brief(layer) for layer in layers])
     right.set_ylabel("share of units")
-    right.set_title("(b) units needed for 95 % of what all explain")
-    right.legend(ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.12))
+    right.set_title("(b) needed for 95 % of what all units explain")
+    legend_below(figure, [*once([left]), all_units, _MEAN, *once([right])], 4)
     return figure
 
 
@@ -73,11 +74,11 @@ def few_to_one(told: Sequence[Findings]) -> Figure:
 def path_figure(told: Sequence[Findings]) -> Figure:
     """Held-out loss of the lasso's path against the units used and against the penalty, a curve per layer.
 
-    Triangles: one unit scaled by its best r; squares: least squares on all units; dotted: the paper's table 1, where
-        the nets
-    are its own (by the layers' names and widths).
+    Triangles: one unit scaled by its best r; squares: least squares on all units; dotted: the paper's table 1, where the
+    nets are its own (by the layers' names and widths).
     """
-    figure, (left, right) = panels(1, 2, 3.4, 2.7)
+    figure, (left, right) = panels(1, 2, 3.4, 2.3)
+    paper = False
     for colour, (layer, curve) in zip(COLOURS, mean_curves(told).get("log10_alpha", {}).items()):
         means = mean_figures(told, layer)
         used, loss = np.array(curve["units_used"]), np.array(curve["loss"])
@@ -89,15 +90,24 @@ def path_figure(told: Sequence[Findings]) -> Figure:
         right.plot(curve["log10_alpha"], loss, "o-", ms=2.5, color=colour)
         right.plot(curve["log10_alpha"], curve["loss_fitted"], color=colour, lw=0.7, ls=(0, (4, 2)))
         if PAPER_WIDTH.get(layer) == width:
+            paper = True
             right.plot(np.log10(np.array(PAPER_LAMBDA[1:]) * width), PAPER_LOSS[layer][1:], ":", lw=1, color=colour)
     left.set_xscale("log")
-    left.set_xlabel("units used (▲ one unit, ■ least squares)")
-    right.set_xlabel("log₁₀ alpha (broken: on the fitted images)")
+    log_ticks(left.xaxis)
+    left.set_xlabel("units used for a unit")
+    right.set_xlabel("log₁₀ of the penalty alpha")
     for axis in (left, right):
         axis.axhline(0.5, color="0.6", lw=0.6, zorder=0)
         axis.set_ylim(0, 0.53)
         axis.set_ylabel("loss, held out")
-    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=6)
+    said: dict[str, dict[str, Any]] = {
+        "the best unit, scaled": {"ls": "", "marker": "^", "ms": 5, "mfc": "0.6", "mec": "black", "mew": 0.5},
+        "all units (least squares)": {"ls": "", "marker": "s", "ms": 4, "mfc": "0.6", "mec": "black", "mew": 0.5},
+        "on the fitted images": {"lw": 0.7, "ls": (0, (4, 2))},
+        **({"Li et al. 2016, table 1": {"lw": 1, "ls": ":"}} if paper else {}),
+    }
+    handles = [Line2D([], [], label=words, **{"color": "0.35"} | style) for words, style in said.items()]
+    legend_below(figure, [*once([left]), *handles, _MEAN], 4)
     return figure
 
 

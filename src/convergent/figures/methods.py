@@ -5,18 +5,31 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from convergent.figures.style import COLOURS, NULLS, panels, styled
+from convergent.figures.style import (
+    NULLS,
+    brief,
+    in_order,
+    legend_below,
+    log_ticks,
+    look_of,
+    null_handles,
+    null_mark,
+    once,
+    panel_each,
+    styled,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from convergent.figures.style import Look
 
     Rows = Sequence[Mapping[str, Any]]
 
-_MARKS = "osD^vP*Xph<>"
 _CEILING = "least_squares"
 
 
@@ -25,51 +38,56 @@ def methods(results: Mapping[str, Sequence[Rows]]) -> Figure:
     """Share of net b's variance that each method explains, against the units of net a that it uses for each unit of b.
 
     Marks are means over all ordered pairs of nets, bars reach from the least to the greatest pair; results of one method
-    that differ in its settings, such as a penalty, are joined by a line. The ceiling is least squares from all units; the
-    floors are what the same methods explain where one net is rotated, or reads other images.
+    that differ in its settings, such as a penalty, are joined by a line. Below each mark is what the same method explains by
+    chance: hollow where net a is randomly rotated, a dash where it reads other images.
 
     Args:
         results: by the method's name the rows of `results.Result.summary` of each of its results.
     """
     every = [row for settings in results.values() for rows in settings for row in rows]
     layers = list(dict.fromkeys(row["layer"] for row in every))
-    columns = min(4, len(layers))
-    rows = -(-len(layers) // columns)
-    figure, axes = panels(rows, columns, max(1.95, 3.6 / columns), 2.4, sharey=True)
+    figure, axes = panel_each(len(layers), 1.95, 2.2, "variance explained, held out", 6.0, sharey=True)
+    shown: dict[str, None] = {}  # nulls that there are
     for axis, layer in zip(axes, layers):
         used = []
-        for place, (name, settings) in enumerate(results.items()):
-            points = sorted(filter(None, (_point(of_setting, layer) for of_setting in settings)))
-            if not points:
+        for name in in_order(results):
+            settings = results[name]
+            look = look_of(name)
+            for null in NULLS:
+                if floor := _points(settings, layer, f"_{null}"):
+                    shown[null] = None
+                    _draw_null(axis, floor, null, look)
+                    used += [point[0] for point in floor]
+            if not (points := _points(settings, layer)):
                 continue
             at, mean, low, high = (np.array(column) for column in zip(*points))
             used += [at.min(), at.max()]
-            label = name.replace("_", " ") + (" (ceiling)" if name == _CEILING else "")
             axis.errorbar(
-                at, mean, (mean - low, high - mean), marker=_MARKS[place % len(_MARKS)], ms=4, lw=1,
-                color=COLOURS[place % len(COLOURS)], label=label, zorder=3,
+                at, mean, (mean - low, high - mean), marker=look.mark, ms=4.5, lw=1, color=look.colour, label=look.words,
+                zorder=3,
             )  # fmt: skip
             if name == _CEILING:
-                axis.axhline(mean.max(), color=COLOURS[place % len(COLOURS)], lw=0.8, alpha=0.6, zorder=0)
-        for null, style in NULLS.items():
-            floor = [_point(of_setting, layer, f"_{null}") for settings in results.values() for of_setting in settings]
-            if points := sorted(filter(None, floor)):
-                axis.plot(*np.array(points)[:, :2].T, label=f"all methods, {null} (floor)", zorder=1, **style)
+                axis.axhline(mean.max(), color=look.colour, lw=0.6, alpha=0.5, zorder=0)
         axis.axhline(0, color="0.8", lw=0.6, zorder=0)
-        axis.set_title(layer)
+        axis.set_title(brief(layer, 24))
         axis.set_xscale("log")
         axis.set_xlim(min(used, default=1) / 1.5, max(used, default=1) * 1.5)
-        axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axis.xaxis.set_minor_formatter(NullFormatter())
-        axis.set_xlabel("units used")
-    for axis in axes[len(layers) :]:
-        axis.set_visible(False)
-    figure.supylabel("variance explained, held out", fontsize=8)
+        log_ticks(axis.xaxis)
+        axis.set_xlabel("units used for a unit")
     axes[0].set_ylim(top=1.02)
-    labelled = {label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels())}
-    labelled = dict(sorted(labelled.items(), key=lambda entry: entry[0].endswith("(floor)")))  # the methods first
-    figure.legend(labelled.values(), labelled.keys(), loc="outside lower center", ncols=max(2, min(4, columns)))
+    legend_below(figure, [*once(axes), *null_handles(list(shown))], 4)
     return figure
+
+
+def _points(settings: Sequence[Rows], layer: str, null: str = "") -> list[tuple[float, float, float, float]]:
+    """Where each setting of a method is drawn in a layer, that of the fewest units first."""
+    return sorted(filter(None, (_point(of_setting, layer, null) for of_setting in settings)))
+
+
+def _draw_null(axis: Axes, points: Sequence[tuple[float, ...]], null: str, look: Look) -> None:
+    """What chance gives one method, its settings joined as those of the method are."""
+    at, mean, *_ = (np.array(column) for column in zip(*points))
+    axis.plot(at, mean, ls=NULLS[null]["ls"], lw=0.7, zorder=2, **null_mark(null, look))
 
 
 def _point(rows: Rows, layer: str, null: str = "") -> tuple[float, float, float, float] | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from convergent.figures.style import COLOURS, NULLS, panels, styled
+from convergent.figures.style import COLOURS, NULLS, brief, legend_below, once, panel_each, styled
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -26,24 +26,19 @@ def nats(told: Sequence[Findings]) -> Figure:
     """Nats of each unit with its partner, sorted, a panel per layer.
 
     The first pair of nets is drawn unit by unit, filled where the best correlation gives the same partner; the band is that
-    of all pairs; the dotted line is what permuted images give.
+    of all pairs; the dotted line is what shuffled images give.
 
     Args:
         told: what `methods.mutual_information.MutualInformation` tells, of nulls too.
     """
     layers = list(dict.fromkeys(findings.layer for findings in told))
-    columns = min(4, len(layers))
-    rows = -(-len(layers) // columns)
-    figure, axes = panels(rows, columns, 1.9, 2.1, sharey=True)
+    figure, axes = panel_each(len(layers), 1.9, 2.0, "mutual information (nats)", sharey=True)
     for axis, layer in zip(axes, layers):
         _draw(axis, [findings for findings in told if findings.layer == layer])
-    for axis in axes[len(layers) :]:
-        axis.set_visible(False)
-    for row in range(rows):
-        axes[row * columns].set_ylabel("nats with the partner")
     axes[0].set_ylim(bottom=0)
-    labelled = {label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels())}
-    figure.legend(labelled.values(), labelled.keys(), loc="outside lower center", ncols=2)
+    shown = told[0]
+    figure.suptitle(f"units of {shown.b} with their partners in {shown.a}", fontsize=9)
+    legend_below(figure, once(axes), 2)
     return figure
 
 
@@ -64,15 +59,17 @@ def _draw(axis: Axes, told: Sequence[Findings]) -> None:
         "mew": 0.5,
         "color": COLOURS[0],
     }
-    axis.plot(rank[same_b], nats_b[same_b], label="the correlation's partner, too", **style)
-    axis.plot(rank[~same_b], nats_b[~same_b], **style | {"color": COLOURS[1], "label": "another partner"})
+    axis.plot(rank[same_b], nats_b[same_b], label="same partner by correlation", **style)
+    axis.plot(
+        rank[~same_b], nats_b[~same_b], **style | {"color": COLOURS[1], "label": "another partner by correlation"}
+    )
     chance = _sorted(findings for findings in told if findings.null)
     if chance.size:
-        axis.plot(np.arange(1, chance.shape[1] + 1), chance.mean(0), label="permuted images", **NULLS["permuted"])
+        axis.plot(np.arange(1, chance.shape[1] + 1), chance.mean(0), label="shuffled images", **NULLS["permuted"])
     told_share = f"same partner: {same_b.mean():.0%}"
     axis.text(0.97, 0.97, told_share, transform=axis.transAxes, ha="right", va="top", fontsize=7)
-    axis.set_title(f"{shown.layer}: {shown.a} → {shown.b}")
-    axis.set_xlabel("unit, sorted by its nats")
+    axis.set_title(brief(shown.layer, 24))
+    axis.set_xlabel("unit, sorted")
 
 
 def _sorted(told: Iterable[Findings]) -> NDArray[np.float64]:

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.ticker import FormatStrFormatter, LogLocator
+from matplotlib.lines import Line2D
 
-from convergent.figures.style import COLOURS, panels, styled
+from convergent.figures.style import COLOURS, legend_below, log_ticks, once, panels, styled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 _DRAWN = (
     ("loss_held_out", "loss (1 - R²) / 2, held out"),
     ("r2_held_out", "R², held out"),
-    ("units_used", "fan-in: units used per unit"),
+    ("units_used", "units used for a unit"),
 )
+
+_ALL, _ONE = (0, (4, 2)), (0, (1, 2))  # styles of lines
 
 Layers = Mapping[str, Mapping[str, Any]]
 
@@ -46,7 +48,7 @@ def penalties(results: Sequence[Layers]) -> Figure:
     Args:
         results: the figures of each layer, of results that differ in their penalty.
     """
-    figure, axes = panels(1, len(_DRAWN), 2.5, 2.5)
+    figure, axes = panels(1, len(_DRAWN), 2.5, 2.3)
     names = list(dict.fromkeys(layer for layers in results for layer in layers))
     for colour, layer in zip(COLOURS, names):
         every = {of["solver_alpha"]: of for layers in results if "solver_alpha" in (of := layers.get(layer, {}))}
@@ -58,7 +60,7 @@ def penalties(results: Sequence[Layers]) -> Figure:
             )
         if alphas:
             told = every[alphas[0]]
-            for key, style in (("loss_least_squares", (0, (4, 2))), ("loss_one_unit", (0, (1, 2)))):
+            for key, style in (("loss_least_squares", _ALL), ("loss_one_unit", _ONE)):
                 axes[0].axhline(told.get(key, np.nan), color=colour, lw=0.7, ls=style, zorder=0)
     ticks = _alphas(results)
     ticks = ticks[:: -(-len(ticks) // 6)]  # of a long sweep every second, every third ...
@@ -72,9 +74,13 @@ def penalties(results: Sequence[Layers]) -> Figure:
     axes[1].set_ylim(0, 1)
     axes[2].set_yscale("log")
     axes[2].axhline(1, color="0.6", lw=0.6, zorder=0)
-    axes[2].yaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
-    axes[2].yaxis.set_major_formatter(FormatStrFormatter("%g"))
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(names))
+    log_ticks(axes[2].yaxis)
+    lines = [
+        Line2D([], [], color="0.35", lw=0.7, ls=style, label=words)
+        for words, style in (("all units (least squares)", _ALL), ("the best unit, scaled", _ONE))
+    ]
+    legend_below(figure, [*once(axes), *lines], 4)
+    figure.suptitle("bars: one standard deviation over the ordered pairs of nets", fontsize=7)
     return figure
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from convergent.figures.style import COLOURS, panels, styled
+from convergent.figures.style import COLOURS, brief, legend_below, once, panels, styled
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 # Kind of comparison: what it is called, mark, colour, whether the mark is filled.
 _SHOWN = {
     "span": ("clusters as subspaces", "o", COLOURS[0], True),
-    "rotated": ("the same, one net rotated and clustered anew", "o", COLOURS[0], False),
+    "rotated": ("the same, random rotation, clustered anew", "o", COLOURS[0], False),
     "random": ("random groups of the same sizes", "o", "0.5", False),
     "matched": ("single units, matched inside the cluster", "s", COLOURS[1], True),
-    "turned": ("the same, the cluster's axes rotated", "s", COLOURS[1], False),
+    "turned": ("the same, randomly rotated within the cluster", "s", COLOURS[1], False),
 }
 _MEASURES = {"correlation": "mean (canonical) correlation", "explained": "variance explained"}
 
@@ -38,7 +38,7 @@ def subspaces(told: Sequence[Findings]) -> Figure:
     Args:
         told: with numbers `subspace_KIND_MEASURE`, see `cluster_findings.tell_of`.
     """
-    figure, axes = panels(1, 2, 3.0, 2.7, sharey=True)
+    figure, axes = panels(1, 2, 3.0, 2.3, sharey=True)
     layers = list(dict.fromkeys(found.layer for found in told))
     for axis, (measure, title) in zip(axes, _MEASURES.items()):
         for place, (kind, (label, mark, colour, filled)) in enumerate(_SHOWN.items()):
@@ -54,9 +54,9 @@ def subspaces(told: Sequence[Findings]) -> Figure:
                     at, mean, (mean - low, high - mean), ls="", marker=mark, ms=4, lw=1, color=colour,
                     mfc=colour if filled else "white", label=label,
                 )  # fmt: skip
-        axis.set_xticks(range(len(layers)), layers)
+        axis.set_xticks(range(len(layers)), [brief(layer) for layer in layers])
         axis.set_xlim(-0.5, len(layers) - 0.5)
         axis.set_title(title)
     axes[0].set_ylim(0, 1.02)
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    legend_below(figure, once(axes), 2)
     return figure

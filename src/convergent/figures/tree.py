@@ -1,4 +1,4 @@
-"""The sparse mapping between two nets: as it comes, aligned, and as a tree of both nets' units.
+"""The sparse mapping between two nets: in the original order, aligned, and as a tree of both nets' units.
 
 Source: Li et al. 2016, figures 5 and 6.
 """
@@ -15,7 +15,7 @@ from matplotlib.patches import Patch, Rectangle
 from scipy.cluster.hierarchy import dendrogram
 
 from convergent.figures.correlations import aligned_order
-from convergent.figures.style import COLOURS, panels, styled
+from convergent.figures.style import COLOURS, brief, panels, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,22 +31,22 @@ _NEGATIVE = "#555555"
 
 @styled
 def mapping_figure(pair: Pair, alignment: Alignment) -> Figure:
-    """The mapping W, units of a down and units of b across, as they come and with b's units beside their main predictor."""
+    """The mapping W, a's units down, b's across, in the original order and with b's units beside their main predictor."""
     figure, axes = panels(1, 2, 2.9, 2.6)
     order_a, order_b = aligned_order(alignment)
     weight = alignment.map_ab
     end = max(float(weight.abs().max()), 1e-6)
     for axis, letter, shown, title in zip(
-        axes, "ab", (weight, weight[order_a][:, order_b]), ("as it comes", "aligned, best first")
+        axes, "ab", (weight, weight[order_a][:, order_b]), ("original order", "aligned, best first")
     ):
         image = axis.imshow(shown.numpy(), vmin=-end, vmax=end, cmap="RdBu_r", interpolation="nearest", aspect="auto")
         axis.set_title(f"({letter}) {title}")
-        axis.set_xlabel(f"unit of {pair.name_b}, predicted")
-        axis.set_ylabel(f"unit of {pair.name_a}, predicting")
+        axis.set_xlabel(f"unit of {brief(pair.name_b)}, predicted")
+        axis.set_ylabel(f"unit of {brief(pair.name_a)}, predicting")
         axis.spines[:].set_visible(True)
     figure.colorbar(image, ax=axes, shrink=0.8, pad=0.02).set_label("weight")
     used = float(alignment.units_used_b.double().mean())
-    figure.suptitle(f"{pair.layer}: sparse mapping, {used:.1f} units used on average", fontsize=9)
+    figure.suptitle(f"{pair.layer}: sparse mapping, {used:.1f} units used for a unit", fontsize=9)
     return figure
 
 
@@ -107,9 +107,9 @@ def _draw_cluster(axis: Axes, tree: Tree, members: NDArray[np.int64], pixels: ND
     axis.imshow(pixels[members][:, members], interpolation="nearest")
     for row, u in enumerate(members):
         for column, v in enumerate(members):
-            if tree.similarity[u, v] and u != v and len(members) <= 10:
+            if tree.similarity[u, v] and u != v and len(members) <= 6:
                 weight = f"{tree.similarity[u, v]:.2f}".replace("0.", ".")
-                axis.text(column, row, weight, ha="center", va="center", fontsize=4)
+                axis.text(column, row, weight, ha="center", va="center", fontsize=5)
     names = [f"{'b' if tree.of_b[u] else 'a'}{tree.units[u]}" for u in members]
     axis.set_xticks([])
     axis.set_yticks(range(len(members)), names, fontsize=5)

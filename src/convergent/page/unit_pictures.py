@@ -36,8 +36,8 @@ def drawings_of(
         pair: of nets.
         alignment: of the pair.
         patches: by net, of the layer: those that excite units most, then other kinds, of which matches are drawn.
-        tables: of the method; groups of units that their rows name, numbers with spaces between them in `units_a` and
-            `units_b`, are drawn as pictures.
+        tables: of the method; groups of units that their rows name, texts of numbers with spaces between them in `units_a`
+            and `units_b`, are drawn as pictures. A number there says how many units, not which.
     """
     found: Drawings = {}
     for number, kind in enumerate(patches):
@@ -48,8 +48,8 @@ def drawings_of(
         if number == 0:
             found |= _sheets(pair, alignment, a, b)
             for name, rows in (tables or {}).items():
-                if rows and {"units_a", "units_b"} <= set(rows[0]):
-                    found[f"{name}-units"] = partial(groups, f"{pair.layer}: {name}", pair, _members(rows), a, b)
+                if members := _members(rows):
+                    found[f"{name}-units"] = partial(groups, f"{pair.layer}: {name}", pair, members, a, b)
         elif bool((alignment.units_used_b > 0).any()):
             found[f"matches-{kind_of(b)}"] = partial(matches, pair, alignment, a, b)
     return found
@@ -59,7 +59,9 @@ def _members(rows: Sequence[Mapping[str, Any]], shown: int = 6) -> list[tuple[st
     """The first groups of a table that have several units of both nets, four and four before all others."""
     found = []
     for row in rows:
-        of_a, of_b = ([int(unit) for unit in str(row[side]).split()] for side in ("units_a", "units_b"))
+        if not all(isinstance(row.get(side), str) for side in ("units_a", "units_b")):
+            continue
+        of_a, of_b = ([int(unit) for unit in row[side].split()] for side in ("units_a", "units_b"))
         if min(len(of_a), len(of_b)) > 1:
             told = [f"{len(of_a)} + {len(of_b)} units"]
             told += [f"{key} {value:.2f}" for key, value in row.items() if isinstance(value, float)][:2]
@@ -83,8 +85,9 @@ def _sheets(pair: Pair, alignment: Alignment, a: Patches, b: Patches) -> Drawing
         found["matches"] = partial(matches, pair, alignment, a, b)
     if bool((alignment.units_used_b > 1).any()):
         found["predictors"] = partial(predictors, pair, alignment, a, b)
-    if alignment.labels_a is not None and alignment.labels_b is not None:
-        found["clusters"] = partial(clusters, pair, alignment, a, b)
+    labels = [set(labels.tolist()) for labels in (alignment.labels_a, alignment.labels_b) if labels is not None]
+    if len(labels) == 2 and labels[0] & labels[1] - {-1}:
+        found["clusters-units"] = partial(clusters, pair, alignment, a, b)  # `clusters` are the methods' matrices
     return found
 
 

@@ -1,0 +1,177 @@
+"""Every figure that the commands make, of every method: something is drawn in each panel, no text is cut or covers another.
+
+Each method of conf/method makes a small result, of nets with constant units; one net and one layer have long names.
+"""
+
+import dataclasses
+import functools
+import itertools
+from pathlib import Path
+
+import matplotlib.text
+import numpy as np
+import pytest
+import torch
+from hydra.utils import instantiate
+from matplotlib.axis import Axis
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.legend import Legend
+from matplotlib.spines import Spine
+from omegaconf import OmegaConf
+
+from conftest import blocks
+from convergent.commands.kept import findings_of
+from convergent.controls.nulls import rotated
+from convergent.figures.activity import activity
+from convergent.figures.comparison import comparison
+from convergent.figures.correlations import correlations
+from convergent.figures.curves import curves
+from convergent.figures.dynamics import dynamics
+from convergent.figures.means import means
+from convergent.figures.methods import methods
+from convergent.figures.penalties import penalties
+from convergent.findings import Telling
+from convergent.histograms.joint import needs_histograms
+from convergent.page.unit_pictures import activity_of, drawings_of, filters_of
+from convergent.pairs import Pair
+from convergent.results import by_layer, compare
+from convergent.streaming.layer_moments import LayerMoments
+from convergent.streaming.patches import Patches
+from convergent.streaming.top_images import TopImages
+
+CONFIGS = {file.stem: file for file in sorted((Path(__file__).parents[1] / "conf" / "method").glob("*.yaml"))}
+LAYERS = {"a_long_name.of.layer3": 1, "last": 2}
+NAMES = "seed=0", "resnet18_pretrained,seed=1"
+
+
+def pair_of(layer, shuffled=False):
+    x_na, x_nb, *_ = blocks(sizes=((5, 4), (3, 6), (5, 3), (4, 4)), n=360, seed=LAYERS[layer])
+    x_na, x_nb = x_na.relu(), x_nb.relu()
+    x_na[:, 0], x_nb[:, 1] = 1.0, 0.0
+    x_na = x_na.roll(60, 0) if shuffled else x_na
+    return dataclasses.replace(Pair.of(x_na, x_nb, blocks=6), layer=layer, name_a=NAMES[0], name_b=NAMES[1])
+
+
+def patches(units, k):
+    top = TopImages(torch.rand(units, k), torch.randint(50, (units, k)), torch.zeros(units, k, dtype=torch.long))
+    top.activation_ck[::3, -1:] = 0.0  # silent in some
+    return Patches(top, None, 1, torch.randint(256, (units, k, 4, 5, 1), dtype=torch.uint8))
+
+
+def moments_of(pair):
+    scatter = {(0, 0): (pair.a, pair.a), (0, 1): (pair.a, pair.b), (1, 1): (pair.b, pair.b)}
+    scatter = {key: pair.moments.scatter_uu[:, a, b] for key, (a, b) in scatter.items()}
+    names = [pair.name_a, pair.name_b]
+    return LayerMoments(pair.layer, names, [pair.a, pair.b], pair.moments.count, pair.moments.mean_u, scatter, 360)
+
+
+@functools.cache
+def measured(name):
+    """What a method finds in both directions of every layer: results, findings, and drawings of the first direction."""
+    method = instantiate(OmegaConf.load(CONFIGS[name]))
+    results, told, drawn = [], [], {}
+    for layer in LAYERS:
+        there, shuffled = pair_of(layer), pair_of(layer, shuffled=True)
+        for pair, permuted in ((there, shuffled), (there.flip(), shuffled.flip())):
+            nulls = {"rotated": rotated(pair), "permuted": permuted}
+            alignment, result = compare(method, pair, 360, 3, nulls, interval=pair is there)
+            found = method.tell(pair, alignment) if isinstance(method, Telling) else None
+            results.append(result)
+            told += [found] if found else []
+            if needs_histograms(method):
+                told.append(dataclasses.replace(method.tell(permuted, method(permuted)), null="permuted"))
+            drawn = drawn or drawings(pair, alignment, found)
+    return results, told, drawn, method
+
+
+def drawings(pair, alignment, found):
+    """What is drawn of one pair."""
+    units = {pair.name_a: pair.p, pair.name_b: pair.q}
+    kinds = [{net: patches(count, k) for net, count in units.items()} for k in (9, 1, 4)]
+    drawn = drawings_of(pair, alignment, kinds, found.tables if found else None)
+    drawn |= filters_of(pair, alignment, {net: torch.nn.Conv2d(1, count, 3) for net, count in units.items()})
+    drawn |= found.drawings if found else {}
+    return drawn | {"correlations": lambda: correlations(pair, alignment)}
+
+
+def summaries_of(name):
+    results, told, *_ = measured(name)
+    return [result.summary() | findings_of(told, result) for result in results]
+
+
+def of_method(name):
+    """The figures that `align` makes of a method, by name."""
+    results, told, drawn, method = measured(name)
+    yield from ((what, draw()) for what, draw in drawn.items())
+    yield "curves", curves(results, name)
+    yield "means", means(summaries_of(name), name)
+    if isinstance(method, Telling):
+        yield from method.overview(told).items()
+
+
+def of_all():
+    """The figures that belong to no single method, by name."""
+    rows = {name: summaries_of(name) for name in CONFIGS}
+    layers = [moments_of(pair_of(layer)) for layer in LAYERS]
+    yield "comparison", comparison(rows)
+    yield "methods", methods({name: [of_method] for name, of_method in rows.items()})
+    yield "activity", activity(layers)
+    yield "dynamics", dynamics(dict.fromkeys((0, 1, 3, 10), rows["matching"]))
+    sweep = [
+        {
+            layer: figures | {"solver_alpha": alpha, "units_used": 0.5 / alpha}
+            for layer, figures in by_layer(rows["sparse"]).items()
+        }
+        for alpha in (0.3, 0.1, 0.03, 0.01)
+    ]
+    yield "penalties", penalties(sweep)
+    for layer in layers:
+        yield f"extremes-{layer.layer}", activity_of(layer, {net: patches(20, 9) for net in NAMES})
+
+
+@pytest.fixture
+def written(monkeypatch):
+    """The texts that are drawn, in place of those that only could be: ticks beyond an axis's end are none."""
+    texts = {}
+    draw = matplotlib.text.Text.draw
+
+    def drawn(self, renderer, *args, **kwargs):
+        if self.get_visible() and self.get_text().strip():
+            texts[id(self)] = self
+        return draw(self, renderer, *args, **kwargs)
+
+    monkeypatch.setattr(matplotlib.text.Text, "draw", drawn)
+    return texts
+
+
+def faults(figure, written):
+    """What is wrong with a figure, in words."""
+    canvas = FigureCanvasAgg(figure)
+    written.clear()
+    canvas.draw()
+    figure.set_layout_engine("none")
+    box = {text: text.get_window_extent() for text in written.values()}
+    wide, high = canvas.get_width_height()
+    for text, at in box.items():
+        if min(at.x0, at.y0) < -1 or at.x1 > wide + 1 or at.y1 > high + 1:
+            yield f"{text.get_text()!r} is cut"
+    for (one, at), (other, there) in itertools.combinations(box.items(), 2):
+        if min(at.x1, there.x1) - max(at.x0, there.x0) > 1 and min(at.y1, there.y1) - max(at.y0, there.y0) > 2:
+            yield f"{one.get_text()!r} covers {other.get_text()!r}"
+    for part in figure.findobj(lambda part: isinstance(part, (matplotlib.text.Text, Axis, Spine, Legend))):
+        part.set_visible(False)
+    canvas.draw()
+    ink = (np.asarray(canvas.buffer_rgba())[..., :3] != 255).any(2)
+    for number, axis in enumerate(axis for axis in figure.axes if axis.get_visible()):
+        at = axis.get_window_extent()
+        panel = ink[max(0, round(high - at.y1)) : round(high - at.y0), max(0, round(at.x0)) : round(at.x1)]
+        if not axis.has_data() or panel.sum() < 50:
+            yield f"panel {number} is empty"
+
+
+@pytest.mark.parametrize("method", [*CONFIGS, "all"])
+def test_no_figure_is_empty_and_no_text_is_cut_or_covered(method, written):
+    figures = of_all() if method == "all" else of_method(method)
+    wrong = {what: list(faults(figure, written)) for what, figure in figures}
+    assert len(wrong) > 4
+    assert not {what: found for what, found in wrong.items() if found}
