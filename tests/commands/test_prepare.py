@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from convergent.commands.train import build_data
+from convergent.data.content import content_of
 from convergent.data.order import Draw
 from convergent.data.store import MEAN, Store, SubtractMean
 from convergent.data.writing import CHUNK, Writing
@@ -155,8 +156,8 @@ class Stops(list):
             raise KeyboardInterrupt
         return super().__getitem__(image)
 
-    def __repr__(self):
-        return list.__repr__(self)
+    def content(self):
+        return content_of(list(self))
 
 
 def test_broken_images_are_named_or_left_out(tmp_path, command):

@@ -47,7 +47,7 @@ def _prepare_split(config: DictConfig, data: ImageData, split: str) -> None:
     steps = [v2.Resize(config.size if config.keep_shape else [config.size] * 2, antialias=True)]
     transform = decoded(config.data.channels, [*steps, v2.CenterCrop(config.size)])
     task = Writing(dataset, transform, Path(config.store), split, config.data.name, config.size, config.data.channels,
-                   config.pixels, config.data.skip_corrupt, data.value_range)  # fmt: skip
+                   config.pixels, config.data.skip_corrupt, data.value_range, data.digests)  # fmt: skip
     if task.finished(force=config.force):
         print(f"{split}: prepared already, {images:,} images in {task.folder}", flush=True)
         return

@@ -7,6 +7,7 @@ import inspect
 import logging
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -170,7 +171,8 @@ def build_data(config: DictConfig, **changes: Any) -> ImageData:
         for key, value in settings.items()
     }
     seeds = {key: config[key] for key in ("order_seed", "augment_seed") if key in config}
-    return ImageData(**{**taken, **seeds, **changes})
+    digests = Path(config.root) / "outputs" / "digests" if "root" in config else None
+    return ImageData(**{**taken, "digests": digests, **seeds, **changes})
 
 
 def build_trainer(config: DictConfig, callbacks: list[Callback], **settings: Any) -> pl.Trainer:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 from itertools import permutations
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -66,6 +67,7 @@ class ImageData(pl.LightningDataModule):
         augment_seed: of their augmentation; several for as many nets that each see the same images augmented otherwise.
         classes: how many there have to be, where the data set says which it has; None for any.
         value_range: of pictures of more than 8 bits, see `opening.eight_bits`.
+        digests: folder in which the digests of large files are remembered; None for nowhere.
 
     Attributes:
         blocks: of images, in the statistics pass.
@@ -93,13 +95,14 @@ class ImageData(pl.LightningDataModule):
         augment_seed: int | Sequence[int] = 0,
         classes: int | None = None,
         value_range: Sequence[float] | None = None,
+        digests: Path | None = None,
     ) -> None:
         super().__init__()
         if value_range is not None and not (len(value_range) == 2 and value_range[0] < value_range[1]):
             raise InputError(
                 f"data.value_range needs to be the values of black and of white, as [0,4095], not {[*value_range]}."
             )
-        self.classes, self.value_range = classes, value_range
+        self.classes, self.value_range, self.digests = classes, value_range, digests
         self.sources, self.measure_source = sources, measure
         self.training, self.validation = decoded(channels, augment), decoded(channels, prepare)
         self.evaluation = prepared(channels, prepare, mean, std)
@@ -154,6 +157,7 @@ class ImageData(pl.LightningDataModule):
             skip_corrupt=self.skip_corrupt,
             batched=batched,
             value_range=self.value_range,
+            digests=self.digests,
         )
         self._read.append(images)
         return images

@@ -7,7 +7,8 @@ import stat
 import struct
 import warnings
 from collections.abc import Sequence
-from typing import Any, BinaryIO
+from io import BufferedReader
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -18,7 +19,7 @@ UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.De
 _SIXTEEN_BITS = (0, 65_535)
 
 
-def regular(path: str | os.PathLike[str]) -> BinaryIO:
+def regular(path: str | os.PathLike[str]) -> BufferedReader:
     """A regular file opened for reading: a named pipe would wait for its writer, a device has no end.
 
     Raises:

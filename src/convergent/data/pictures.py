@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,6 +10,7 @@ import torch
 from torch.utils.data import Dataset, default_collate
 from torchvision.transforms import v2
 
+from convergent.data.content import content_of, digest_of, sample_of, without_addresses
 from convergent.data.opening import UNREADABLE, eight_bits, first_line, shown
 from convergent.data.order import Draw
 from convergent.data.store import Store, SubtractMean, gathered, plan_of
@@ -19,6 +19,8 @@ from convergent.errors import InputError
 Batch = list[Any]  # pictures (n, channels, height, width) or one of them per net, classes (n,), images (n,)
 
 _ALIKE = (v2.RGB, v2.Grayscale, v2.ToImage, v2.Resize, v2.CenterCrop, SubtractMean)  # no random numbers in them
+_PREPARED = 8  # images whose prepared form is part of what identifies them
+
 T = TypeVar("T")
 _UNCOUNTED = -100  # the class that cross entropy and torchmetrics leave out
 
@@ -34,6 +36,7 @@ class Images(Dataset[tuple[Any, int, int] | None]):
         skip_corrupt: yield None for an unreadable image instead of an error.
         batched: make batches of crops of bytes where the transform allows it, see `store.plan_of`.
         value_range: of pictures of more than 8 bits, see `opening.eight_bits`.
+        digests: folder in which the digests of large files are remembered.
     """
 
     def __init__(
@@ -44,9 +47,10 @@ class Images(Dataset[tuple[Any, int, int] | None]):
         skip_corrupt: bool = False,
         batched: bool = False,
         value_range: Sequence[float] | None = None,
+        digests: Path | None = None,
     ) -> None:
         self.dataset, self.transform, self.skip_corrupt = dataset, transform, skip_corrupt
-        self.value_range = value_range
+        self.value_range, self.digests = value_range, digests
         self.plan = plan_of(transform, dataset if isinstance(dataset, Store) else None) if batched else None
         self.once, self.each = _halves(transform)
         self.skipped_n = torch.zeros(len(self), dtype=torch.bool)
@@ -124,8 +128,24 @@ class Images(Dataset[tuple[Any, int, int] | None]):
         return name_of(self.dataset, image)
 
     def manifest(self) -> list[str]:
-        """What identifies the images and how they are prepared: files with sizes, or the data set's own description."""
-        return [*files_of(self.dataset), str(len(self)), " ".join(repr(self.transform).split())]
+        """What identifies the images and how they are prepared: the content of all, and a few of them prepared."""
+        about = f"{len(self)} {self.value_range} {without_addresses(repr(self.transform))}"
+        return [*content_of(self.dataset, self.digests), about, *map(self._prepared, sample_of(len(self), _PREPARED))]
+
+    def _prepared(self, image: int) -> str:
+        """A digest of a prepared image: two transforms of the same description may differ.
+
+        Raises:
+            InputError: if something else than the image is wrong.
+        """
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(0)
+            try:
+                return digest_of(self._datum(Draw(image))[0])
+            except InputError:
+                raise
+            except UNREADABLE:
+                return "unreadable"
 
 
 def name_of(dataset: Dataset[Any], image: int) -> str:
@@ -140,13 +160,6 @@ def unreadable(name: str, error: BaseException) -> str:
         f"Image {name} cannot be read ({first_line(error)}); mend or remove it, or set data.skip_corrupt=true to count and "
         "skip such images."
     )
-
-
-def files_of(dataset: Dataset[Any]) -> list[str]:
-    """What identifies the pictures of a data set: files with sizes, or its own description."""
-    files = [f"{path} {Path(path).stat().st_size}" for path, _ in getattr(dataset, "samples", ())]
-    folder = os.path.commonpath([path for path, _ in dataset.samples]) if files else ""  # type: ignore[attr-defined]
-    return [name.removeprefix(folder) for name in files] or [" ".join(repr(dataset).split())]
 
 
 def _halves(transform: Callable[[Any], Any]) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:

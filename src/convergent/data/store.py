@@ -20,10 +20,13 @@ from torch.utils.data import Dataset, get_worker_info
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
+from convergent.data.content import digest_of, sample_of
 from convergent.data.order import Draw
 from convergent.errors import InputError
 
 PIXELS, TARGETS, READABLE, ABOUT, MEAN = "pixels.u8", "targets.npy", "readable.npy", "about.json", "mean.npy"
+
+_SAMPLE = 256  # pictures whose bytes are part of what identifies a store
 
 
 class Store(Dataset[tuple[Any, int]]):
@@ -65,6 +68,12 @@ class Store(Dataset[tuple[Any, int]]):
         if not self.readable_n[image]:
             raise OSError("when it was prepared")
         return tv_tensors.Image(torch.from_numpy(np.array(self.pixels[image]))), self.targets[image]
+
+    def content(self) -> list[str]:
+        """What identifies the pictures: what they were made of, and the bytes of a sample of them."""
+        sample = sample_of(len(self), _SAMPLE)
+        targets, readable = np.array(self.targets), np.asarray(self.readable_n)
+        return [str(self.about["key"]), digest_of([targets, readable, *(self.pixels[image] for image in sample)])]
 
     def __repr__(self) -> str:
         return f"Store({self.about['name']}, {self.shape}, key={self.about['key']})"

@@ -20,8 +20,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.utils.data import DataLoader, Dataset
 
+from convergent.data.content import content_of, without_addresses
 from convergent.data.opening import UNREADABLE, eight_bits
-from convergent.data.pictures import files_of, name_of, unreadable
+from convergent.data.pictures import name_of, unreadable
 from convergent.data.store import ABOUT, MEAN, PIXELS, READABLE, TARGETS, Store
 from convergent.errors import InputError
 from convergent.files import atomic, write_json
@@ -45,6 +46,7 @@ class Writing(Dataset[tuple[int, Any, Any, Any]]):
         pixels: False if only the mean image is wanted.
         skip_corrupt: leave out unreadable images instead of an error.
         value_range: of pictures of more than 8 bits, see `opening.eight_bits`.
+        digests: folder in which the digests of large files are remembered.
     """
 
     dataset: Dataset[Any]
@@ -57,6 +59,7 @@ class Writing(Dataset[tuple[int, Any, Any, Any]]):
     pixels: bool
     skip_corrupt: bool
     value_range: Sequence[float] | None = None
+    digests: Path | None = None
     done_c: Any = field(init=False)
     sum_: Any = field(init=False)
     targets_n: Any = field(init=False)
@@ -81,7 +84,8 @@ class Writing(Dataset[tuple[int, Any, Any, Any]]):
     @cached_property
     def key(self) -> str:
         """Changes with the images and how they are prepared."""
-        about = "\n".join([*files_of(self.dataset), str(self.images), " ".join(repr(self.transform).split())])
+        content = content_of(self.dataset, self.digests)
+        about = "\n".join([*content, str(self.images), str(self.value_range), without_addresses(repr(self.transform))])
         return hashlib.sha256(about.encode()).hexdigest()[:16]
 
     def finished(self, *, force: bool) -> bool:
