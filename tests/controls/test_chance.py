@@ -7,7 +7,7 @@ from convergent.controls import nulls
 from convergent.controls.across import beside, beside_rotated, figures_of, found_in_rotated
 from convergent.errors import InputError
 from simulations.rates import above, several, together
-from simulations.truths import FIRING, NOTHING, PLANTED, Truth
+from simulations.truths import FIRING, LIMITS, NOTHING, PLANTED, Truth
 
 # docs/chance.md has all rows, with more samples, units and repetitions.
 SOME = [
@@ -24,24 +24,34 @@ def named(truth):
 
 
 def shares(truth, repetitions=20, **size):
-    """Shares of units above the thresholds of rotated activations and of rotated pre-activations."""
-    found = [above(truth, seed, draws=4, **({"samples": 1000, "units": 48} | size)) for seed in range(repetitions)]
-    return [torch.stack([getattr(one, null) for one in found]).double().mean().item() for null in ("after", "before")]
+    """Share of units above the threshold of each null."""
+    found = [
+        above(truth, seed, draws=4, **({"samples": 1000, "units": 48} | size)).above for seed in range(repetitions)
+    ]
+    return {null: torch.stack([one[null] for one in found]).double().mean().item() for null in found[0]}
 
 
 @pytest.mark.parametrize("truth", SOME, ids=named)
 def test_where_nothing_of_the_axes_is_shared_one_in_twenty_units_is_above_a_rotation_before_the_nonlinearity(truth):
-    after, before = shares(truth)
-    assert 0.03 <= before <= 0.1
+    share = shares(truth)
+    assert 0.03 <= share["before"] <= 0.1
+    assert 0.03 <= share["shared"] <= 0.1
     if truth.nonlinearity in ("ReLU", "GELU", "SwiGLU") and (
         truth.name != "independent units" or truth.firing == "7 %"
     ):
-        assert after > 0.12  # the literature's null
+        assert share["after"] > 0.12  # the literature's null
+
+
+@pytest.mark.parametrize("truth", [t for t in LIMITS if t.name.startswith("8 dimensions")][::3], ids=named)
+def test_units_that_differ_in_how_much_they_share_need_the_rotation_of_what_is_shared(truth):
+    share = shares(truth, samples=2000)
+    assert share["before"] > 0.1
+    assert 0.03 <= share["shared"] <= 0.1
 
 
 @pytest.mark.parametrize("truth", PLANTED, ids=named)
 def test_planted_units_are_above_a_rotation_before_the_nonlinearity(truth):
-    assert min(shares(truth, 5, samples=5000, units=32)) > 0.95
+    assert min(shares(truth, 5, samples=5000, units=32).values()) > 0.95
 
 
 @pytest.mark.parametrize("truth", [NOTHING[0], NOTHING[4], NOTHING[6]], ids=named)

@@ -81,6 +81,27 @@ def test_numpy_and_its_functions_work_too():
     assert nulls.rotation is rotation
 
 
+def test_with_another_net_only_what_is_predicted_from_it_is_rotated_and_each_unit_keeps_how_much_that_is():
+    pre_na = correlated()
+    private = torch.randn(2000, 12, generator=generator(1)).double() * torch.linspace(0, 3, 12).double()
+    z_na = (pre_na - pre_na.mean(0)) / pre_na.std(0)
+    pre_nb = (z_na @ rotation(12, generator(2)) + private) * 5 + 7
+
+    def predicted(x_nb):
+        z_nb = (x_nb - x_nb.mean(0)) / x_nb.std(0, correction=0)
+        return z_na @ torch.linalg.lstsq(z_na, z_nb).solution, z_nb
+
+    (part, z_nb), (turned_part, turned_z) = (
+        predicted(x_nb) for x_nb in (pre_nb, rotated_before(pre_nb, lambda h: h, 3, pre_na))
+    )
+    assert torch.allclose(part.var(0), turned_part.var(0), atol=1e-9)
+    assert part.var(0).max() - part.var(0).min() > 0.5
+    assert torch.allclose(z_nb - part, turned_z - turned_part, atol=1e-9)  # what is b's own stays
+    assert Moments.of(torch.cat([part, turned_part], 1)).corr_uu[:12, 12:].diagonal().abs().max() < 0.9
+    few = rotated_before(pre_nb[:9], lambda h: h, 3, pre_na[:9])  # from as many units as samples all is predicted
+    assert torch.allclose(few, rotated_before(pre_nb[:9], lambda h: h, 3), atol=1e-6)
+
+
 def test_what_cannot_be_rotated_is_refused():
     with pytest.raises(InputError, match=r"shape \(samples, units\)"):
         rotated_before(torch.ones(5), torch.relu)
@@ -88,5 +109,7 @@ def test_what_cannot_be_rotated_is_refused():
         rotated_before(torch.full((5, 2), torch.nan), torch.relu)
     with pytest.raises(InputError, match=r"shape \(5, 2\), not \(5,\)"):
         rotated_before(torch.randn(5, 2, generator=generator()), lambda h: h.sum(1))
+    with pytest.raises(InputError, match="not 4 of net a and 5 of net b"):
+        rotated_before(torch.randn(5, 2, generator=generator()), torch.relu, 0, torch.ones(4, 2))
     with pytest.raises(InputError, match="not of 1 blocks; take their total"):
         turning(Moments.stack([Moments.of(correlated())]), generator())

@@ -16,26 +16,22 @@ from convergent.controls.partners import reliability
 from convergent.controls.several import SeveralNets
 from convergent.moments import Moments
 from convergent.pairs import Pair
-from simulations.truths import Truth
+from simulations.truths import Net, Truth
 
 
 @dataclass(frozen=True)
 class Above:
-    """Two nets' units beside both nulls.
+    """Two nets' units beside the nulls: activations rotated, pre-activations rotated, what is predicted of them from net a.
 
     Attributes:
-        after: whether each unit of b exceeds the 5 % threshold of rotated activations.
-        before: the same of rotated pre-activations.
+        above: whether each unit of b exceeds the null's 5 % threshold, by null.
         best_r: mean highest correlation with a unit of a.
-        null_after: the same of rotated activations.
-        null_before: the same of rotated pre-activations.
+        null_r: the same on random axes, by null.
     """
 
-    after: Tensor
-    before: Tensor
+    above: dict[str, Tensor]
     best_r: float
-    null_after: float
-    null_before: float
+    null_r: dict[str, float]
 
 
 def above(truth: Truth, seed: int, samples: int, units: int, draws: int) -> Above:
@@ -43,12 +39,15 @@ def above(truth: Truth, seed: int, samples: int, units: int, draws: int) -> Abov
     a, b = truth.nets(2, samples, units, seed)
     x_na = truth.activations(a)
     pair = Pair.of(x_na, truth.activations(b), blocks=1)
-    turned = [Pair.of(x_na, truth.rotated(b, draws * seed + d), blocks=1) for d in range(draws)]
-    before = torch.cat([nulls.best(each)[each.alive_b] for each in turned])
-    after = nulls.rotated_best(pair, draws, seed, turn="b")
+
+    def rotated(beside: Net | None) -> Tensor:
+        turned = (Pair.of(x_na, truth.rotated(b, draws * seed + d, beside), blocks=1) for d in range(draws))
+        return torch.cat([nulls.best(each)[each.alive_b] for each in turned])
+
+    null = {"after": nulls.rotated_best(pair, draws, seed, turn="b"), "before": rotated(None), "shared": rotated(a)}
     best_b = nulls.best(pair)
-    exceeds = [best_b > nulls.threshold(null) for null in (after, before)]
-    return Above(*exceeds, best_b.mean().item(), after.mean().item(), before.mean().item())
+    exceeds = {name: best_b > nulls.threshold(values) for name, values in null.items()}
+    return Above(exceeds, best_b.mean().item(), {name: values.mean().item() for name, values in null.items()})
 
 
 def several(x: Sequence[Tensor]) -> SeveralNets:

@@ -132,9 +132,11 @@ class Truth:
         """What the nonlinearity makes of a net, shape (n, u)."""
         return prod(of(h_nu) for of, h_nu in zip(NONLINEARITIES[self.nonlinearity], net))
 
-    def rotated(self, net: Net, seed: int) -> Tensor:
-        """The net's activations on random axes: one rotation of all parts, before the nonlinearity."""
-        return prod(rotated_before(h_nu, of, seed) for of, h_nu in zip(NONLINEARITIES[self.nonlinearity], net))
+    def rotated(self, net: Net, seed: int, beside: Net | None = None) -> Tensor:
+        """The net's activations on random axes: one rotation of all parts, whole or of what is shared."""
+        pre_na = None if beside is None else torch.cat(beside, 1)
+        ways = NONLINEARITIES[self.nonlinearity]
+        return prod(rotated_before(h_nu, of, seed, pre_na) for of, h_nu in zip(ways, net))
 
 
 _SPACES = {

@@ -64,7 +64,10 @@ def turning(pre: Moments, generator: torch.Generator) -> tuple[Tensor, Tensor]:
 
 
 def rotated_before(
-    pre_nb: Tensor | np.ndarray, nonlinearity: Callable[[Tensor], Tensor | np.ndarray], seed: int = 0
+    pre_nb: Tensor | np.ndarray,
+    nonlinearity: Callable[[Tensor], Tensor | np.ndarray],
+    seed: int = 0,
+    pre_na: Tensor | np.ndarray | None = None,
 ) -> Tensor:
     """What net b's units would be on random axes of the same space: rotated first, then sent through the nonlinearity.
 
@@ -78,12 +81,16 @@ def rotated_before(
         nonlinearity: unit by unit, such as `torch.relu`; it is given float64. A gated layer is
             `rotated_before(gate_nb, silu, seed) * rotated_before(value_nb, lambda h: h, seed)`: one seed, one rotation.
         seed: of the rotation, whose generator is its own.
+        pre_na: pre-activations of the net to compare with, shape (n, p); many more samples than p. With it only that part
+            of each unit is rotated which least squares predict from net a, and each unit keeps how much that is. The level
+            then holds for units that differ in how much of them is shared, too.
 
     Returns:
         Activations of the rotated units, shape (n, q), float64. Units whose pre-activation is constant keep it.
 
     Raises:
-        InputError: if `pre_nb` is no matrix (samples, units) of finite numbers, or the nonlinearity changes its shape.
+        InputError: if either is no matrix (samples, units) of finite numbers, their samples differ in number, or the
+            nonlinearity changes the shape.
 
     >>> pre_nb = torch.randn(5000, 16, generator=torch.Generator().manual_seed(0)) - 1.5
     >>> x_nb = rotated_before(pre_nb, torch.relu, seed=1)
@@ -92,13 +99,28 @@ def rotated_before(
     """
     pre_nb = torch.as_tensor(pre_nb).detach()
     pre = Moments.of(pre_nb)
-    turn_bb, _ = turning(pre, torch.Generator().manual_seed(seed))
-    # only the distances from the mean are turned: large means would eat the digits
-    pre_nb = (pre_nb.to("cpu", torch.float64) - pre.mean_u) @ turn_bb + pre.mean_u
-    x_nb = torch.as_tensor(nonlinearity(pre_nb)).detach()
-    if x_nb.shape != pre_nb.shape:
+    if pre_na is not None and len(pre_na) != len(pre_nb):
+        raise InputError(f"Both nets need the same samples, not {len(pre_na)} of net a and {len(pre_nb)} of net b.")
+    pre_nb = pre_nb.to("cpu", torch.float64)
+    alive = pre.alive_u.nonzero()[:, 0]
+    z_nb = (pre_nb[:, alive] - pre.mean_u[alive]) * pre.scale_u[alive]
+    part_nb = z_nb if pre_na is None else _predicted(z_nb, torch.as_tensor(pre_na).detach())
+    turned_nb = part_nb @ rotation(len(alive), torch.Generator().manual_seed(seed))
+    turned_nb *= part_nb.norm(dim=0) / turned_nb.norm(dim=0).clamp(min=1e-300)  # both of mean 0
+    turned = pre_nb.clone()
+    turned[:, alive] = (turned_nb + (z_nb - part_nb)) * pre.sd_u[alive] + pre.mean_u[alive]
+    x_nb = torch.as_tensor(nonlinearity(turned)).detach()
+    if x_nb.shape != turned.shape:
         raise InputError(
-            f"The nonlinearity needs to return a number per sample and unit, shape {tuple(pre_nb.shape)}, not "
+            f"The nonlinearity needs to return a number per sample and unit, shape {tuple(turned.shape)}, not "
             f"{tuple(x_nb.shape)}; give one that acts on each unit by itself."
         )
     return x_nb
+
+
+def _predicted(z_nb: Tensor, pre_na: Tensor) -> Tensor:
+    """What least squares predict of z-scores from net a's pre-activations, shape (n, q)."""
+    pre = Moments.of(pre_na)
+    z_na = (pre_na.to("cpu", torch.float64) - pre.mean_u) * pre.scale_u
+    inverse_aa: Tensor = torch.linalg.pinv(z_na.T @ z_na, hermitian=True, rtol=1e-10)
+    return z_na @ (inverse_aa @ (z_na.T @ z_nb))
