@@ -1,5 +1,7 @@
 """Training: exact counts, seeds that govern, resuming as if nothing had happened."""
 
+from functools import partial
+
 import pytest
 import pytorch_lightning as pl
 import torch
@@ -10,6 +12,7 @@ from hydra.utils import instantiate
 from torch import nn
 
 from conftest import PROJECT
+from convergent.commands.checkpoints import KeepCheckpoints
 from convergent.commands.classifier import Classifier, Learner
 from convergent.commands.runs import build
 from convergent.commands.train import build_data
@@ -96,3 +99,70 @@ def test_a_class_beyond_the_nets_outputs_is_told():
     learner = Learner(nn.Identity(), 3)
     with pytest.raises(InputError, match="a class numbered 7, but the net only has 3 outputs"):
         learner.loss(torch.zeros(1, 3), torch.tensor([7]), 0, 0)
+
+
+def lost(tmp_path, lr=0.1, spoil=None, nets=1, steps=120, epochs=2):
+    """Train a few numbers, with checkpoints every step; `spoil(classifier, step)` is called before each."""
+
+    class Spoil(pl.Callback):
+        def on_train_batch_start(self, trainer, classifier, *_):
+            spoil(classifier, trainer.global_step) if spoil else None
+
+    saved = []
+    keep = KeepCheckpoints(minutes=0)
+    trainer = pl.Trainer(accelerator="cpu", callbacks=[Spoil(), keep], max_epochs=epochs, **QUIET)
+    trainer.save_checkpoint = lambda *_, **__: saved.append(trainer.global_step)
+    learners = [Learner(nn.Linear(3, 10), 10, seed) for seed in range(nets)]
+    x = torch.randn(steps, 3, generator=torch.Generator().manual_seed(0))
+    data = [(x_, k % 10, k) for k, x_ in enumerate(x)]
+    loader = torch.utils.data.DataLoader(data, batch_size=1)
+    classifier = Classifier(learners, partial(sgd, lr=lr))
+    trainer.fit(classifier, loader, loader)
+    return saved
+
+
+def sgd(named, lr):
+    return torch.optim.SGD([x for _, x in named], lr=lr)
+
+
+def test_a_finite_training_is_saved_as_often_as_asked(tmp_path):
+    assert lost(tmp_path) == [*range(10, 120, 10), 120, *range(130, 240, 10), 240]
+
+
+@pytest.mark.parametrize("of_net", [0, 1])
+def test_a_loss_that_is_not_finite_ends_the_training_at_the_next_look_and_is_not_saved(tmp_path, of_net):
+    saved = []
+
+    def spoil(classifier, step):
+        saved[:] = [*saved, step]
+        if step == 63:
+            classifier.learners[of_net].net.weight.data.fill_(torch.inf)
+
+    with pytest.raises(
+        InputError, match=rf"of seed={of_net} has no finite loss or weights at step 63; lower optimizer"
+    ):
+        lost(tmp_path, spoil=spoil, nets=2)
+    assert saved[-1] == 69  # a checkpoint was due after it
+
+
+def test_weights_that_the_last_step_of_an_epoch_spoils_are_not_saved(tmp_path, monkeypatch):
+    monkeypatch.setattr(KeepCheckpoints, "on_train_batch_end", lambda *_: None)
+    kept = []
+    monkeypatch.setattr(KeepCheckpoints, "save", lambda *_: kept.append(True))
+
+    def spoil(classifier, step):
+        if step == 119:
+            classifier.learners[0].net.bias.register_hook(lambda g: g * torch.nan)
+
+    with pytest.raises(InputError, match="at step 120; lower"):
+        lost(tmp_path, spoil=spoil)
+    assert not kept
+
+
+def test_a_rate_that_is_far_too_high_is_told_by_the_command_and_nothing_is_done(tmp_path, command):
+    what = ("seed=0", "epochs=3", "logger=csv", "net.module.widths=[4,4,4,8]", f"root={tmp_path}")
+    code, _, err = command("train", *what, "optimizer.optimizer.lr=1e30")
+    assert code == 1
+    assert err.count("\n") == 1
+    assert "seed=0 has no finite loss or weights at step" in err
+    assert not list((tmp_path / "outputs").rglob("done"))

@@ -13,6 +13,7 @@ import torch
 from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.plugins.io import CheckpointIO
 
+from convergent.commands.classifier import Classifier
 from convergent.commands.runs import Run
 from convergent.errors import InputError
 
@@ -105,7 +106,13 @@ class KeepCheckpoints(Checkpoint):
         self.save(trainer)
 
     def save(self, trainer: pl.Trainer) -> None:
-        """Save now."""
+        """Save now, unless what is to be saved is lost.
+
+        Raises:
+            InputError: if losses or weights are not finite: the checkpoint before is the one to go on from.
+        """
+        if isinstance(trainer.lightning_module, Classifier):
+            trainer.lightning_module.ensure_finite()
         trainer.save_checkpoint("last.ckpt", weights_only=False)
         self.saved = time.monotonic()
 

@@ -18,6 +18,9 @@ from convergent.data.pictures import Batch
 from convergent.errors import InputError
 from convergent.optimizers import Schedules, SideBySide
 
+_LOOK = 50  # steps between two looks at losses, for which a GPU has to be waited for
+_NEVER = 2**62
+
 
 class Learner(nn.Module):
     """A net, its cross entropy, its random numbers and its counts.
@@ -41,7 +44,10 @@ class Learner(nn.Module):
             accuracy["acc_top5"] = _accuracy(classes, 5)
         self.train_accuracy = MetricCollection({"acc_top1": _accuracy(classes, 1)}, prefix="train/")
         self.val_accuracy = MetricCollection(accuracy, prefix="val/")
-        self.train_loss, self.val_loss = MeanMetric(), MeanMetric()
+        self.train_loss, self.val_loss = (
+            MeanMetric(nan_strategy="disable") for _ in range(2)
+        )  # else it waits for GPUs
+        self._lost_at: Tensor | None = None
         for metric in (self.train_loss, *self.train_accuracy.values()):
             metric.persistent(True)  # so that an epoch that was resumed tells of all its images
 
@@ -54,9 +60,17 @@ class Learner(nn.Module):
         torch.manual_seed(mixed(self.seed, step, rank))
         logits = _checked(self(x), target)
         loss = cross_entropy(logits, target)
+        lost_at = torch.where(loss.detach().isfinite(), _NEVER, step)  # stays on its device, nobody waits for it
+        self._lost_at = lost_at if self._lost_at is None else torch.minimum(self._lost_at, lost_at)
         self.train_loss.update(loss.detach(), len(target))
         self.train_accuracy.update(logits.detach(), target)
         return loss
+
+    def lost_at(self, step: int, device: torch.device) -> Tensor:
+        """The first step whose loss was not finite, or this one if the weights are not; a large number if all are."""
+        finite = torch.stack([x.detach().isfinite().all() for x in self.net.parameters()]).all()
+        lost_at = torch.where(finite, _NEVER, step).to(device)
+        return lost_at if self._lost_at is None else torch.minimum(self._lost_at.to(device), lost_at)
 
     def count(self, x: Tensor, target: Tensor) -> None:
         """Count one validation batch."""
@@ -106,6 +120,27 @@ class Classifier(pl.LightningModule):
         step, rank = self.global_step, self.global_rank
         losses = [learner.loss(x, batch[1], step, rank) for learner, x in self._seen(batch)]
         return torch.stack(losses).sum()
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """Look every so often, and at the end of an epoch, whether the training goes anywhere."""
+        if self.global_step % _LOOK == 0 or self.trainer.is_last_batch:
+            self.ensure_finite()
+
+    def ensure_finite(self) -> None:
+        """Find out that losses and weights are numbers, in all processes alike.
+
+        Raises:
+            InputError: if one is not.
+        """
+        lost_n = torch.stack([one.lost_at(self.global_step, self.device) for one in self.learners])  # type: ignore[operator]
+        lost_n = self.trainer.strategy.reduce(lost_n, reduce_op="min")
+        step, number = (int(found) for found in lost_n.min(0))
+        if step < _NEVER:
+            raise InputError(
+                f"The training of seed={self.learners[number].seed} has no finite loss or weights at step {step}; lower "
+                "optimizer.optimizer.lr, or look at data.mean, data.std and the images, and start over with force=true; "
+                "checkpoints made before are kept."
+            )
 
     def validation_step(self, batch: Batch, _batch_idx: int) -> None:
         """Count one batch."""
