@@ -4,7 +4,7 @@ from sklearn.cross_decomposition import CCA
 
 from convergent.errors import InputError
 from convergent.pairs import Pair
-from convergent.subspaces import canonical_correlations, random_groups
+from convergent.subspaces import canonical_correlations, mean_canonical_correlation, random_groups
 
 
 def all_units(pair):
@@ -50,6 +50,20 @@ def test_too_few_samples_are_told_and_dead_units_left_out():
     x_na[:, 1] = 7
     assert len(canonical_correlations(Pair.of(x_na, x_nb), torch.tensor([1]), torch.arange(2))) == 0
     assert len(all_units(Pair.of(x_na, x_nb))) == 2
+
+
+def test_the_mean_of_many_groups_at_once_is_that_of_each():
+    x_na, x_nb = torch.randn(2, 200, 9).double()
+    x_nb[:, :5] += x_na[:, :5]
+    x_na[:, 3] = x_na[:, 2]  # a copy: groups with both span one dimension less
+    x_nb[:, 7] = 1
+    pair = Pair.of(x_na, x_nb)
+    groups_a, groups_b = torch.rand(2, 40, 9).argsort(2)[:, :, :4]
+    expected = [canonical_correlations(pair, *group).mean() for group in zip(groups_a, groups_b)]
+    assert torch.allclose(mean_canonical_correlation(pair, groups_a, groups_b), torch.stack(expected))
+    assert mean_canonical_correlation(pair, groups_a[:1], torch.tensor([[7]])) == 0
+    with pytest.raises(InputError, match="need more samples than 8"):
+        mean_canonical_correlation(Pair.of(x_na[:8], x_nb[:8]), groups_a, groups_b)
 
 
 def test_random_groups_are_of_distinct_living_units():

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 # Figures whose interval over nets is found: of the correlations, and of how units are coded (methods.sparse).
-_OVER_NETS = ("mean_r", "local", "slightly_distributed", "distributed", "unpredicted")
+_OVER_NETS = ("mean_r", "local", "slightly_distributed", "distributed", "undecided", "unpredicted")
 
 
 @dataclass(frozen=True, eq=False)

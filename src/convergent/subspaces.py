@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 # Axes of less variance than this share of the largest are noise in moments that are sums of float32 products.
 _NOISE = 1e-6
 
+_FEW = (
+    "Canonical correlations of {} with {} dimensions need more samples than {}, or some are 1 by necessity; read more "
+    "images or compare smaller groups."
+)
+
 
 def canonical_correlations(pair: Pair, units_a: Tensor, units_b: Tensor) -> Tensor:
     """Correlations between the spans of a group of each net's units, the most similar directions first.
@@ -52,13 +57,39 @@ def canonical_correlations(pair: Pair, units_a: Tensor, units_b: Tensor) -> Tens
     root_c, axes_ic = independent_axes(pair.corr_aa[i[:, None], i], _NOISE)
     root_d, axes_jd = independent_axes(pair.corr_bb[j[:, None], j], _NOISE)
     if len(root_c) + len(root_d) > pair.count - 1:
-        raise InputError(
-            f"Canonical correlations of {len(root_c)} with {len(root_d)} dimensions need more samples than {pair.count}, or "
-            "some are 1 by necessity; read more images or compare smaller groups."
-        )
+        raise InputError(_FEW.format(len(root_c), len(root_d), pair.count))
     between_cd = (axes_ic / root_c).T @ pair.corr_ab[i[:, None], j] @ (axes_jd / root_d)
     correlation_c: Tensor = torch.linalg.svdvals(between_cd).clamp(max=1)
     return correlation_c
+
+
+def mean_canonical_correlation(pair: Pair, groups_a: Tensor, groups_b: Tensor) -> Tensor:
+    """The mean of `canonical_correlations` for many groups at once, shape (d,); 0 where one of the two does not vary.
+
+    Args:
+        pair: the two nets.
+        groups_a: numbers of a's units, shape (d, i).
+        groups_b: numbers of b's units, shape (d, j).
+
+    Raises:
+        InputError: if there are so few samples that some correlations are 1 whatever the nets are.
+    """
+    if groups_a.shape[1] + groups_b.shape[1] > pair.count - 1:
+        raise InputError(_FEW.format(groups_a.shape[1], groups_b.shape[1], pair.count))
+    white_dic, dimensions_a = _whitening(pair.corr_aa, groups_a)
+    white_djc, dimensions_b = _whitening(pair.corr_bb, groups_b)
+    between_dij = pair.corr_ab[groups_a[:, :, None], groups_b[:, None, :]]
+    correlation_dc = torch.linalg.svdvals(white_dic.mT @ between_dij @ white_djc).clamp(max=1)
+    found: Tensor = correlation_dc.sum(1) / torch.minimum(dimensions_a, dimensions_b).clamp(min=1)
+    return found
+
+
+def _whitening(corr_uu: Tensor, groups_di: Tensor) -> tuple[Tensor, Tensor]:
+    """Principal axes of each group, scaled to variance 1, 0 for those that are noise; and how many are not."""
+    variance_de, axes_die = torch.linalg.eigh(corr_uu[groups_di[:, :, None], groups_di[:, None, :]])
+    kept_de = variance_de > _NOISE * variance_de[:, -1:].clamp(min=1e-12)
+    root_de = variance_de.where(kept_de, torch.ones_like(variance_de)).sqrt()
+    return axes_die * (kept_de / root_de)[:, None], kept_de.sum(1)
 
 
 def random_groups(alive_u: Tensor, size: int, draws: int, generator: torch.Generator) -> Tensor:

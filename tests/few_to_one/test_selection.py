@@ -1,6 +1,6 @@
 import torch
 
-from convergent.few_to_one.selection import forward_selection, selected_maps
+from convergent.few_to_one.selection import forward_selection, selected_weights
 from convergent.pairs import Pair
 
 
@@ -28,12 +28,14 @@ def test_copies_and_dead_units_are_never_taken():
     chosen = forward_selection(pair.corr_aa, pair.corr_ab, 7)[:, 0]
     assert sorted(unit % 3 for unit in chosen[:3].tolist()) == [0, 1, 2]
     assert (chosen[3:] == -1).all()
-    maps = list(selected_maps(pair.corr_aa, pair.corr_ab, 5))
-    assert [int((map_ab != 0).sum()) for map_ab in maps] == [1, 2, 3, 3, 3]
+    _, weight_mib = selected_weights(pair.corr_aa, pair.corr_ab, 5)
+    assert (weight_mib != 0).sum((1, 2)).tolist() == [1, 2, 3, 3, 3]
 
 
 def test_one_unit_is_the_best_scaled_by_its_r():
     pair = Pair.of(torch.randn(100, 5), torch.randn(100, 4))
-    first = next(selected_maps(pair.corr_aa, pair.corr_ab))
+    chosen_ib, weight_mib = selected_weights(pair.corr_aa, pair.corr_ab)
     best = pair.corr_ab.abs().max(0).indices
-    assert torch.allclose(first[best, torch.arange(4)], pair.corr_ab[best, torch.arange(4)])
+    assert torch.equal(chosen_ib[0], best)
+    assert torch.allclose(weight_mib[0, 0], pair.corr_ab[best, torch.arange(4)])
+    assert (weight_mib[0, 1:] == 0).all()

@@ -5,12 +5,14 @@ import pytest
 import torch
 from scipy.cluster.hierarchy import is_valid_linkage
 
-from convergent.few_to_one.tree import Tree, cluster_rows
+from convergent.few_to_one.balanced import cluster_rows
+from convergent.few_to_one.tree import Tree
 from convergent.methods.sparse import SparsePrediction
 from convergent.pairs import Pair
+from simulations.clusters import p_values_of
 
 
-def four_and_four(n=3000):
+def four_and_four(n=6000):
     """Units 0 to 3 of both nets span the same four dimensions, each net on axes of its own; the others copy one another."""
     latent = torch.randn(n, 4).double()
     alone = torch.randn(n, 8).double()
@@ -38,8 +40,8 @@ def test_the_tree_is_of_the_mapping_with_both_nets_units():
 
 
 def test_the_planted_four_and_four_are_found_and_their_subspaces_agree_though_no_units_do():
-    pair, alignment, tree = planted_tree()
-    rows = cluster_rows(tree, pair, alignment)
+    pair, _, tree = planted_tree()
+    rows = cluster_rows(SparsePrediction(alpha=0.05), pair)
     (found,) = [row for row in rows if row["size"] == 4]
     assert (found["units_a"], found["units_b"]) == ("0 1 2 3", "0 1 2 3")
     for label_u in tree.labels(pair):
@@ -58,11 +60,9 @@ def test_relabelled_units_give_the_same_clusters():
     total = pair.total
     both = torch.cat([order, 12 + order])
     turned = Pair(type(total).stack([total.select(both)]), pair.a, pair.b)
-    (found,) = [
-        row
-        for row in cluster_rows(Tree.of(turned, SparsePrediction(0.05)(turned)), turned, SparsePrediction(0.05)(turned))
-        if row["size"] == 4
-    ]
+    (found,) = [row for row in cluster_rows(SparsePrediction(0.05), turned) if row["size"] == 4]
+    assert found["p_value"] is None  # one block of images: nothing is left that did not choose the cluster
+    assert found["explained_held_out"] is None
     assert sorted(order[list(map(int, found["units_a"].split()))].tolist()) == [0, 1, 2, 3]
 
 
@@ -82,5 +82,13 @@ def test_dead_units_and_those_not_asked_for_are_left_out():
 
 def test_a_tree_without_weights_has_no_clusters():
     pair = Pair.of(torch.randn(100, 4), torch.randn(100, 4))
-    alignment = SparsePrediction(0.99)(pair)
-    assert cluster_rows(Tree.of(pair, alignment), pair, alignment) == []
+    assert cluster_rows(SparsePrediction(0.99), pair) == []
+
+
+@pytest.mark.parametrize("kind", ["rectified", "positions"])
+def test_p_values_of_independent_nets_are_uniform(kind):
+    p_c = p_values_of(kind, 100)
+    assert len(p_c) > 350
+    assert 0.03 <= (p_c <= 0.05).double().mean() <= 0.07
+    assert (p_c <= 0.01).double().mean() <= 0.02
+    assert 0.43 <= (p_c <= 0.5).double().mean() <= 0.57

@@ -101,9 +101,8 @@ def test_losses_are_in_the_papers_units_beside_both_baselines():
 
 def test_the_codes_are_those_that_were_planted():
     codes = FewToOne.of([], Pair.of(*few()), torch.ones(5, dtype=torch.bool)).codes()
+    assert codes.pop("undecided") == 0
     assert codes == {"local": 0.2, "slightly_distributed": 0.6, "distributed": 0.2, "unpredicted": 0.0}
-    pair = Pair.of(torch.randn(500, 10), torch.randn(500, 4))
-    assert FewToOne.of([], pair, torch.ones(4, dtype=torch.bool)).codes()["unpredicted"] > 0.5
 
 
 def test_shares_of_codes_have_an_interval_over_nets():

@@ -5,16 +5,11 @@ Axes: `a` units of net a, `b` units of net b, `m` number of units used.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
 from convergent.few_to_one.supports import on_supports
 from convergent.ties import first_best
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 _COPY = 1e-6  # of a unit's variance that the chosen ones leave: less says nothing new
 _ROOM = 30_000_000  # numbers that are kept of some targets at once
@@ -64,11 +59,18 @@ def _select(corr_aa: Tensor, corr_ab: Tensor, most: int) -> Tensor:
     return chosen_mb
 
 
-def selected_maps(corr_aa: Tensor, corr_ab: Tensor, most: int = 8) -> Iterator[Tensor]:
-    """The least-squares map of each unit of b from its best 1, 2, ... `most` units of a, each of shape (a, b)."""
-    chosen_mb = forward_selection(corr_aa, corr_ab, most)
-    used_ab = torch.zeros_like(corr_ab, dtype=torch.bool)
-    for next_b in chosen_mb:
-        b = (next_b >= 0).nonzero()[:, 0]
+def selected_weights(corr_aa: Tensor, corr_ab: Tensor, most: int = 8) -> tuple[Tensor, Tensor]:
+    """The best units of a for each unit of b, and their least-squares weights where 1, 2, ... `most` of them are used.
+
+    Returns:
+        Units in the order in which they are chosen, shape (i, b), and weights, shape (m, i, b): the first m of them at most
+        are not 0. Where no unit is left that helps, the number is 0 and so is the weight.
+    """
+    chosen_ib = forward_selection(corr_aa, corr_ab, most)
+    there_ib, chosen_ib = chosen_ib >= 0, chosen_ib.clamp(min=0)
+    used_ab, weights = torch.zeros_like(corr_ab, dtype=torch.bool), []
+    for next_b, there_b in zip(chosen_ib, there_ib):
+        b = there_b.nonzero()[:, 0]
         used_ab[next_b[b], b] = True
-        yield on_supports(corr_aa, corr_ab, used_ab)
+        weights.append(on_supports(corr_aa, corr_ab, used_ab).gather(0, chosen_ib) * there_ib)
+    return chosen_ib, torch.stack(weights)

@@ -13,16 +13,12 @@ Axes: `a` units of net a, `b` units of net b, `u` both nets' units that count, a
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from scipy.cluster.hierarchy import leaves_list, linkage
-from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import squareform
-
-from convergent.controls.nulls import p_values
-from convergent.subspaces import canonical_correlations, random_groups
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -31,7 +27,6 @@ if TYPE_CHECKING:
     from convergent.alignment import Alignment
     from convergent.pairs import Pair
 
-_DRAWS = 200  # random groups that a cluster's subspaces are held against
 _SIZES = range(2, 9)  # units of each net in a cluster that is listed: four and four, say
 
 
@@ -106,49 +101,3 @@ class Tree:
             return []
         parts = [int(part) for part in self.links[node - len(self.units), :2]]
         return parts + [inner for part in parts for inner in self._parts(part)]
-
-
-def cluster_rows(tree: Tree, pair: Pair, alignment: Alignment, seed: int = 0) -> list[dict[str, Any]]:
-    """A row for each balanced cluster: do the two nets' units in it span the same subspace, though no unit is like another?
-
-    `canonical` is the mean canonical correlation between the cluster's units of a and of b, `random` its mean over
-    random groups
-    of the same sizes, `p_value` the share of those that reach it (add-one rule), `one_to_one` the mean |r| of the best
-    pairing inside the cluster, as one-to-one matching sees it, `explained_in_sample` the map's score.
-    """
-    rows, nulls = [], {}
-    for similarity, members in tree.balanced():
-        units_a, units_b = (
-            torch.from_numpy(np.sort(tree.units[members[tree.of_b[members] == side]])) for side in (False, True)
-        )
-        size = len(units_a)
-        if 2 * size > pair.count - 1:
-            continue
-        if size not in nulls:
-            nulls[size] = _chance(pair, tree, size, seed)
-        canonical = canonical_correlations(pair, units_a, units_b).mean()
-        weight = pair.corr_ab[units_a[:, None], units_b].abs().numpy()
-        rows.append(
-            {
-                "size": size,
-                "units_a": " ".join(map(str, units_a.tolist())),
-                "units_b": " ".join(map(str, units_b.tolist())),
-                "similarity": round(float(similarity), 6),
-                "canonical": round(float(canonical), 6),
-                "random": round(float(nulls[size].mean()), 6),
-                "p_value": round(float(p_values(canonical[None], nulls[size])[0]), 6),
-                "one_to_one": round(float(weight[linear_sum_assignment(weight, maximize=True)].mean()), 6),
-                "explained_in_sample": round(float(alignment.score_b[units_b].mean()), 6),
-            }
-        )
-    return rows
-
-
-def _chance(pair: Pair, tree: Tree, size: int, seed: int) -> Tensor:
-    """Mean canonical correlations of random groups of both nets, shape (draws,)."""
-    generator = torch.Generator().manual_seed(seed)
-    alive_b = torch.zeros(pair.q, dtype=torch.bool)
-    alive_b[torch.from_numpy(tree.units[tree.of_b])] = True
-    groups_a = random_groups(pair.alive_a, size, _DRAWS, generator)
-    groups_b = random_groups(alive_b, size, _DRAWS, generator)
-    return torch.stack([canonical_correlations(pair, a, b).mean() for a, b in zip(groups_a, groups_b)])

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.lines import Line2D
 
+from convergent.few_to_one.gains import CODES
 from convergent.figures.style import COLOURS, brief, legend_below, log_ticks, once, panels, styled
 from convergent.findings import mean_curves
 
@@ -32,7 +33,6 @@ PAPER_LOSS = {
 PAPER_LAMBDA = (0.0, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 PAPER_WIDTH = {"conv1": 96, "conv2": 256, "conv3": 384, "conv4": 384, "conv5": 256}
 _MEAN = Line2D([], [], color="0.6", lw=0.6, label="predicting the mean")
-_CODES = ("local", "slightly_distributed", "distributed", "unpredicted")
 
 
 @styled
@@ -57,7 +57,7 @@ def few_to_one(told: Sequence[Findings]) -> Figure:
     left.set_title("(a) loss by number of predictors")
     all_units = Line2D([], [], color="0.35", lw=0.8, ls=(0, (4, 2)), label="all units (least squares)")
     bottom = np.zeros(len(layers))
-    for colour, code in zip(("#0072B2", "#7FB8D8", "#E8AE7F", "0.8"), _CODES):
+    for colour, code in zip(("#0072B2", "#7FB8D8", "#E8AE7F", "0.65", "0.85"), CODES):
         share = np.array([mean_figures(told, layer).get(code, 0.0) for layer in layers])
         right.bar(range(len(layers)), share, 0.7, bottom, color=colour, label=code.replace("_", " "))
         for x in np.flatnonzero(share > 0.06):

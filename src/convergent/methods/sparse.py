@@ -9,16 +9,17 @@ import logging
 import math
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
 from torch import Tensor
 
 from convergent.alignment import Alignment
 from convergent.errors import InputError
-from convergent.few_to_one.codes import FewToOne
+from convergent.few_to_one.balanced import cluster_rows
+from convergent.few_to_one.codes import FewToOne, mean_loss
 from convergent.few_to_one.lasso import lasso
-from convergent.few_to_one.tree import Tree, cluster_rows
+from convergent.few_to_one.tree import Tree
 from convergent.figures.few_to_one import few_to_one
 from convergent.figures.tree import mapping_figure, tree_figure
 from convergent.findings import Findings
@@ -109,11 +110,11 @@ class SparsePrediction:
     def tell(self, pair: Pair, alignment: Alignment) -> Findings:
         """Losses beside the baselines, the codes, the tree and its clusters."""
         counted_b = pair.alive_b & asked(pair.q, self.targets, self.seed)
-        figures = {"loss_fitted": float((1 - alignment.score_b[counted_b]).mean() / 2) if counted_b.any() else 0.5}
+        figures = {"loss_fitted": mean_loss(alignment.score_b[counted_b])}
         curves = {}
         if pair.blocks > 1:
             beside = FewToOne.of([self.near(alignment)], pair, counted_b)
-            loss = beside.loss(beside.methods[0])
+            loss = mean_loss(beside.methods[0])
             figures |= {"loss_held_out": loss, "r2_held_out": 1 - 2 * loss, **beside.figures()}
             curves["units"] = beside.curve()
         if alpha := self.penalty(pair):
@@ -122,11 +123,10 @@ class SparsePrediction:
             curves["log10_alpha"] = {
                 name: [value] for name, value in {**point, "r2": 1 - 2 * point["loss"], "units_used": used}.items()
             }
-        tree = Tree.of(pair, alignment)
-        clusters = cluster_rows(tree, pair, alignment)
+        tree, clusters = Tree.of(pair, alignment), cluster_rows(self.near(alignment), pair)
         return Findings.of(
             pair,
-            figures=figures | ({"balanced_clusters": float(len(clusters))}),
+            figures=figures | {"balanced_clusters": float(len(tree.balanced()))} | _tested(clusters),
             tables={"clusters": clusters, "three_units": three_units(alignment)},
             curves=curves,
             tree=tree.labels(pair),
@@ -139,6 +139,12 @@ class SparsePrediction:
     def overview(self, told: Sequence[Findings]) -> Mapping[str, Figure]:
         """Loss against units used and the codes, by layer."""
         return {"few_to_one": few_to_one(told)} if any("local" in found.figures for found in told) else {}
+
+
+def _tested(clusters: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """How many balanced clusters half of the images choose, and how many of them the other half confirm at p <= 0.05."""
+    tested = [row["p_value"] for row in clusters if row["p_value"] is not None]
+    return {"clusters_tested": float(len(tested)), "clusters_confirmed": float(sum(p <= 0.05 for p in tested))}
 
 
 def asked(q: int, targets: int | None, seed: int) -> Tensor:

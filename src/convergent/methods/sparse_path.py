@@ -15,7 +15,7 @@ from torch import Tensor
 
 from convergent.alignment import Alignment
 from convergent.errors import InputError
-from convergent.few_to_one.codes import FewToOne
+from convergent.few_to_one.codes import mean_loss
 from convergent.few_to_one.lasso import lasso
 from convergent.figures.few_to_one import few_to_one, path_figure
 from convergent.findings import Findings
@@ -150,16 +150,15 @@ class SparsePath:
 
         told = self._at(alignment.solver["alpha"]).tell(pair, alignment)
         share_lb = held_out_of_maps(near, pair, _FOLDS)
-        beside = FewToOne(share_lb, share_lb, share_lb[0], counted_b)
         rows = []
         for alpha, map_ab, share_b in zip(penalties, maps, share_lb):
             whole = Alignment.of(pair, map_ab)
-            loss = beside.loss(share_b)
+            loss = mean_loss(share_b[counted_b])
             rows.append(
                 {
                     "alpha": alpha,
                     "paper_lambda": alpha / pair.q,
-                    "loss_fitted": beside.loss(whole.score_b),
+                    "loss_fitted": mean_loss(whole.score_b[counted_b]),
                     "loss_held_out": loss,
                     "r2_held_out": 1 - 2 * loss,
                     "units_used": float(whole.units_used_b[counted_b].double().mean()) if counted_b.any() else 0.0,
