@@ -331,7 +331,10 @@ def test_a_net_of_ones_own_trains_and_aligns(root, command, tmp_path, monkeypatc
     own = ("net=module", "net.name=mine", "net.module._target_=my_nets.Net", "+net.module.width=12", "net.layers=['2']")
     for seed in (0, 1):
         assert command("train", *own, f"seed={seed}", "epochs=2", f"root='{root}'", "logger=csv")[0] == 0
-    assert command("align", "name=digits-mine", f"root='{root}'", "logger=csv")[0] == 0
+    code, _, err = command("align", "name=digits-mine", f"root='{root}'", "logger=csv")
+    assert code == 1
+    assert '"trust=[my_nets.Net]"' in err
+    assert command("align", "name=digits-mine", "trust=[my_nets.Net]", f"root='{root}'", "logger=csv")[0] == 0
     summary = json.loads((root / "outputs" / "align" / "digits-mine" / "matching" / "summary.json").read_text())
     assert summary["layers"]["2"]["units"] == 12
 

@@ -14,7 +14,9 @@ LINEAR = {"_target_": "torch.nn.Linear", "in_features": 3, "out_features": 2}
 
 def run_folder(folder, data="digits", epochs=()):
     folder.mkdir(parents=True)
-    (folder / "config.yaml").write_text(f"data: {{name: {data}}}\nnet: {{layers: [fc], module: {{_target_: x}}}}\n")
+    (folder / "config.yaml").write_text(
+        f"data: {{name: {data}}}\nnet: {{layers: [fc], module: {{_target_: torch.nn.Identity}}}}\n"
+    )
     for epoch in epochs:
         (folder / "epochs").mkdir(exist_ok=True)
         (folder / "epochs" / f"{epoch}.safetensors").touch()

@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from convergent.commands.folders import RESULTS, check_ours, claim, component, flat, remove_result, shortened
 from convergent.commands.processes import first_process
 from convergent.commands.runs import Run
+from convergent.commands.trust import trusted_by
 from convergent.commands.zoo import GivenNet, find_nets, names_of
 from convergent.errors import InputError
 
@@ -150,7 +151,7 @@ class AlignJob:
         given, at_epochs = (_plain(value) for value in (config.nets, config.at_epochs))
         if given == "untrained":
             given, at_epochs = f"{config.root}/outputs/train/{config.name}", [0]
-        nets = find_nets(given, at_epochs)
+        nets = find_nets(given, at_epochs, trusted_by(_plain(config.trust)))
         names = names_of(nets)
         wanted = _plain(config.layers) or _common_layers(nets)
         pairs = _pairs(_plain(config.pairs), nets, names) if config.pairs or at_epochs else None

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from convergent.commands.trust import check_trusted
 from convergent.errors import InputError
 from convergent.files import atomic, write_json
 
@@ -33,10 +34,12 @@ class Run:
     Attributes:
         folder: the run folder.
         epoch: after so many epochs of its training; None for the end, 0 for the untrained net.
+        trust: classes that its configuration may name beside the known ones, see `check_trusted`.
     """
 
     folder: Path
     epoch: int | None = None
+    trust: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -69,20 +72,25 @@ class Run:
 
     @cached_property
     def config(self) -> DictConfig:
-        """The resolved configuration of the training.
+        """The resolved configuration of the training: nothing in it but what is known or trusted will be run.
 
         Raises:
-            InputError: if it is missing or unreadable.
+            InputError: if it is missing, unreadable, or of something else, or names code that is not trusted.
         """
+        file = self.folder / "config.yaml"
         try:
-            config = OmegaConf.load(self.folder / "config.yaml")
-            assert isinstance(config, DictConfig)
+            config = OmegaConf.load(file)
+            content: Any = OmegaConf.to_container(config)
+            assert content["net"]["module"]["_target_"]
+            assert isinstance(content["net"]["layers"], list)
+            assert isinstance(content["data"]["name"], str)
         except Exception as error:
             raise InputError(
-                f"{self.folder} is no run folder: its config.yaml cannot be read ({type(error).__name__}); "
-                "train the net again with force=true or leave the folder out of nets."
+                f"{self.folder} is no run folder: its config.yaml cannot be read or is of something else "
+                f"({type(error).__name__}); remove that folder and train the net again, or leave it out of nets."
             ) from None
-        return config
+        check_trusted(file, content, self.trust)
+        return config  # type: ignore[return-value]
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -99,8 +107,18 @@ class Run:
         return sorted(int(file.stem) for file in (self.folder / "epochs").glob("*.safetensors"))
 
     def told(self) -> str:
-        """The finished training's accuracies in one line."""
-        metrics = json.loads((self.folder / "metrics.json").read_text())
+        """The finished training's accuracies in one line.
+
+        Raises:
+            InputError: if their file is missing or unreadable.
+        """
+        file = self.folder / "metrics.json"
+        try:
+            metrics = {name: float(value) for name, value in json.loads(file.read_text()).items()}
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            raise InputError(
+                f"{file} cannot be read ({type(error).__name__}); train the net again with force=true."
+            ) from None
         return ", ".join(f"{name} {value:.4f}" for name, value in sorted(metrics.items()) if name.startswith("val/acc"))
 
     def net(self) -> nn.Module:

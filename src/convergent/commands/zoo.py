@@ -115,12 +115,15 @@ class Built:
 GivenNet = Run | Built
 
 
-def find_nets(given: str | Sequence[Any], at_epochs: str | Sequence[int] | None = None) -> list[GivenNet]:
+def find_nets(
+    given: str | Sequence[Any], at_epochs: str | Sequence[int] | None = None, trust: tuple[str, ...] = ()
+) -> list[GivenNet]:
     """The nets of a folder of run folders (in the order of their names), or of a list of run folders and modules.
 
     Args:
         given: a folder; or a list of run folders (FOLDER, FOLDER@epoch=3) and dictionaries, see `Built.of`.
         at_epochs: instead of the trained nets take those of these epochs, or of all that were "kept".
+        trust: classes that run folders may name beside the known ones, see `check_trusted`.
 
     Raises:
         InputError: if there are fewer than two, or they do not go together.
@@ -128,10 +131,10 @@ def find_nets(given: str | Sequence[Any], at_epochs: str | Sequence[int] | None 
     found: list[GivenNet]
     if isinstance(given, str):
         folders = sorted((f for f in Path(given).glob("*") if (f / "config.yaml").exists()), key=_natural)
-        found = [run for run in map(Run, folders) if run.finished]
+        found = [run for run in (Run(folder, trust=trust) for folder in folders) if run.finished]
         where, overrides = given, _overrides(Path(given).name)
     else:
-        found = [_given(entry, number) for number, entry in enumerate(given)]
+        found = [_given(entry, number, trust) for number, entry in enumerate(given)]
         where, overrides = "nets", ""
     if at_epochs is not None:
         found = [net for run in found for net in _at_epochs(run, at_epochs)]
@@ -158,13 +161,13 @@ def names_of(nets: Sequence[GivenNet]) -> list[str]:
     return names
 
 
-def _given(entry: Any, number: int) -> GivenNet:
+def _given(entry: Any, number: int, trust: tuple[str, ...]) -> GivenNet:
     if isinstance(entry, Mapping):
         return Built.of(entry, number)
     folder, _, epoch = str(entry).partition("@epoch=")
     if epoch and not epoch.isdigit():
         raise InputError(f"{entry} names no epoch; write FOLDER@epoch=3.")
-    run = Run(Path(folder), int(epoch) if epoch else None)
+    run = Run(Path(folder), int(epoch) if epoch else None, trust)
     if not run.finished:
         kept = ", ".join(map(str, run.epochs())) if epoch and run.epochs() else ""
         raise InputError(
