@@ -7,10 +7,12 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from convergent.alignment import Alignment
 from convergent.commands.kept import save_alignments, write_rows
 from convergent.figures.correlations import aligned_order
+from convergent.figures.style import NULL_MEANINGS, look_of
 from convergent.methods.matching import Matching
 from convergent.methods.semimatching import SemiMatching
 from convergent.moments import Moments
@@ -94,7 +96,7 @@ def page_file(folder, found):
     data.about["made"] = {
         "facts": [["images", "400"]],
         "commands": ["python src/report.py"],
-        "configs": [["net", "a: 1"]],
+        "configs": [["net", "a: <!--<script>"]],  # in which a browser would wait for its end
     }
     write_page(data, folder / "report.html")
     return folder / "report.html"
@@ -137,6 +139,54 @@ def test_the_answer_comes_first(page, found):
     page.wait_for_function("document.querySelectorAll('#summary tbody tr').length == 6")
 
 
+def test_methods_have_the_colours_of_the_figures(page):
+    page.wait_for_function("document.querySelectorAll('#comparison .scatterlayer .trace').length >= 3")
+    drawn = page.evaluate("document.getElementById('comparison').data.map(x => [x.name, x.line.color, x.marker.color])")
+    assert drawn == [[look_of(name).words, *[look_of(name).colour] * 2] for name in METHODS]
+
+
+def test_ticks_of_logarithmic_axes_are_whole_numbers(page):
+    page.locator("#figure").select_option("units_used")
+    page.wait_for_function("document.getElementById('comparison').layout?.yaxis.type === 'log'")
+    shown = page.locator("#comparison .ytick text").all_text_contents()
+    assert shown == [f"{tick:,}" for tick in (1, 2, 5, 10, 20)][: len(shown)]
+
+
+def test_chance_is_defined_where_it_is_shown_and_the_paper_is_linked(browser, folder, found, tmp_path):
+    beside = {f"{figure}_{null}": 0.25 for figure in ("mean_r", "mean_best_r") for null in NULL_MEANINGS}
+    told = json.loads(json.dumps(found))
+    for figures in told["matching"]["layers"].values():
+        figures |= beside
+    data = gather(folder, "made", told, 1e6)
+    data.about["made"] = {"facts": [], "commands": [], "configs": []}
+    write_page(data, tmp_path / "report.html")
+    page = browser.new_page()
+    page.goto((tmp_path / "report.html").as_uri())
+    page.wait_for_selector("body[data-ready=yes]")
+    assert page.locator("#nulls dd").all_inner_texts() == list(NULL_MEANINGS.values())
+    assert page.locator("#answer a").first.get_attribute("href") == "https://arxiv.org/abs/1511.07543"
+    page.locator("#figure").select_option("mean_r")
+    marks = "(document.getElementById('comparison').data ?? []).map(x => x.marker)"
+    hollow = f"{marks}.filter(x => x.symbol.endsWith('-open')).map(x => x.color)"
+    page.wait_for_function(f"{hollow}.length === 2")
+    assert set(page.evaluate(hollow)) == {look_of("matching").colour}
+    page.close()
+
+
+def test_a_layer_may_be_wider_than_16_bits_count(tmp_path):
+    wide = tmp_path / "outputs" / "align" / "made" / "matching"
+    partner = torch.tensor([[40_000, 7], [0, 1]])
+    saved = {"index_ab": partner, "weight": torch.ones(2), "shape": torch.tensor([40_001, 2])}
+    (wide / "alignments").mkdir(parents=True)
+    save_file({f"a to b/{name}": tensor for name, tensor in saved.items()}, wide / "alignments" / "wide.safetensors")
+    scores = dict.fromkeys(("r", "explained_held_out", "best_r", "excess"), 0.5) | {"units_used": 40_000}
+    write_rows(wide / "scores.csv", [{"layer": "wide", "a": "a", "b": "b", **scores} for _ in range(2)])
+    summary = {"images": 9, "layers": {"wide": {}}, "pairs": [{"layer": "wide", "a": "a", "b": "b"}]}
+    told = gather(tmp_path, "made", {"matching": summary}, 1e6).parts["maps 0 wide"]["a>b"]
+    assert np.frombuffer(base64.b64decode(told["partner"]), "<i4").tolist() == [40_000, 7]
+    assert np.frombuffer(base64.b64decode(told["used"]), "<i4").tolist() == [40_000, 40_000]
+
+
 def test_the_matrix_after_is_the_matrix_of_partners(page, folder):
     page.locator("#layer .tabs button", has_text="fc<1>").click()
     page.locator("#layer").scroll_into_view_if_needed()
@@ -157,7 +207,7 @@ def test_a_unit_is_clicked_and_its_partner_too(page, folder, tmp_path):
     assert page.locator("#unit > .shown .patch").count() == 9 + 1  # and one made by gradient ascent
     told = page.locator("#unit").inner_text().split("in seed=")[1:]
     assert [text[0] for text in told] == ["0", "2"]
-    assert all(method in text for method in METHODS for text in told)
+    assert all(look_of(method).words in text for method in METHODS for text in told)
     pair = SavedMoments().load(folder / "outputs" / "moments" / "key" / "conv1.safetensors", "conv1", NETS).pair(0, 1)
     alignment = Matching()(pair)
     partner = page.locator("#unit .partner").first
@@ -194,7 +244,7 @@ def test_every_method_of_every_other_net_is_told_for_every_unit(page):
             heads = page.locator("#unit .net-head").all_inner_texts()
             assert heads == [f"in {other}" for other in NETS if other != net]
             told = page.locator("#unit .partners").inner_text()
-            assert all(told.count(method) >= len(heads) for method in METHODS)
+            assert all(told.count(look_of(method).words) >= len(heads) for method in METHODS)
             drawn = page.evaluate("[...document.querySelectorAll('#unit .patch')].map(x => x.style.backgroundImage)")
             assert all("blob:" in image for image in drawn)
 

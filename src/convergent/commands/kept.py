@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import comb
@@ -21,6 +20,7 @@ from convergent.controls.across import across
 from convergent.files import atomic, write_json
 from convergent.findings import Findings, rows_by_table
 from convergent.results import Result, by_layer
+from convergent.rows import write_rows
 
 
 @dataclass(frozen=True)
@@ -138,11 +138,3 @@ def save_alignments(file: Path, alignments: Mapping[str, Alignment], told: Seque
             tensors[f"{of.a} to {of.b}/tree_a"], tensors[f"{of.a} to {of.b}/tree_b"] = of.tree
     with atomic(file) as partial:
         save_file(tensors, partial)
-
-
-def write_rows(file: Path, rows: list[dict[str, Any]]) -> None:
-    """Write a table as CSV, whole or not at all."""
-    with atomic(file) as partial, partial.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)

@@ -5,11 +5,12 @@ A result is what summary.json holds; results come by the names of their folders.
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from convergent.rows import read_rows
 
 # The columns of the table: heading, figure of summary.json.
 _COLUMNS = (
@@ -118,8 +119,7 @@ def table_1(aligned: Path, found: Results) -> list[list[str]]:
     name = next((name for name in found if (aligned / name / "path.csv").exists()), None)
     if name is None:
         return []
-    with (aligned / name / "path.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = list(read_rows(aligned / name / "path.csv"))
     alphas = sorted({float(row["alpha"]) for row in rows}, reverse=True)
     table = [
         ["layer", "one unit", *(f"{alpha:g}" for alpha in alphas), "all units", "local", "slightly", "distributed"]

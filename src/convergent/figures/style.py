@@ -77,6 +77,11 @@ NULLS: dict[str, dict[str, Any]] = {
     "permuted": {"color": "black", "ls": (0, (1, 2)), "lw": 0.9},
 }
 _NULL_WORDS = {"rotated": "random rotation", "permuted": "shuffled images"}
+NULL_MEANINGS = {
+    "rotated": "one net's pre-activations are rotated at random before the nonlinearity, each unit's mean and variance "
+    "kept: the same space on random axes",
+    "permuted": "each net reads the images in an order of its own: what is left is what any two nets have in common",
+}
 
 
 def null_words(null: str) -> str:

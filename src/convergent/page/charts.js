@@ -1,18 +1,19 @@
 // Charts: all methods over the layers, each layer's units, correlation matrices.
-const COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#B8A800"];
-const MARKS = ["circle", "square", "diamond", "triangle-up", "triangle-down", "pentagon", "cross", "x"];
 const FIGURES = {
   explained_held_out: "variance explained on held-out images",
   explained_in_sample: "variance explained on the images of the fit",
-  mean_r: "mean correlation with what accounts for a unit",
-  units_used: "units used per unit",
+  mean_r: "mean correlation with what predicts a unit",
+  units_used: "units used for a unit",
 };
-const colour = (result) => COLOURS[baseOrder(result) % COLOURS.length];
-const mark = (result) => MARKS[(baseOrder(result) + Math.floor(baseOrder(result) / COLOURS.length)) % MARKS.length];
-// The same method has the same colour whatever images it read.
-const methodOf = (result) => about.results[result].label.replace(/,images=[^,]*/, "");
-const METHODS = [...new Set(about.results.map((_, i) => methodOf(i)))];
-const baseOrder = (result) => METHODS.indexOf(methodOf(result));
+// A method looks the same everywhere, in the figures too: colour and mark come with the data.
+const colour = (result) => about.results[result].colour;
+const mark = (result) => about.results[result].mark;
+const methodOf = (result) => about.results[result].words;
+const NULL_MARKS = { permuted: () => "line-ew-open" }; // else the method's own mark, hollow
+
+// Ticks of logarithmic axes, as whole numbers.
+const TICKS = [0, 1, 2, 3, 4, 5].flatMap((power) => [1, 2, 5].map((first) => first * 10 ** power));
+const LOG = { type: "log", tickmode: "array", tickvals: TICKS, ticktext: TICKS.map((tick) => tick.toLocaleString("en")), minor: { ticks: "" } };
 
 const LAYOUT = {
   font: { family: "system-ui, -apple-system, 'Segoe UI', 'Liberation Sans', Arial, sans-serif", size: 13, color: "#1d2329" },
@@ -23,12 +24,14 @@ const AXIS = { gridcolor: "#eceff1", zerolinecolor: "#c9d0d5", linecolor: "#c9d0
 const CONFIG = { displaylogo: false, responsive: true, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
 const draw = (id, traces, layout) => Plotly.react(id, traces, { ...LAYOUT, ...layout }, CONFIG);
 
+const shiftOf = (place, of) => (place - (of - 1) / 2) * Math.min(0.06, 0.6 / of); // side by side
+
 function drawComparison(figure, images) {
   const shown = about.results.map((_, i) => i).filter((i) => about.results[i].images === images);
   const traces = shown.map((i, place) => {
     const layers = about.layers.filter((layer) => about.results[i].layers[layer]?.[figure] != null);
     const values = layers.map((layer) => about.results[i].pairs.filter((p) => p.layer === layer && p[figure] != null).map((p) => p[figure]));
-    const means = values.map(mean), shift = (place - (shown.length - 1) / 2) * Math.min(0.06, 0.6 / shown.length);
+    const means = values.map(mean), shift = shiftOf(place, shown.length);
     return {
       name: methodOf(i), x: layers.map((layer) => about.layers.indexOf(layer) + shift), y: means, mode: "lines+markers",
       marker: { color: colour(i), symbol: mark(i), size: 9 }, line: { color: colour(i), width: 1.6 },
@@ -39,25 +42,23 @@ function drawComparison(figure, images) {
       customdata: layers, hovertemplate: "%{customdata}: <b>%{y:.3f}</b><extra>%{fullData.name}</extra>",
     };
   });
-  if (figure === "mean_r") {
-    for (const [null_, dash] of [["rotated", "dash"], ["permuted", "dot"]]) {
-      const base = shown.find((i) => Object.values(about.results[i].layers).some((l) => l[`mean_r_${null_}`] != null));
-      if (base === undefined) continue;
-      const layers = about.layers.filter((layer) => about.results[base].layers[layer]?.[`mean_r_${null_}`] != null);
-      traces.push({
-        name: `${methodOf(base)}, ${null_} (chance)`, x: layers.map((l) => about.layers.indexOf(l)),
-        y: layers.map((l) => about.results[base].layers[l][`mean_r_${null_}`]), mode: "lines", line: { color: "#5b6670", width: 1.3, dash },
-        customdata: layers, hovertemplate: "%{customdata}: <b>%{y:.3f}</b><extra>%{fullData.name}</extra>",
-      });
-    }
-  }
+  const byChance = (figure === "units_used" ? [] : about.nulls).filter(({ name: null_ }) => shown.filter((i, place) => {
+    const layers = about.layers.filter((layer) => about.results[i].layers[layer]?.[`${figure}_${null_}`] != null);
+    if (layers.length) traces.push({
+      name: `${methodOf(i)}, by chance`, x: layers.map((layer) => about.layers.indexOf(layer) + shiftOf(place, shown.length)),
+      y: layers.map((layer) => about.results[i].layers[layer][`${figure}_${null_}`]), mode: "markers", showlegend: false,
+      marker: { color: colour(i), symbol: NULL_MARKS[null_]?.() ?? `${mark(i)}-open`, size: 8, line: { width: 1.6, color: colour(i) } },
+      customdata: layers, hovertemplate: "%{customdata}: <b>%{y:.3f}</b><extra>%{fullData.name}</extra>",
+    });
+    return layers.length;
+  }).length);
   draw("comparison", traces, {
     xaxis: { ...AXIS, tickvals: about.layers.map((_, i) => i), ticktext: about.layers, range: [-0.5, about.layers.length - 0.5], zeroline: false },
-    yaxis: { ...AXIS, title: { text: FIGURES[figure] }, rangemode: "tozero", type: figure === "units_used" ? "log" : "linear" },
+    yaxis: { ...AXIS, title: { text: FIGURES[figure] }, rangemode: "tozero", ...(figure === "units_used" ? LOG : {}) },
   });
   byId("comparison-legend").textContent =
     `Marks: means over all ordered pairs of nets; bars: from the least to the greatest pair; ${count(images)} images.`
-    + (figure === "mean_r" ? " Grey: the same method where one net's units are rotated, or each net reads other images." : "");
+    + byChance.map(({ name, words }) => ` ${name === "permuted" ? "Dashes" : "Hollow marks"}: the same method with ${words}.`).join("");
 }
 
 function drawCurves(state) {
@@ -90,7 +91,7 @@ function drawCurves(state) {
   byId("curves").closest(".two").style.gridTemplateColumns = cloud.length ? "" : "1fr";
   if (cloud.length) {
     draw("spread", cloud, {
-      xaxis: { ...AXIS, title: { text: "units used" }, type: "log", dtick: "D2" },
+      xaxis: { ...AXIS, title: { text: "units used" }, ...LOG },
       yaxis: { ...AXIS, title: { text: "variance explained, held out" }, range: [-0.25, 1.02] },
     });
   }

@@ -33,10 +33,10 @@ const mapOf = cached((result, layer, a, b) => {
   const scores = (name) => Array.from(int16(told[name]), (x) => (x === NAN ? NaN : x / 1e4));
   return {
     m: told.listed,
-    partner: int16(told.partner), weight: float32(told.weight), used: int16(told.used),
+    partner: int32(told.partner), weight: float32(told.weight), used: int32(told.used),
     r: scores("r"), held: scores("held"), best: scores("best"), excess: scores("excess"),
     corr: told.corr ? scores("corr") : null,
-    labelsA: told.labels_a ? int16(told.labels_a) : null, labelsB: told.labels_b ? int16(told.labels_b) : null,
+    labelsA: told.labels_a ? int32(told.labels_a) : null, labelsB: told.labels_b ? int32(told.labels_b) : null,
   };
 });
 

@@ -6,7 +6,6 @@ Axes: `a` units of net a, `b` units of net b, `m` partners of a unit that are li
 from __future__ import annotations
 
 import base64
-import csv
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +18,9 @@ from safetensors import safe_open
 from torch import Tensor
 
 from convergent.bars import track
+from convergent.figures.style import NULL_MEANINGS, look_of, null_words
 from convergent.page.sprites import Sprites
+from convergent.rows import read_rows
 from convergent.streaming.layer_moments import LayerMoments
 from convergent.streaming.patches import Patches, load_patches
 from convergent.streaming.saved_moments import SavedMoments
@@ -30,6 +31,11 @@ WIDEST_MATRIX = 512  # units of a layer whose correlations are drawn
 LONGEST_TABLE = 20_000  # rows of a method's own table
 _PER_TEN_THOUSAND = 1e4  # correlations and scores are kept as whole numbers of 16 bits
 _FIGURES = ("mean_r", "explained_held_out", "explained_in_sample", "units_used")
+_MARKS = {  # of plotly, by those of matplotlib
+    "s": "square", "o": "circle", "D": "diamond", "^": "triangle-up", "v": "triangle-down", "P": "cross", "X": "x",
+    "p": "pentagon", "h": "hexagon", "<": "triangle-left", ">": "triangle-right", "d": "diamond-tall", "H": "hexagon2",
+    "*": "star",
+}  # fmt: skip
 _OWN_FILES = ("scores.csv", "groups.csv")
 
 
@@ -64,6 +70,11 @@ def gather(root: Path, name: str, found: Mapping[str, Mapping[str, Any]], pictur
     data = ReportData({"name": name, "nets": nets, "layers": layers, "images": first["images"]})
     data.about["results"] = [_result(label, summary) for label, summary in found.items()]
     data.about["across"] = next((summary["across"] for summary in found.values() if summary.get("across")), {})
+    data.about["nulls"] = [
+        {"name": null, "words": null_words(null), "meaning": meaning}
+        for null, meaning in NULL_MEANINGS.items()
+        if any(f"mean_best_r_{null}" in figures for of in found.values() for figures in of["layers"].values())
+    ]
     data.about["units"] = {layer: {} for layer in layers}
     moments = root / str(first.get("moments", "none"))
     measured = [str(net) for net in first.get("nets", ())]
@@ -90,7 +101,7 @@ def gather(root: Path, name: str, found: Mapping[str, Mapping[str, Any]], pictur
 
 
 def packed(values: ArrayLike, kind: DTypeLike, scale: float = 1.0) -> str:
-    """Numbers as base64 of a typed array, little-endian; whole numbers are rounded and kept within their range."""
+    """Numbers as base64 of a typed array, little-endian; scores are rounded to whole numbers and kept within their range."""
     array = np.asarray(values)
     if scale != 1 or np.issubdtype(kind, np.integer):
         limits = np.iinfo(np.dtype(kind))
@@ -99,9 +110,13 @@ def packed(values: ArrayLike, kind: DTypeLike, scale: float = 1.0) -> str:
 
 
 def _result(label: str, summary: Mapping[str, Any]) -> dict[str, Any]:
-    """One result: its figures per layer and pair."""
+    """One result: how it is called and drawn, its figures per layer and pair."""
+    look = look_of(label)
     return {
         "label": label,
+        "words": look.words,
+        "colour": look.colour,
+        "mark": _MARKS[look.mark],
         "images": summary["images"],
         "layers": summary["layers"],
         "pairs": [{key: pair.get(key) for key in ("layer", "a", "b", *_FIGURES)} for pair in summary["pairs"]],
@@ -113,10 +128,9 @@ def _tables(folder: Path) -> dict[str, dict[str, Any]]:
     tables = {}
     for file in sorted(folder.glob("*.csv")):
         if file.name not in _OWN_FILES:
-            with file.open(newline="") as stream:
-                headings, *rows = csv.reader(stream)
-            shown = [[_number(cell) for cell in row] for row in rows[:LONGEST_TABLE]]
-            tables[file.stem] = {"headings": headings, "rows": shown, "total": len(rows)}
+            rows = list(read_rows(file))
+            shown = [[_number(cell) for cell in row.values()] for row in rows[:LONGEST_TABLE]]
+            tables[file.stem] = {"headings": list(rows[0]) if rows else [], "rows": shown, "total": len(rows)}
     return tables
 
 
@@ -166,11 +180,10 @@ def _scores(file: Path) -> dict[tuple[str, str, str], dict[str, list[float]]]:
     """The columns of scores.csv for each (layer, a, b)."""
     columns = ("r", "explained_held_out", "best_r", "excess", "units_used")
     found: dict[tuple[str, str, str], dict[str, list[float]]] = {}
-    with file.open(newline="") as stream:
-        for row in csv.DictReader(stream):
-            of_pair = found.setdefault((row["layer"], row["a"], row["b"]), {name: [] for name in columns})
-            for name in columns:
-                of_pair[name].append(float(row[name] or "nan"))
+    for row in read_rows(file):
+        of_pair = found.setdefault((row["layer"], row["a"], row["b"]), {name: [] for name in columns})
+        for name in columns:
+            of_pair[name].append(float(row[name] or "nan"))
     return found
 
 
@@ -193,9 +206,9 @@ def _maps(
             columns = scores[layer, a, b]
             told = {
                 "listed": partner_bm.shape[1],
-                "partner": packed(partner_bm, np.int16),
+                "partner": packed(partner_bm, np.int32),
                 "weight": packed(weight_bm, np.float32),
-                "used": packed(columns["units_used"], np.int16),
+                "used": packed(columns["units_used"], np.int32),
                 **{
                     short: packed(columns[name], np.int16, _PER_TEN_THOUSAND)
                     for short, name in (
@@ -211,7 +224,7 @@ def _maps(
                 told["corr"] = packed(torch.where(partner_bm >= 0, corr_bm, 0.0), np.int16, _PER_TEN_THOUSAND)
             for side in ("labels_a", "labels_b"):
                 if f"{head}/{side}" in names:
-                    told[side] = packed(saved.get_tensor(f"{head}/{side}"), np.int16)
+                    told[side] = packed(saved.get_tensor(f"{head}/{side}"), np.int32)
             yield f"{a}>{b}", told
 
 

@@ -84,6 +84,9 @@ function showControls() {
   document.querySelectorAll("select[data-method]").forEach((box) => (box.value = state.result));
 }
 
+// A result by its words; with the images where not all read the same.
+const named = (result) => result.words + (about.results.some((other) => other.images !== about.images) ? `, ${count(result.images)} images` : "");
+
 const options = (values, texts = values) => values.map((value, i) => `<option value="${escaped(value)}">${escaped(texts[i])}</option>`).join("");
 
 function fillControls() {
@@ -96,7 +99,7 @@ function fillControls() {
     box.addEventListener("change", () => select({ [box.dataset.net]: box.value }));
   });
   document.querySelectorAll("select[data-method]").forEach((box) => {
-    box.innerHTML = options(about.results.map((_, i) => i), about.results.map((result) => result.label));
+    box.innerHTML = options(about.results.map((_, i) => i), about.results.map(named));
     box.addEventListener("change", () => select({ result: Number(box.value) }));
   });
   byId("figure").innerHTML = options(Object.keys(FIGURES), Object.values(FIGURES));
@@ -115,38 +118,41 @@ function fillControls() {
 // The answer in numbers: per layer what one unit accounts for, what the best method does, and what chance gives.
 function answer() {
   const nets = about.nets.length, base = about.results.filter((result) => result.images === about.images);
-  const methods = new Set(base.map((result) => result.label.split(",")[0])).size;
+  const methods = new Set(base.map((result) => result.words.split(",")[0])).size;
   const by = `${methods} method${methods > 1 ? "s" : ""}${base.length > methods ? ` in ${base.length} settings` : ""}`;
   byId("lead").innerHTML = `${nets} nets (${about.nets.map(escaped).join(", ")}), compared unit by unit on ${count(about.images)} images by ${by}: ` +
-    "how much of what a unit of one net does can be told from the units of another?";
+    "how much of what a unit of one net does can be predicted from the units of another? " +
+    'The question and most methods are those of <a href="https://arxiv.org/abs/1511.07543">Li, Yosinski, Clune, Lipson, Hopcroft: Convergent Learning (ICLR 2016)</a>.';
   byId("cards").innerHTML = about.layers.map((layer) => {
     const told = base.filter((result) => result.layers[layer]?.explained_held_out != null)
-      .map((result) => ({ label: result.label, ...result.layers[layer] }));
+      .map((result) => ({ words: result.words, ...result.layers[layer] }));
     const single = told.filter((x) => x.units_used <= 1.0001).sort((x, y) => y.explained_held_out - x.explained_held_out)[0];
     const best = [...told].sort((x, y) => y.explained_held_out - x.explained_held_out)[0];
     const chance = told.find((x) => x.mean_best_r_rotated != null), across = about.across[layer];
     let html = `<div class="card"><h3>${escaped(layer)}</h3>`;
-    if (single) html += `<div class="big">${percent(single.explained_held_out)}</div><p>of a unit's variance is told by one unit of another net</p>`;
-    if (best && best !== single) html += `<p><b>${percent(best.explained_held_out)}</b> by ${escaped(best.label)}, from ${number(best.units_used, best.units_used < 10 ? 1 : 0)} units</p>`;
-    if (chance) html += `<p>best partner: r <b>${number(chance.mean_best_r)}</b>, with rotated axes <b>${number(chance.mean_best_r_rotated)}</b></p>`;
+    if (single) html += `<div class="big">${percent(single.explained_held_out)}</div><p>of a unit's variance is explained by its best-matching unit of another net</p>`;
+    if (best && best !== single) html += `<p><b>${percent(best.explained_held_out)}</b> by ${escaped(best.words)}, from ${number(best.units_used, best.units_used < 10 ? 1 : 0)} units</p>`;
+    if (chance) html += `<p>best partner: r <b>${number(chance.mean_best_r)}</b>, with random rotation <b>${number(chance.mean_best_r_rotated)}</b></p>`;
     if (across) html += `<p><b>${percent(across.found_in.at(-1))}</b> of the units have a partner above chance in every other net, <b>${percent(across.found_in[0])}</b> in none</p>`;
     return `${html}</div>`;
   }).join("");
-  byId("cards-legend").textContent = "Shares of variance are on images that nothing was fitted to; means over all units and ordered pairs of nets. Rotated: the same space with axes that mean nothing.";
+  byId("cards-legend").textContent = "Shares of variance are on held-out images; means over all active units and ordered pairs of nets.";
+  byId("nulls").innerHTML = about.nulls.map(({ words, meaning }) => `<dt>${escaped(words)}</dt><dd>${escaped(meaning)}</dd>`).join("");
+  byId("nulls").closest("div").hidden = !about.nulls.length;
 }
 
 function summaryTable() {
   const rows = [];
   for (const layer of about.layers) for (const result of about.results) {
     const x = result.layers[layer];
-    if (x) rows.push([layer, result.label.replace(/,images=[^,]*/, ""), result.images, x.mean_r ?? NaN, x.mean_r_rotated ?? NaN, x.explained_in_sample ?? NaN, x.explained_held_out ?? NaN, x.units_used ?? NaN]);
+    if (x) rows.push([layer, result.words, result.images, x.mean_r ?? NaN, x.mean_r_rotated ?? NaN, x.explained_in_sample ?? NaN, x.explained_held_out ?? NaN, x.units_used ?? NaN]);
   }
   const digits = (value, type) => (type === "display" ? number(value) : Number.isNaN(value) ? -9 : value);
   const bar = (value, type) => type !== "display" ? (Number.isNaN(value) ? -9 : value)
-    : `<span class="bar"><i style="width:${Math.max(0, Math.min(1, value || 0)) * 100}%"></i><span>${number(value)}</span></span>`;
+    : `<span class="bar"><span><i style="width:${Math.max(0, Math.min(1, value || 0)) * 100}%"></i></span>${number(value)}</span>`;
   table_("summary", [
     { title: "layer", render: (x, type) => (type === "sort" ? about.layers.indexOf(x) : escaped(x)) }, { title: "method", render: escaped }, { title: "images", render: (x, type) => (type === "display" ? count(x) : x) },
-    { title: "mean r", render: digits }, { title: "rotated (chance)", render: digits }, { title: "R² fitted", render: bar },
+    { title: "mean r", render: digits }, { title: "random rotation", render: digits }, { title: "R² fitted", render: bar },
     { title: "R² held out", render: bar }, { title: "units used", render: digits },
   ], rows, { order: [], pageLength: 25 });
 }
@@ -156,7 +162,7 @@ function ownTables() {
   byId("tables").hidden = !found.length;
   document.querySelector('nav a[href="#tables"]').hidden = !found.length;
   if (!found.length) return;
-  byId("own-table").innerHTML = options(found.map((_, n) => n), found.map(({ i, name }) => `${about.results[i].label}: ${name}`));
+  byId("own-table").innerHTML = options(found.map((_, n) => n), found.map(({ i, name }) => `${named(about.results[i])}: ${name.replaceAll("_", " ")}`));
   const show = () => {
     const { i, name } = found[Number(byId("own-table").value)], { headings, rows, total } = part(`table ${i} ${name}`);
     byId("own-legend").textContent = `${count(total)} rows${rows.length < total ? `, the first ${count(rows.length)} here` : ""}; the file is outputs/align/${about.name}/${about.results[i].label}/${name}.csv.`;

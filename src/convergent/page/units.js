@@ -1,4 +1,4 @@
-// Units: what they like, and their partners.
+// Units: their top-activating images, and their partners.
 const pageUrl = cached((id) => URL.createObjectURL(new Blob([bytesOf(chunk(id))], { type: "image/webp" })));
 
 // The patches of a unit, three in a row, `width` pixels wide; the tile's own pixels stay visible when it is magnified.
@@ -44,7 +44,7 @@ function showUnits(state) {
     { title: "unit", className: "dt-left", render: shown(state.b) }, { title: "mean activation", render: digits(3) },
     { title: `main partner in ${escaped(state.a)}`, className: "dt-left", render: shown(state.a) }, { title: "r", render: digits(2) },
     { title: "explained, held out", render: digits(2) }, { title: "units used" }, { title: "best r", render: digits(2) },
-    { title: "best r less rotated", render: digits(2) },
+    { title: "best r less random rotation", render: digits(2) },
   ];
   const table = table_("unit-table", columns, unitRows(state), {
     pageLength: 10, order: [[3, "desc"]], createdRow: (row, data) => {

@@ -50,7 +50,8 @@ def _inert(kind: str, name: str, text: str) -> str:
 
 
 def _json(value: Any) -> str:
-    return json.dumps(value, separators=(",", ":"), allow_nan=False).replace("</", "<\\/")
+    """JSON in which the browser finds no element's end, comment or script, whatever names hold."""
+    return json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
 
 
 def _compressed(script: bytes) -> str:
