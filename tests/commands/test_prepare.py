@@ -12,6 +12,7 @@ from convergent.data.order import Draw
 from convergent.data.store import MEAN, Store, SubtractMean
 from convergent.data.writing import CHUNK, Writing
 from data.test_imagenet import WNIDS, configured, imagenet_tree
+from data.test_pictures import BAD, DEEP, classes
 
 SIZE = ("size=64", "processes=0", "partial=true", "data.classes=3")
 SMALL = ("data.classes=3", "data.size=48", "data.workers=0", "order_seed=0", "augment_seed=3")
@@ -176,6 +177,31 @@ def test_broken_images_are_named_or_left_out(tmp_path, command):
     assert sum(len(batch[1]) for batch in data.train_dataloader()) == 11
     assert data.skipped() == 1
     assert np.load(tmp_path / "store" / MEAN).max() > 20
+
+
+def test_whatever_is_wrong_with_a_file_is_told_or_left_out(tmp_path, command):
+    folder = classes(tmp_path / "pictures", train="a b", val="a b")
+    for name, save in BAD.items():
+        save(folder / "train" / "a" / f"x-{name}")
+    DEEP["16.png"](folder / "val" / "a" / "16.png")
+    what = ("prepare", "data=folder", f"data.folder={folder}", f"store={tmp_path}/store", *SIZE, "data.classes=2")
+    code, _, err = command(*what)
+    assert (code, err.count("\n")) == (1, 1)
+    assert "cannot be read" in err
+    code, out, err = command(*what, "data.skip_corrupt=true")
+    assert code == 0, err
+    assert f"train: {2 + len(BAD)} images, {len(BAD)} unreadable in" in out
+    deep = Store(str(tmp_path / "store" / "val")).pixels[0]
+    assert len(np.unique(deep)) > 60  # a ramp of 16 bits, scaled to 8
+
+
+def test_splits_of_other_classes_are_not_prepared(tmp_path, command):
+    folder = classes(tmp_path / "pictures", train="a b", val="a c")
+    what = ("data=folder", f"data.folder={folder}", f"store={tmp_path}/store", *SIZE, "data.classes=2")
+    code, _, err = command("prepare", *what)
+    assert code == 1
+    assert "train and val need the same classes, but b of train is missing from val" in err
+    assert not list(tmp_path.rglob("pixels.u8"))
 
 
 @pytest.mark.parametrize(

@@ -126,6 +126,7 @@ BAD = {
     "words.jpg": lambda path: path.write_text("no picture"),
     "cut.jpg": lambda path: path.write_bytes(jpeg()[:900]),
     "cut.png": lambda path: Image.effect_noise((256, 256), 50).save(path) or os.truncate(path, 5_000),
+    "postscript.png": lambda path: Image.new("RGB", (256, 256)).save(path, "EPS"),
     "line\nbreak.png": lambda path: path.touch(),
     os.fsdecode(b"latin-\xe9.png"): lambda path: path.touch(),
 }

@@ -16,6 +16,7 @@ from PIL import Image
 # What libraries raise for a picture that they cannot read; PIL alone raises most of these.
 UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
 
+_FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF", "JPEG2000")  # of PIL's others some start programs
 _SIXTEEN_BITS = (0, 65_535)
 
 
@@ -41,7 +42,7 @@ def opened(path: str) -> Image.Image:
     with regular(path) as file, warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="PIL")  # broken EXIF blocks: nothing in them is needed
         try:
-            with Image.open(file) as picture:
+            with Image.open(file, formats=_FORMATS) as picture:
                 picture.load()
                 deep = picture.mode.startswith("I") or picture.mode in ("L", "F", "RGB")
                 return picture if deep else picture.convert("RGB")
