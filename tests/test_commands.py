@@ -5,6 +5,7 @@ import fcntl
 import functools
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -227,6 +228,38 @@ def test_mutual_information_is_counted_beside_the_moments_that_are_there(aligned
     ):
         code, _, err = command("align", "method=mutual_information", wrong, f"root='{root}'", "logger=csv")
         assert (code, err) == (1, sentence)
+
+
+def test_all_held_out_figures_of_a_row_are_of_the_folds_that_were_asked_for(aligned, root, command):
+    how = ("method=sparse", "folds=3", "layers=[fc1]", "nulls=[]", "pictures=null", "label=threefold", "logger=csv")
+    code, _, err = command("align", *how, f"root='{root}'")
+    assert code == 0, err
+    for pair in json.loads((aligned / "threefold" / "summary.json").read_text())["pairs"]:
+        assert pair["explained_held_out"] == pytest.approx(pair["r2_held_out"])
+
+
+def test_without_folds_nothing_is_held_out_and_no_file_has_a_column_for_it(aligned, trained, root, command):
+    from convergent.page.gather import gather
+
+    shutil.copytree(trained, trained.parent / "no folds")
+    there = ("name='no folds'", f"root='{root}'")
+    for method in ("sparse", "least_squares"):
+        how = (f"method={method}", "folds=0", "layers=[fc1]", "nulls=[rotated]", "pictures=null", "logger=csv")
+        code, _, err = command("align", *how, *there)
+        assert code == 0, err
+    code, out, err = command("report", *there)
+    assert code == 0, err
+    folders = sorted((root / "outputs" / "align" / "no folds").iterdir())
+    files = [file for folder in folders for file in (folder / "summary.json", *folder.glob("*.csv"))]
+    report = root / "outputs" / "report" / "no folds"
+    told = out + "".join(file.read_text() for file in [*files, report / "table.md"])
+    assert "R² fitted" in told
+    assert not re.search("held.out|optimism|loss_one_unit|loss_least_squares|nan", told)
+    assert not list(report.glob("comparison*"))
+    found = {folder.name: json.loads((folder / "summary.json").read_text()) for folder in folders}
+    page = gather(root, "no folds", found, 1e6)
+    assert "held" not in page.parts["maps 0 fc1"]["seed=0>seed=1"]
+    assert "held_out" not in json.dumps(page.about)
 
 
 def test_two_processes_measure_in_two_passes_what_one_does_in_one(aligned, trained, root, script):

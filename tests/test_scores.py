@@ -1,13 +1,20 @@
 """The yardstick against brute force on the samples themselves."""
 
+from dataclasses import replace
+
+import pytest
 import torch
 from sklearn.metrics import r2_score
 
 from conftest import planted
 from convergent.alignment import Alignment
+from convergent.controls.nulls import rotated
+from convergent.findings import Telling
 from convergent.methods.least_squares import LeastSquares
 from convergent.methods.matching import Matching
 from convergent.methods.semimatching import SemiMatching
+from convergent.methods.sparse import SparsePrediction
+from convergent.methods.sparse_path import SparsePath
 from convergent.pairs import Pair, block_of_image
 from convergent.prediction import errors, explained
 from convergent.results import compare
@@ -81,9 +88,41 @@ def test_the_tables_figure_is_the_public_functions_mean_over_active_units():
     x_nb[:, 2] = 0
     pair = Pair.of(x_na, one_image_of(x_nb))
     score_b = held_out(SemiMatching(), pair)
-    summary = compare(SemiMatching(), pair, images=60, folds=5)[1].summary()
+    summary = compare(SemiMatching(), pair, images=60)[1].summary()
     assert summary["explained_held_out"] == score_b[pair.alive_b].mean().item()
     assert summary["explained_held_out_median"] == score_b[pair.alive_b].median().item()
+
+
+@pytest.mark.parametrize("method", [SparsePrediction(alpha=0.1), SparsePath(alphas=[0.3, 0.1])])
+def test_every_held_out_figure_of_a_row_is_of_as_many_folds_as_the_pair_says(method):
+    x_na, x_nb, _ = planted(120, 8, 8, noise=1.5)
+    three = replace(Pair.of(x_na, x_nb), held_out_folds=3)
+    alignment, result = compare(method, three, 120, {"permuted": replace(three)})
+    figures = result.summary() | method.tell(three, alignment).figures
+    for name, other in (("loss_least_squares", LeastSquares()), ("loss_held_out", method)):
+        assert figures[name] == pytest.approx((1 - held_out(other, three, 3)).mean().item() / 2)
+        assert figures[name] != pytest.approx((1 - held_out(other, three, 5)).mean().item() / 2)
+    assert figures["explained_held_out"] == pytest.approx(1 - 2 * figures["loss_held_out"])
+    assert figures["explained_held_out_permuted"] == pytest.approx(figures["explained_held_out"])
+
+
+def held_out_names(names):
+    return [name for name in names if "held_out" in name or name in ("optimism", "loss_one_unit", "loss_least_squares")]
+
+
+@pytest.mark.parametrize("method", [Matching(), LeastSquares(), SparsePrediction(alpha=0.1), SparsePath(alphas=[0.3])])
+def test_without_folds_there_is_no_held_out_figure_and_no_column_for_one(method):
+    x_na, x_nb, _ = planted(120, 8, 8, noise=1.5)
+    pair = replace(Pair.of(x_na, x_nb), held_out_folds=0)
+    alignment, result = compare(method, pair, 120, {"rotated": rotated(pair)})
+    assert held_out_names([*result.summary(), *result.rows()[0]]) == []
+    assert result.summary()["explained_in_sample"] > 0.2
+    if isinstance(method, Telling):
+        found = method.tell(pair, alignment)
+        assert held_out_names(found.figures) == []
+        assert held_out_names(name for table in found.tables.values() for row in table for name in row) == []
+        assert "loss" not in found.curves["log10_alpha"]
+        assert method.overview([found]) == {}
 
 
 def test_choosing_the_best_of_many_looks_good_only_in_sample():

@@ -44,6 +44,9 @@ class Pair:
             none.
         parts: where blocks were merged into `moments`, which ones with what weights, so that a method can hold out images of
             its own among those that it is fitted to.
+        held_out_folds: how many folds of the blocks of images every held-out score of this pair is made of; 0 for no such
+            score. What a method chooses by images held out among those that it is fitted to (a ridge, a penalty) has folds
+            of its own.
     """
 
     moments: Moments
@@ -54,6 +57,7 @@ class Pair:
     layer: str = ""
     joint: Joint | None = None
     parts: tuple[Moments, Tensor] | None = None
+    held_out_folds: int = 5
 
     @classmethod
     def of(
@@ -123,6 +127,11 @@ class Pair:
         return len(self.moments.count)
 
     @property
+    def holds_out(self) -> bool:
+        """Whether held-out scores are asked for and there are blocks of images to make them of."""
+        return min(self.held_out_folds, self.blocks) > 1
+
+    @property
     def alive_a(self) -> Tensor:
         """Which units of a vary at all, shape (p,)."""
         return self.total.alive_u[self.a]
@@ -180,12 +189,13 @@ class Pair:
         """The pair with the moments of other samples, of which there are no joint histograms."""
         return replace(self, moments=moments, joint=None, parts=None)
 
-    def folds(self, n: int) -> Iterator[tuple[Pair, Pair]]:
-        """Pairs (fit, held out) over `n` folds of the blocks, each block held out once.
+    def folds(self, n: int | None = None) -> Iterator[tuple[Pair, Pair]]:
+        """Pairs (fit, held out) over `n` folds of the blocks, those of held-out scores by default; each block held out once.
 
         Raises:
             InputError: if there are fewer than two blocks to tell apart.
         """
+        n = self.held_out_folds if n is None else n
         if self.parts is not None:
             yield from self._folds_of_parts(n, *self.parts)
             return

@@ -71,7 +71,7 @@ def best_ridge(pair: Pair, units_b: Tensor | None = None, folds: int = 5, most: 
     Args:
         pair: the two nets.
         units_b: which units of b are to be predicted, numbers of shape (j,); all by default.
-        folds: of the pair's images.
+        folds: of the pair's images, the ones that a map may be fitted to; those of held-out scores are around them.
         most: units of b to judge by, a sample where there are more.
 
     Returns:

@@ -52,16 +52,16 @@ class Chance:
     explained: float | None = None
 
     @classmethod
-    def of(cls, method: Method, pair: Pair, folds: int = 0) -> Chance:
-        """What the method finds in a pair of a null, on held-out images too where there are folds of blocks."""
+    def of(cls, method: Method, pair: Pair) -> Chance:
+        """What the method finds in a pair of a null, on held-out images too where the pair holds some out."""
         best_b = nulls.best(pair)[pair.alive_b]
         threshold = nulls.threshold(best_b) if len(best_b) > 19 else float(best_b.max()) if len(best_b) else 0.0
         if pair.joint is None and needs_histograms(method):
             return cls(None, best_b.numpy(), threshold)
         alignment, explained = method(pair), None
-        if min(folds, pair.blocks) > 1:
+        if pair.holds_out:
             again = method.near(alignment) if isinstance(method, Refitting) else method
-            explained = _mean(scores.held_out(again, pair, folds)[pair.alive_b].numpy())
+            explained = _mean(scores.held_out(again, pair)[pair.alive_b].numpy())
         used = _mean(alignment.units_used_b[pair.alive_b].double().numpy())
         return cls(float(_mean_r(alignment, pair)), best_b.numpy(), threshold, used, explained)
 
@@ -87,7 +87,7 @@ class Result:
         best_b: the unit of a with the highest correlation: the semi-matching's partner, as reference; -1 for none.
         best_r_b: that correlation.
         score_b: share of variance explained on the fitted images.
-        held_out_b: the same on held-out images; NaN where there are too few blocks.
+        held_out_b: the same on held-out images; None where none are held out.
         excess_b: best_r_b less its mean with randomly rotated units of a, see `nulls.excess`.
         interval: where the mean correlation with the partner lies, with 95 % over images; None if not asked for.
         chance: what the method finds in each null, by name.
@@ -110,7 +110,7 @@ class Result:
     r_b: NDArray[np.float64]
     best_r_b: NDArray[np.float64]
     score_b: NDArray[np.float64]
-    held_out_b: NDArray[np.float64]
+    held_out_b: NDArray[np.float64] | None
     excess_b: NDArray[np.float64]
     interval: tuple[float, float] | None
     chance: Mapping[str, Chance]
@@ -128,7 +128,6 @@ class Result:
     ) -> Result:
         """The figures of one alignment."""
         best_b = best_units(pair)
-        nan_b = torch.full((pair.q,), torch.nan)
         return cls(
             layer=pair.layer,
             a=pair.name_a,
@@ -146,7 +145,7 @@ class Result:
             best_b=best_b.numpy(),
             best_r_b=nulls.best(pair).numpy(),
             score_b=alignment.score_b.numpy(),
-            held_out_b=(nan_b if held_out_b is None else held_out_b).numpy(),
+            held_out_b=None if held_out_b is None else held_out_b.numpy(),
             excess_b=nulls.excess(pair).numpy(),
             interval=interval,
             chance=chance or {},
@@ -172,7 +171,17 @@ class Result:
             figures |= {f"mean_r_{name}": chance.mean_r} if chance.mean_r is not None else {}
             figures |= {f"mean_best_r_{name}": _mean(chance.best_r)}
             figures |= {f"above_{name}": mean(self.best_r_b > chance.threshold)}
-            figures |= {f"units_used_{name}": chance.units_used, f"explained_held_out_{name}": chance.explained}
+            figures |= {f"units_used_{name}": chance.units_used}
+            figures |= {} if chance.explained is None else {f"explained_held_out_{name}": chance.explained}
+        held_out = (
+            {}
+            if self.held_out_b is None
+            else {
+                "explained_held_out": mean(self.held_out_b),
+                "explained_held_out_median": mean(self.held_out_b, middle=np.median),
+                "optimism": mean(self.score_b - self.held_out_b),
+            }
+        )
         return {
             "layer": self.layer,
             "a": self.a,
@@ -193,9 +202,7 @@ class Result:
             "agreement": mean(self.partner_b == self.best_b),
             "best_r_below_half": mean(self.best_r_b < 0.5),
             "explained_in_sample": mean(self.score_b),
-            "explained_held_out": mean(self.held_out_b),
-            "explained_held_out_median": mean(self.held_out_b, middle=np.median),
-            "optimism": mean(self.score_b - self.held_out_b),
+            **held_out,
             **{f"solver_{name}": value for name, value in self.solver.items()},
         }
 
@@ -210,8 +217,9 @@ class Result:
             "best_r": self.best_r_b.round(6),
             "excess": self.excess_b.round(6),
             "explained_in_sample": self.score_b.round(6),
-            "explained_held_out": self.held_out_b.round(6),
         }
+        if self.held_out_b is not None:
+            columns["explained_held_out"] = self.held_out_b.round(6)
         head = {"layer": self.layer, "a": self.a, "b": self.b}
         return [
             {**head, "unit": unit, **{name: column[unit].item() for name, column in columns.items()}}
@@ -240,7 +248,6 @@ def compare(
     method: Method,
     pair: Pair,
     images: int,
-    folds: int,
     null_pairs: Mapping[str, Pair] | None = None,
     *,
     interval: bool = False,
@@ -249,9 +256,8 @@ def compare(
 
     Args:
         method: of alignment.
-        pair: to be aligned.
+        pair: to be aligned; it says how many folds its held-out scores are made of.
         images: that were read.
-        folds: for the held-out scores.
         null_pairs: where chance alone is to be found, by the null's name.
         interval: also find the interval of the mean correlation over images; the method is fitted once per block, but one
             that needs joint histograms, which are not kept block by block, keeps its partners, and one that chooses clusters
@@ -259,9 +265,9 @@ def compare(
     """
     alignment = method(pair)
     again = method.near(alignment) if isinstance(method, Refitting) else method
-    held_out_b = scores.held_out(again, pair, folds) if min(folds, pair.blocks) > 1 else None
+    held_out_b = scores.held_out(again, pair) if pair.holds_out else None
     settled = method.settled(alignment) if isinstance(method, Settling) else method
-    chance = {name: Chance.of(settled, null, folds) for name, null in (null_pairs or {}).items()}
+    chance = {name: Chance.of(settled, null) for name, null in (null_pairs or {}).items()}
     given = method.given(alignment) if isinstance(method, Choosing) else again
     statistic = partial(mean_r_of, alignment) if needs_histograms(method) else partial(mean_r, given)
     found = jackknife(statistic, pair) if interval and pair.blocks > 1 else None

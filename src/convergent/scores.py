@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from convergent.pairs import Pair
 
 
-def held_out(method: Method, pair: Pair, folds: int = 5) -> Tensor:
+def held_out(method: Method, pair: Pair, folds: int | None = None) -> Tensor:
     """Share of each unit's variance explained on images that the method did not see, shape (q,).
 
     The method is refitted without each fold of image blocks in turn and predicts that fold with the fit's own means and
@@ -28,13 +28,18 @@ def held_out(method: Method, pair: Pair, folds: int = 5) -> Tensor:
     its mean there, so what it does in the images left out counts as unexplained. There is no lower bound, and none is set:
     the mean over b's active units, `held_out(method, pair)[pair.alive_b].mean()`, is the figure of all tables and charts.
 
+    Args:
+        method: of alignment.
+        pair: of nets.
+        folds: of the blocks of images; by default as many as `pair.held_out_folds` says.
+
     Raises:
         InputError: if the pair has fewer than two blocks of images.
     """
     return held_out_of_maps(lambda fit: [method(fit).map_ab], pair, folds)[0]
 
 
-def held_out_of_maps(maps: Callable[[Pair], Iterable[Tensor]], pair: Pair, folds: int = 5) -> Tensor:
+def held_out_of_maps(maps: Callable[[Pair], Iterable[Tensor]], pair: Pair, folds: int | None = None) -> Tensor:
     """The same for several maps that one function makes of a pair, as many each time: shape (maps, q)."""
     error_mb, sst_b = torch.zeros(1, pair.q).double(), torch.zeros(pair.q).double()
     for fit, rest in pair.folds(folds):

@@ -73,7 +73,7 @@ def test_positive_weights_only():
 def test_a_sample_of_units_is_seeded_and_the_others_count_nowhere():
     pair = Pair.of(*planted(400, 8, 12, noise=0.5)[:2])
     method = SparsePrediction(alpha=0.05, targets=5)
-    alignment, result = compare(method, pair, 400, 5, interval=True)
+    alignment, result = compare(method, pair, 400, interval=True)
     whole = SparsePrediction(alpha=0.05)(pair)
     assert alignment.asked_b.sum() == 5
     assert torch.equal(alignment.map_ab, whole.map_ab * alignment.asked_b)

@@ -50,7 +50,7 @@ def test_each_refit_chooses_without_the_images_that_it_is_scored_on():
 
 def test_intervals_keep_the_chosen_penalty():
     pair = dense()
-    alignment, result = compare(SparsePath(), pair, 300, 5, interval=True)
+    alignment, result = compare(SparsePath(), pair, 300, interval=True)
     assert result.interval[0] < result.summary()["mean_r"] < result.interval[1]
     whole = pair.weighted(torch.ones(pair.blocks))
     merged = Pair(whole.moments, pair.a, pair.b)

@@ -170,7 +170,7 @@ def test_all_nets_of_a_layer_are_clustered_at_once():
 def test_intervals_keep_the_clusters_and_held_out_scores_do_not():
     x_na, x_nb, *_ = blocks(PLANTED, noise=1.2, n=300)
     pair, method = Pair.of(x_na, x_nb), Spectral()
-    alignment, result = compare(method, pair, 300, 5, interval=True)
+    alignment, result = compare(method, pair, 300, interval=True)
     assert torch.equal(method.given(alignment)(pair).map_ab, alignment.map_ab)
     for rest in pair.moments.leave_one_out():
         part = pair.of_moments(Moments.stack([rest]))

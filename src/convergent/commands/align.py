@@ -89,8 +89,9 @@ def _align_pairs(
 ) -> Aligned:
     """Align every pair of nets in both directions, layer by layer; maps go to disk as they come, for they may be large."""
     aligned = Aligned()
-    others = load_pairs(deranged) if deranged else repeat(None)
-    layers = zip(load_pairs(measurement), others)
+    folds = job.config.folds
+    others = load_pairs(deranged, folds) if deranged else repeat(None)
+    layers = zip(load_pairs(measurement, folds), others)
     for (layer, pairs), other in track(layers, f"aligning by {job.label}", len(measurement.layers)):
         alignments = {}
         for number, (a, b) in enumerate(layer.pairs):
@@ -100,9 +101,7 @@ def _align_pairs(
                 null_pairs = {"rotated": rotated(directed)} if "rotated" in job.config.nulls else {}
                 if permuted:
                     null_pairs["permuted"] = permuted if directed is pair else permuted.flip()
-                alignment, result = compare(
-                    method, directed, layer.images, job.config.folds, null_pairs, interval=job.config.intervals
-                )
+                alignment, result = compare(method, directed, layer.images, null_pairs, interval=job.config.intervals)
                 aligned.results.append(result)
                 alignments[f"{directed.name_a} to {directed.name_b}"] = alignment
                 found = method.tell(directed, alignment) if isinstance(method, Telling) else None

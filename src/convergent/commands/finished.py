@@ -36,7 +36,7 @@ class Finished:
     def of(cls, folder: Path) -> Finished:
         """The result in a folder that is done."""
         record: Any = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
-        kept = {key: record.get(key) for key in ("nets", "images", "sample", "units", "pairs", "at_epochs")}
+        kept = {key: record.get(key) for key in ("nets", "images", "sample", "units", "pairs", "at_epochs", "folds")}
         return cls(folder, json.loads((folder / "summary.json").read_text()), json.dumps(kept, sort_keys=True))
 
     @property
@@ -53,6 +53,11 @@ class Finished:
     def images(self) -> int:
         """How many images were read."""
         return int(self.summary["images"])
+
+    @property
+    def holds_out(self) -> bool:
+        """Whether there are held-out scores: with folds=0 there are none."""
+        return any("explained_held_out" in figures for figures in self.summary["layers"].values())
 
     def explained(self) -> float:
         """Mean share of variance explained on held-out images, over layers; -1 where it is not known."""

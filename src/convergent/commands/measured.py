@@ -108,13 +108,19 @@ def patches_of(measurement: Measurement, pictures: str | None) -> list[Mapping[s
     return [*patches]
 
 
-def load_pairs(measurement: Measurement) -> Iterator[tuple[LayerMoments, Callable[[int, int], Pair]]]:
-    """The layers' moments one after another, and what makes pairs of nets, with joint histograms where there are any."""
+def load_pairs(measurement: Measurement, folds: int) -> Iterator[tuple[LayerMoments, Callable[[int, int], Pair]]]:
+    """The layers' moments one after another, and what makes pairs of nets, with joint histograms where there are any.
+
+    Args:
+        measurement: that has been made.
+        folds: of the blocks of images, that every held-out score is made of.
+    """
     counted = [product for product in measurement.also if isinstance(product, SavedHistograms)]
     histograms = measurement.load(counted[0]) if counted else repeat(None)
     for layer, of_layer in zip(measurement.load(), histograms):
-        yield layer, partial(_pair, layer, of_layer)
+        yield layer, partial(_pair, layer, of_layer, folds)
 
 
-def _pair(layer: LayerMoments, histograms: LayerHistograms | None, a: int, b: int) -> Pair:
-    return histograms.with_moments(layer.pair(a, b)) if histograms else layer.pair(a, b)
+def _pair(layer: LayerMoments, histograms: LayerHistograms | None, folds: int, a: int, b: int) -> Pair:
+    pair = replace(layer.pair(a, b), held_out_folds=folds)
+    return histograms.with_moments(pair) if histograms else pair

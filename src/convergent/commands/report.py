@@ -60,7 +60,7 @@ def report(config: DictConfig) -> None:
         show(rows, f"{config.name}: {_TITLES[name]}", sum(heading in ("layer", "method", "and") for heading in rows[0]))
     with atomic(folder / "table.md") as file:
         file.write_text("\n".join(markdown(rows) for rows in tables.values()))
-    charts = draw(comparable(results), folder)
+    charts = draw(comparable([result for result in results if result.holds_out]), folder)
     print(f"tables and charts in {folder}, figures of each method in {aligned}/METHOD/figures")
     page = look(root, config.name, found, config.picture_megabytes * 1e6)
     print(f"look at everything in a browser: {page} ({page.stat().st_size / 1e6:.1f} MB)")
@@ -79,6 +79,8 @@ def report(config: DictConfig) -> None:
 
 def draw(sets: list[dict[str, list[Finished]]], folder: Path) -> list[Path]:
     """The best setting of each method layer by layer, and per set of results all methods and their sweeps of penalties."""
+    if not sets:  # nothing was held out
+        return []
     charts = []
     for number, by_method in enumerate(sets, 1):
         every = {method: [result.summary["pairs"] for result in results] for method, results in by_method.items()}

@@ -17,6 +17,7 @@ _COLUMNS = (
     ("mean r", "mean_r"),
     ("R² fitted", "explained_in_sample"),
     ("R² held out", "explained_held_out"),
+    ("median", "explained_held_out_median"),
     ("used", "units_used"),
 )
 _NULLS = ("rotated", "permuted")
@@ -41,11 +42,13 @@ Results = Mapping[str, dict[str, Any]]
 def overview(found: Results) -> list[list[str]]:
     """The table of all results: headings, then a row per layer and result, means and deviations over the pairs of nets."""
     layers = dict.fromkeys(layer for summary in found.values() for layer in summary["layers"])
-    rows = [["layer", "method", "images", *(heading for heading, _ in _COLUMNS)]]
+    there = {key for summary in found.values() for figures in summary["layers"].values() for key in figures}
+    columns = [(heading, key) for heading, key in _COLUMNS if key in there]
+    rows = [["layer", "method", "images", *(heading for heading, _ in columns)]]
     for layer in layers:
         for name, summary in found.items():
             if figures := summary["layers"].get(layer):
-                cells = [_cell(figures, key) for _, key in _COLUMNS]
+                cells = [_cell(figures, key) for _, key in columns]
                 rows.append([layer, _method(name), f"{summary['images']:,}", *cells])
     return rows
 
@@ -68,7 +71,8 @@ def explained(found: Results) -> list[list[str]]:
             figures = found[name]["layers"].get(layer, {})
             score, units = _cell(figures, "explained_held_out"), _cell(figures, "units_used", "{:.1f}")
             cells.append("-" if score == "-" else f"{score} ({units})")
-        rows.append([_method(name), f"{found[name]['images']:,}", *cells])
+        if set(cells) != {"-"}:
+            rows.append([_method(name), f"{found[name]['images']:,}", *cells])
     return rows
 
 
@@ -120,6 +124,8 @@ def table_1(aligned: Path, found: Results) -> list[list[str]]:
     if name is None:
         return []
     rows = list(read_rows(aligned / name / "path.csv"))
+    if not rows or "loss_held_out" not in rows[0]:  # with folds=0
+        return []
     alphas = sorted({float(row["alpha"]) for row in rows}, reverse=True)
     table = [
         ["layer", "one unit", *(f"{alpha:g}" for alpha in alphas), "all units", "local", "slightly", "distributed"]

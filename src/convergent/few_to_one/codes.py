@@ -37,14 +37,14 @@ class FewToOne:
     code: Tensor
 
     @classmethod
-    def of(cls, methods: list[Method], pair: Pair, counted_b: Tensor, folds: int = 5) -> FewToOne:
-        """The figures of a pair with at least 2 blocks of images, of the units that count, shape (q,)."""
+    def of(cls, methods: list[Method], pair: Pair, counted_b: Tensor) -> FewToOne:
+        """The figures of a pair that holds images out, of the units that count, shape (q,)."""
         b = counted_b.nonzero()[:, 0]
-        gains = Gains.of(pair, b, folds)
+        gains = Gains.of(pair, b)
         total_b = gains.total_kb.sum(0)
         best_mb, all_b = (share(total_b - gain_k.sum(0), total_b) for gain_k in (gains.best_kmb, gains.all_kb))
         by_methods = (
-            held_out_of_maps(lambda fit: [method(fit).map_ab for method in methods], pair, folds)[:, b]
+            held_out_of_maps(lambda fit: [method(fit).map_ab for method in methods], pair)[:, b]
             if methods
             else torch.zeros(0, len(b)).double()
         )

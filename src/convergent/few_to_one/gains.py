@@ -48,11 +48,11 @@ class Gains:
     fitted_kmb: Tensor
 
     @classmethod
-    def of(cls, pair: Pair, b: Tensor, folds: int = 5) -> Gains:
-        """Those of some units of b, numbers of shape (b,), in a pair with at least 2 blocks of images."""
-        n = min(folds, pair.blocks)
+    def of(cls, pair: Pair, b: Tensor) -> Gains:
+        """Those of some units of b, numbers of shape (b,), in a pair that holds images out."""
+        n = min(pair.held_out_folds, pair.blocks)
         found: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
-        for fold, (fit, _) in enumerate(pair.folds(n)):
+        for fold, (fit, _) in enumerate(pair.folds()):
             few, map_ab = _Few.of(fit, b), ridge_map(fit, best_ridge(fit, b), units_b=b)
             for k in range(fold, pair.blocks, n):
                 block = _block(pair, k)

@@ -25,15 +25,15 @@ def dynamics(epochs: Mapping[int, Sequence[dict[str, Any]]]) -> Figure:
         epochs: rows of `results.Result.summary` of each epoch. Lines are means over all ordered pairs of nets, bands reach
             from the least to the greatest pair.
     """
-    figure, axes = panels(1, 2, 2.9, 2.3)
+    drawn = {"mean_r": "mean r with the partner", "explained_held_out": "variance explained, held out"}
+    drawn = {key: title for key, title in drawn.items() if any(key in row for rows in epochs.values() for row in rows)}
+    figure, axes = panels(1, len(drawn), 2.9, 2.3)
     layers = list(dict.fromkeys(row["layer"] for rows in epochs.values() for row in rows))
-    for axis, key, title in zip(
-        axes, ("mean_r", "explained_held_out"), ("mean r with the partner", "variance explained, held out")
-    ):
+    for axis, (key, title) in zip(axes, drawn.items()):
         for colour, layer in zip(COLOURS, layers):
             points = []
             for epoch, rows in epochs.items():
-                values = [row[key] for row in rows if row["layer"] == layer and row[key] is not None]
+                values = [row[key] for row in rows if row["layer"] == layer and row.get(key) is not None]
                 if values:
                     points.append((epoch, float(np.mean(values)), min(values), max(values)))
             if points:

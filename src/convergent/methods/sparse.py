@@ -111,18 +111,17 @@ class SparsePrediction:
         """Losses beside the baselines, the codes, the tree and its clusters."""
         counted_b = pair.alive_b & asked(pair.q, self.targets, self.seed)
         figures = {"loss_fitted": mean_loss(alignment.score_b[counted_b])}
-        curves = {}
-        if pair.blocks > 1:
+        curves: dict[str, dict[str, list[float]]] = {}
+        if pair.holds_out:
             beside = FewToOne.of([self.near(alignment)], pair, counted_b)
             loss = mean_loss(beside.methods[0])
             figures |= {"loss_held_out": loss, "r2_held_out": 1 - 2 * loss, **beside.figures()}
             curves["units"] = beside.curve()
         if alpha := self.penalty(pair):
             used = float(alignment.units_used_b[counted_b].double().mean()) if counted_b.any() else 0.0
-            point = {"log10_alpha": math.log10(alpha), "loss": figures.get("loss_held_out", figures["loss_fitted"])}
-            curves["log10_alpha"] = {
-                name: [value] for name, value in {**point, "r2": 1 - 2 * point["loss"], "units_used": used}.items()
-            }
+            curves["log10_alpha"] = {"log10_alpha": [math.log10(alpha)], "units_used": [used]}
+            if pair.holds_out:
+                curves["log10_alpha"] |= {"loss": [figures["loss_held_out"]], "r2": [figures["r2_held_out"]]}
         tree, clusters = Tree.of(pair, alignment), cluster_rows(self.near(alignment), pair)
         return Findings.of(
             pair,

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 _ALPHAS = (0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
 _PENALTIES = listed(number(0, above=True), example="[0.1,0.01]")
-_FOLDS = 5  # of the table's held-out losses
 _CHOOSE = 32  # units of b that choose the penalty, at the most
 
 
@@ -52,7 +51,7 @@ class SparsePath:
     Attributes:
         alphas: penalties, above 0; by default 0.3 to 0.001.
         paper_lambdas: the same in the paper's units, alpha = paper_lambda x units of b.
-        folds: of the blocks of images, that choose the penalty.
+        folds: of the blocks of images that it is fitted to, that choose the penalty; not those of held-out scores.
         positive: only weights of 0 and above.
         targets: how many units of b, drawn at random, are accounted for; all by default.
         seed: of that draw.
@@ -149,24 +148,22 @@ class SparsePath:
         near = self._path(pair, asked_b, maps)
 
         told = self._at(alignment.solver["alpha"]).tell(pair, alignment)
-        share_lb = held_out_of_maps(near, pair, _FOLDS)
+        share_lb = held_out_of_maps(near, pair) if pair.holds_out else [None] * len(penalties)
         rows = []
         for alpha, map_ab, share_b in zip(penalties, maps, share_lb):
             whole = Alignment.of(pair, map_ab)
-            loss = mean_loss(share_b[counted_b])
-            rows.append(
-                {
-                    "alpha": alpha,
-                    "paper_lambda": alpha / pair.q,
-                    "loss_fitted": mean_loss(whole.score_b[counted_b]),
-                    "loss_held_out": loss,
-                    "r2_held_out": 1 - 2 * loss,
-                    "units_used": float(whole.units_used_b[counted_b].double().mean()) if counted_b.any() else 0.0,
-                    "loss_one_unit": told.figures["loss_one_unit"],
-                    "loss_least_squares": told.figures["loss_least_squares"],
-                    "chosen": int(alpha == alignment.solver["alpha"]),
-                }
-            )
+            row = {
+                "alpha": alpha,
+                "paper_lambda": alpha / pair.q,
+                "loss_fitted": mean_loss(whole.score_b[counted_b]),
+                "units_used": float(whole.units_used_b[counted_b].double().mean()) if counted_b.any() else 0.0,
+                "chosen": int(alpha == alignment.solver["alpha"]),
+            }
+            if share_b is not None:
+                loss = mean_loss(share_b[counted_b])
+                baselines = {name: told.figures[name] for name in ("loss_one_unit", "loss_least_squares")}
+                row |= {"loss_held_out": loss, "r2_held_out": 1 - 2 * loss, **baselines}
+            rows.append(row)
         columns = {
             "loss": "loss_held_out",
             "loss_fitted": "loss_fitted",
@@ -174,7 +171,7 @@ class SparsePath:
             "units_used": "units_used",
         }
         curve = {"log10_alpha": [math.log10(row["alpha"]) for row in rows]}
-        curve |= {name: [row[key] for row in rows] for name, key in columns.items()}
+        curve |= {name: [row[key] for row in rows] for name, key in columns.items() if key in rows[0]}
         return replace(
             told,
             figures={**told.figures, "width": float(pair.p)},
@@ -183,5 +180,7 @@ class SparsePath:
         )
 
     def overview(self, told: Sequence[Findings]) -> Mapping[str, Figure]:
-        """The path, a curve per layer, and how many units it takes."""
+        """The path, a curve per layer, and how many units it takes: where images are held out."""
+        if not any("local" in found.figures for found in told):
+            return {}
         return {"path": path_figure(told), "few_to_one": few_to_one(told)}

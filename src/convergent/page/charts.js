@@ -74,7 +74,7 @@ function drawCurves(state) {
       name: methodOf(i), x: units.map((_, rank) => rank + 1), y: units.map((u) => map.r[u]), customdata: units,
       mode: "lines", line: { color: colour(i), width: 2 }, hovertemplate: hover,
     });
-    if (units.some((u) => map.used[u] > 1)) {
+    if (map.held && units.some((u) => map.used[u] > 1)) {
       cloud.push({
         name: methodOf(i), x: units.map((u) => map.used[u]), y: units.map((u) => map.held[u]), customdata: units, mode: "markers",
         marker: { color: colour(i), symbol: mark(i), size: 6, opacity: 0.65 },

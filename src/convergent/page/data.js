@@ -30,7 +30,7 @@ const mapsOf = cached((result, layer) => part(`maps ${result} ${layer}`));
 const mapOf = cached((result, layer, a, b) => {
   const told = mapsOf(result, layer)[`${a}>${b}`];
   if (!told) return null;
-  const scores = (name) => Array.from(int16(told[name]), (x) => (x === NAN ? NaN : x / 1e4));
+  const scores = (name) => told[name] && Array.from(int16(told[name]), (x) => (x === NAN ? NaN : x / 1e4));
   return {
     m: told.listed,
     partner: int32(told.partner), weight: float32(told.weight), used: int32(told.used),

@@ -119,7 +119,9 @@ def _result(label: str, summary: Mapping[str, Any]) -> dict[str, Any]:
         "mark": _MARKS[look.mark],
         "images": summary["images"],
         "layers": summary["layers"],
-        "pairs": [{key: pair.get(key) for key in ("layer", "a", "b", *_FIGURES)} for pair in summary["pairs"]],
+        "pairs": [
+            {key: pair[key] for key in ("layer", "a", "b", *_FIGURES) if key in pair} for pair in summary["pairs"]
+        ],
     }
 
 
@@ -181,8 +183,8 @@ def _scores(file: Path) -> dict[tuple[str, str, str], dict[str, list[float]]]:
     columns = ("r", "explained_held_out", "best_r", "excess", "units_used")
     found: dict[tuple[str, str, str], dict[str, list[float]]] = {}
     for row in read_rows(file):
-        of_pair = found.setdefault((row["layer"], row["a"], row["b"]), {name: [] for name in columns})
-        for name in columns:
+        of_pair = found.setdefault((row["layer"], row["a"], row["b"]), {name: [] for name in columns if name in row})
+        for name in of_pair:
             of_pair[name].append(float(row[name] or "nan"))
     return found
 
@@ -217,6 +219,7 @@ def _maps(
                         ("best", "best_r"),
                         ("excess", "excess"),
                     )
+                    if name in columns  # nothing is held out with folds=0
                 },
             }
             if (corr_ab := correlations.get((a, b))) is not None and corr_ab.shape == (p, q):

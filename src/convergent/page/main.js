@@ -102,7 +102,8 @@ function fillControls() {
     box.innerHTML = options(about.results.map((_, i) => i), about.results.map(named));
     box.addEventListener("change", () => select({ result: Number(box.value) }));
   });
-  byId("figure").innerHTML = options(Object.keys(FIGURES), Object.values(FIGURES));
+  const there = Object.keys(FIGURES).filter((name) => about.results.some((result) => result.pairs.some((pair) => pair[name] != null)));
+  byId("figure").innerHTML = options(there, there.map((name) => FIGURES[name]));
   const images = [...new Set(about.results.map((result) => result.images))];
   byId("images").innerHTML = options(images, images.map(count));
   const compare = charted(() => drawComparison(byId("figure").value, Number(byId("images").value)));
@@ -150,10 +151,11 @@ function summaryTable() {
   const digits = (value, type) => (type === "display" ? number(value) : Number.isNaN(value) ? -9 : value);
   const bar = (value, type) => type !== "display" ? (Number.isNaN(value) ? -9 : value)
     : `<span class="bar"><span><i style="width:${Math.max(0, Math.min(1, value || 0)) * 100}%"></i></span>${number(value)}</span>`;
+  const held = rows.some((row) => !Number.isNaN(row[6]));  // with folds=0 nothing is held out
   table_("summary", [
     { title: "layer", render: (x, type) => (type === "sort" ? about.layers.indexOf(x) : escaped(x)) }, { title: "method", render: escaped }, { title: "images", render: (x, type) => (type === "display" ? count(x) : x) },
     { title: "mean r", render: digits }, { title: "random rotation", render: digits }, { title: "R² fitted", render: bar },
-    { title: "R² held out", render: bar }, { title: "units used", render: digits },
+    { title: "R² held out", render: bar, visible: held }, { title: "units used", render: digits },
   ], rows, { order: [], pageLength: 25 });
 }
 

@@ -30,7 +30,7 @@ function unitRows(state) {
   return Array.from({ length: units.count }, (_, u) => {
     const partner = map ? map.partner[u * map.m] : -1;
     return [
-      u, units.mean ? units.mean[u] : NaN, partner, map ? map.r[u] : NaN, map ? map.held[u] : NaN, map ? map.used[u] : NaN,
+      u, units.mean ? units.mean[u] : NaN, partner, map ? map.r[u] : NaN, map?.held ? map.held[u] : NaN, map ? map.used[u] : NaN,
       map ? map.best[u] : NaN, map ? map.excess[u] : NaN,
     ];
   });
@@ -43,7 +43,7 @@ function showUnits(state) {
   const columns = [
     { title: "unit", className: "dt-left", render: shown(state.b) }, { title: "mean activation", render: digits(3) },
     { title: `main partner in ${escaped(state.a)}`, className: "dt-left", render: shown(state.a) }, { title: "r", render: digits(2) },
-    { title: "explained, held out", render: digits(2) }, { title: "units used" }, { title: "best r", render: digits(2) },
+    { title: "explained, held out", render: digits(2), visible: Boolean(mapOf(state.result, state.layer, state.a, state.b)?.held) }, { title: "units used" }, { title: "best r", render: digits(2) },
     { title: "best r less random rotation", render: digits(2) },
   ];
   const table = table_("unit-table", columns, unitRows(state), {
@@ -109,8 +109,9 @@ function partners(result, layer, a, b, unit) {
     found.push(`<button class="partner" data-net="${escaped(a)}" data-unit="${partner}">${patches(layer, a, partner, 54)}<br>${partner}: r ${number(r)}${told}</button>`);
   }
   const rest = map.used[unit] - found.length;
-  let told = `explains ${percent(map.held[unit])}`;
-  if (map.used[unit] > 1) told += `, ${map.used[unit]} units${rest > 0 ? `, ${found.length} shown` : ""}`;
+  const facts = map.held ? [`explains ${percent(map.held[unit])}`] : [];
+  if (map.used[unit] > 1) facts.push(`${map.used[unit]} units${rest > 0 ? `, ${found.length} shown` : ""}`);
+  let told = facts.join(", ");
   if (map.labelsB && map.labelsB[unit] >= 0) {
     const label = map.labelsB[unit], size = (labels) => labels.filter((x) => x === label).length;
     told += `; cluster ${label}: ${size(map.labelsA)} units of ${escaped(a)}, ${size(map.labelsB)} of ${escaped(b)}`;
