@@ -109,7 +109,7 @@ def test_half_precision_does_not_overflow():
 @pytest.mark.parametrize(
     ("x_nu", "message"),
     [
-        (torch.zeros(3), r"shape \(samples, units\) .* not \(3,\)"),
+        (torch.zeros(3), r"shape \(samples, units\), .* not float32 of shape \(3,\)"),
         (torch.zeros(0, 3), "at least one sample"),
         (torch.tensor([[0.0, torch.nan]]), "unit 1 has NaN or infinity"),
         (torch.tensor([[torch.inf, 0.0]]), "unit 0 has NaN or infinity"),
@@ -124,3 +124,28 @@ def test_numpy_and_select():
     x_nu = np.random.default_rng(0).normal(size=(50, 4))
     moments = Moments.of(x_nu).select(torch.tensor([2, 0]))
     assert torch.allclose(moments.corr_uu, torch.from_numpy(np.corrcoef(x_nu[:, [2, 0]].T)))
+
+
+@pytest.mark.parametrize("scale", [1e-310, 1e-200, 1e-120, 1e-50, 1.0, 1e50, 1e120, 1e160, 1e300])
+def test_correlations_do_not_depend_on_the_scale_however_large_or_small(scale):
+    x_nu = torch.randn(500, 4).double()
+    x_nu[:, 3] = (x_nu[:, 0] + x_nu[:, 3]).clamp(min=0)
+    truth = Moments.of(x_nu)
+    gain_u = torch.tensor([scale, 1.0, scale, scale], dtype=torch.float64)
+    tolerance = 1e-5 if scale < 1e-300 else 1e-12  # the activations themselves have lost their digits
+    far = Moments.of(x_nu * gain_u)
+    merged = Moments.of(x_nu[:200] * gain_u) + Moments.of(x_nu[200:] * gain_u)
+    stacked = Moments.stack([Moments.of(x_nu[:200] * gain_u), Moments.of(x_nu[200:] * gain_u)])
+    for moments in (far, merged, stacked.total, stacked.merged(torch.ones(2)), far.select(torch.arange(4))):
+        assert moments.alive_u.all()
+        assert (moments.corr_uu - truth.corr_uu).abs().max() < tolerance
+        gains = torch.ones(4) if moments.gain_u is None else moments.gain_u
+        assert torch.allclose(moments.mean_u / gains, truth.mean_u * gain_u, rtol=max(tolerance, 1e-11), atol=0)
+    assert [m.gain_u is None for m in (far, merged, stacked)] == [1e-60 < scale < 1e60] * 3
+
+
+def test_batches_of_other_scales_merge():
+    x_nu = torch.randn(500, 3).double() * torch.tensor([1e100, 1e-150, 1.0], dtype=torch.float64)
+    x_nu[:100] *= 1e-40
+    merged = Moments.of(x_nu[:100]) + Moments.of(x_nu[100:])
+    assert (merged.corr_uu - Moments.of(x_nu).corr_uu).abs().max() < 1e-12

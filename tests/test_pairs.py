@@ -4,8 +4,10 @@ import pytest
 import torch
 
 from conftest import planted
+from convergent.controls.nulls import rotated
 from convergent.errors import InputError
 from convergent.methods.least_squares import LeastSquares
+from convergent.methods.matching import Matching
 from convergent.moments import Moments
 from convergent.pairs import Pair, block_of_image
 from convergent.scores import held_out
@@ -89,8 +91,8 @@ def test_blocks_are_equal_up_to_one_and_always_alike():
     ("arguments", "message"),
     [
         ((torch.zeros(3, 2), torch.zeros(4, 2)), "rows are the same samples"),
-        ((torch.zeros(3, 2, 1), torch.zeros(3, 2)), "rows are the same samples"),
-        ((torch.randn(3, 2), torch.randn(3, 2), torch.zeros(2)), "one number per sample"),
+        ((torch.zeros(3, 2, 1), torch.zeros(3, 2)), "every sample .image, position. is a row"),
+        ((torch.randn(3, 2), torch.randn(3, 2), torch.zeros(2)), "one whole number per sample"),
         ((torch.randn(3, 2), torch.randn(3, 2), None, 0), "at least 1, not 0"),
     ],
 )
@@ -120,3 +122,34 @@ def test_no_prediction_rests_on_a_unit_that_fired_in_one_block_of_images(monkeyp
     assert twice.steady_a.all()
     monkeypatch.setattr(Pair, "steady_a", Pair.alive_a)
     assert held_out(LeastSquares(1e-3), pair).min() < -1  # what it is for: no other unit is worth predicting with it
+
+
+@pytest.mark.parametrize("scale", [1e-200, 1e160])
+def test_scores_do_not_depend_on_the_scale_however_large_or_small(scale):
+    x_na, x_nb, _ = planted(300)
+    truth, far = (
+        Pair.of(x_na, x_nb),
+        Pair.of(x_na * scale, x_nb * torch.tensor([scale, 1, 1, scale, 1, 1 / scale], dtype=torch.float64)),
+    )
+    for method in (LeastSquares(1e-3), Matching()):
+        assert (held_out(method, far) - held_out(method, truth)).abs().max() < 1e-9
+    assert (far.corr_aa - truth.corr_aa).abs().max() < 1e-12
+    assert far.steady_a.all()
+    assert (rotated(far).corr_ab - rotated(truth).corr_ab).abs().max() < 1e-12
+
+
+def test_the_moments_of_blocks_are_those_of_their_samples():
+    x_na, x_nb, _ = planted(5000, 3, 300)
+    image_n = torch.randint(0, 700, (5000,))
+    pair = Pair.of(x_na.float(), x_nb, image_n, 3)
+    number, which_n = image_n.unique(return_inverse=True)
+    block_n = block_of_image(len(number), 3)[which_n]
+    x_nu = torch.cat([x_na.float().double(), x_nb], 1)
+    for k in range(3):
+        x_ku = x_nu[block_n == k]
+        assert pair.moments.count[k] == len(x_ku)
+        assert torch.allclose(pair.moments.mean_u[k], x_ku.mean(0), rtol=1e-13)
+        scatter_uu = torch.cov(x_ku.T, correction=0) * len(x_ku)
+        size_u = scatter_uu.diagonal().sqrt()
+        assert ((pair.moments.scatter_uu[k] - scatter_uu) / torch.outer(size_u, size_u)).abs().max() < 1e-12
+        assert torch.equal(pair.moments.scatter_uu[k], pair.moments.scatter_uu[k].T)

@@ -15,11 +15,12 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from convergent.commands.heartbeat import Heartbeat
 from convergent.data.images import Batch
-from convergent.data.numbered import check_batch, check_numbers, told
+from convergent.data.numbered import check_batch, check_numbers
 from convergent.errors import InputError
 from convergent.histograms.histogram_pass import HistogramPass
 from convergent.histograms.joint import Counting
 from convergent.histograms.layer_histograms import LayerHistograms
+from convergent.matrices import described
 from convergent.pairs import block_of_image
 from convergent.streaming.collector import Collector, Reading, Start, part_of
 from convergent.streaming.layer_moments import LayerMoments
@@ -121,7 +122,7 @@ class PassCallback(pl.Callback):
         if not isinstance(pl_module, Nets) or not numbered or not len(loader.dataset):
             raise InputError(
                 "A pass is trainer.predict(Nets(...), loader) with one DataLoader of a data set that has items and a length,"
-                f" not a {type(pl_module).__name__} and {told(loader)}; make these of yours."
+                f" not a {type(pl_module).__name__} and {described(loader)}; make these of yours."
             )
         first = partial(_first_images, pl_module, loader)
         self.found, self._batches, self._images = [], 0, len(loader.dataset)

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from convergent.errors import InputError
+from convergent.matrices import as_matrix
+from convergent.scatter import centred_products
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    import numpy as np
+    from numpy.typing import ArrayLike
 
 # A unit whose standard deviation is below this share of its mean is constant up to float32's resolution.
 _DEAD = 1e-7
@@ -34,6 +35,8 @@ class Moments:
         mean_u: mean of each unit, shape (..., u), in the unit's own activation.
         scatter_uu: sums of products of deviations from the mean, shape (..., u, u); divided by count it is the
             covariance.
+        gain_u: powers of two, shape (u,), that the activations were multiplied by, where their squares would leave float64's
+            range (beyond 1e60 or 1e-60); None, which is nearly always, stands for ones.
 
     Source: Chan, Golub, LeVeque 1983, "Algorithms for computing the sample variance", equations 2.1.
 
@@ -46,50 +49,53 @@ class Moments:
     count: Tensor
     mean_u: Tensor
     scatter_uu: Tensor
+    gain_u: Tensor | None = None
     _folds: dict[int, list[tuple[Moments, Moments]]] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
-    def of(cls, x_nu: Tensor | np.ndarray) -> Moments:
+    def of(cls, x_nu: Tensor | ArrayLike) -> Moments:
         """The moments of one batch of samples.
 
         Args:
-            x_nu: activations, shape (n samples, u units), numpy or torch, any real type, any device.
+            x_nu: activations, shape (n samples, u units), whatever `matrices.as_matrix` takes.
 
         Raises:
-            InputError: if `x_nu` has not two axes, has no sample, or holds NaN or infinity.
+            InputError: if `x_nu` is no matrix of finite real numbers, or has no sample or unit.
         """
-        x_nu = torch.as_tensor(x_nu).detach()
-        if x_nu.ndim != 2 or len(x_nu) == 0:
-            raise InputError(
-                f"Moments need activations of shape (samples, units) with at least one sample, not {tuple(x_nu.shape)}; "
-                "reshape convolutional activations so that every position is a sample."
-            )
-        x_nu = x_nu.to("cpu", torch.float64)
-        mean_u = x_nu.mean(0)
-        if not torch.isfinite(mean_u).all():
-            unit = int((~torch.isfinite(mean_u)).nonzero()[0])
-            raise InputError(
-                f"Moments need finite activations, but unit {unit} has NaN or infinity; look for it in the net."
-            )
-        x_nu = x_nu - mean_u
-        left_u = x_nu.mean(0)  # what rounding left of the mean: the second of the two passes
-        scatter_uu = x_nu.T @ x_nu - len(x_nu) * torch.outer(left_u, left_u)
-        count = torch.tensor(float(len(x_nu)), dtype=torch.float64)
-        return cls(count, mean_u + left_u, scatter_uu)
+        x_nu = as_matrix(x_nu)
+        gain_u = gain_for(x_nu)
+        x_nu = torch.empty(x_nu.shape, dtype=torch.float64).copy_(x_nu)  # rows after rows, so that all round alike
+        scatter_uu = x_nu.new_empty(2 * x_nu.shape[1:])
+        mean_u = centred_products(x_nu if gain_u is None else x_nu.mul_(gain_u), scatter_uu)
+        return cls(torch.tensor(float(len(x_nu)), dtype=torch.float64), mean_u, scatter_uu, gain_u)
 
     @classmethod
     def stack(cls, blocks: Sequence[Moments]) -> Moments:
-        """One record with a leading block axis from a record per block."""
-        return cls(*(torch.stack(parts) for parts in zip(*((m.count, m.mean_u, m.scatter_uu) for m in blocks))))
+        """One record with a leading block axis from a record per block; of one block it shares the memory."""
+        gain_u = _common_gain(blocks)
+        blocks = [block.regained(gain_u) for block in blocks]
+        parts = ([m.count for m in blocks], [m.mean_u for m in blocks], [m.scatter_uu for m in blocks])
+        count, mean_u, scatter_uu = (part[0][None] if len(part) == 1 else torch.stack(part) for part in parts)
+        return cls(count, mean_u, scatter_uu, gain_u)
+
+    def regained(self, gain_u: Tensor | None) -> Moments:
+        """The same moments with activations multiplied by other powers of two."""
+        if gain_u is None or (self.gain_u is not None and torch.equal(gain_u, self.gain_u)):
+            return self
+        ratio_u = gain_u if self.gain_u is None else gain_u / self.gain_u
+        scatter_uu = self.scatter_uu * ratio_u[:, None] * ratio_u
+        return Moments(self.count, self.mean_u * ratio_u, scatter_uu, gain_u)
 
     def __add__(self, other: Moments) -> Moments:
         """The moments of both sets of samples together (leading axes merge element by element)."""
+        if (gain_u := _common_gain([self, other])) is not None:
+            self, other = self.regained(gain_u), other.regained(gain_u)
         count = self.count + other.count
         share = (other.count / count.clamp(min=1))[..., None]
         gap_u = other.mean_u - self.mean_u
         scatter_uu = self.scatter_uu + other.scatter_uu
         scatter_uu = scatter_uu + (self.count[..., None] * share * gap_u)[..., :, None] * gap_u[..., None, :]
-        return Moments(count, self.mean_u + share * gap_u, scatter_uu)
+        return Moments(count, self.mean_u + share * gap_u, scatter_uu, gain_u)
 
     def merged(self, weight_k: Tensor | None = None) -> Moments:
         """One record of all blocks together, each block counted `weight_k` times.
@@ -108,7 +114,7 @@ class Moments:
         shift_u = n_k @ from_first_ku / count.clamp(min=1)
         gap_ku = from_first_ku - shift_u
         scatter_uu = torch.tensordot(s_k, self.scatter_uu, 1) + gap_ku.T @ (n_k[:, None] * gap_ku)
-        return Moments(count, mean_u + shift_u, scatter_uu)
+        return Moments(count, mean_u + shift_u, scatter_uu, self.gain_u)
 
     @cached_property
     def total(self) -> Moments:
@@ -141,14 +147,15 @@ class Moments:
                 ((first, middle), slice(middle, last)),
                 ((middle, last), slice(first, middle)),
             ):
-                half = Moments(self.count[other], self.mean_u[other], self.scatter_uu[other]).merged()
+                half = Moments(self.count[other], self.mean_u[other], self.scatter_uu[other], self.gain_u).merged()
                 yield from inside(start, stop, half if outside is None else outside + half)
 
         yield from inside(0, len(self.count), None)
 
     def select(self, units: Tensor) -> Moments:
         """The moments of some units only, in the order of the index `units`."""
-        return Moments(self.count, self.mean_u[..., units], self.scatter_uu[..., units[:, None], units])
+        gain_u = None if self.gain_u is None else self.gain_u[units]
+        return Moments(self.count, self.mean_u[..., units], self.scatter_uu[..., units[:, None], units], gain_u)
 
     @cached_property
     def cov_uu(self) -> Tensor:
@@ -175,3 +182,25 @@ class Moments:
         """Correlation, shape (..., u, u); rows and columns of dead units are 0."""
         corr_uu = self.cov_uu * self.scale_u[..., :, None] * self.scale_u[..., None, :]
         return corr_uu.clamp(-1, 1)
+
+
+# Squares of activations within these bounds, their sums and the squares of these are far from the ends of float64.
+_LARGEST = 200  # as a power of two, some 1e60
+
+
+def gain_for(*x_nu: Tensor) -> Tensor | None:
+    """Powers of two that bring the columns of matrices, side by side, near 1, those that need it; None if none does."""
+    if all(x.dtype != torch.float64 for x in x_nu):  # whose squares all lie within float64's range
+        return None
+    exponent_u = torch.cat([torch.frexp(torch.maximum(x.amax(0), -x.amin(0)).double()).exponent for x in x_nu])
+    exponent_u = torch.where(exponent_u.abs() > _LARGEST, exponent_u.clamp(-1000, 1000), 0)
+    return torch.exp2(-exponent_u.double()) if exponent_u.any() else None
+
+
+def _common_gain(records: Sequence[Moments]) -> Tensor | None:
+    """The smallest gain of each unit in some records."""
+    gains = [record.gain_u for record in records]
+    if all(gain_u is None for gain_u in gains):
+        return None
+    ones_u = torch.ones(records[0].mean_u.shape[-1], dtype=torch.float64)
+    return torch.stack([ones_u if gain_u is None else gain_u for gain_u in gains]).amin(0)

@@ -13,12 +13,15 @@ from torch import Tensor
 
 from convergent.errors import InputError
 from convergent.histograms.joint import SampledJoint
-from convergent.moments import Moments
+from convergent.matrices import as_count, as_matrix, as_whole_numbers
+from convergent.memory import check_memory
+from convergent.moments import Moments, gain_for
+from convergent.scatter import centred_products
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import numpy as np
+    from numpy.typing import ArrayLike
 
     from convergent.histograms.joint import Joint
 
@@ -62,44 +65,35 @@ class Pair:
     @classmethod
     def of(
         cls,
-        x_na: Tensor | np.ndarray,
-        x_nb: Tensor | np.ndarray,
-        image_n: Tensor | np.ndarray | None = None,
+        x_na: Tensor | ArrayLike,
+        x_nb: Tensor | ArrayLike,
+        image_n: Tensor | ArrayLike | None = None,
         blocks: int = 20,
     ) -> Pair:
         """The pair of two activation matrices whose rows are the same samples; it keeps a reference to them.
 
         Args:
-            x_na: activations of net a, shape (n samples, p units).
+            x_na: activations of net a, shape (n samples, p units), whatever `matrices.as_matrix` takes.
             x_nb: activations of net b, shape (n samples, q units).
             image_n: the image of each sample, shape (n,), any whole numbers; each sample an image of its own by default.
             blocks: how many blocks the images are dealt into, for held-out scores and intervals; at most one per image.
 
         Raises:
-            InputError: if the samples do not correspond or the activations are unusable.
+            InputError: if the samples do not correspond, the activations are unusable, or memory does not suffice.
 
         >>> pair = Pair.of(torch.eye(4), torch.eye(4).flip(1))
         >>> pair.corr_ab.argmax(0)
         tensor([3, 2, 1, 0])
         """
-        x_na, x_nb = (torch.as_tensor(x).detach().cpu() for x in (x_na, x_nb))
-        if x_na.ndim != 2 or x_nb.ndim != 2 or len(x_na) != len(x_nb):
+        x_na, x_nb = as_matrix(x_na, "Activations of net a"), as_matrix(x_nb, "Activations of net b")
+        if len(x_na) != len(x_nb):
             raise InputError(
                 "A pair needs two matrices (samples, units) whose rows are the same samples, "
                 f"not shapes {tuple(x_na.shape)} and {tuple(x_nb.shape)}."
             )
-        n, p = x_na.shape
-        image_n = torch.arange(n) if image_n is None else torch.as_tensor(image_n).cpu()
-        if image_n.shape != (n,):
-            raise InputError(f"image_n needs one number per sample, shape ({n},), not {tuple(image_n.shape)}.")
-        if blocks < 1:
-            raise InputError(f"blocks needs to be at least 1, not {blocks}.")
-        number, which_n = torch.unique(image_n, return_inverse=True)
-        block_n = block_of_image(len(number), blocks)[which_n]
-        x_nu = torch.cat([x_na.to(torch.float64), x_nb.to(torch.float64)], 1)
-        moments = Moments.stack([Moments.of(x_nu[block_n == k]) for k in range(int(block_n.max()) + 1)])
-        a, b = slice(0, p), slice(p, p + x_nb.shape[1])
-        return cls(moments, a, b, joint=SampledJoint(x_na, x_nb, block_n))
+        block_n = _blocks(len(x_na), image_n, as_count(blocks, "blocks"))
+        a, b = slice(0, x_na.shape[1]), slice(x_na.shape[1], x_na.shape[1] + x_nb.shape[1])
+        return cls(_moments(x_na, x_nb, block_n), a, b, joint=SampledJoint(x_na, x_nb, block_n))
 
     @property
     def total(self) -> Moments:
@@ -234,3 +228,28 @@ def block_of_image(images: int, blocks: int) -> Tensor:
     blocks = min(blocks, images)
     block_n[order_n] = torch.arange(images) * blocks // images
     return block_n
+
+
+def _blocks(n: int, image_n: Tensor | ArrayLike | None, blocks: int) -> Tensor:
+    """The block of each of n samples, given their images."""
+    if image_n is None:
+        return block_of_image(n, blocks)
+    number, which_n = torch.unique(as_whole_numbers(image_n, n, "image_n"), return_inverse=True)
+    return block_of_image(len(number), blocks)[which_n]
+
+
+def _moments(x_na: Tensor, x_nb: Tensor, block_n: Tensor) -> Moments:
+    """The moments of both nets' units per block: no more is in memory beside them than the samples of one block."""
+    count_k = torch.bincount(block_n)
+    k, longest, p, u = len(count_k), int(count_k.max()), x_na.shape[1], x_na.shape[1] + x_nb.shape[1]
+    advice = f"ask for fewer blocks (blocks={max(2, k // 4)}) or leave units out"
+    check_memory(8 * (k * u * u + longest * u), f"The moments of {u} units in {k} blocks", advice)
+    gain_u = gain_for(x_na, x_nb)
+    mean_ku, scatter_kuu = (torch.empty(shape, dtype=torch.float64) for shape in ((k, u), (k, u, u)))
+    buffer_nu = torch.empty(longest, u, dtype=torch.float64)
+    samples = torch.split(block_n.argsort(stable=True), count_k.tolist())
+    for mean_u, scatter_uu, sample_n in zip(mean_ku, scatter_kuu, samples):
+        x_nu = buffer_nu[: len(sample_n)]
+        x_nu[:, :p], x_nu[:, p:] = x_na[sample_n], x_nb[sample_n]
+        mean_u.copy_(centred_products(x_nu if gain_u is None else x_nu.mul_(gain_u), scatter_uu))
+    return Moments(count_k.double(), mean_ku, scatter_kuu, gain_u)

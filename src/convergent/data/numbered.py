@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from convergent.errors import InputError
+from convergent.matrices import described
 
 _WHOLE = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
@@ -28,8 +28,8 @@ def check_batch(batch: Any) -> None:
                 return
     raise InputError(
         "A pass needs batches of (pictures, classes, image numbers), pictures a tensor or {view: tensor}, numbers a "
-        f"vector of as many whole ones, not {told(batch)}; let the data set give (picture, class, number), or the loader's "
-        "collate_fn do so."
+        f"vector of as many whole ones, not {described(batch)}; let the data set give (picture, class, number), or "
+        "the loader's collate_fn do so."
     )
 
 
@@ -44,18 +44,3 @@ def check_numbers(image_n: Tensor, images: int) -> None:
             f"Image numbers need to be from 0 to {images - 1} in a data set of {images}, but a batch has "
             f"{int(image_n.min())} to {int(image_n.max())}; number the images as the data set has them."
         )
-
-
-def told(x: Any) -> str:
-    """A few words on what something is.
-
-    >>> told((torch.zeros(2, 3), {"label": 1}))
-    '(float32 (2, 3), a dictionary of label)'
-    """
-    if isinstance(x, Tensor):
-        return f"{str(x.dtype).removeprefix('torch.')} {tuple(x.shape)}"
-    if isinstance(x, Mapping):
-        return f"a dictionary of {', '.join(map(str, x)) or 'nothing'}"
-    if isinstance(x, (list, tuple)):
-        return f"({', '.join(map(told, x))})"
-    return f"a DataLoader of a {type(x.dataset).__name__}" if isinstance(x, DataLoader) else f"a {type(x).__name__}"

@@ -1,0 +1,95 @@
+"""How much memory there is: what the machine has free, less where a container or a limit of the process allows less."""
+
+from __future__ import annotations
+
+import math
+import resource
+from collections.abc import Iterator
+from pathlib import Path
+
+from convergent.errors import InputError
+
+_UNLIMITED = 1 << 60  # control groups of the first version write a number of this size for none
+
+
+def available_memory(root: Path = Path("/")) -> float:
+    """Bytes that this process can still have without swapping or being killed; infinite where the system does not tell.
+
+    Args:
+        root: of the file system, for tests.
+    """
+    return max(0.0, min((math.inf, *_free(root), *_of_groups(root), *_of_limits(root))))
+
+
+def check_memory(needed: float, what: str, advice: str, free: float | None = None) -> None:
+    """Refuse what does not fit, before it is begun.
+
+    Args:
+        needed: bytes.
+        what: takes them, in the plural.
+        advice: what to do instead.
+        free: bytes that there are; `available_memory` by default.
+
+    Raises:
+        InputError: if more is needed than there is.
+    """
+    free = available_memory() if free is None else free
+    if needed > free:
+        raise InputError(f"{what} take {needed / 1e9:.1f} GB of memory, but {free / 1e9:.1f} GB are free; {advice}.")
+
+
+def _free(root: Path) -> Iterator[float]:
+    for line in _lines(root / "proc/meminfo"):
+        if line.startswith("MemAvailable:"):
+            yield float(line.split()[1]) * 1024
+
+
+def _of_groups(root: Path) -> Iterator[float]:
+    """What the control groups of this process leave, of either version, the groups around its own among them.
+
+    What a group's files keep in memory is given back where it is needed, so it counts as free.
+    """
+    for line in _lines(root / "proc/self/cgroup"):
+        _, controllers, path = line.split(":", 2)
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        version_2 = not controllers
+        top = root / "sys/fs/cgroup" / ("" if version_2 else "memory")
+        most, used = ("memory.max", "memory.current") if version_2 else _VERSION_1
+        group = top / path.lstrip("/")
+        for folder in (group, *group.parents):
+            limit, taken = _number(folder / most), _number(folder / used)
+            if limit is not None and taken is not None and limit < _UNLIMITED:
+                yield limit - taken + _cache(folder)
+            if folder == top:
+                break
+
+
+_VERSION_1 = "memory.limit_in_bytes", "memory.usage_in_bytes"
+
+
+def _cache(folder: Path) -> float:
+    """Bytes of files in memory that a control group can give back."""
+    told = dict(line.split(maxsplit=1) for line in _lines(folder / "memory.stat") if " " in line)
+    return sum(float(told.get(f"total_{kind}", told.get(kind, 0))) for kind in ("inactive_file", "active_file"))
+
+
+def _of_limits(root: Path) -> Iterator[float]:
+    """What limits of the process leave: of its addresses (ulimit -v) and of its data (ulimit -d)."""
+    told = dict(line.split(":", 1) for line in _lines(root / "proc/self/status") if ":" in line)
+    for limit, name in ((resource.RLIMIT_AS, "VmSize"), (resource.RLIMIT_DATA, "VmData")):
+        most = resource.getrlimit(limit)[0]
+        if most != resource.RLIM_INFINITY and name in told:
+            yield most - float(told[name].split()[0]) * 1024
+
+
+def _number(file: Path) -> float | None:
+    lines = _lines(file)
+    return float(lines[0]) if lines and lines[0].strip().isdigit() else None
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        return file.read_text().splitlines()
+    except OSError:
+        return []
