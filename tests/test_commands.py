@@ -223,8 +223,8 @@ def test_mutual_information_is_counted_beside_the_moments_that_are_there(aligned
     shown = [float(row["nats"]) for row in rows if (row["layer"], row["a"]) == ("conv1", "seed=0")]
     assert shown == sorted(shown, reverse=True)
     for wrong, sentence in (
-        ("method.bins=1", "error: bins needs to be a whole number, 2 or more, not 1.\n"),
-        ("method.assignment=best", "error: assignment needs to be matching or semimatching, not 'best'.\n"),
+        ("method.bins=1", "error: method.bins needs to be a whole number, 2 or more, not 1.\n"),
+        ("method.assignment=best", "error: method.assignment needs to be matching or semimatching, not 'best'.\n"),
     ):
         code, _, err = command("align", "method=mutual_information", wrong, f"root='{root}'", "logger=csv")
         assert (code, err) == (1, sentence)
@@ -431,8 +431,11 @@ def test_nets_along_their_training_are_compared_epoch_by_epoch(root, command):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("keep_epochs=[-1]", "keep_epochs needs whole numbers, as keep_epochs=[0,1,5], not -1"),
-        ("keep_epochs=[last]", "not 'last'"),
+        (
+            "keep_epochs=[-1]",
+            "keep_epochs needs to be a list of values, each a whole number, 0 or more, as [0,1,5], not [-1]",
+        ),
+        ("keep_epochs=[last]", "not ['last']"),
     ],
 )
 def test_epochs_that_cannot_be_kept_are_told(refused, override, message):
@@ -470,17 +473,17 @@ def test_an_unknown_layer_lists_near_names(trained, refused):
     [
         ("blocks=0", "blocks needs to be a whole number, 1 or more, not 0"),
         ("folds=half", "folds needs to be"),
-        ("sample=some", "sample needs to be every, pooled, centre or a number of positions, not 'some'"),
+        ("sample=some", "sample needs to be every, pooled or centre, or a whole number, 1 or more, not 'some'"),
         ("images=test", "one of train, val, all, not 'test'"),
         ("layers=[fc2]", ""),
         ("layers=['conx*']", "Pattern 'conx*' means no layer of net seed=0; its layers are conv1"),
         ("pairs=[['seed=0','seed=7']]", "pairs needs lists of two of seed=0, seed=1, as pairs=[[A,B],[A,C]]"),
-        ("units=rows", "units needs to be one of auto, channel, last, flat, not 'rows'"),
+        ("units=rows", "units needs to be auto, channel, last or flat, or a dictionary from nets to these, not 'rows'"),
         ("at_epochs=kept", "(none), not kept; train with keep_epochs=[...]"),
-        ("nulls=null", "nulls needs to be a list of some of rotated, permuted, not None"),
-        ("nulls=rotated", "nulls needs to be a list of some of rotated, permuted, not rotated"),
-        ("layers_per_pass=-1", "layers_per_pass needs to be a whole number, 1 or more, not -1"),
-        ("nulls=[rotations]", "nulls needs to be a list of some of rotated, permuted, not ['rotations']"),
+        ("nulls=null", "nulls needs to be a list of different values, each rotated or permuted, not null"),
+        ("nulls=rotated", "nulls needs to be a list of different values, each rotated or permuted, not 'rotated'"),
+        ("layers_per_pass=-1", "layers_per_pass needs to be a whole number, 1 or more, or null, not -1"),
+        ("nulls=[rotations]", "each rotated or permuted, not ['rotations']"),
     ],
 )
 def test_an_option_that_cannot_be_is_told(trained, refused, override, message, command, root):
@@ -566,7 +569,7 @@ def test_a_misspelt_option_is_hydras_own_message(root, script):
         (["trainer=gpu"], "This trainer cannot run here"),
         (["data=folder"], "data.classes has no value; set it on the command line, as data.classes=..."),
         (["data=folder", "data.classes=2", "data.folder=/nowhere"], "No images for"),
-        (["seed=first"], "seed needs to be a whole number, 0 or more, not 'first'"),
+        (["seed=first"], "seed needs to be a whole number from 0 to 4294967295, not 'first'"),
         (["epochs=-1"], "epochs needs to be a whole number, 0 or more, not -1"),
     ],
 )

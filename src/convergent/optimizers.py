@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import nn
 from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from convergent.options import number
+
 
 def caffe_sgd(
-    named_parameters: Iterable[tuple[str, nn.Parameter]], lr: float, momentum: float, weight_decay: float
+    named_parameters: Iterable[tuple[str, nn.Parameter]],
+    lr: Annotated[float, number(0)],
+    momentum: Annotated[float, number(0, 1)],
+    weight_decay: Annotated[float, number(0)],
 ) -> SGD:
     """SGD as CaffeNet's prototxt has it: biases learn at twice the rate and do not decay.
 
@@ -40,7 +45,7 @@ def cosine(optimizer: Optimizer, total_steps: int) -> LambdaLR:
     return LambdaLR(optimizer, lambda step: (1 + math.cos(math.pi * min(step / max(total_steps, 1), 1.0))) / 2)
 
 
-def warm_cycle(optimizer: Optimizer, total_steps: int, warm: float = 0.1) -> LambdaLR:
+def warm_cycle(optimizer: Optimizer, total_steps: int, warm: Annotated[float, number(0, 1)] = 0.1) -> LambdaLR:
     """One cycle: the rate rises in a line over the share `warm` of the steps and falls in a line to zero over the rest.
 
     Source: Smith, Topin 2019, "Super-convergence"; Goyal et al. 2017, section 2.2 (warm-up of large batches).

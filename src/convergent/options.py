@@ -7,9 +7,11 @@ options of the commands are declared in convergent.commands.schema.
 from __future__ import annotations
 
 import math
+import os
 import types
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
+from functools import cache
 from numbers import Integral, Real
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -54,7 +56,7 @@ def check_fields(record: Any) -> None:
     Raises:
         InputError: if one is none that it can be.
     """
-    for name, kind in kinds_of(type(record)).items():
+    for name, kind in kinds_of(type(record)).items():  # type: ignore[arg-type]
         check(name, getattr(record, name), kind)
 
 
@@ -121,21 +123,27 @@ def table(kind: Kind) -> Kind:
     return Kind(f"a dictionary of values, each {kind.words}", fits)
 
 
+LONGEST_NAME = 100  # bytes: file systems allow 255, people read fewer
+
+
 def _component(value: Any) -> bool:
-    """Whether a value is one component of a path, that no file system reads as another."""
-    if not isinstance(value, str) or not value.strip() or value in (".", "..") or len(value.encode()) > 100:
+    """Whether a value, a text or a whole number, is one component of a path, neither a path nor a way out of one."""
+    if isinstance(value, bool) or not isinstance(value, str | int):
         return False
-    return not set(value) & set("/\\") and value.isprintable()
+    text = str(value)
+    whole_path = not text.strip() or text in (".", "..") or bool(set(text) & set("/\\"))
+    return not whole_path and text.isprintable() and len(os.fsencode(text)) <= LONGEST_NAME
 
 
 NULL = Kind("null", lambda value: value is None)
 FLAG = Kind("true or false", lambda value: isinstance(value, bool))
 TEXT = Kind("text", lambda value: isinstance(value, str) and bool(value.strip()))
-COMPONENT = Kind("the name of one folder (text of at most 100 bytes without / or \\)", _component)
+COMPONENT = Kind("the name of one folder (no / or \\, not . or .., at most 100 bytes)", _component)
 # whatever is not declared: everything but numbers that no computation survives
 FINITE = Kind("finite", lambda value: not isinstance(value, float) or math.isfinite(value))
 
 
+@cache
 def kinds_of(target: Any) -> dict[str, Kind]:
     """The kinds that a class or function declares for its arguments by annotations; none for those that say nothing."""
     try:

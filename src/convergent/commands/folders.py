@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from convergent.errors import InputError
 from convergent.files import atomic
+from convergent.options import COMPONENT, LONGEST_NAME, check
 
 # What makes a folder worth keeping: the mark of a finished result, and what an unfinished training resumes from.
 RESULTS = ("done", "last.ckpt")
@@ -28,8 +28,6 @@ _OURS = (
     "csv/version_*/hparams.yaml", "*/.*.[0-9]*", ".*.[0-9]*", "config.yaml",
 )  # fmt: skip
 _KINDS = {"train": {"data", "net", "seed"}, "align": {"method", "nets", "images"}}  # what our configurations say
-
-_LONGEST_NAME = 100  # bytes: file systems allow 255, people read fewer
 
 # What may differ between two jobs of one configuration without changing its result.
 _IRRELEVANT = (
@@ -48,27 +46,17 @@ def component(name: object, what: str) -> str:
     Raises:
         InputError: if it has separators or control characters, is empty, "." or "..", or takes more than 100 bytes.
     """
-    text = str(name) if isinstance(name, (str, int)) and not isinstance(name, bool) else ""
-    if (
-        text in ("", ".", "..")
-        or set(text) & set("/\\")
-        or not text.isprintable()
-        or len(os.fsencode(text)) > _LONGEST_NAME
-    ):
-        raise InputError(
-            f"{what} needs to be the name of one folder (no / or \\, not . or .., at most {_LONGEST_NAME} bytes), not "
-            f"{name!r:.150}."
-        )
-    return text
+    check(what, name, COMPONENT)
+    return str(name)
 
 
 def shortened(name: str) -> str:
     """A name that is made of many parts, cut to what `component` allows, with a key of what was cut."""
     name = name.replace("/", "_").replace("\\", "_")
-    if len(name.encode()) <= _LONGEST_NAME:
+    if len(name.encode()) <= LONGEST_NAME:
         return name
     key = hashlib.sha256(name.encode()).hexdigest()[:8]
-    return f"{name.encode()[: _LONGEST_NAME - 9].decode(errors='ignore')}~{key}"
+    return f"{name.encode()[: LONGEST_NAME - 9].decode(errors='ignore')}~{key}"
 
 
 def check_ours(folder: Path, other: str) -> None:

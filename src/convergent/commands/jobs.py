@@ -13,14 +13,16 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from convergent.commands.folders import RESULTS, check_ours, claim, component, flat, remove_result, shortened
+from convergent.commands.checking import check_options, check_targets
+from convergent.commands.folders import RESULTS, check_ours, claim, component, remove_result, shortened
 from convergent.commands.processes import first_process
 from convergent.commands.runs import Run
+from convergent.commands.schema import OPTIONS
 from convergent.commands.trust import trusted_by
 from convergent.commands.zoo import GivenNet, find_nets, names_of
 from convergent.errors import InputError
 
-# Settings that an alignment depends on: what its folder's name and its configuration are made of.
+# Settings that an alignment depends on: what its folder's name is made of, and with the pictures its configuration.
 _ALIGNMENT = (
     "method", "layers", "images", "sample", "units", "blocks", "block_memory", "folds", "pairs", "at_epochs", "nulls",
     "intervals",
@@ -51,33 +53,33 @@ class TrainJob:
         """The job of a configuration composed from conf/train.yaml.
 
         Raises:
-            InputError: if a value is missing, or a number is none that it can be.
+            InputError: if a value is missing, or is none that it can be.
         """
+        check_options("train", config)
         # an experiment's file may also say how its nets are to be aligned, which is no matter of training
-        config = OmegaConf.masked_copy(config, [str(key) for key in config if key not in (*_ALIGNMENT, "pictures")])
-        values = flat(OmegaConf.to_container(config, resolve=False))
-        if missing := [key for key, value in values.items() if value == "???"]:
-            raise InputError(f"{missing[0]} has no value; set it on the command line, as {missing[0]}=...")
+        config = OmegaConf.masked_copy(config, [str(key) for key in config if key in OPTIONS["train"]])
         config.name = component(config.name, "name")
-        seeds = [config.seed] if config.seeds is None else _seeds(config)
+        seeds = [config.seed] if config.seeds is None else _plain(config.seeds)
         del config["seeds"]
-        for epoch in config.keep_epochs or ():
-            if not isinstance(epoch, int) or epoch < 0:
-                raise InputError(f"keep_epochs needs whole numbers, as keep_epochs=[0,1,5], not {epoch!r}.")
         folder, runs, configs = Path(config.root) / "outputs" / "train" / config.name, [], []
         for seed in seeds:
             alone = config.copy()
             alone.seed = seed
             for key in ("order_seed", "augment_seed"):
                 alone[key] = seed if alone[key] is None else alone[key]
-            _check_numbers(alone, {"seed": 0, "order_seed": 0, "augment_seed": 0, "epochs": 0, "data.batch_size": 1})
             runs.append(Run(folder / f"seed={seed}"))
             configs.append(alone)
         said = HydraConfig.get().overrides.task if HydraConfig.initialized() else ()
         return cls(runs, configs, command_of("train", said))
 
     def begin(self) -> bool:
-        """Claim the folders for this configuration; False, with a line that says so, if all nets are trained already."""
+        """Claim the folders for this configuration; False, with a line that says so, if all nets are trained already.
+
+        Raises:
+            InputError: if an object of the configuration cannot be what it is, or a folder is not ours.
+        """
+        if self.left().runs:
+            check_targets(self.config)
         for run in self.runs if first_process() else ():
             check_ours(run.folder, "name=")
         for run, config in zip(self.runs, self.configs) if first_process() else ():
@@ -145,9 +147,7 @@ class AlignJob:
         Raises:
             InputError: if there are no two nets that go together, or a value is none that it can be.
         """
-        _check_numbers(
-            config, {"blocks": 1, "folds": 0} | ({} if config.layers_per_pass is None else {"layers_per_pass": 1})
-        )
+        check_options("align", config)
         given, at_epochs = (_plain(value) for value in (config.nets, config.at_epochs))
         if given == "untrained":
             given, at_epochs = f"{config.root}/outputs/train/{config.name}", [0]
@@ -158,12 +158,12 @@ class AlignJob:
         hydra = HydraConfig.get()
         method = str(hydra.runtime.choices["method"])
         label = component(label_of(method, hydra.overrides.task) if config.label is None else config.label, "label")
-        record = OmegaConf.create({key: config[key] for key in _ALIGNMENT})
+        record = OmegaConf.create({key: config[key] for key in (*_ALIGNMENT, "pictures")})
         images = config.images or images_config(nets, config).data.measure
         contents = {name: net.content()[:8] for name, net in zip(names, nets)}
         record.merge_with({"layers": wanted, "images": images, "nets": contents})
         if isinstance(given, str):
-            name = Path(given).name
+            name = Path(given).resolve().name
         else:
             name = config.name if _says(hydra.overrides.task, "name") else _name_of(nets)
         name = component(name, "name")
@@ -189,13 +189,16 @@ class AlignJob:
         Raises:
             InputError: if the folder holds another result.
         """
+        done = not self.config.force and (self.folder / "done").exists()
+        if not done:
+            check_targets(self.config)
         if not first_process():
-            return self.config.force or not (self.folder / "done").exists()
+            return not done
         check_ours(self.folder, "label=")
         if self.config.force or not self.folder.exists():
             return True
         claim(self.folder, self.record, force=False, other="label=")
-        if done := (self.folder / "done").exists():
+        if done:
             print(f"{self.name} {self.label}: done already, in {self.folder}", flush=True)
         return not done
 
@@ -228,31 +231,6 @@ def command_of(script: str, overrides: Sequence[str]) -> str:
     """
     kept = [override for override in overrides if override.partition("=")[0] not in ("root", "force")]
     return shlex.join(["python", f"src/{script}.py", *kept])
-
-
-def _check_numbers(config: DictConfig, least: dict[str, int]) -> None:
-    for key, value in ((key, OmegaConf.select(config, key)) for key in least):
-        if not isinstance(value, int) or value < least[key]:
-            raise InputError(f"{key} needs to be a whole number, {least[key]} or more, not {value!r}.")
-
-
-def _seeds(config: DictConfig) -> list[int]:
-    """The seeds of the nets that are trained together.
-
-    Raises:
-        InputError: if they are none, or the nets cannot go together.
-    """
-    seeds: Any = _plain(config.seeds)
-    whole = isinstance(seeds, list) and all(isinstance(seed, int) and seed >= 0 for seed in seeds)
-    if not whole or not seeds or len(set(seeds)) < len(seeds):
-        raise InputError(f"seeds needs different whole numbers, as seeds=[0,1,2,3], not {seeds}.")
-    if config.order_seed is None and len(seeds) > 1:
-        raise InputError("seeds=[...] reads one stream of images for all nets; set order_seed to a number.")
-    if config.precision == "16-mixed" and len(seeds) > 1:
-        raise InputError(
-            "16-mixed scales all nets' losses alike; use bf16-mixed or train them one by one, -m seed=0,1."
-        )
-    return list(seeds)
 
 
 def images_config(nets: Sequence[GivenNet], config: DictConfig) -> DictConfig:

@@ -19,7 +19,6 @@ from convergent.commands.preferred import preferred
 from convergent.commands.train import build_data
 from convergent.commands.zoo import VIEW, names_of
 from convergent.data.images import ImageData, prepared
-from convergent.errors import InputError
 from convergent.histograms.joint import NeedsHistograms
 from convergent.histograms.layer_histograms import LayerHistograms
 from convergent.histograms.saved_histograms import SavedHistograms
@@ -29,22 +28,13 @@ from convergent.streaming.layer_moments import LayerMoments
 from convergent.streaming.patches import Patches
 from convergent.streaming.top_patches import SavedPatches
 
-NULLS = ("rotated", "permuted")
 _TOP, _BOTTOM = SavedPatches(), SavedPatches(lowest=True, folder="bottom")
 PICTURES = {None: (), "top": (_TOP,), "bottom": (_TOP, _BOTTOM), "ascent": (_TOP,)}
 
 
 def measurements_of(job: AlignJob, method: object) -> tuple[Measurement, Measurement | None]:
-    """What is measured for a job, and the same with other images for each net where that null is asked for.
-
-    Raises:
-        InputError: if there is no such null, or no such pictures.
-    """
+    """What is measured for a job, and the same with other images for each net where that null is asked for."""
     config = job.config
-    if not OmegaConf.is_list(config.nulls) or not set(config.nulls) <= set(NULLS):
-        raise InputError(f"nulls needs to be a list of some of {', '.join(NULLS)}, not {config.nulls}.")
-    if config.pictures not in PICTURES:
-        raise InputError(f"pictures needs to be one of top, bottom, ascent or null, not {config.pictures!r}.")
     counted = (
         [SavedHistograms(replace(method.counting, folds=config.folds))] if isinstance(method, NeedsHistograms) else []
     )

@@ -9,6 +9,7 @@ from filelock import FileLock, Timeout
 from omegaconf import DictConfig
 from torchvision.transforms import v2
 
+from convergent.commands.checking import check_options, check_targets
 from convergent.commands.train import build_data
 from convergent.data.imagenet import PUBLISHED
 from convergent.data.images import ImageData, decoded
@@ -23,6 +24,8 @@ def prepare(config: DictConfig) -> None:
     Raises:
         InputError: for whatever the user can mend.
     """
+    check_options("prepare", config)
+    check_targets(config)
     data, store = build_data(config), Path(config.store)
     store.mkdir(parents=True, exist_ok=True)
     try:

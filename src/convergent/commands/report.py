@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
+from convergent.commands.checking import check_options
 from convergent.commands.finished import Finished, agreement, clusters, comparable, find
 from convergent.commands.folders import component
 from convergent.commands.look import look
@@ -39,8 +40,9 @@ def report(config: DictConfig) -> None:
     """Print and keep the tables, the charts and the page of every finished method, in outputs/report/NAME.
 
     Raises:
-        InputError: if no method is finished.
+        InputError: if an option cannot be, or no method is finished.
     """
+    check_options("report", config)
     root, config.name = Path(config.root), component(config.name, "name")
     folder, aligned = root / "outputs" / "report" / config.name, root / "outputs" / "align" / config.name
     results = find(aligned)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from PIL import Image
@@ -12,6 +12,7 @@ from sklearn.model_selection import train_test_split
 from torch.utils.data import Dataset
 
 from convergent.errors import InputError
+from convergent.options import word
 
 
 class Digits(Dataset[tuple[Any, int]]):
@@ -27,7 +28,9 @@ class Digits(Dataset[tuple[Any, int]]):
     Source: Alpaydin, Kaynak 1998, "Optical recognition of handwritten digits", UCI; the test set, as in scikit-learn.
     """
 
-    def __init__(self, split: str, transform: Callable[[Any], Any] | None = None) -> None:
+    def __init__(
+        self, split: Annotated[str, word("train", "val", "all")], transform: Callable[[Any], Any] | None = None
+    ) -> None:
         bunch = load_digits()
         images = np.rint(bunch.images * (255 / 16)).astype(np.uint8)  # 17 grey levels, told apart in 8 bits
         train, val = train_test_split(np.arange(len(images)), test_size=0.2, random_state=0, stratify=bunch.target)

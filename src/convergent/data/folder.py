@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from torch.utils.data import Dataset
 
 from convergent.data.opening import opened, shown
 from convergent.errors import InputError
+from convergent.options import TEXT
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 
@@ -30,7 +31,7 @@ class PictureFolder(Dataset[tuple[Any, int]]):
         InputError: if there is no class folder, one is empty, or a link leads back to a folder around it.
     """
 
-    def __init__(self, root: str, transform: Callable[[Any], Any] | None = None) -> None:
+    def __init__(self, root: Annotated[str, TEXT], transform: Callable[[Any], Any] | None = None) -> None:
         self.root, self.transform = Path(root), transform
         self.classes = class_folders(self.root)
         if not self.classes:

@@ -12,12 +12,13 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 from filelock import FileLock
 
 from convergent.data.store import ABOUT, PIXELS, READABLE, TARGETS, Store
+from convergent.options import TEXT, whole, word
 
 _CHUNK = 64  # pictures that are rendered together, from one random state
 _BURN_IN = 20  # steps after which a point is on the fractal
@@ -53,7 +54,15 @@ class Fractals(Store):
     "Improving fractal pre-training", section 3.
     """
 
-    def __init__(self, folder: str, split: str, classes: int, per_class: int, size: int, seed: int = 0) -> None:
+    def __init__(
+        self,
+        folder: Annotated[str, TEXT],
+        split: Annotated[str, word("train", "val")],
+        classes: Annotated[int, whole(1)],
+        per_class: Annotated[int, whole(1)],
+        size: Annotated[int, whole(1)],
+        seed: Annotated[int, whole()] = 0,
+    ) -> None:
         size, per_class = round(size * 9 / 8), per_class if split == "train" else max(per_class // 4, 1)
         key = f"fractals {split} {classes} {per_class} {size} {seed}"
         place = Path(folder) / f"{split}-{classes}x{per_class}-{size}-{seed}"

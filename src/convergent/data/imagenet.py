@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from torch.utils.data import Dataset
 
 from convergent.data.folder import class_folders
 from convergent.data.opening import eight_bits, opened, shown
 from convergent.errors import InputError
+from convergent.options import TEXT, whole, word
 
 # Images of the published set.
 PUBLISHED = {"train": 1_281_167, "val": 50_000}
@@ -43,7 +44,11 @@ class ImageNet(Dataset[tuple[Any, int]]):
     """
 
     def __init__(
-        self, root: str, split: str, classes: int = 1000, transform: Callable[[Any], Any] | None = None
+        self,
+        root: Annotated[str, TEXT],
+        split: Annotated[str, word("train", "val")],
+        classes: Annotated[int, whole(1)] = 1000,
+        transform: Callable[[Any], Any] | None = None,
     ) -> None:
         self.root, self.split, self.transform = Path(root), split, transform
         folder = self.root / split

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from itertools import takewhile
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from torchvision.transforms import v2
 from convergent.data.content import digest_of, sample_of
 from convergent.data.order import Draw
 from convergent.errors import InputError
+from convergent.options import TEXT
 
 PIXELS, TARGETS, READABLE, ABOUT, MEAN = "pixels.u8", "targets.npy", "readable.npy", "about.json", "mean.npy"
 
@@ -39,7 +40,7 @@ class Store(Dataset[tuple[Any, int]]):
         FileNotFoundError: if there is none, or it is not complete.
     """
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: Annotated[str, TEXT]) -> None:
         self.folder = Path(folder)
         if not (self.folder / ABOUT).exists():
             raise FileNotFoundError(f"{folder} is no complete store; make it with: python src/prepare.py")
@@ -88,7 +89,7 @@ class SubtractMean:
     Source: Caffe's `transform_param: mean_file`, which subtracts the same part of the mean image that is cropped.
     """
 
-    def __init__(self, file: str) -> None:
+    def __init__(self, file: Annotated[str, TEXT]) -> None:
         self.file = Path(file)
 
     @cached_property

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import Annotated
 
 from torch import nn
+
+from convergent.options import number, whole
 
 
 class CaffeNet(nn.Sequential):
@@ -29,13 +32,13 @@ class CaffeNet(nn.Sequential):
 
     def __init__(
         self,
-        channels: int = 3,
-        size: int = 227,
-        classes: int = 1000,
-        dropout: float = 0.5,
-        width: float = 1.0,
-        kernel: int = 11,
-        stride: int = 4,
+        channels: Annotated[int, whole(1)] = 3,
+        size: Annotated[int, whole(1)] = 227,
+        classes: Annotated[int, whole(1)] = 1000,
+        dropout: Annotated[float, number(0, 1)] = 0.5,
+        width: Annotated[float, number(0, above=True)] = 1.0,
+        kernel: Annotated[int, whole(1)] = 11,
+        stride: Annotated[int, whole(1)] = 4,
         *,
         he: bool = False,
     ) -> None:

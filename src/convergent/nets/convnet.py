@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from typing import Annotated
 
 from torch import nn
+
+from convergent.options import listed, number, whole
 
 
 class ConvNet(nn.Sequential):
@@ -23,7 +26,12 @@ class ConvNet(nn.Sequential):
     """
 
     def __init__(
-        self, channels: int, size: int, classes: int, widths: Sequence[int] = (32, 64, 64, 128), dropout: float = 0.2
+        self,
+        channels: Annotated[int, whole(1)],
+        size: Annotated[int, whole(1)],
+        classes: Annotated[int, whole(1)],
+        widths: Annotated[Sequence[int], listed(whole(1), 4, 4)] = (32, 64, 64, 128),
+        dropout: Annotated[float, number(0, 1)] = 0.2,
     ) -> None:
         c1, c2, c3, f1 = widths
         super().__init__(
