@@ -106,7 +106,7 @@ def test_a_net_of_ones_own_is_aligned_when_it_is_trusted_by_its_name(tmp_path, s
     arguments = ["align", "name=mine", f"root='{tmp_path}'", "logger=csv", "nulls=[]", "pictures=null"]
     code, _, err = command(*arguments, "trust=[strange_nets]")
     assert code == 1
-    assert "trust needs classes in full" in err
+    assert "trust needs to be a list of classes in full" in err
     code, _, err = command(*arguments, "trust=[strange_nets.Other]")
     assert code == 1
     assert '"trust=[strange_nets.Net]"' in err

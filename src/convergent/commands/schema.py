@@ -104,7 +104,7 @@ OPTIONS: Mapping[str, Options] = {
         **_BOTH,
         "method": TARGET,
         "nets": _NETS,
-        "trust": listed(Kind("a class in full", _is_full), 0, example="[mypackage.MyNet]"),
+        "trust": replace(listed(Kind("", _is_full), 0), words="a list of classes in full, as [mypackage.MyNet]"),
         "at_epochs": word("kept") | listed(whole(), example="[0,1,5]") | NULL,
         "pairs": _PAIRS | NULL,
         "label": COMPONENT | NULL,
