@@ -133,7 +133,7 @@ def test_an_option_that_is_not_there_is_told_with_what_is_near(command):
 @pytest.mark.parametrize(
     ("command", "override", "sentence"),
     [
-        ("align", "+methode=matching", "There is no option methode; near is method."),
+        ("align", "+meth_od=matching", "There is no option meth_od; near is method."),
         ("train", "+batch_size=5", "There is no option batch_size; near is data.batch_size."),
         ("train", "+net.module.widdths=5", "takes no widdths; near is widths."),
         ("train", "+trainer.limt_train_batches=5", "takes no limt_train_batches; near is limit_train_batches"),
