@@ -31,6 +31,7 @@ from convergent.streaming.statistics_pass import StatisticsPass
 log = logging.getLogger(__name__)
 
 _AT_ONCE = 32  # images that are read before the pass
+_ALONE = 1024  # up to so many of them are read without workers, which take seconds to start
 
 
 class Nets(pl.LightningModule):
@@ -257,7 +258,15 @@ def _first_images(module: Nets, loader: DataLoader[Any], n: int) -> Iterator[tup
     """Up to n of the first images of the seeded order: numbers, and what each net sees, in batches."""
     images = len(loader.dataset)  # type: ignore[arg-type]
     order_n = block_of_image(images, images).argsort()[:n]
-    for image_n in torch.split(order_n, _AT_ONCE):
-        batch = loader.collate_fn([loader.dataset[image] for image in image_n.tolist()])
+    reader: DataLoader[Any] = DataLoader(
+        loader.dataset,
+        _AT_ONCE,
+        sampler=order_n.tolist(),
+        num_workers=loader.num_workers if len(order_n) > _ALONE else 0,
+        collate_fn=loader.collate_fn,
+        generator=torch.Generator(),  # or its seed would come from the caller's random state
+        multiprocessing_context=loader.multiprocessing_context if len(order_n) > _ALONE else None,
+    )
+    for batch in reader:
         batch = module.transfer_batch_to_device(batch, module.device, 0)
         yield batch[2].cpu(), module.seen_by(batch[0])

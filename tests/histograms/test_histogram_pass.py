@@ -12,10 +12,11 @@ from torch.utils.data import DataLoader, TensorDataset
 from convergent.errors import InputError
 from convergent.histograms.edges import edges_of
 from convergent.histograms.histogram_counter import HistogramCounter
-from convergent.histograms.histogram_pass import HistogramPass
+from convergent.histograms.histogram_pass import HistogramPass, calibration_images
 from convergent.histograms.joint import Counting
+from convergent.histograms.mutual_information import information
 from convergent.histograms.saved_histograms import SavedHistograms
-from convergent.measure import HistogramsCallback, MomentsCallback, Nets
+from convergent.measure import HistogramsCallback, MomentsCallback, Nets, _first_images
 from convergent.methods.mutual_information import MutualInformation
 from convergent.pairs import Pair, block_of_image
 from convergent.streaming.layers import random_positions
@@ -136,6 +137,75 @@ def test_from_a_pass_and_from_samples_at_hand_partners_are_the_same():
             assert nats[0] == pytest.approx(nats[1], abs=1e-3)
 
 
+def dense(units=24):
+    torch.manual_seed(1)
+    return {name: nn.Sequential(nn.Flatten(), nn.Linear(64, units), nn.ReLU()) for name in ("one", "two")}
+
+
+def test_edges_are_those_of_all_images_where_there_are_no_more_than_digits_has():
+    two, data = dense(), dataset(1797)
+    moments = MomentsCallback(["2"], blocks=8)
+    found = HistogramsCallback(["2"], blocks=8)
+    loader = DataLoader(data, 100)
+    pl.Trainer(accelerator="cpu", callbacks=[moments, found], **QUIET).predict(Nets(two), loader)
+    pair = found.histograms["2"].with_moments(moments.moments["2"].pair("one", "two"))
+    with torch.no_grad():
+        exact = Pair.of(*(net.eval()(data.tensors[0]) for net in two.values()))
+    nats = [information(each.joint.histograms(10), 0, 1) for each in (pair, exact)]
+    assert (nats[0] - nats[1]).abs().max() < 1e-3
+    assert torch.equal(*(MutualInformation()(each).partner_b for each in (pair, exact)))
+
+
+def test_workers_read_the_same_first_images(monkeypatch):
+    two, data = Nets(dense()), dataset(100)
+    alone = list(_first_images(two, DataLoader(data, 10), 90))
+    monkeypatch.setattr("convergent.measure._ALONE", 40)
+    state = torch.get_rng_state()
+    by_workers = list(_first_images(two, DataLoader(data, 10, num_workers=2), 90))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.cat([image_n for image_n, _ in alone]).tolist() == block_of_image(100, 100).argsort()[:90].tolist()
+    for (image_n, seen), (image_m, seen_again) in zip(alone, by_workers, strict=True):
+        assert torch.equal(image_n, image_m)
+        assert torch.equal(seen["one"], seen_again["one"])
+
+
+def test_edges_of_ten_thousand_of_many_more_samples_are_near_enough():
+    generator = torch.Generator().manual_seed(0)
+    x_us = torch.randn(16, 4, generator=generator) @ torch.randn(4, 100_000, generator=generator)
+    x_us = (x_us + torch.randn(x_us.shape, generator=generator)).sub(torch.linspace(-3, 3, 16)[:, None]).clamp(min=0)
+
+    def nats(edges_ue):
+        counter = HistogramCounter({"one": 8, "two": 8}, edges_ue)
+        counter.add(x_us)
+        return information(counter.histograms(), 0, 1)
+
+    assert (nats(edges_of(x_us[:, :10_000])) - nats(edges_of(x_us))).abs().max() < 1e-3
+
+
+def test_images_that_give_edges_are_all_or_a_bounded_part():
+    assert [calibration_images(n) for n in (60, 10_000, 50_000, 800_000, 1_281_167)] == [
+        60,
+        10_000,
+        10_000,
+        16_000,
+        20_000,
+    ]
+
+
+def test_wide_layers_give_fewer_positions(monkeypatch):
+    monkeypatch.setattr("convergent.histograms.histogram_pass._BYTES", 4 * 9 * 60 * 5)  # five positions of all images
+    seen = []
+    monkeypatch.setattr(
+        "convergent.histograms.histogram_pass.edges_of",
+        lambda x_us, bins: seen.append(x_us.shape) or edges_of(x_us, bins),
+    )
+    three, data = nets(), dataset()
+    found = counted(three, DataLoader(data, 60))
+    (shape,) = seen
+    assert shape == (9, 60 * 5)
+    assert reduce(add, found.parts).count == 60 * 36  # all are counted
+
+
 def test_files_hold_what_was_counted(tmp_path):
     found = counted(nets(), DataLoader(dataset(), 60), pairs=[("net2", "net0")])
     product = SavedHistograms(Counting(5, 10**6, 5))
@@ -189,6 +259,7 @@ def test_mistakes_are_one_sentence(monkeypatch):
         counted(three, loader)
     assert not any(module._forward_hooks for net in three.values() for module in net.modules())
     three = nets()
+    monkeypatch.setattr("convergent.histograms.histogram_pass._CALIBRATION", 1000)
     late = dataset(1100)
     last = block_of_image(1100, 1100).argsort()[-1]  # not among the first thousand
     late.tensors[0][last, 0, 0, 0] = torch.inf
