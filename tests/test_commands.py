@@ -160,6 +160,9 @@ def test_the_report_lists_every_method(aligned, root, command):
     assert code == 0
     table = (root / "outputs" / "report" / "digits-convnet" / "table.md").read_text()
     assert table.count("| matching |") == table.count("| semimatching |") == 8  # in two tables
+    assert "standard deviation over the ordered pairs of nets, which share nets" in table
+    assert "| R² held out | median |" in table
+    assert "no score is clipped" in table
     assert (root / "outputs" / "report" / "digits-convnet" / "comparison.png").exists()
     assert "semimatching" in out
 

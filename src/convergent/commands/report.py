@@ -33,6 +33,18 @@ _TITLES = {
     "clusters": "clusters of both nets' units, their similarity, and the variance that they explain as subspaces",
     "agreement": "how far clusters agree: adjusted Rand index",
 }
+_SPREAD = "± is the standard deviation over the ordered pairs of nets, which share nets: no standard error."
+_HELD_OUT = (
+    "R² held out and its median are over net b's active units, each unit's errors summed over all folds of the images; no "
+    "score is clipped, so where images are few one unit may decide the mean."
+)
+# What table.md says under a table.
+_NOTES = {
+    "overview": _SPREAD,
+    "table 1": "Means over the ordered pairs of nets and over net b's active units; no score is clipped.",
+    "clusters": "Means over the ordered pairs of nets, which share nets.",
+    "agreement": _SPREAD,
+}
 _ONE_TO_ONE = ("matching", "semimatching")  # what the README's table of controls is about
 
 
@@ -61,7 +73,7 @@ def report(config: DictConfig) -> None:
     for name, rows in tables.items():
         show(rows, f"{config.name}: {_TITLES[name]}", sum(heading in ("layer", "method", "and") for heading in rows[0]))
     with atomic(folder / "table.md") as file:
-        file.write_text("\n".join(markdown(rows) for rows in tables.values()))
+        file.write_text("\n".join(markdown(rows) + _note(name, rows) for name, rows in tables.items()))
     charts = draw(comparable([result for result in results if result.holds_out]), folder)
     print(f"tables and charts in {folder}, figures of each method in {aligned}/METHOD/figures")
     page = look(root, config.name, found, config.picture_megabytes * 1e6)
@@ -77,6 +89,12 @@ def report(config: DictConfig) -> None:
         every = {result.folder.name: result.summary for result in as_given}
         tables |= {"results": explained(every), "controls": one_to_one, "agreement": agreement(as_given)}
         write_readme(root, tables, [*charts, *shown_figures(aligned), *others])
+
+
+def _note(name: str, rows: list[list[str]]) -> str:
+    """What is to be said under a table, a paragraph of its own."""
+    notes = [*filter(None, [_NOTES.get(name)]), *([_HELD_OUT] if "R² held out" in rows[0] else [])]
+    return f"\n{' '.join(notes)}\n" if notes else ""
 
 
 def draw(sets: list[dict[str, list[Finished]]], folder: Path) -> list[Path]:

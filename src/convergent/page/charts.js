@@ -57,7 +57,7 @@ function drawComparison(figure, images) {
     yaxis: { ...AXIS, title: { text: FIGURES[figure] }, rangemode: "tozero", ...(figure === "units_used" ? LOG : {}) },
   });
   byId("comparison-legend").textContent =
-    `Marks: means over all ordered pairs of nets; bars: from the least to the greatest pair; ${count(images)} images.`
+    `Marks: means over all ordered pairs of nets, which share nets; bars: from the least to the greatest pair, no standard errors; ${count(images)} images.`
     + byChance.map(({ name, words }) => ` ${name === "permuted" ? "Dashes" : "Hollow marks"}: the same method with ${words}.`).join("");
 }
 

@@ -137,7 +137,7 @@ function answer() {
     if (across) html += `<p><b>${percent(across.found_in.at(-1))}</b> of the units have a partner above chance in every other net, <b>${percent(across.found_in[0])}</b> in none</p>`;
     return `${html}</div>`;
   }).join("");
-  byId("cards-legend").textContent = "Shares of variance are on held-out images; means over all active units and ordered pairs of nets.";
+  byId("cards-legend").textContent = "Shares of variance are on held-out images; means over all active units, no score clipped, and over the ordered pairs of nets, which share nets.";
   byId("nulls").innerHTML = about.nulls.map(({ words, meaning }) => `<dt>${escaped(words)}</dt><dd>${escaped(meaning)}</dd>`).join("");
   byId("nulls").closest("div").hidden = !about.nulls.length;
 }
@@ -146,7 +146,7 @@ function summaryTable() {
   const rows = [];
   for (const layer of about.layers) for (const result of about.results) {
     const x = result.layers[layer];
-    if (x) rows.push([layer, result.words, result.images, x.mean_r ?? NaN, x.mean_r_rotated ?? NaN, x.explained_in_sample ?? NaN, x.explained_held_out ?? NaN, x.units_used ?? NaN]);
+    if (x) rows.push([layer, result.words, result.images, x.mean_r ?? NaN, x.mean_r_rotated ?? NaN, x.explained_in_sample ?? NaN, x.explained_held_out ?? NaN, x.explained_held_out_median ?? NaN, x.units_used ?? NaN]);
   }
   const digits = (value, type) => (type === "display" ? number(value) : Number.isNaN(value) ? -9 : value);
   const bar = (value, type) => type !== "display" ? (Number.isNaN(value) ? -9 : value)
@@ -155,7 +155,7 @@ function summaryTable() {
   table_("summary", [
     { title: "layer", render: (x, type) => (type === "sort" ? about.layers.indexOf(x) : escaped(x)) }, { title: "method", render: escaped }, { title: "images", render: (x, type) => (type === "display" ? count(x) : x) },
     { title: "mean r", render: digits }, { title: "random rotation", render: digits }, { title: "R² fitted", render: bar },
-    { title: "R² held out", render: bar, visible: held }, { title: "units used", render: digits },
+    { title: "R² held out", render: bar, visible: held }, { title: "median", render: digits, visible: held }, { title: "units used", render: digits },
   ], rows, { order: [], pageLength: 25 });
 }
 
