@@ -11,6 +11,7 @@ from convergent.data.content import content_of
 from convergent.data.order import Draw
 from convergent.data.store import MEAN, Store, SubtractMean
 from convergent.data.writing import CHUNK, Writing
+from convergent.errors import InputError
 from data.test_imagenet import WNIDS, configured, imagenet_tree
 from data.test_pictures import BAD, DEEP, classes
 
@@ -229,14 +230,32 @@ def test_a_disk_that_is_too_small_is_told_first(tree, tmp_path, command, monkeyp
 
 
 def test_a_store_that_is_cut_or_not_there_is_told(prepared, command, tmp_path):
-    from convergent.errors import InputError
-
     with pytest.raises(InputError, match=r"no complete store; make it with: python src/prepare\.py"):
         of_store(tmp_path / "none").check()
     pixels = prepared / "train" / "pixels.u8"
     pixels.write_bytes(pixels.read_bytes()[:-5])
     with pytest.raises(InputError, match="bytes instead of"):
         of_store(prepared).check()
+
+
+@pytest.mark.parametrize("name", ["about.json", "targets.npy", "readable.npy"])
+@pytest.mark.parametrize("damage", [b"", b"{}", b"\x93NUMPY\x01\0\xff"])
+def test_a_damaged_store_is_told(prepared, name, damage):
+    (prepared / "train" / name).write_bytes(damage)
+    with pytest.raises(InputError, match=r"train is damaged.*prepare it again"):
+        of_store(prepared).check()
+
+
+def test_a_damaged_mean_image_is_told(tmp_path):
+    (tmp_path / MEAN).write_bytes(b"no array")
+    with pytest.raises(InputError, match=r"mean.npy cannot be read .*; make it with"):
+        SubtractMean(str(tmp_path / MEAN)).mean  # noqa: B018
+
+
+def test_a_store_knows_its_classes(prepared):
+    assert Store(str(prepared / "val")).classes == WNIDS
+    with pytest.raises(InputError, match=r"train has 3 classes instead of 12; set data\.classes=3"):
+        of_store(prepared, "data.classes=12").check()
 
 
 def test_only_the_mean_image(tree, tmp_path, command):

@@ -38,7 +38,7 @@ class Digits(Dataset[tuple[Any, int]]):
         if split not in splits:
             raise InputError(f"The digits have the splits {', '.join(splits)}, not {split!r}.")
         self.images, self.targets = images[splits[split]], bunch.target[splits[split]]
-        self.split, self.transform = split, transform
+        self.split, self.transform, self.classes = split, transform, [*map(str, bunch.target_names)]
 
     def __len__(self) -> int:
         return len(self.images)

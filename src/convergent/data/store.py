@@ -21,6 +21,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from convergent.data.content import digest_of, sample_of
+from convergent.data.opening import first_line
 from convergent.data.order import Draw
 from convergent.errors import InputError
 from convergent.options import TEXT
@@ -44,15 +45,25 @@ class Store(Dataset[tuple[Any, int]]):
         self.folder = Path(folder)
         if not (self.folder / ABOUT).exists():
             raise FileNotFoundError(f"{folder} is no complete store; make it with: python src/prepare.py")
-        self.about: dict[str, Any] = json.loads((self.folder / ABOUT).read_text())
-        self.shape = tuple(self.about["shape"])
-        self.targets: list[int] = np.load(self.folder / TARGETS).tolist()
-        self.readable_n = np.load(self.folder / READABLE)
+        try:
+            self.about: dict[str, Any] = json.loads((self.folder / ABOUT).read_text())
+            self.shape = tuple(map(int, self.about["shape"]))
+            self.targets: list[int] = np.load(self.folder / TARGETS).tolist()
+            self.readable_n = np.load(self.folder / READABLE)
+        except (OSError, ValueError, TypeError, KeyError, EOFError) as error:
+            raise FileNotFoundError(f"{folder} is damaged ({first_line(error)}); prepare it again") from None
+        if not len(self.targets) == len(self.readable_n) == self.shape[0]:
+            raise FileNotFoundError(f"{folder} is damaged: its files are not of as many images; prepare it again")
         written = (self.folder / PIXELS).stat().st_size
         if written != np.prod(self.shape):
             raise FileNotFoundError(
                 f"{self.folder / PIXELS} has {written} bytes instead of {np.prod(self.shape)}; prepare it again"
             )
+
+    @property
+    def classes(self) -> list[str] | None:
+        """The names of the classes, where the data set that this was made of has any."""
+        return self.about.get("classes")
 
     @cached_property
     def pixels(self) -> Any:
@@ -99,9 +110,13 @@ class SubtractMean:
         Raises:
             InputError: if there is none.
         """
+        make = "make it with: python src/prepare.py pixels=false"
         if not self.file.exists():
-            raise InputError(f"There is no mean image {self.file}; make it with: python src/prepare.py pixels=false")
-        return torch.as_tensor(np.load(self.file))
+            raise InputError(f"There is no mean image {self.file}; {make}")
+        try:
+            return torch.as_tensor(np.load(self.file))
+        except (OSError, ValueError, EOFError) as error:
+            raise InputError(f"The mean image {self.file} cannot be read ({first_line(error)}); {make}") from None
 
     def __call__(self, picture: Tensor) -> Any:
         """Subtract from a picture of bytes (channels, height, width)."""

@@ -240,6 +240,8 @@ class Writing(Dataset[tuple[int, Any, Any, Any]]):
         np.save(self.partial / TARGETS, self.targets_n)
         np.save(self.partial / READABLE, self.readable_n)
         about = {"name": self.name, "shape": list(self._shape), "key": self.key, "transform": repr(self.transform)}
+        if (classes := getattr(self.dataset, "classes", None)) is not None:
+            about["classes"] = [*map(str, classes)]
         write_json(self.partial / ABOUT, about)
         (self.partial / "state.npz").unlink()
         self.partial.replace(self.folder)
