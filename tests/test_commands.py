@@ -327,8 +327,8 @@ def test_wandb_has_it_all_offline_and_can_be_read_back(aligned, trained, root):
         assert '"digits-convnet"' in run
     assert all(text in by_name["seed=0"] for text in ("val/acc_top1", "train/loss", "weights.safetensors"))
     wanted = (
-        "one_to_one/conv1/r_by_rank", "all_methods/fc1/mean_r", "one_to_one/figures/curves",
-        "one_to_one/figures/matches-fc1", "units.table.json", "pictures.table.json", "scores.csv",
+        "one/conv1 r by rank", "all/fc1 mean r", "one/curves",
+        "one/matches-fc1", "units.table.json", "pictures.table.json", "scores.csv",
     )  # fmt: skip
     assert all(text in by_name["matching"] for text in wanted)
     assert str(Path.home() / ".local") not in by_name["matching"]  # nothing is copied into the home directory

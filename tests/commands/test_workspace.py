@@ -2,7 +2,7 @@
 
 import pytest
 
-from convergent.commands.workspace import ALL_METHODS, QUESTIONS, save_workspace, workspace_of
+from convergent.commands.workspace import ALL_METHODS, QUESTIONS, panel, save_workspace, workspace_of
 from convergent.errors import InputError
 
 workspaces = pytest.importorskip("wandb_workspaces.workspaces", reason="the extra `dashboard` is not installed")
@@ -18,21 +18,37 @@ def test_panels_are_grouped_by_question():
     assert all(metric in told["Training"] for metric in ("train/loss", "val/loss", "val/acc_top1"))
     for question, title in QUESTIONS.items():
         for layer in ("conv1", "fc1"):
-            assert f"{question}/{layer}/r_by_rank" in told[title]
-            assert f"{question}/figures/matches-{layer}" in told[title]
+            assert panel(question, layer, "r_by_rank") in told[title]
+            assert f"{question}/matches-{layer}" in told[title]
     for name in ("loss", "r2", "units_used"):
-        (line,) = (panel for panel in sections["Few to one"] if f"few_to_one/conv1/{name}_by_log10_alpha" in str(panel))
-        assert f"few_to_one/fc1/{name}_by_log10_alpha" in str(line)  # the layers in one chart
+        of_both = [panel("few", layer, f"{name}_by_log10_alpha") for layer in ("conv1", "fc1")]
+        (line,) = (chart for chart in sections["Few to one"] if of_both[0] in str(chart))
+        assert of_both[1] in str(line)  # the layers in one chart
         assert line["config"]["xAxis"] == "log10_alpha"
-    points = [panel["config"] for panel in sections["Few to one"] if panel["viewType"] == "Scatter Plot"]
-    ends = [(point["xAxis"], point["yAxis"]) for point in points if "/fc1/" in point["xAxis"]]
+    points = [chart["config"] for chart in sections["Few to one"] if chart["viewType"] == "Scatter Plot"]
+    ends = [(point["xAxis"], point["yAxis"]) for point in points if "/fc1 " in point["xAxis"]]
     figures = ("loss_held_out", "r2_held_out", "units_used")
     assert ends == [
-        (f"summary:{ALL_METHODS}/fc1/solver_alpha", f"summary:{ALL_METHODS}/fc1/{name}") for name in figures
+        (f"summary:{panel(ALL_METHODS, 'fc1', 'solver_alpha')}", f"summary:{panel(ALL_METHODS, 'fc1', name)}")
+        for name in figures
     ]
     assert all(point["xAxisLogScale"] for point in points)
-    assert f"{ALL_METHODS}/conv1/explained_held_out" in told["All methods"]
+    assert panel(ALL_METHODS, "conv1", "explained_held_out") in told["All methods"]
     assert "digits-convnet" in str(sent)
+
+
+def test_titles_that_are_cut_still_differ():
+    sections = (
+        workspace_of("me", "convergent", "digits-convnet", ["conv1", "fc1"])._to_model().spec.model_dump(by_alias=True)
+    )["section"]["panelBankConfig"]["sections"]
+    for section in sections:
+        titles = [
+            chart["config"].get("chartTitle") or chart["config"].get("title") or "" for chart in section["panels"]
+        ]
+        seen = [title[:20] for title in titles if title]
+        assert len(set(seen)) == len(seen)
+    keys = [panel(section, "conv1", name) for section in (*QUESTIONS, ALL_METHODS) for name in ("mean_r", "units_used")]
+    assert len({key[:16] for key in keys}) == len(keys)
 
 
 def test_a_place_that_is_none_is_one_sentence():

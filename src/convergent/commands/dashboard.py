@@ -16,7 +16,7 @@ from pytorch_lightning.loggers import Logger, WandbLogger
 
 from convergent.commands.processes import first_process
 from convergent.commands.runs import Run
-from convergent.commands.workspace import ALL_METHODS
+from convergent.commands.workspace import ALL_METHODS, panel
 from convergent.errors import InputError
 from convergent.results import Result
 
@@ -88,8 +88,8 @@ def log_alignment(
 ) -> None:
     """Leave an alignment's figures per layer, curves, unit table, pictures and files, and end the job's W&B run.
 
-    What all methods have in common is called all_methods/LAYER/..., everything else QUESTION/..., so that W&B groups its
-    panels by question.
+    What all methods have in common is called "all/LAYER ...", everything else "QUESTION/...", so that W&B groups its panels
+    by question, and titles that are cut at their end still differ.
 
     Args:
         logger: of the job; nothing is done for any but W&B's.
@@ -108,21 +108,23 @@ def log_alignment(
     run = logger.experiment
     for layer, values in layers.items():
         run.summary.update(
-            {f"{ALL_METHODS}/{layer}/{key}": value for key, value in values.items() if value is not None}
+            {panel(ALL_METHODS, layer, key): value for key, value in values.items() if value is not None}
         )
     # series, one step per rank: terminal dashboards draw nothing else
     sorted_r = {layer: _mean_sorted_r(results, layer) for layer in layers}
     for layer in sorted_r:
-        run.define_metric(f"{question}/{layer}/r_by_rank", step_metric=f"{question}/rank")
+        run.define_metric(panel(question, layer, "r_by_rank"), step_metric=f"{question}/rank")
     for rank in range(max(map(len, sorted_r.values()), default=0)):
-        by_rank = {f"{question}/{layer}/r_by_rank": float(r[rank]) for layer, r in sorted_r.items() if rank < len(r)}
+        by_rank = {
+            panel(question, layer, "r_by_rank"): float(r[rank]) for layer, r in sorted_r.items() if rank < len(r)
+        }
         run.log({f"{question}/rank": rank + 1, **by_rank})
     for epoch, of_epoch in epochs.items():
-        means = {f"{question}/{layer}/mean_r_by_epoch": values.get("mean_r") for layer, values in of_epoch.items()}
+        means = {panel(question, layer, "mean_r_by_epoch"): values.get("mean_r") for layer, values in of_epoch.items()}
         run.log({"epoch": int(epoch), **{key: value for key, value in means.items() if value is not None}})
     for axis, of_layer in curves.items():
         for layer, columns in of_layer.items():
-            series = {f"{question}/{layer}/{name}_by_{axis}": y for name, y in columns.items() if name != axis}
+            series = {panel(question, layer, f"{name}_by_{axis}"): y for name, y in columns.items() if name != axis}
             for name in series:
                 run.define_metric(name, step_metric=axis)
             for point, x in enumerate(columns[axis]):
@@ -132,7 +134,7 @@ def log_alignment(
             cells = [[_cell(value) for value in row.values()] for row in rows]
             # in the summary: in the history they would be charts of their numbers of rows
             run.summary[f"{question}/{table}"] = wandb.Table(columns=list(rows[0]), data=cells)
-    run.log({f"{question}/figures/{path.stem}": wandb.Image(str(path)) for path in figures})
+    run.log({f"{question}/{path.stem}": wandb.Image(str(path)) for path in figures})
     _artifact(logger, name, "alignment", files)
     run.finish()
 

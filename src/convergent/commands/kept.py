@@ -112,11 +112,11 @@ def along_training(summaries: Sequence[dict[str, Any]], epochs: Mapping[str, int
 
 
 def question_of(folder: Path, results: Sequence[Result]) -> str:
-    """Which of the questions a method answers, by what it found: clusters, one partner for each unit, or few."""
+    """Which of `workspace.QUESTIONS` a method answers, by what it found: clusters, one partner for each unit, or few."""
     with safe_open(folder / "alignments" / f"{results[0].layer}.safetensors", "pt") as saved:
         if any(name.endswith("labels_b") for name in saved.keys()):  # noqa: SIM118  (no mapping)
-            return "many_to_many"
-    return "one_to_one" if max(result.units_used_b.max() for result in results) <= 1 else "few_to_one"
+            return "many"
+    return "one" if max(result.units_used_b.max() for result in results) <= 1 else "few"
 
 
 def save_alignments(file: Path, alignments: Mapping[str, Alignment], told: Sequence[Findings] = ()) -> None:

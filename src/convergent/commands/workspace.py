@@ -13,10 +13,19 @@ if TYPE_CHECKING:
 
 # The questions that methods answer, and what their section is called. A method is told by its results: one partner per unit,
 # few of them, or clusters.
-QUESTIONS = {"one_to_one": "One to one", "few_to_one": "Few to one", "many_to_many": "Many to many"}
-ALL_METHODS = "all_methods"
+QUESTIONS = {"one": "One to one", "few": "Few to one", "many": "Many to many"}
+ALL_METHODS = "all"
 _YARDSTICKS = ("explained_held_out", "mean_r", "units_used")
 _SWEPT = {"loss": "loss_held_out", "r2": "r2_held_out", "units_used": "units_used"}  # the curve's name: the summary's
+
+
+def panel(section: str, layer: str, name: str) -> str:
+    """What a series of a layer is called; W&B groups by what stands before the slash, and cuts long titles at the end.
+
+    >>> panel("all", "conv1", "mean_r")
+    'all/conv1 mean r'
+    """
+    return f"{section}/{layer} {name.replace('_', ' ')}"
 
 
 def workspace_of(entity: str, project: str, name: str, layers: Sequence[str]) -> Workspace:
@@ -47,10 +56,10 @@ def workspace_of(entity: str, project: str, name: str, layers: Sequence[str]) ->
         for title, metrics in (("loss", ["train/loss", "val/loss"]), ("accuracy", ["train/acc_top1", "val/acc_top1"]))
     ]
     panels = {key: _panels(wr, key, layers) for key in QUESTIONS}
-    panels["few_to_one"] = [*_sweep(wr, layers), *panels["few_to_one"]]
+    panels["few"] = [*_sweep(wr, layers), *panels["few"]]
     questions = [section(title, panels[key]) for key, title in QUESTIONS.items()]
     bars = [
-        wr.BarPlot(title=f"{layer}: {figure.replace('_', ' ')}", metrics=[f"{ALL_METHODS}/{layer}/{figure}"])
+        wr.BarPlot(title=f"{layer} {figure.replace('_', ' ')}", metrics=[panel(ALL_METHODS, layer, figure)])
         for figure in _YARDSTICKS
         for layer in layers
     ]
@@ -66,10 +75,10 @@ def workspace_of(entity: str, project: str, name: str, layers: Sequence[str]) ->
 
 def _panels(wr: Any, question: str, layers: Sequence[str]) -> list[Any]:
     lines = [
-        wr.LinePlot(title=f"{layer}: r by rank", y=[f"{question}/{layer}/r_by_rank"], x=f"{question}/rank")
+        wr.LinePlot(title=f"{layer} r by rank", y=[panel(question, layer, "r_by_rank")], x=f"{question}/rank")
         for layer in layers
     ]
-    pictures = [f"{question}/figures/{kind}-{layer}" for kind in ("correlations", "matches") for layer in layers]
+    pictures = [f"{question}/{kind}-{layer}" for kind in ("correlations", "matches") for layer in layers]
     return [*lines, wr.MediaBrowser(title="figures", media_keys=pictures)]
 
 
@@ -78,16 +87,16 @@ def _sweep(wr: Any, layers: Sequence[str]) -> list[Any]:
     lines = [
         wr.LinePlot(
             title=f"{told.replace('_', ' ')} by log penalty",
-            y=[f"few_to_one/{layer}/{told}_by_log10_alpha" for layer in layers],
+            y=[panel("few", layer, f"{told}_by_log10_alpha") for layer in layers],
             x="log10_alpha",
         )
         for told in _SWEPT
     ]
     points = [
         wr.ScatterPlot(
-            title=f"{layer}: {told.replace('_', ' ')} by penalty",
-            x=wr.SummaryMetric(f"{ALL_METHODS}/{layer}/solver_alpha"),
-            y=wr.SummaryMetric(f"{ALL_METHODS}/{layer}/{summary}"),
+            title=f"{layer} {told.replace('_', ' ')} by penalty",
+            x=wr.SummaryMetric(panel(ALL_METHODS, layer, "solver_alpha")),
+            y=wr.SummaryMetric(panel(ALL_METHODS, layer, summary)),
             log_x=True,
         )
         for told, summary in _SWEPT.items()
