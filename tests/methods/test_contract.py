@@ -9,8 +9,11 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from conftest import PROJECT, planted
+from conftest import PROJECT, blocks, planted
+from convergent.controls.nulls import rotated
 from convergent.errors import InputError
+from convergent.findings import Telling
+from convergent.histograms.joint import needs_histograms
 from convergent.pairs import Pair
 from convergent.prediction import explained
 from convergent.scores import held_out
@@ -76,6 +79,19 @@ def test_dead_units_use_and_are_used_by_nobody(method):
 def test_a_net_is_accounted_for_by_itself(method):
     x_na, _, _ = planted(2000, 8, 8)
     assert held_out(method, Pair.of(x_na, x_na)).min() > 0.9
+
+
+def test_what_it_tells_of_rotated_nets_has_the_same_figures_and_draws_nothing(method, monkeypatch):
+    if not isinstance(method, Telling) or needs_histograms(method):
+        pytest.skip("it tells nothing of a pair's moments alone")
+    monkeypatch.setattr("matplotlib.figure.Figure.__init__", lambda *_, **__: pytest.fail("a figure was drawn"))
+    x_na, x_nb, *_ = blocks()
+    pair = Pair.of(x_na, x_nb, blocks=10)
+    null = rotated(pair)
+    found, by_chance = (method.tell(each, method(each)) for each in (pair, null))
+    assert found.figures.keys() == by_chance.figures.keys()
+    assert found.figures != by_chance.figures
+    assert all(isinstance(value, float) for value in by_chance.figures.values())
 
 
 def test_held_out_finds_what_was_planted_and_nothing_in_noise(method):
