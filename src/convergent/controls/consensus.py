@@ -10,11 +10,11 @@ from itertools import combinations, permutations
 from typing import TYPE_CHECKING
 
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from convergent.controls.multi_assignment import solve
 from convergent.errors import InputError
+from convergent.ties import best_assignment
 
 if TYPE_CHECKING:
     from convergent.controls.multi_assignment import Weights
@@ -31,7 +31,7 @@ def matchings(nets: SeveralNets) -> dict[tuple[int, int], Tensor]:
     partner = {}
     weight, living = _living(nets)
     for i, j in combinations(range(nets.k), 2):
-        row, column = linear_sum_assignment(weight[i, j], maximize=True)
+        row, column = best_assignment(weight[i, j])
         of_i, of_j = living[i][row], living[j][column]
         for (x, of_x), (y, of_y) in (((i, of_i), (j, of_j)), ((j, of_j), (i, of_i))):
             partner[x, y] = torch.full((len(nets.alive[x]),), -1)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from convergent.errors import InputError
+from convergent.ties import first_best
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -92,13 +93,14 @@ class SeveralNets:
     def best(self, i: int, j: int) -> tuple[Tensor, Tensor]:
         """For each unit of net i its best unit of net j and their correlation, each of shape (units of i,).
 
-        Ties go to the first; dead units, and all where net j has no living unit, have partner -1 and correlation 0.
+        Of equals, up to `ties.TIED`, it is the first; dead units, and all where net j has no living unit, have partner -1
+        and correlation 0.
         """
         corr_uv = self.corr_between(i, j)
         has_u = self.alive[i] & self.alive[j].any()
         if not has_u.any():
             return torch.full((len(has_u),), -1), torch.zeros(len(has_u)).to(corr_uv)
         living_uv = corr_uv.masked_fill(~self.alive[j], -torch.inf)
-        best_u = torch.from_numpy(living_uv.numpy().argmax(1))  # numpy's argmax is the first maximum, torch's any
+        best_u = torch.from_numpy(first_best(living_uv.numpy().T))
         corr_u = corr_uv.gather(1, best_u[:, None])[:, 0]
         return torch.where(has_u, best_u, -1), torch.where(has_u, corr_u, 0.0)
