@@ -127,7 +127,8 @@ def bootstrap(statistic: Statistic, pair: Pair, draws: int = 200, level: float =
     The interval is the basic one, which mirrors the draws about the estimate: matches chosen on a draw's fewer images
     correlate too highly, and percentiles of the draws would count that bias twice instead of taking it off. Few blocks
     make draws too alike, which two things mend: a draw has k - 1 blocks, for k would make the variance too small by
-    (k - 1) / k, and the tails are cut off as far out as Student's t would.
+    (k - 1) / k, and the tails are cut off as far out as Student's t would. Where one block holds much of the samples, say a
+    third, and these depend on each other, it covers 85 % and not 95 %: take the jackknife.
 
     Args:
         statistic: as for `jackknife`.
