@@ -49,7 +49,9 @@ def pair_of(layer, shuffled=False):
     x_na, x_nb = x_na.relu(), x_nb.relu()
     x_na[:, 0], x_nb[:, 1] = 1.0, 0.0
     x_na = x_na.roll(60, 0) if shuffled else x_na
-    return dataclasses.replace(Pair.of(x_na, x_nb, blocks=6), layer=layer, name_a=NAMES[0], name_b=NAMES[1])
+    return dataclasses.replace(
+        Pair.of(x_na, x_nb, blocks=6), held_out_folds=3, layer=layer, name_a=NAMES[0], name_b=NAMES[1]
+    )
 
 
 def patches(units, k):
@@ -74,7 +76,9 @@ def measured(name):
         there, shuffled = pair_of(layer), pair_of(layer, shuffled=True)
         for pair, permuted in ((there, shuffled), (there.flip(), shuffled.flip())):
             nulls = {"rotated": rotated(pair), "permuted": permuted}
-            alignment, result = compare(method, pair, 360, 3, nulls, interval=pair is there)
+            alignment, result = compare(
+                method, pair, 360, nulls, interval=pair is there and name in ("matching", "least_squares")
+            )
             found = method.tell(pair, alignment) if isinstance(method, Telling) else None
             results.append(result)
             told += [found] if found else []
@@ -103,8 +107,9 @@ def of_method(name):
     """The figures that `align` makes of a method, by name."""
     results, told, drawn, method = measured(name)
     yield from ((what, draw()) for what, draw in drawn.items())
+    results, told = ([*of, *(dataclasses.replace(one, layer=f"{one.layer}.2") for one in of)] for of in (results, told))
     yield "curves", curves(results, name)
-    yield "means", means(summaries_of(name), name)
+    yield "means", means([result.summary() for result in results], name)
     if isinstance(method, Telling):
         yield from method.overview(told).items()
 

@@ -51,7 +51,6 @@ def composition(told: Sequence[Findings]) -> Figure:
             axis.scatter(at_a, at_b, scale * number, COLOURS[0], alpha=0.7, lw=0)
         axis.set_title(f"{brief(layer, 16)}: {counted.total():,} clusters")
         axis.set_xlabel("units of net a")
-        axis.set_aspect("equal", "box")
         axis.set_xlim(-0.06 * most - 0.5, 1.06 * most + 0.5)
         axis.set_ylim(-0.06 * most - 0.5, 1.06 * most + 0.5)
         axis.locator_params(integer=True, nbins=5)

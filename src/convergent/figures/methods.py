@@ -71,7 +71,8 @@ def methods(results: Mapping[str, Sequence[Rows]]) -> Figure:
         axis.axhline(0, color="0.8", lw=0.6, zorder=0)
         axis.set_title(brief(layer, 24))
         axis.set_xscale("log")
-        axis.set_xlim(min(used, default=1) / 1.5, max(used, default=1) * 1.5)
+        # what needs less than a unit is there by chance, and would take half of the scale
+        axis.set_xlim(max(0.7, min(used, default=1) / 1.5), max([*used, 1]) * 1.5)
         log_ticks(axis.xaxis)
         axis.set_xlabel("units used for a unit")
     axes[0].set_ylim(top=1.02)
