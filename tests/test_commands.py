@@ -497,6 +497,13 @@ def test_an_option_that_cannot_be_is_told(trained, refused, override, message, c
         assert code == 0
 
 
+def test_other_pictures_than_a_finished_results_are_told(aligned, refused):
+    said = refused("align", "pictures=bottom")
+    assert "pictures is top there and bottom here; replace it with force=true" in said.replace(")", "")
+    assert "another label=" in said
+    assert "pictures needs to be top, bottom or ascent, or null, not 'botom'" in refused("align", "pictures=botom")
+
+
 def test_more_clusters_than_units_are_told(trained, refused):
     how = ("layers=[conv1]", "nulls=[]", "intervals=false", "logger=csv")
     said = refused("align", "method=spectral", "method.clusters=500", *how)
@@ -573,6 +580,8 @@ def test_a_misspelt_option_is_hydras_own_message(root, script):
         (["data=folder"], "data.classes has no value; set it on the command line, as data.classes=..."),
         (["data=folder", "data.classes=2", "data.folder=/nowhere"], "No images for"),
         (["seed=first"], "seed needs to be a whole number from 0 to 4294967295, not 'first'"),
+        (["net.layers=[nope]"], "Net convnet has no layer 'nope'"),
+        (["+optimizer.optimizer.betas=[2,3]", "optimizer=adamw"], "optimizer or its schedule cannot be made"),
         (["epochs=-1"], "epochs needs to be a whole number, 0 or more, not -1"),
     ],
 )

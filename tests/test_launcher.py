@@ -70,7 +70,7 @@ def test_after_a_stop_no_other_job_begins(app):
     folder, run = app
     done = run("-m", "x=0,9,2")
     assert done.returncode == 130
-    assert "stopped; the same command goes on from here." in done.stderr
+    assert "stopped; what is finished is kept, the same command does the rest." in done.stderr
     assert not (folder / "x=2").exists()
 
 

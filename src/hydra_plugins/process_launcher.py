@@ -64,7 +64,7 @@ class ProcessLauncher(Launcher):
             stopped.set()
         pool.shutdown()
         if stopped.is_set():
-            print("stopped; the same command goes on from here.", file=sys.stderr, flush=True)
+            print("stopped; what is finished is kept, the same command does the rest.", file=sys.stderr, flush=True)
             sys.exit(_STOPPED)
         if failed := [" ".join(filter_overrides(job_overrides[job])) for job, code in enumerate(codes) if code]:
             print(f"{len(failed)} of {len(codes)} jobs failed: {'; '.join(failed)}", file=sys.stderr, flush=True)

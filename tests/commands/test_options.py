@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 from conftest import PROJECT
 from convergent.commands.checking import check_launcher, check_objects, check_options, check_targets, check_values
 from convergent.commands.jobs import label_of
+from convergent.commands.sweep import CheckSweep
 from convergent.errors import InputError
 from convergent.options import COMPONENT
 
@@ -205,3 +206,12 @@ def accepted(values, wrongs, check):
         else:
             passed.append((path, wrong))
     return passed
+
+
+def test_a_sweep_whose_launcher_cannot_be_ends_before_its_first_job(capsys):
+    config = OmegaConf.load(PROJECT / "conf" / "hydra" / "launcher" / "process.yaml")
+    with pytest.raises(SystemExit):
+        CheckSweep().on_multirun_start(OmegaConf.create({"hydra": {"launcher": {**config, "n_jobs": 0}}}))
+    said = capsys.readouterr().err
+    assert said == "error: hydra.launcher.n_jobs needs to be a whole number, 1 or more, not 0.\n"
+    assert "CheckSweep" in str(OmegaConf.load(PROJECT / "conf" / "defaults.yaml").hydra.callbacks)

@@ -103,3 +103,24 @@ def test_runs_of_other_images_do_not_go_together(tmp_path):
     a, b = run_folder(tmp_path / "x" / "seed=0"), run_folder(tmp_path / "y" / "seed=0", "cifar10")
     with pytest.raises(InputError, match=r"data.name is digits in .* and cifar10 in"):
         find_nets([a, b])
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("digits-convnt", "(there is no such folder, but digits-convnet beside it) has 0; make them with: python src/train.py "
+         "-m seed=0,1,2,3 name=digits-convnt"),
+        ("nothere", "-m seed=0,1,2,3 name=nothere"),
+        ("dynamics", "-m seed=0,1,2,3 experiment=dynamics"),
+        ("cifar10-caffenet", "-m seed=0,1,2,3 data=cifar10 net=caffenet"),
+        ("digits-convnet", "digits-convnet has 1; make them with: python src/train.py -m seed=0,1,2,3"),
+    ],
+)  # fmt: skip
+def test_nets_that_are_not_there_are_told_with_what_is_and_what_makes_them(tmp_path, name, hint):
+    run = tmp_path / "digits-convnet" / "seed=0"
+    run.mkdir(parents=True)
+    for file in ("done", "config.yaml"):
+        (run / file).touch()
+    with pytest.raises(InputError) as refused:
+        find_nets(str(tmp_path / name))
+    assert str(refused.value).endswith(hint)

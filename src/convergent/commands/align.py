@@ -16,7 +16,7 @@ from convergent.commands.dashboard import log_alignment, start_logger
 from convergent.commands.folders import claim
 from convergent.commands.jobs import AlignJob
 from convergent.commands.kept import Aligned, along_training, keep, question_of, save_alignments, scalars, summary_of
-from convergent.commands.measured import load_pairs, measurements_of, patches_of
+from convergent.commands.measured import kept_of, load_pairs, measurements_of, patches_of
 from convergent.commands.measurement import Measurement
 from convergent.commands.processes import first_process, part
 from convergent.commands.train import build_trainer, stoppable
@@ -44,7 +44,7 @@ def align(job: AlignJob) -> None:
     config, folder = job.config, job.folder
     method = instantiate(config.method)
     measurement, deranged = measurements_of(job, method)
-    with stoppable():
+    with stoppable(lambda: kept_of(measurement, deranged)):
         for each in [measurement, deranged] if deranged else [measurement]:
             each.ensure(lambda callbacks: build_trainer(config, callbacks, logger=False))
         part()

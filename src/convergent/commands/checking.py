@@ -49,7 +49,7 @@ def check_values(command: str, values: Mapping[str, Any], referred: Set[str] = f
     options = OPTIONS[command]
     if command in ("train", "align"):  # an experiment's file holds the options of both, a command line its own
         other = "align" if command == "train" else "train"
-        for name in _said():
+        for name in (key.split(".")[0] for key in said()):
             if name in OPTIONS[other] and name not in options:
                 raise InputError(f"{command} has no option {name}; it is one of src/{other}.py.")
         options = {f"{name}?": kind for name, kind in OPTIONS[other].items() if name not in options} | dict(options)
@@ -185,10 +185,10 @@ def _check_together(command: str, values: Mapping[str, Any]) -> None:
         )
 
 
-def _said() -> list[str]:
-    """The top names of the options on the command line."""
-    said = HydraConfig.get().overrides.task if HydraConfig.initialized() else ()
-    return [re.split(r"[.=@]", override.lstrip("+~"))[0] for override in said]
+def said() -> list[str]:
+    """The options on the command line, by their full names."""
+    overrides = HydraConfig.get().overrides.task if HydraConfig.initialized() else ()
+    return [re.split(r"[=@]", override.lstrip("+~"))[0] for override in overrides]
 
 
 def _plain(config: Any) -> Any:

@@ -172,7 +172,17 @@ class Classifier(pl.LightningModule):
         self.log_dict(here, logger=False, prog_bar=stage == "val", sync_dist=True)
 
     def configure_optimizers(self) -> Any:
-        """The optimiser of each net, and its scheduler if there is one."""
+        """The optimiser of each net, and its scheduler if there is one.
+
+        Raises:
+            InputError: if torch cannot make them of their options.
+        """
+        try:
+            return self._optimizers()
+        except (TypeError, ValueError) as error:
+            raise InputError(f"The optimizer or its schedule cannot be made: {' '.join(str(error).split())}") from None
+
+    def _optimizers(self) -> Any:
         optimizers = [self.optimizer(learner.net.named_parameters()) for learner in self.learners]  # type: ignore[union-attr]
         together = SideBySide(optimizers)
         if self.scheduler is None:

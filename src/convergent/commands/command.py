@@ -7,7 +7,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from hydra.errors import InstantiationException
 from omegaconf.errors import OmegaConfBaseException
@@ -40,19 +40,21 @@ def told(main: Callable[[Any], None]) -> Callable[[Any], None]:
             main(config)
         except InputError as error:
             # a data loader's worker wraps its traceback around the sentence, which is its last line
-            _leave(str(error).strip().rsplit("InputError: ", 1)[-1])
+            leave(str(error).strip().rsplit("InputError: ", 1)[-1])
         except InstantiationException as error:
             cause = error.__cause__ if isinstance(error.__cause__, InputError) else error
-            _leave(" ".join(str(cause).split()))
+            leave(" ".join(str(cause).split()))
         except OmegaConfBaseException as error:
-            _leave(" ".join(str(error).split()))
-        except KeyboardInterrupt:
-            print("stopped; the same command goes on from here.", file=sys.stderr, flush=True)
+            leave(" ".join(str(error).split()))
+        except KeyboardInterrupt as stop:  # what was being done may say what is kept
+            kept = stop.args[0] if stop.args else "what is finished is kept, the same command does the rest"
+            print(f"stopped; {kept}.", file=sys.stderr, flush=True)
             sys.exit(130)
 
     return wrapped
 
 
-def _leave(sentence: str) -> None:
+def leave(sentence: str) -> NoReturn:
+    """End the program with what its user can mend."""
     print(f"error: {sentence}", file=sys.stderr, flush=True)
     sys.exit(1)

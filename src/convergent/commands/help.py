@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-_CONF = Path(__file__).parents[3] / "conf"
+CONF = Path(__file__).parents[3] / "conf"
 
 # What every command's --help stands in for; the rest of Hydra's help is there with --hydra-help.
 _ASKED = {"--help", "-h"}
@@ -23,14 +23,14 @@ def help_of(command: str) -> str:
     """The help text of conf/hydra/help/COMMAND.yaml, with the choices there are."""
     import yaml
 
-    told = yaml.safe_load((_CONF / "hydra" / "help" / f"{command}.yaml").read_text())
+    told = yaml.safe_load((CONF / "hydra" / "help" / f"{command}.yaml").read_text())
     text: str = told["template"].replace("${hydra.help.header}", told["header"])
-    return text.replace("$APP_CONFIG_GROUPS", _choices(text))
+    return text.replace("$APPCONFIG_GROUPS", _choices(text))
 
 
 def _choices(text: str) -> str:
     """A line for each folder of choices, with the names of its files, as far as the command has them."""
-    groups = sorted(folder for folder in _CONF.iterdir() if folder.is_dir() and folder.name != "hydra")
+    groups = sorted(folder for folder in CONF.iterdir() if folder.is_dir() and folder.name != "hydra")
     shown = [folder for folder in groups if folder.name != "method" or "method=" in text]
     return "\n".join(f"  {folder.name:<16}{', '.join(_names(folder))}" for folder in shown)
 

@@ -13,7 +13,8 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from convergent.commands.checking import check_options, check_targets
+from convergent.commands.as_trained import read_as_said
+from convergent.commands.checking import check_options, check_targets, said
 from convergent.commands.folders import RESULTS, check_ours, claim, component, remove_result, shortened
 from convergent.commands.processes import first_process
 from convergent.commands.runs import Run
@@ -69,8 +70,8 @@ class TrainJob:
                 alone[key] = seed if alone[key] is None else alone[key]
             runs.append(Run(folder / f"seed={seed}"))
             configs.append(alone)
-        said = HydraConfig.get().overrides.task if HydraConfig.initialized() else ()
-        return cls(runs, configs, command_of("train", said))
+        overrides = HydraConfig.get().overrides.task if HydraConfig.initialized() else ()
+        return cls(runs, configs, command_of("train", overrides))
 
     def begin(self) -> bool:
         """Claim the folders for this configuration; False, with a line that says so, if all nets are trained already.
@@ -98,6 +99,12 @@ class TrainJob:
         return replace(
             self, runs=[self.runs[number] for number in left], configs=[self.configs[number] for number in left]
         )
+
+    def kept(self) -> str:
+        """What a stopped training leaves."""
+        if any(run.checkpoint.exists() for run in self.runs):
+            return "the same command goes on from the last checkpoint"
+        return "nothing was kept yet, the same command begins anew"
 
     def abandon(self) -> None:
         """Remove what a training that failed has made, unless there is something to resume from."""
@@ -152,6 +159,7 @@ class AlignJob:
         if given == "untrained":
             given, at_epochs = f"{config.root}/outputs/train/{config.name}", [0]
         nets = find_nets(given, at_epochs, trusted_by(_plain(config.trust)))
+        read_as_said(nets, config)
         names = names_of(nets)
         wanted = _plain(config.layers) or _common_layers(nets)
         pairs = _pairs(_plain(config.pairs), nets, names) if config.pairs or at_epochs else None
@@ -162,11 +170,8 @@ class AlignJob:
         images = config.images or images_config(nets, config).data.measure
         contents = {name: net.content()[:8] for name, net in zip(names, nets)}
         record.merge_with({"layers": wanted, "images": images, "nets": contents})
-        if isinstance(given, str):
-            name = Path(given).resolve().name
-        else:
-            name = config.name if _says(hydra.overrides.task, "name") else _name_of(nets)
-        name = component(name, "name")
+        named = config.name if "name" in said() else _name_of(nets)
+        name = component(Path(given).resolve().name if isinstance(given, str) else named, "name")
         folder = Path(config.root) / "outputs" / "align" / name / label
         command = command_of("align", hydra.overrides.task)
         return cls(nets, wanted, pairs, name, label, folder, record, config, command, method)
@@ -240,10 +245,6 @@ def images_config(nets: Sequence[GivenNet], config: DictConfig) -> DictConfig:
 
 def _plain(value: Any) -> Any:
     return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
-
-
-def _says(overrides: Sequence[str], key: str) -> bool:
-    return any(override.lstrip("+").partition("=")[0] == key for override in overrides)
 
 
 def _name_of(nets: Sequence[GivenNet]) -> str:

@@ -98,6 +98,13 @@ def patches_of(measurement: Measurement, pictures: str | None) -> list[Mapping[s
     return [*patches]
 
 
+def kept_of(*measurements: Measurement | None) -> str:
+    """What a stopped pass leaves."""
+    if any(any(of.folder.rglob("*.safetensors")) for of in measurements if of):
+        return "what was measured is kept, the same command goes on from there"
+    return "nothing was kept yet, the same command begins anew"
+
+
 def load_pairs(measurement: Measurement, folds: int) -> Iterator[tuple[LayerMoments, Callable[[int, int], Pair]]]:
     """The layers' moments one after another, and what makes pairs of nets, with joint histograms where there are any.
 

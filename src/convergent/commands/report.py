@@ -126,8 +126,8 @@ def show(rows: list[list[str]], title: str, text_columns: int) -> None:
             table.add_section()
         table.add_row(row[0] if row[0] != last else "", *row[1:])
         last = row[0]
-    console = Console()
+    console = Console(markup=False)
     wide = Measurement.get(
         console, console.options.update_width(1000), table
     ).maximum  # lines may wrap, words are not cut
-    Console(width=max(console.width, wide)).print(table)
+    Console(width=max(console.width, wide), markup=False).print(table)

@@ -44,6 +44,7 @@ def _is_workspace(value: Any) -> bool:
 # An object that is made here; convergent.commands.checking looks at its arguments.
 TARGET = Kind("an object, as {_target_: MODULE.CLASS, ...}", _is_target)
 _OBJECTS = replace(listed(TARGET, 0), words="a list of objects, as [{_target_: MODULE.CLASS, ...}]")
+_NAMED = replace(listed(TEXT, 0), words="a list of layers, as [conv1,fc1]")
 _PATHS = replace(
     listed(TEXT | listed(TEXT) | table(TEXT), 0), words="a list of layers, as [conv1,fc1] or [[PATH_IN_A,PATH_IN_B]]"
 )
@@ -81,7 +82,7 @@ _BOTH: Options = {
     "root": TEXT,
     "force": FLAG,
     "data": _DATA,
-    "net": {"name": COMPONENT, "layers": _PATHS, "module": TARGET},
+    "net": {"name": COMPONENT, "layers": _NAMED, "module": TARGET},
     "optimizer": {"optimizer": TARGET, "scheduler": TARGET | NULL},
     "trainer": TARGET,
     "logger": TARGET,

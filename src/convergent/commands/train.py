@@ -6,7 +6,7 @@ import contextlib
 import inspect
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from convergent.commands.requeue import Requeue, Requeued, leave
 from convergent.commands.runs import Run, build
 from convergent.data.images import ImageData
 from convergent.errors import InputError
+from convergent.streaming.layers import resolve
 
 logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # importing it sets INFO
 
@@ -46,7 +47,7 @@ def train(job: TrainJob) -> None:
             for run, of_run in zip(job.runs, job.configs)
             if (logger := start_logger(config.logger, of_run, run.folder, config.name, run.name, "train"))
         ]
-        with stoppable():
+        with stoppable(job.kept):
             trainer.fit(classifier, data, ckpt_path="last.ckpt" if checkpoints.there else None, weights_only=True)
     except Requeued:
         for logger in trainer.loggers:
@@ -79,6 +80,7 @@ def _prepared(job: TrainJob, checkpoints: Checkpoints) -> tuple[Classifier, Imag
     for of_run in job.configs:
         pl.seed_everything(of_run.seed, workers=True, verbose=False)
         net = build(of_run.net.module)
+        resolve({of_run.net.name: net}, [*of_run.net.layers])  # what align will compare
         learners.append(Learner(net, config.data.classes, of_run.seed, channels_last=config.channels_last))
     augment_seeds = [of_run.augment_seed for of_run in job.configs]
     shared = len(set(augment_seeds)) == 1
@@ -150,16 +152,19 @@ class KeepEpochs(Callback):
 
 
 @contextlib.contextmanager
-def stoppable() -> Iterator[None]:
-    """Let Ctrl-C through as what it is: Lightning turns it into an exit of its own.
+def stoppable(kept: Callable[[], str]) -> Iterator[None]:
+    """Let Ctrl-C through as what it is, with what it leaves: Lightning turns it into an exit of its own.
+
+    Args:
+        kept: says what is kept.
 
     Raises:
         KeyboardInterrupt: if the user stops the trainer.
     """
     try:
         yield
-    except SystemExit:
-        raise KeyboardInterrupt from None
+    except (SystemExit, KeyboardInterrupt):
+        raise KeyboardInterrupt(kept()) from None
 
 
 def build_data(config: DictConfig, **changes: Any) -> ImageData:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import re
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from convergent.commands.help import CONF
 from convergent.commands.runs import Run, build, load_weights
 from convergent.errors import InputError
 
@@ -132,7 +134,7 @@ def find_nets(
     if isinstance(given, str):
         folders = sorted((f for f in Path(given).glob("*") if (f / "config.yaml").exists()), key=_natural)
         found = [run for run in (Run(folder, trust=trust) for folder in folders) if run.finished]
-        where, overrides = given, _overrides(Path(given).name)
+        where, overrides = f"{given}{_near(Path(given))}", _overrides(Path(given).name)
     else:
         found = [_given(entry, number, trust) for number, entry in enumerate(given)]
         where, overrides = "nets", ""
@@ -221,5 +223,19 @@ def _natural(folder: Path) -> tuple[Any, ...]:
 
 
 def _overrides(name: str) -> str:
+    """What makes the command line of training write to the folder of a name."""
     data, _, net = name.partition("-")
-    return "" if name == "digits-convnet" else f" data={data} net={net}" if net else f" experiment={name}"
+    if name == "digits-convnet":
+        return ""
+    if (CONF / "experiment" / f"{name}.yaml").is_file():
+        return f" experiment={name}"
+    if (CONF / "data" / f"{data}.yaml").is_file() and (CONF / "net" / f"{net}.yaml").is_file():
+        return f" data={data} net={net}"
+    return f" name={name}"
+
+
+def _near(folder: Path) -> str:
+    """The experiments beside a folder that is not there, those of a similar name if there are any."""
+    names = [] if folder.exists() else sorted({path.parents[1].name for path in folder.parent.glob("*/*/done")})
+    near = difflib.get_close_matches(folder.name, names, n=3) or names[:5]
+    return f" (there is no such folder, but {', '.join(near)} beside it)" if near else ""
