@@ -108,8 +108,8 @@ def test_runs_of_other_images_do_not_go_together(tmp_path):
 @pytest.mark.parametrize(
     ("name", "hint"),
     [
-        ("digits-convnt", "(there is no such folder, but digits-convnet beside it) has 0; make them with: python src/train.py "
-         "-m seed=0,1,2,3 name=digits-convnt"),
+        ("digits-convnt", "(there is no such folder, but digits-convnet beside it) has 0; make them with: python "
+         "src/train.py -m seed=0,1,2,3 name=digits-convnt"),
         ("nothere", "-m seed=0,1,2,3 name=nothere"),
         ("dynamics", "-m seed=0,1,2,3 experiment=dynamics"),
         ("cifar10-caffenet", "-m seed=0,1,2,3 data=cifar10 net=caffenet"),
