@@ -20,6 +20,7 @@ from matplotlib.spines import Spine
 from omegaconf import OmegaConf
 
 from conftest import blocks
+from convergent.commands.align import told_by_chance
 from convergent.commands.kept import findings_of
 from convergent.controls.nulls import rotated
 from convergent.figures.activity import activity
@@ -31,7 +32,6 @@ from convergent.figures.means import means
 from convergent.figures.methods import methods
 from convergent.figures.penalties import penalties
 from convergent.findings import Telling
-from convergent.histograms.joint import needs_histograms
 from convergent.page.unit_pictures import activity_of, drawings_of, filters_of
 from convergent.pairs import Pair
 from convergent.results import by_layer, compare
@@ -75,15 +75,14 @@ def measured(name):
     for layer in LAYERS:
         there, shuffled = pair_of(layer), pair_of(layer, shuffled=True)
         for pair, permuted in ((there, shuffled), (there.flip(), shuffled.flip())):
-            nulls = {"rotated": rotated(pair), "permuted": permuted}
+            nulls = {"rotated": [rotated(pair)], "permuted": [permuted]}
             alignment, result = compare(
                 method, pair, 360, nulls, interval=pair is there and name in ("matching", "least_squares")
             )
             found = method.tell(pair, alignment) if isinstance(method, Telling) else None
             results.append(result)
             told += [found] if found else []
-            if needs_histograms(method):
-                told.append(dataclasses.replace(method.tell(permuted, method(permuted)), null="permuted"))
+            told += told_by_chance(method, nulls)
             drawn = drawn or drawings(pair, alignment, found)
     return results, told, drawn, method
 

@@ -50,7 +50,7 @@ def layer():
 
 def test_figures_are_saved_in_both_formats(tmp_path):
     method, name = Matching(), "matching"
-    nulls = {"rotated": rotated(pair()), "permuted": rotated(pair(), 3)}
+    nulls = {"rotated": [rotated(pair())], "permuted": [rotated(pair(), 3)]}
     alignment, result = compare(method, pair(), 200, nulls, interval=True)
     _, back = compare(method, pair().flip(), 200)
     summaries = [result.summary(), back.summary()]

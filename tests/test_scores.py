@@ -97,7 +97,7 @@ def test_the_tables_figure_is_the_public_functions_mean_over_active_units():
 def test_every_held_out_figure_of_a_row_is_of_as_many_folds_as_the_pair_says(method):
     x_na, x_nb, _ = planted(120, 8, 8, noise=1.5)
     three = replace(Pair.of(x_na, x_nb), held_out_folds=3)
-    alignment, result = compare(method, three, 120, {"permuted": replace(three)})
+    alignment, result = compare(method, three, 120, {"permuted": [replace(three)]})
     figures = result.summary() | method.tell(three, alignment).figures
     for name, other in (("loss_least_squares", LeastSquares()), ("loss_held_out", method)):
         assert figures[name] == pytest.approx((1 - held_out(other, three, 3)).mean().item() / 2)
@@ -114,7 +114,7 @@ def held_out_names(names):
 def test_without_folds_there_is_no_held_out_figure_and_no_column_for_one(method):
     x_na, x_nb, _ = planted(120, 8, 8, noise=1.5)
     pair = replace(Pair.of(x_na, x_nb), held_out_folds=0)
-    alignment, result = compare(method, pair, 120, {"rotated": rotated(pair)})
+    alignment, result = compare(method, pair, 120, {"rotated": [rotated(pair)]})
     assert held_out_names([*result.summary(), *result.rows()[0]]) == []
     assert result.summary()["explained_in_sample"] > 0.2
     if isinstance(method, Telling):

@@ -64,6 +64,11 @@ class Telling(Protocol):
         """Figures over all layers and pairs of nets, by name."""
 
 
+def told_of(told: Sequence[Findings], null: str = "") -> list[Findings]:
+    """What was found in the nets themselves, or in one null."""
+    return [findings for findings in told if findings.null == null]
+
+
 def rows_by_table(told: Sequence[Findings]) -> dict[str, list[dict[str, Any]]]:
     """The rows of all pairs by the name of their table, each with its layer and nets.
 
@@ -71,7 +76,7 @@ def rows_by_table(told: Sequence[Findings]) -> dict[str, list[dict[str, Any]]]:
     {'groups': [{'layer': 'fc1', 'a': 'one', 'b': 'two', 'size': 3}]}
     """
     found: dict[str, list[dict[str, Any]]] = {}
-    for findings in (of for of in told if not of.null):
+    for findings in told_of(told):
         head = {"layer": findings.layer, "a": findings.a, "b": findings.b}
         for name, rows in findings.tables.items():
             found.setdefault(name, []).extend(head | dict(row) for row in rows)
@@ -87,7 +92,7 @@ def mean_curves(told: Sequence[Findings]) -> dict[str, dict[str, dict[str, list[
     {'x': {'fc1': {'x': [1.0, 2.0], 'y': [1.0, 5.0]}}}
     """
     found: dict[str, dict[str, list[Mapping[str, Sequence[float]]]]] = {}
-    for findings in (of for of in told if not of.null):
+    for findings in told_of(told):
         for axis, columns in findings.curves.items():
             found.setdefault(axis, {}).setdefault(findings.layer, []).append(columns)
     return {

@@ -15,6 +15,7 @@ import torch
 from convergent import scores
 from convergent.alignment import Choosing, Refitting, Settling
 from convergent.controls import nulls
+from convergent.controls.chance import Chance, mean_r
 from convergent.controls.intervals import jackknife, over_nets
 from convergent.histograms.joint import needs_histograms
 from convergent.methods.semimatching import best_units
@@ -30,40 +31,6 @@ if TYPE_CHECKING:
 
 # Figures whose interval over nets is found: of the correlations, and of how units are coded (methods.sparse).
 _OVER_NETS = ("mean_r", "local", "slightly_distributed", "distributed", "undecided", "unpredicted")
-
-
-@dataclass(frozen=True, eq=False)
-class Chance:
-    """What a method finds where there is nothing to be found but chance.
-
-    Attributes:
-        mean_r: mean correlation with the partner over the living units of b; None where the method needs what the null has
-            not (joint histograms).
-        best_r: each living unit's highest correlation, shape (living units of b,).
-        threshold: what the highest correlation of 1 in 20 units exceeds.
-        units_used: mean number of units that account for a living unit of b; None where there is none.
-        explained: mean share of variance explained on held-out images; None where there is none.
-    """
-
-    mean_r: float | None
-    best_r: NDArray[np.float64]
-    threshold: float
-    units_used: float | None = None
-    explained: float | None = None
-
-    @classmethod
-    def of(cls, method: Method, pair: Pair) -> Chance:
-        """What the method finds in a pair of a null, on held-out images too where the pair holds some out."""
-        best_b = nulls.best(pair)[pair.alive_b]
-        threshold = nulls.threshold(best_b) if len(best_b) > 19 else float(best_b.max()) if len(best_b) else 0.0
-        if pair.joint is None and needs_histograms(method):
-            return cls(None, best_b.numpy(), threshold)
-        alignment, explained = method(pair), None
-        if pair.holds_out:
-            again = method.near(alignment) if isinstance(method, Refitting) else method
-            explained = _mean(scores.held_out(again, pair)[pair.alive_b].numpy())
-        used = _mean(alignment.units_used_b[pair.alive_b].double().numpy())
-        return cls(float(_mean_r(alignment, pair)), best_b.numpy(), threshold, used, explained)
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +55,7 @@ class Result:
         best_r_b: that correlation.
         score_b: share of variance explained on the fitted images.
         held_out_b: the same on held-out images; None where none are held out.
-        excess_b: best_r_b less its mean with randomly rotated units of a, see `nulls.excess`.
+        excess_b: best_r_b less its mean with net a on randomly rotated axes; None where no rotation was asked for.
         interval: where the mean correlation with the partner lies, with 95 % over images; None if not asked for.
         chance: what the method finds in each null, by name.
         solver: what the solver says of itself.
@@ -111,7 +78,7 @@ class Result:
     best_r_b: NDArray[np.float64]
     score_b: NDArray[np.float64]
     held_out_b: NDArray[np.float64] | None
-    excess_b: NDArray[np.float64]
+    excess_b: NDArray[np.float64] | None
     interval: tuple[float, float] | None
     chance: Mapping[str, Chance]
     solver: dict[str, float]
@@ -125,6 +92,7 @@ class Result:
         images: int,
         interval: tuple[float, float] | None = None,
         chance: Mapping[str, Chance] | None = None,
+        excess_b: torch.Tensor | None = None,
     ) -> Result:
         """The figures of one alignment."""
         best_b = best_units(pair)
@@ -146,7 +114,7 @@ class Result:
             best_r_b=nulls.best(pair).numpy(),
             score_b=alignment.score_b.numpy(),
             held_out_b=None if held_out_b is None else held_out_b.numpy(),
-            excess_b=nulls.excess(pair).numpy(),
+            excess_b=None if excess_b is None else excess_b.numpy(),
             interval=interval,
             chance=chance or {},
             solver=dict(alignment.solver),
@@ -169,7 +137,7 @@ class Result:
             figures = {"mean_r_low": self.interval[0], "mean_r_high": self.interval[1]}
         for name, chance in self.chance.items():
             figures |= {f"mean_r_{name}": chance.mean_r} if chance.mean_r is not None else {}
-            figures |= {f"mean_best_r_{name}": _mean(chance.best_r)}
+            figures |= {f"mean_best_r_{name}": float(chance.best_r.mean()) if len(chance.best_r) else None}
             figures |= {f"above_{name}": mean(self.best_r_b > chance.threshold)}
             figures |= {f"units_used_{name}": chance.units_used}
             figures |= {} if chance.explained is None else {f"explained_held_out_{name}": chance.explained}
@@ -197,7 +165,7 @@ class Result:
             "units_used": mean(self.units_used_b),
             "mean_r": mean(self.r_b, matched_b),
             "mean_best_r": mean(self.best_r_b),
-            "excess": mean(self.excess_b),
+            **({} if self.excess_b is None else {"excess": mean(self.excess_b)}),
             **figures,
             "agreement": mean(self.partner_b == self.best_b),
             "best_r_below_half": mean(self.best_r_b < 0.5),
@@ -215,7 +183,7 @@ class Result:
             "r": self.r_b.round(6),
             "best": self.best_b,
             "best_r": self.best_r_b.round(6),
-            "excess": self.excess_b.round(6),
+            **({} if self.excess_b is None else {"excess": self.excess_b.round(6)}),
             "explained_in_sample": self.score_b.round(6),
         }
         if self.held_out_b is not None:
@@ -225,16 +193,6 @@ class Result:
             {**head, "unit": unit, **{name: column[unit].item() for name, column in columns.items()}}
             for unit in range(len(self.alive_b))
         ]
-
-
-def mean_r(method: Method, pair: Pair) -> torch.Tensor:
-    """Mean correlation with the partner over the living units of b that have one; 0 where there are none."""
-    return _mean_r(method(pair), pair)
-
-
-def _mean_r(alignment: Alignment, pair: Pair) -> torch.Tensor:
-    r_b = alignment.r_b[pair.alive_b & (alignment.units_used_b > 0)]
-    return r_b.mean() if len(r_b) else r_b.sum()
 
 
 def mean_r_of(alignment: Alignment, pair: Pair) -> torch.Tensor:
@@ -248,7 +206,8 @@ def compare(
     method: Method,
     pair: Pair,
     images: int,
-    null_pairs: Mapping[str, Pair] | None = None,
+    null_pairs: Mapping[str, Sequence[Pair]] | None = None,
+    rotated_a: Sequence[Pair] = (),
     *,
     interval: bool = False,
 ) -> tuple[Alignment, Result]:
@@ -258,7 +217,8 @@ def compare(
         method: of alignment.
         pair: to be aligned; it says how many folds its held-out scores are made of.
         images: that were read.
-        null_pairs: where chance alone is to be found, by the null's name.
+        null_pairs: where chance alone is to be found, by the null's name, several draws of each.
+        rotated_a: the pair with net a on randomly rotated axes: what a unit of b finds among units that mean nothing.
         interval: also find the interval of the mean correlation over images; the method is fitted once per block, but one
             that needs joint histograms, which are not kept block by block, keeps its partners, and one that chooses clusters
             or a penalty keeps these.
@@ -267,12 +227,13 @@ def compare(
     again = method.near(alignment) if isinstance(method, Refitting) else method
     held_out_b = scores.held_out(again, pair) if pair.holds_out else None
     settled = method.settled(alignment) if isinstance(method, Settling) else method
-    chance = {name: Chance.of(settled, null) for name, null in (null_pairs or {}).items()}
+    chance = {name: Chance.of(settled, draws) for name, draws in (null_pairs or {}).items()}
+    excess_b = nulls.excess_over(pair, rotated_a) if rotated_a else None
     given = method.given(alignment) if isinstance(method, Choosing) else again
     statistic = partial(mean_r_of, alignment) if needs_histograms(method) else partial(mean_r, given)
     found = jackknife(statistic, pair) if interval and pair.blocks > 1 else None
     ends = None if found is None else (float(found.low), float(found.high))
-    return alignment, Result.of(pair, alignment, held_out_b, images, ends, chance)
+    return alignment, Result.of(pair, alignment, held_out_b, images, ends, chance, excess_b)
 
 
 def by_layer(summaries: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -304,7 +265,3 @@ def _interval_over_nets(summaries: Sequence[dict[str, Any]], name: str) -> dict[
         return {}
     interval = over_nets(table, bounds=(-1, 1) if name == "mean_r" else (0, 1))
     return {f"{name}_nets_low": float(interval.low), f"{name}_nets_high": float(interval.high)}
-
-
-def _mean(values: NDArray[np.float64]) -> float | None:
-    return float(values.mean()) if len(values) else None

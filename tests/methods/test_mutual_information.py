@@ -107,7 +107,7 @@ def test_nulls_without_histograms_are_told_apart_and_intervals_keep_the_partners
     x_na, x_nb, order = planted(600, 6, 6, noise=1.0)
     pair, permuted = Pair.of(x_na, x_nb), Pair.of(x_na, x_nb.roll(1, 0))
     alignment, result = compare(
-        MutualInformation(), pair, 600, {"rotated": rotated(pair), "permuted": permuted}, interval=True
+        MutualInformation(), pair, 600, {"rotated": [rotated(pair)], "permuted": [permuted]}, interval=True
     )
     summary = result.summary()
     assert "mean_r_rotated" not in summary

@@ -91,7 +91,7 @@ def test_order_and_batches_change_nothing(batch):
 def test_few_rotations_have_blocks_and_the_others_are_more_in_narrow_layers(tmp_path):
     of, x_n = nets(3), torch.randn(60, 1, 8, 8)
     scored, others = SavedRotations(), SavedRotations(scored=False)
-    for product, draws, blocks in ((scored, 3, 10), (others, 17, 1)):
+    for product, draws, blocks in ((scored, 3, 10), (others, 7, 1)):
         _, found = read(product, of, ["conv1"], x_n)
         product.save(found["conv1"], tmp_path / "conv1.safetensors")
         again = product.load(tmp_path / "conv1.safetensors", "conv1", list(of))
@@ -100,6 +100,13 @@ def test_few_rotations_have_blocks_and_the_others_are_more_in_narrow_layers(tmp_
         for both in (False, True):
             ours, saved = (every.pair(2, 1, every.draws[0], both=both) for every in (found["conv1"], again))
             assert torch.equal(ours.corr_ab, saved.corr_ab)
+
+
+def test_a_wide_layer_has_no_rotations_beyond_those_with_blocks(tmp_path):
+    of, x_n = {f"{seed}": nn.Sequential(nn.Linear(3, 500), nn.ReLU()).eval() for seed in range(2)}, torch.randn(60, 3)
+    _, found = read(SavedRotations(scored=False), of, ["1"], x_n)
+    SavedRotations(scored=False).save(found["1"], tmp_path / "1.safetensors")
+    assert not list(SavedRotations(scored=False).load(tmp_path / "1.safetensors", "1", list(of)).draws)
 
 
 def test_each_net_and_layer_is_rotated_by_its_own_rotation():

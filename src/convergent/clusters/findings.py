@@ -13,7 +13,6 @@ import torch
 
 from convergent.clusters.quality import Quality, mean_agreement, mean_similarity, net_of, share_above
 from convergent.clusters.shared_subspaces import KINDS, SharedSubspace, shared_subspaces, summed_up
-from convergent.controls.nulls import rotated
 from convergent.figures.clusters import clusters
 from convergent.figures.composition import composition
 from convergent.figures.similarity import similarity
@@ -40,23 +39,17 @@ def tell_of(method: Spectral, pair: Pair, alignment: Alignment) -> Findings:
     assert alignment.labels_b is not None
     label_u = torch.empty(pair.p + pair.q, dtype=torch.long)
     label_u[pair.a], label_u[pair.b] = alignment.labels_a, alignment.labels_b
-    null = rotated(pair)
-    runs, null_u = spread_runs(method, pair), _labels(method, null)
+    runs = spread_runs(method, pair)
     quality, spaces = _quality(pair, label_u), shared_subspaces(pair, label_u)
-    null_spaces = shared_subspaces(null, null_u)
     areas, curves = _similarities(pair, [_quality(pair, run_u) for run_u in runs])
-    null_area, null_curve = _similarities(null, [_quality(null, null_u)])
-    curves["rotated"] = null_curve["between"]
     mixed_c = (quality.units_ci > 0).all(1)
     unequal_c = mixed_c & (quality.units_ci[:, 0] != quality.units_ci[:, 1])
-    figures = areas | {"similarity_between_rotated": null_area["similarity_between"], "rand": mean_agreement(runs)}
+    figures = areas | {"rand": mean_agreement(runs)}
     if len(mixed_c):
         figures["mixed"] = float(mixed_c.double().mean())
     if mixed_c.any():
         figures["unequal"] = float(unequal_c.sum() / mixed_c.sum())
     figures |= {f"subspace_{name}": value for name, value in summed_up(spaces).items()}
-    for measure in ("correlation", "explained") if null_spaces else ():
-        figures[f"subspace_rotated_{measure}"] = summed_up(null_spaces)[f"span_{measure}"]
     return Findings.of(
         pair,
         figures=figures,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,6 @@ from convergent.commands.measured import kept_of, load_pairs, measurements_of, p
 from convergent.commands.measurement import Measurement
 from convergent.commands.processes import first_process, part
 from convergent.commands.train import build_trainer, stoppable
-from convergent.controls.nulls import rotated
 from convergent.errors import InputError
 from convergent.figures.activity import activity
 from convergent.figures.correlations import correlations
@@ -29,6 +27,7 @@ from convergent.figures.dynamics import dynamics
 from convergent.figures.means import means
 from convergent.figures.style import save
 from convergent.findings import Findings, Telling, mean_curves
+from convergent.histograms.joint import needs_histograms
 from convergent.page.unit_pictures import drawings_of, filters_of, pictured_rows
 from convergent.pairs import Pair
 from convergent.results import by_layer, compare
@@ -89,24 +88,26 @@ def _align_pairs(
 ) -> Aligned:
     """Align every pair of nets in both directions, layer by layer; maps go to disk as they come, for they may be large."""
     aligned = Aligned()
-    folds = job.config.folds
-    others = load_pairs(deranged, folds) if deranged else repeat(None)
-    layers = zip(load_pairs(measurement, folds), others)
-    for (layer, pairs), other in track(layers, f"aligning by {job.label}", len(measurement.layers)):
+    layers = load_pairs(measurement, deranged, job.config)
+    for layer, pairs, nulls in track(layers, f"aligning by {job.label}", len(measurement.layers)):
         alignments = {}
         for number, (a, b) in enumerate(layer.pairs):
             pair = pairs(a, b)
-            permuted = other[1](a, b) if other else None
-            for directed in (pair, pair.flip()):
-                null_pairs = {"rotated": rotated(directed)} if "rotated" in job.config.nulls else {}
-                if permuted:
-                    null_pairs["permuted"] = permuted if directed is pair else permuted.flip()
-                alignment, result = compare(method, directed, layer.images, null_pairs, interval=job.config.intervals)
+            for directed, of in ((pair, (a, b)), (pair.flip(), (b, a))):
+                null_pairs, rotated_a = nulls.of(*of), nulls.rotated_a(*of)
+                alignment, result = compare(
+                    method,
+                    directed,
+                    layer.images,
+                    null_pairs,
+                    rotated_a,
+                    interval=job.config.intervals,
+                )
                 aligned.results.append(result)
                 alignments[f"{directed.name_a} to {directed.name_b}"] = alignment
                 found = method.tell(directed, alignment) if isinstance(method, Telling) else None
                 aligned.told.extend([found] if found else [])
-                aligned.told.extend(_told_by_chance(method, null_pairs))
+                aligned.told.extend(told_by_chance(method, null_pairs))
                 if number == 0 and directed is pair:
                     of_layer = [every[layer.layer] for every in patches]
                     aligned.pictured.extend(pictured_rows(pair, alignment, of_layer[0]) if of_layer else [])
@@ -151,8 +152,13 @@ def _draw_overviews(
     return [save(figure, folder, name) for name, figure in drawn.items()]
 
 
-def _told_by_chance(method: Method, null_pairs: Mapping[str, Pair]) -> list[Findings]:
-    """What a method that needs joint histograms tells of the nulls that have them: its numbers are not correlations."""
+def told_by_chance(method: Method, null_pairs: Mapping[str, Sequence[Pair]]) -> list[Findings]:
+    """What a method tells of the first draw of the nulls by which its own figures are judged: the same figures, by chance.
+
+    These are rotations; of other images too for a method whose figures are not functions of correlations.
+    """
     tell = method.tell if isinstance(method, Telling) else None
-    have = {name: pair for name, pair in null_pairs.items() if pair.joint is not None}  # only methods that ask get them
-    return [replace(tell(pair, method(pair)), null=name) for name, pair in have.items()] if tell else []
+    counts = needs_histograms(method)
+    judged = [(name, draws[0]) for name, draws in null_pairs.items() if counts or name.startswith("rotated")]
+    able = [(name, pair) for name, pair in judged if pair.joint is not None or not counts]
+    return [replace(tell(pair, method(pair)), null=name) for name, pair in able] if tell else []

@@ -26,7 +26,7 @@ from convergent.errors import InputError
 # Settings that an alignment depends on: what its folder's name is made of, and with the pictures its configuration.
 _ALIGNMENT = (
     "method", "layers", "images", "sample", "units", "blocks", "block_memory", "folds", "pairs", "at_epochs", "nulls",
-    "intervals",
+    "rotations", "intervals",
 )  # fmt: skip
 
 

@@ -13,7 +13,9 @@ from safetensors.torch import save_file
 
 from convergent.alignment import Alignment
 from convergent.commands.jobs import AlignJob
+from convergent.commands.measured import load_rotations
 from convergent.commands.measurement import Measurement
+from convergent.commands.null_pairs import best_by_chance, rotated_nets
 from convergent.commands.runs import Run
 from convergent.commands.versions import versions
 from convergent.controls.across import across
@@ -43,6 +45,10 @@ class Aligned:
         """A row of numbers for each pair, with those of the method itself."""
         return [result.summary() | findings_of(self.told, result) for result in self.results]
 
+    def of_layer(self, layer: str) -> list[Result]:
+        """The results of one layer."""
+        return [result for result in self.results if result.layer == layer]
+
     def of_epoch(self, epoch: int, epochs: Mapping[str, int]) -> Aligned:
         """What was found of the nets after one epoch, given the epoch of each net."""
         results = [result for result in self.results if epochs[result.a] == epoch]
@@ -71,8 +77,8 @@ def keep(job: AlignJob, measurement: Measurement, found: Aligned, summary: dict[
     """Write summary.json and the tables, and mark the folder as done; returns what the method's own tables hold."""
     folder = job.folder
     together = [
-        (layer.layer, *across(layer, [result for result in found.results if result.layer == layer.layer]))
-        for layer in measurement.load()
+        (layer.layer, *across(layer, found.of_layer(layer.layer), rotated_nets(rotations), best_by_chance(rotations)))
+        for layer, rotations in zip(measurement.load(), load_rotations(measurement))
         if len(layer.nets) > 2 and len(layer.pairs) == comb(len(layer.nets), 2)
     ]
     summary["across"] = {layer: figures for layer, figures, _ in together}
@@ -98,8 +104,13 @@ def findings_of(told: Sequence[Findings], result: Result) -> dict[str, float]:
 
 def scalars(figures: Mapping[str, Any]) -> dict[str, float]:
     """Figures over all nets one by one, for a dashboard."""
-    found = {f"found_in_{m}_others": share for m, share in enumerate(figures.get("found_in", ()))}
-    return found | {name: value for name, value in figures.items() if name != "found_in"}
+    found: dict[str, float] = {}
+    for name, value in figures.items():
+        many = (
+            {f"{name}_{m}_others": share for m, share in enumerate(value)} if isinstance(value, list) else {name: value}
+        )
+        found |= many
+    return found
 
 
 def along_training(summaries: Sequence[dict[str, Any]], epochs: Mapping[str, int]) -> dict[int, list[dict[str, Any]]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import repeat
@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from hydra.utils import instantiate
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from convergent.commands.cut_out import cut_out
 from convergent.commands.jobs import AlignJob, images_config
 from convergent.commands.measurement import Measurement
+from convergent.commands.null_pairs import NullPairs
 from convergent.commands.preferred import preferred
 from convergent.commands.train import build_data
 from convergent.commands.zoo import VIEW, names_of
@@ -26,6 +27,7 @@ from convergent.pairs import Pair
 from convergent.streaming.collector import Reading
 from convergent.streaming.layer_moments import LayerMoments
 from convergent.streaming.patches import Patches
+from convergent.streaming.rotated_pass import RotatedMoments, SavedRotations
 from convergent.streaming.top_patches import SavedPatches
 
 _TOP, _BOTTOM = SavedPatches(), SavedPatches(lowest=True, folder="bottom")
@@ -37,6 +39,11 @@ def measurements_of(job: AlignJob, method: object) -> tuple[Measurement, Measure
     config = job.config
     counted = (
         [SavedHistograms(replace(method.counting, folds=config.folds))] if isinstance(method, NeedsHistograms) else []
+    )
+    rotated = (
+        [SavedRotations(config.rotations), SavedRotations(config.rotations, scored=False)]
+        if "rotated" in config.nulls
+        else []
     )
     data, views = build_images(job)
     measurement = Measurement(
@@ -56,7 +63,7 @@ def measurements_of(job: AlignJob, method: object) -> tuple[Measurement, Measure
         cache=Path(config.root) / "outputs" / "moments",
         layers_per_pass=config.layers_per_pass,
         snapshot_minutes=config.snapshot_minutes,
-        also=[*counted, *PICTURES[config.pictures]],
+        also=[*counted, *rotated, *PICTURES[config.pictures]],
     )
     return measurement, derange(measurement, build_images(job)[0]) if "permuted" in config.nulls else None
 
@@ -86,7 +93,7 @@ def derange(measurement: Measurement, data: ImageData) -> Measurement:
     names = names_of(measurement.nets)
     data.views = measurement.data.views
     data.deranged = {name: measurement.views.get(name) for name in names}
-    kept = [product for product in measurement.also if not isinstance(product, SavedPatches)]
+    kept = [product for product in measurement.also if isinstance(product, SavedHistograms)]
     return replace(measurement, data=data, views={name: name for name in names}, also=kept)
 
 
@@ -105,13 +112,30 @@ def kept_of(*measurements: Measurement | None) -> str:
     return "nothing was kept yet, the same command begins anew"
 
 
-def load_pairs(measurement: Measurement, folds: int) -> Iterator[tuple[LayerMoments, Callable[[int, int], Pair]]]:
-    """The layers' moments one after another, and what makes pairs of nets, with joint histograms where there are any.
+def load_pairs(
+    measurement: Measurement, deranged: Measurement | None, config: DictConfig
+) -> Iterator[tuple[LayerMoments, Callable[[int, int], Pair], NullPairs]]:
+    """The layers' moments one after another, what makes pairs of nets, and the pairs of the nulls that were asked for.
 
     Args:
         measurement: that has been made.
-        folds: of the blocks of images, that every held-out score is made of.
+        deranged: the same with other images for each net, where that null was asked for.
+        config: of the job, for its nulls and for the folds that every held-out score is made of.
     """
+    others = _pairs(deranged, config.folds) if deranged else repeat((None, None))
+    layers = zip(_pairs(measurement, config.folds), load_rotations(measurement), others)
+    for (layer, pair), rotations, (_, permuted) in layers:
+        yield layer, pair, NullPairs(pair, rotations, permuted, "rotated_after" in config.nulls, config.folds)
+
+
+def load_rotations(measurement: Measurement) -> Iterator[Sequence[RotatedMoments]]:
+    """The moments on rotated axes of one layer after another, those with blocks first; none where none were asked for."""
+    products = [product for product in measurement.also if isinstance(product, SavedRotations)]
+    yield from zip(*(measurement.load(product) for product in products)) if products else repeat(())
+
+
+def _pairs(measurement: Measurement, folds: int) -> Iterator[tuple[LayerMoments, Callable[[int, int], Pair]]]:
+    """The layers' moments, and what makes pairs of nets, with joint histograms where there are any."""
     counted = [product for product in measurement.also if isinstance(product, SavedHistograms)]
     histograms = measurement.load(counted[0]) if counted else repeat(None)
     for layer, of_layer in zip(measurement.load(), histograms):

@@ -121,7 +121,8 @@ OPTIONS: Mapping[str, Options] = {
         "folds": whole(),
         "intervals": FLAG,
         "pictures": word("top", "bottom", "ascent") | NULL,
-        "nulls": listed(word("rotated", "permuted"), 0, distinct=True),
+        "nulls": listed(word("rotated", "rotated_after", "permuted"), 0, distinct=True),
+        "rotations": whole(1) | NULL,
     },
     "report": {
         "name": COMPONENT,

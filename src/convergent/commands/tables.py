@@ -101,17 +101,39 @@ def controls(found: Results) -> list[list[str]]:
 
 
 def across(found: Results) -> list[list[str]]:
-    """The table over all nets at once, by the first result that has it: headings, then a row per layer."""
+    """The table over all nets at once, by the first result that has it: headings, then a row per layer.
+
+    In brackets, where there are random rotations, the least and the greatest of them, every net on axes of its own.
+    """
     layers: dict[str, Any] = next((summary["across"] for summary in found.values() if summary.get("across")), {})
     nets = max((len(figures["found_in"]) for figures in layers.values()), default=0)
-    rows = [["layer", *(f"in {m}" for m in range(nets)), "mutual", "cliques", "cycles", "(chance)", "consensus r"]]
+    rows = [["layer", *(f"in {m}" for m in range(nets)), "mutual best", "cliques", "cycles", "consensus r"]]
     for layer, figures in layers.items():
-        shares = [
-            *figures["found_in"],
-            *(figures[key] for key in ("mutual_best", "cliques", "cycles", "cycles_chance")),
-        ]
-        rows.append([layer, *(f"{share:.0%}" for share in shares), f"{figures['consensus_r']:.2f}"])
+        ends = [figures.get(f"found_in_rotated_{end}", [None] * nets) for end in ("low", "high")]
+        cells = [_beside(share, low, high) for share, low, high in zip(figures["found_in"], *ends)]
+        for key, how in (
+            ("mutual_best", "{:.0%}"),
+            ("cliques", "{:.0%}"),
+            ("cycles", "{:.0%}"),
+            ("consensus_r", "{:.2f}"),
+        ):
+            low, high = (figures.get(f"{key}_rotated_{end}") for end in ("low", "high"))
+            cells.append(_beside(figures[key], low, high, how) if key in figures else "-")
+        rows.append([layer, *cells])
     return rows
+
+
+def _beside(value: float, low: float | None, high: float | None, how: str = "{:.0%}") -> str:
+    """A figure with the range that its null has.
+
+    >>> _beside(0.25, 0.16, 0.18), _beside(0.6, 0.5, 0.5, "{:.2f}"), _beside(0.25, None, None)
+    ('25% (16-18%)', '0.60 (0.50)', '25%')
+    """
+    if low is None or high is None:
+        return how.format(value)
+    least, most = how.format(low), how.format(high)
+    over = most if least == most else f"{least.removesuffix('%')}-{most}"
+    return f"{how.format(value)} ({over})"
 
 
 def table_1(aligned: Path, found: Results) -> list[list[str]]:
@@ -162,9 +184,11 @@ def _share(figures: dict[str, Any], key: str, how: str = "{:.0%}") -> str:
 
 
 def _share_over_nets(figures: dict[str, Any], key: str) -> str:
+    """A share with its interval over nets, and what it is where net b is randomly rotated."""
     low, high = (figures.get(f"{key}_nets_{end}") for end in ("low", "high"))
     share = _share(figures, key)
-    return share if low is None or high is None else f"{share} ({max(0.0, low):.0%}-{min(1.0, high):.0%})"
+    over = "" if low is None or high is None else f" ({max(0.0, low):.0%}-{min(1.0, high):.0%})"
+    return f"{share}{over}" + (f", rotated {_share(figures, f'{key}_rotated')}" if f"{key}_rotated" in figures else "")
 
 
 def _method(name: str) -> str:

@@ -100,7 +100,7 @@ def across(
     layer: LayerMoments,
     results: Sequence[Result],
     rotated: Sequence[SeveralNets] = (),
-    has_partner: Sequence[Mapping[tuple[int, int], Tensor]] = (),
+    best_r: Sequence[Mapping[tuple[int, int], Tensor]] = (),
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Figures of a layer over all nets, and the groups of units that belong together.
 
@@ -108,9 +108,8 @@ def across(
         layer: three nets or more, every pair measured.
         results: of the layer's ordered pairs; their nulls say what a partner's correlation must exceed: the highest of what
             19 of 20 units reach by chance.
-
         rotated: the layer with every net rotated by itself, a draw each, see `beside_rotated`.
-        has_partner: of rotated units in recorded nets, a draw each, see `found_in_rotated`.
+        best_r: {(i, j): highest correlation of each unit of net i, rotated, with those of net j as it is}, a draw each.
 
     Returns:
         Figures: `found_in` is the share of units with a partner above chance in exactly 0, 1, ... of the other nets; those
@@ -128,6 +127,7 @@ def across(
     groups = consensus(nets)
     figures: dict[str, Any] = {"found_in": reliability(nets, thresholds).share_m.tolist()}
     figures |= beside_rotated(nets, rotated) if rotated else figures_of(nets)
+    has_partner = [{ij: best_u > thresholds[ij] for ij, best_u in draw.items()} for draw in best_r]
     figures |= found_in_rotated(nets, has_partner) if has_partner else {}
     figures["consensus_gap"] = groups.gap / groups.bound if groups.bound > 0 else 0.0
     if not rotated:

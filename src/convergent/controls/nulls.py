@@ -16,9 +16,21 @@ from convergent.errors import InputError
 from convergent.moments import Moments
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from convergent.pairs import Pair
 
-__all__ = ["best", "excess", "p_values", "rotated", "rotated_before", "rotated_best", "rotation", "threshold"]
+__all__ = [
+    "best",
+    "excess",
+    "excess_over",
+    "p_values",
+    "rotated",
+    "rotated_before",
+    "rotated_best",
+    "rotation",
+    "threshold",
+]
 
 
 def rotated(pair: Pair, seed: int = 0) -> Pair:
@@ -117,6 +129,19 @@ def excess(pair: Pair, draws: int = 5, seed: int = 0, absolute: bool = False) ->
     excess_b = best(pair, absolute)
     excess_b[pair.alive_b] -= rotated_best(pair, draws, seed, absolute).mean(0)
     return excess_b
+
+
+def excess_over(pair: Pair, rotated_a: Sequence[Pair]) -> Tensor:
+    """Each unit of b's highest correlation less the mean of its highest correlations with net a on rotated axes, shape (q,).
+
+    Args:
+        pair: the two nets.
+        rotated_a: the same with net a on randomly rotated axes, before its nonlinearity where that can be; one at least.
+
+    Returns:
+        At most 2 in magnitude; 0 for constant units.
+    """
+    return torch.where(pair.alive_b, best(pair) - torch.stack([best(rotated) for rotated in rotated_a]).mean(0), 0.0)
 
 
 def p_values(value_b: Tensor, null: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib.lines import Line2D
 
 from convergent.figures.style import COLOURS, brief, legend_below, panel_each, styled
+from convergent.findings import told_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,7 +34,7 @@ def composition(told: Sequence[Findings]) -> Figure:
     counts = {
         layer: Counter(
             (row["units_a"], row["units_b"])
-            for found in told
+            for found in told_of(told)
             if found.layer == layer
             for row in found.tables["clusters"]
         )

@@ -47,8 +47,9 @@ def curves(results: Sequence[Result], method: str) -> Figure:
         axis.plot(rank, shown.best_r_b[shown.alive_b][order], color=best.colour, label=best.words)
         for name, style in NULLS.items():
             if name in shown.chance:
-                null = np.sort(shown.chance[name].best_r)[::-1]
-                axis.plot(np.arange(1, len(null) + 1), null, label=f"{best.words}, {null_words(name)}", **style)
+                axis.plot(
+                    rank, shown.chance[name].by_rank(len(rank)), label=f"{best.words}, {null_words(name)}", **style
+                )
         every = [np.sort(result.best_r_b[result.alive_b])[::-1] for result in of_layer]
         width = min(map(len, every))
         stacked = np.stack([curve[:width] for curve in every])

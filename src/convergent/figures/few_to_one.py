@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 
 from convergent.few_to_one.gains import CODES
 from convergent.figures.style import COLOURS, brief, legend_below, log_ticks, once, panels, styled
-from convergent.findings import mean_curves
+from convergent.findings import mean_curves, told_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -113,5 +113,5 @@ def path_figure(told: Sequence[Findings]) -> Figure:
 
 def mean_figures(told: Sequence[Findings], layer: str) -> Mapping[str, float]:
     """The figures of a layer averaged over its pairs of nets."""
-    of_layer = [found.figures for found in told if found.layer == layer]
+    of_layer = [found.figures for found in told_of(told) if found.layer == layer]
     return {name: float(np.mean([figures[name] for figures in of_layer])) for name in of_layer[0]}

@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.patches import Patch
 
 from convergent.figures.style import COLOURS, NULLS, brief, legend_below, once, panel_each, styled
+from convergent.findings import told_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,13 +41,16 @@ def similarity(told: Sequence[Findings]) -> Figure:
         "rotated": ("between, random rotation, clustered anew", NULLS["rotated"]),
     }
     for axis, layer in zip(axes, layers):
-        of_layer = [found.curves["similarity"] for found in told if found.layer == layer]
-        mean = {name: np.mean([curve[name] for curve in of_layer], 0) for name in of_layer[0]}
-        x = mean["similarity"]
         for place, (name, (label, style)) in enumerate(lines.items()):
-            key = "similarity_between_rotated" if name == "rotated" else f"similarity_{name}"
-            area = np.mean([found.figures[key] for found in told if found.layer == layer])
-            axis.plot(x, mean[name], label=label, **style)
+            null, shown = ("rotated", "between") if name == "rotated" else ("", name)
+            of_layer = [found for found in told_of(told, null) if found.layer == layer]
+            if not of_layer:
+                continue
+            curves = [found.curves["similarity"] for found in of_layer]
+            mean = {key: np.mean([curve[key] for curve in curves], 0) for key in curves[0]}
+            area = np.mean([found.figures[f"similarity_{shown}"] for found in of_layer])
+            x = mean["similarity"]
+            axis.plot(x, mean[shown], label=label, **style)
             axis.text(
                 0.97, 0.9 - 0.12 * place, f"mean {area:.2f}", color=style["color"], ha="right", fontsize=7, bbox=_PAPER
             )

@@ -74,9 +74,14 @@ def in_order(results: Iterable[str]) -> list[str]:
 # How what chance gives is drawn, by the null's name; and what it is called.
 NULLS: dict[str, dict[str, Any]] = {
     "rotated": {"color": "black", "ls": (0, (4, 2)), "lw": 0.9},
+    "rotated_after": {"color": "0.55", "ls": (0, (4, 2)), "lw": 0.9},
     "permuted": {"color": "black", "ls": (0, (1, 2)), "lw": 0.9},
 }
-_NULL_WORDS = {"rotated": "random rotation", "permuted": "shuffled images"}
+_NULL_WORDS = {
+    "rotated": "random rotation",
+    "rotated_after": "random rotation of activations",
+    "permuted": "shuffled images",
+}
 NULL_MEANINGS = {
     "rotated": "one net's pre-activations are rotated at random before the nonlinearity, each unit's mean and variance "
     "kept: the same space on random axes",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from convergent.figures.style import COLOURS, brief, legend_below, once, panels, styled
+from convergent.findings import told_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,7 +45,9 @@ def subspaces(told: Sequence[Findings]) -> Figure:
         for place, (kind, (label, mark, colour, filled)) in enumerate(_SHOWN.items()):
             points = []
             for number, layer in enumerate(layers):
-                of_layer = [found.figures.get(f"subspace_{kind}_{measure}") for found in told if found.layer == layer]
+                null, shown = ("rotated", "span") if kind == "rotated" else ("", kind)
+                there = [found.figures for found in told_of(told, null) if found.layer == layer]
+                of_layer = [figures.get(f"subspace_{shown}_{measure}") for figures in there]
                 values = [value for value in of_layer if value is not None]
                 if values:
                     points.append((number + (place - 2) * 0.14, float(np.mean(values)), min(values), max(values)))

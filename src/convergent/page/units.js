@@ -31,7 +31,7 @@ function unitRows(state) {
     const partner = map ? map.partner[u * map.m] : -1;
     return [
       u, units.mean ? units.mean[u] : NaN, partner, map ? map.r[u] : NaN, map?.held ? map.held[u] : NaN, map ? map.used[u] : NaN,
-      map ? map.best[u] : NaN, map ? map.excess[u] : NaN,
+      map ? map.best[u] : NaN, map?.excess ? map.excess[u] : NaN,
     ];
   });
 }

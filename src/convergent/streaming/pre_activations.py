@@ -135,9 +135,11 @@ class PreActivations(TorchFunctionMode):
     ) -> Any:
         """Call a function of torch, and remember it if it matters."""
         options = options or {}
+        if self._looking_away:
+            return function(*arguments, **options)
         inputs = [x for x in [*arguments, *options.values()] if isinstance(x, Tensor)]
         name = getattr(function, "__name__", "")
-        if self._looking_away or not inputs:
+        if not inputs:
             return function(*arguments, **options)
         call = _Call(name.strip("_"), function, tuple(arguments), dict(options), inputs)
         rectified = [x for x in inputs if self.nonlinearity(x)]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 
+import torch
 from safetensors import safe_open
 from torch import nn
 
@@ -49,7 +50,14 @@ class RotatedMoments:
 
 
 class RotatedPass(StatisticsPass):
-    """Collects the second moments of all layers on randomly rotated axes, each rotated net with every other net."""
+    """Collects the second moments of all layers on randomly rotated axes, each rotated net with every other net.
+
+    Attributes:
+        idle: layers so wide that the few rotations which they get are not among those collected here.
+    """
+
+    float64_below = 0  # what chance gives need not be known to twelve digits
+    idle: Sequence[str] = ()
 
     @classmethod
     def start_rotated(
@@ -70,9 +78,13 @@ class RotatedPass(StatisticsPass):
         wanted = None if pairs is None else list(pairs)
 
         def started(nets: Mapping[str, nn.Module], images: int, first: First) -> RotatedPass:
-            rotations = Rotations(nets, resolve(nets, layers), how, first, draws)
+            every = resolve(nets, layers)
+            rotations = Rotations(nets, every, how, first, draws)
             _, x = next(first(CALIBRATION))
-            return cls(nets, layers, images, x, how, wanted, rotations)
+            rotated = [paths for layer, paths in every.items() if rotations.draws[layer]]
+            started = cls(nets, rotated, images, x, how, wanted, rotations)
+            started.idle = [layer for layer in every if not rotations.draws[layer]]
+            return started
 
         return started
 
@@ -93,6 +105,9 @@ class RotatedPass(StatisticsPass):
         for layer, moments in super().collected().items():
             weaker = [net for net in self.nets if rotations.kind[net, layer] == AFTER]
             found[layer] = RotatedMoments(moments, self.nets, rotations.draws[layer], weaker)
+        for layer in self.idle:
+            none = LayerMoments(layer, self.nets, [], torch.zeros(0), torch.zeros(0, 0), {}, self.images)
+            found[layer] = RotatedMoments(none, self.nets, (), ())
         return found
 
     def plan(self) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -52,9 +53,9 @@ def draws_of(units: int, wanted: int | None = None) -> int:
     """How many rotations a layer of so many units gets: where these are few, more, so that a draw decides nothing.
 
     >>> draws_of(32), draws_of(128), draws_of(1024), draws_of(1024, wanted=10)
-    (20, 10, 3, 10)
+    (10, 10, 3, 10)
     """
-    return max(3, min(20, 1280 // max(units, 1))) if wanted is None else wanted
+    return max(3, min(10, 1280 // max(units, 1))) if wanted is None else wanted
 
 
 class Rotations:
@@ -132,8 +133,9 @@ class Rotations:
                 "rotated before its nonlinearity; leave it out, or this null (nulls=[shuffled])."
             )
         found = self._watching[net].nonlinearity(output)
+        spread = [_Spread.of(source, *self._units[net, layer]) for source in sources]
         for draw, maps in zip(self.draws[layer], self._maps[net, layer]):
-            turned = [_turned(source, *of, self._units[net, layer][1]) for source, of in zip(sources, maps)]
+            turned = [source.turned(*of) for source, of in zip(spread, maps)]
             yield rotated_name(net, draw), found.again(turned, output) if found and kind == BEFORE else turned[0]
 
     def names(self, layer: str) -> list[str]:
@@ -201,11 +203,27 @@ def _samples(x: Tensor, units: int, usual: int, image_n: Tensor) -> Tensor:
     return x_npc.flatten(0, 1)
 
 
-def _turned(x: Tensor, turn_cc: Tensor, offset_c: Tensor, usual: int) -> Tensor:
-    """A tensor rotated over its units."""
-    axis = _axis(x, len(offset_c), usual)
-    turned = (_last(x, len(offset_c), usual).to(turn_cc.dtype) @ turn_cc + offset_c).to(x.dtype)
-    return turned.movedim(-1, axis) if axis else turned.view(x.shape)
+@dataclass(frozen=True)
+class _Spread:
+    """A tensor laid out unit by unit, shape (c, s), as one matrix product wants it, for all rotations."""
+
+    x: Tensor
+    x_cs: Tensor
+    axis: int
+
+    @classmethod
+    def of(cls, x: Tensor, units: int, usual: int) -> _Spread:
+        axis = _axis(x, units, usual) or 0
+        x_cs = (x.movedim(axis, 0) if axis else x.flatten(1).T).reshape(units, -1)
+        return cls(x, x_cs.to(torch.promote_types(x.dtype, torch.float32)), axis)
+
+    def turned(self, turn_cc: Tensor, offset_c: Tensor) -> Tensor:
+        """The tensor rotated over its units."""
+        turned_cs = torch.addmm(offset_c[:, None], turn_cc.T, self.x_cs).to(self.x.dtype)
+        if not self.axis:
+            return turned_cs.T.reshape(self.x.shape)
+        others = [size for axis, size in enumerate(self.x.shape) if axis != self.axis]
+        return turned_cs.view(-1, *others).movedim(0, self.axis)
 
 
 def _on(x: Tensor, turn_cc: Tensor, offset_c: Tensor) -> tuple[Tensor, Tensor]:

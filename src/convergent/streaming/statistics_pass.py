@@ -51,6 +51,8 @@ class StatisticsPass(Collector):
     torch.Size([3, 2])
     """
 
+    float64_below = FLOAT64_BELOW  # samples of a layer
+
     def __init__(
         self,
         nets: Mapping[str, nn.Module],
@@ -187,7 +189,8 @@ class StatisticsPass(Collector):
         shift_u = grid_shift(x_us.mean(1).nan_to_num(), x_us.std(1, correction=0).nan_to_num())
         shift_u = self.how.placed(shift_u)
         p = next(iter(positions.values()))
-        dtype = torch.float64 if len(self.block_n) * p < FLOAT64_BELOW else torch.float32
+        exact = len(self.block_n) * p < self.float64_below
+        dtype = torch.float64 if exact else torch.float32
         product = chosen(self.how.products, shift_u.device, dtype)
         widths = {net: x_ncp.shape[1] for net, x_ncp in seen.items()}
         kinds = {x_ncp.dtype for x_ncp in seen.values()}

@@ -1,0 +1,79 @@
+"""The pairs of one layer in which there is nothing to be found but chance, for every null that was asked for.
+
+Axes: `a` and `b` numbers of two nets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations, permutations
+
+from torch import Tensor
+
+from convergent.controls.nulls import best, rotated
+from convergent.controls.several import SeveralNets
+from convergent.pairs import Pair
+from convergent.streaming.rotated_pass import RotatedMoments
+
+_AFTER = 3  # rotations of activations that are at hand
+
+
+@dataclass(frozen=True)
+class NullPairs:
+    """The nulls of one layer.
+
+    Attributes:
+        pair: makes the pair of two nets as they are.
+        rotations: moments on rotated axes, those with blocks of images first; none where this null was not asked for.
+        permuted: makes the pair of two nets that read other images each, where that null was asked for.
+        after: whether rotated activations were asked for.
+        folds: that held-out scores are made of.
+    """
+
+    pair: Callable[[int, int], Pair]
+    rotations: Sequence[RotatedMoments] = ()
+    permuted: Callable[[int, int], Pair] | None = None
+    after: bool = False
+    folds: int = 5
+
+    def of(self, a: int, b: int) -> dict[str, list[Pair]]:
+        """The draws of every null, by its name: the pair of two nets with b's units without meaning."""
+        found = {}
+        if self.rotations:
+            found["rotated"] = [self._rotated(part, a, b, draw) for part in self.rotations for draw in part.draws]
+        if self.after:
+            found["rotated_after"] = self._after(a, b)
+        if self.permuted:
+            found["permuted"] = [self.permuted(a, b) if a < b else self.permuted(b, a).flip()]
+        return found
+
+    def rotated_a(self, a: int, b: int) -> list[Pair]:
+        """The pair with the units of net a on randomly rotated axes, before its nonlinearity if that was asked for."""
+        there = self.of(b, a)
+        return [pair.flip() for pair in there.get("rotated", there.get("rotated_after", ()))]
+
+    def _rotated(self, part: RotatedMoments, a: int, b: int, draw: int) -> Pair:
+        return replace(part.pair(a, b, draw), held_out_folds=self.folds)
+
+    def _after(self, a: int, b: int) -> list[Pair]:
+        pair = self.pair(a, b) if a < b else self.pair(b, a).flip()
+        return [rotated(pair, seed) for seed in range(_AFTER)]
+
+
+def rotated_nets(rotations: Sequence[RotatedMoments]) -> list[SeveralNets]:
+    """A layer with every net rotated, each by a rotation of its own; a draw each."""
+    found = []
+    for part in rotations:
+        for draw in part.draws:
+            pairs = {(i, j): part.pair(i, j, draw, both=True) for i, j in combinations(range(len(part.nets)), 2)}
+            active = {j: pair.alive_b for (_, j), pair in pairs.items()} | {0: pairs[0, 1].alive_a}
+            corr = {ij: pair.corr_ab.clone() for ij, pair in pairs.items()}  # a view would keep the pair's moments
+            found.append(SeveralNets(part.nets, corr, [active[i] for i in range(len(part.nets))]))
+    return found
+
+
+def best_by_chance(rotations: Sequence[RotatedMoments]) -> list[dict[tuple[int, int], Tensor]]:
+    """For every draw {(i, j): the highest correlation of each unit of net i, rotated, with those of net j as it is}."""
+    nets = [(i, j) for part in rotations[:1] for i, j in permutations(range(len(part.nets)), 2)]
+    return [{(i, j): best(part.pair(j, i, draw)) for i, j in nets} for part in rotations for draw in part.draws]
