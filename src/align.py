@@ -19,10 +19,11 @@ from convergent.commands.jobs import AlignJob
 def main(config: DictConfig) -> None:
     """Hand the job over; heavy imports wait until there is something to do."""
     job = AlignJob.of(config)
-    if job.begin():
-        from convergent.commands.align import align
+    with job.alone():
+        if job.begin():
+            from convergent.commands.align import align
 
-        align(job)
+            align(job)
 
 
 if __name__ == "__main__":

@@ -19,10 +19,11 @@ from convergent.commands.jobs import TrainJob
 def main(config: DictConfig) -> None:
     """Hand the job over; heavy imports wait until there is something to do."""
     job = TrainJob.of(config)
-    if job.begin():
-        from convergent.commands.train import train
+    with job.alone():
+        if job.begin():
+            from convergent.commands.train import train
 
-        train(job)
+            train(job)
 
 
 if __name__ == "__main__":

@@ -57,13 +57,15 @@ def _mains():
 
     def train_main(config):
         job = TrainJob.of(config)
-        if job.begin():
-            train(job)
+        with job.alone():
+            if job.begin():
+                train(job)
 
     def align_main(config):
         job = AlignJob.of(config)
-        if job.begin():
-            align(job)
+        with job.alone():
+            if job.begin():
+                align(job)
 
     return {"train": train_main, "align": align_main, "report": report, "prepare": prepare}
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
 
@@ -451,8 +452,9 @@ def test_epochs_that_cannot_be_kept_are_told(refused, override, message):
 @pytest.fixture
 def refused(command, root):
     def kept():
-        """Everything in outputs/ but what the statistics pass keeps."""
-        return {str(path) for path in (root / "outputs").rglob("*") if path.is_file() and "/moments/" not in str(path)}
+        """Everything in outputs/ but what the statistics pass keeps, and locks."""
+        files = [str(path) for path in (root / "outputs").rglob("*") if path.is_file()]
+        return {path for path in files if "/moments/" not in path and "/locks/" not in path}
 
     def refused(name, *overrides):
         there = kept()
@@ -577,6 +579,7 @@ def test_a_misspelt_option_is_hydras_own_message(root, script):
         (["net.module._target_=nowhere.Net"], "nowhere"),
         (["net.module={_target_: builtins.dict}"], "needs to be an nn.Module"),
         (["trainer=gpu"], "This trainer cannot run here"),
+        (["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=999"], "at most"),
         (["data=folder"], "data.classes has no value; set it on the command line, as data.classes=..."),
         (["data=folder", "data.classes=2", "data.folder=/nowhere"], "No images for"),
         (["seed=first"], "seed needs to be a whole number from 0 to 4294967295, not 'first'"),
@@ -604,6 +607,21 @@ def test_a_training_that_meets_a_broken_image_leaves_nothing_behind(refused, tmp
         "train", "name=broken", "logger=csv", "data=folder", f"data.folder={tmp_path}", "data.classes=2"
     )  # with two workers
     assert f"Image {broken} cannot be read" in said
+
+
+def test_a_second_training_of_one_seed_waits_for_the_first(trained, root, script):
+    with FileLock(root / "outputs" / "locks" / "train" / "twice" / "seed=0"):  # as the first would hold it
+        arguments = ("name=twice", "epochs=1", SMALL[1], f"root='{root}'", "logger=csv")
+        process = subprocess.Popen(
+            script("train", *arguments), stdout=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
+        )
+        assert process.stdout.readline() == "twice seed=0: another job is at it; waiting for its end\n"
+        shutil.copytree(trained, root / "outputs" / "train" / "twice")  # and it ends well
+        config = root / "outputs" / "train" / "twice" / "seed=0" / "config.yaml"
+        config.write_text(config.read_text().replace("epochs: 3", "epochs: 1").replace("digits-convnet", "twice"))
+    said = process.communicate(timeout=120)[0]
+    assert process.returncode == 0
+    assert said.startswith("twice seed=0: done already")
 
 
 def test_jobs_at_the_same_time_measure_once(aligned, root, script):

@@ -1,7 +1,11 @@
 """A sweep's jobs run in processes of their own, and one that fails takes no other along."""
 
+import os
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -9,13 +13,17 @@ from conftest import PROJECT
 from hydra_plugins.process_launcher import _config_flags, _share
 
 APP = """
-import os, sys, hydra
+import os, sys, time, hydra
+from convergent.commands.processes import end_with_parent
 @hydra.main(version_base="1.3", config_path="conf", config_name="app")
 def main(config):
+    end_with_parent()
     gpus = os.environ.get("CUDA_VISIBLE_DEVICES")
     with open(os.path.join(config.out, f"x={config.x}"), "w") as file:
         file.write(f"{os.getpid()} {gpus} {config.y}")
-    print("ran", config.x)
+    print("ran", config.x, flush=True)
+    while config.x == 5:
+        time.sleep(1)
     sys.exit({1: 3, 9: 130}.get(config.x, 0))
 main()
 """
@@ -34,12 +42,13 @@ def app(tmp_path):
     launcher = (PROJECT / "conf" / "hydra" / "launcher" / "process.yaml").read_text()
     (folder / "conf" / "hydra" / "launcher" / "process.yaml").write_text(launcher)
 
-    def run(*arguments):
-        import os
-
+    def run(*arguments, wait=True):
         environment = os.environ | {"PYTHONPATH": str(PROJECT / "src"), "CUDA_VISIBLE_DEVICES": "4,5,6"}
         command = [sys.executable, str(folder / "app.py"), *arguments, f"out='{tmp_path}'"]
-        return subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+        how = {"env": environment, "cwd": tmp_path, "text": True}
+        if wait:
+            return subprocess.run(command, **how, capture_output=True, check=False)
+        return subprocess.Popen(command, **how, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
 
     return tmp_path, run
 
@@ -72,6 +81,53 @@ def test_after_a_stop_no_other_job_begins(app):
     assert done.returncode == 130
     assert "stopped; what is finished is kept, the same command does the rest." in done.stderr
     assert not (folder / "x=2").exists()
+
+
+def until(done, seconds=60):
+    end = time.monotonic() + seconds
+    while not (found := done()):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    return found
+
+
+def number_in(file):
+    """The process that a job has written into its file, once it is there."""
+    text = file.read_text().split() if file.exists() else []
+    return int(text[0]) if len(text) == 3 else None
+
+
+def lives(process):
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{process}/status").read_text()
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc to see whether a process lives")
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_the_jobs_of_a_sweep_that_is_killed_end_with_it(app, n_jobs):
+    folder, run = app
+    sweep = run("-m", "x=5,0", f"hydra.launcher.n_jobs={n_jobs}", wait=False)
+    job = until(lambda: number_in(folder / "x=5"))
+    assert lives(job)
+    sweep.kill()
+    sweep.wait()
+    until(lambda: not lives(job))
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_ctrl_c_ends_a_sweep_and_its_jobs(app, n_jobs):
+    folder, run = app
+    sweep = run("-m", "x=5,5,0", f"hydra.launcher.n_jobs={n_jobs}", wait=False)
+    until(lambda: number_in(folder / "x=5"))
+    if n_jobs == 1:
+        assert sweep.stdout.readline() == "ran 5\n"
+    os.killpg(sweep.pid, signal.SIGINT)  # as a terminal does
+    _, said = sweep.communicate(timeout=60)
+    assert sweep.returncode == 130
+    assert "stopped; the same command goes on from here." in said
+    assert not (folder / "x=0").exists()
 
 
 def test_gpus_are_dealt_over_the_slots():

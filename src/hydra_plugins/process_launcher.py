@@ -19,6 +19,8 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
+from convergent.commands.processes import PARENT
+
 OmegaConf.register_new_resolver("project_root", lambda: str(Path(__file__).parents[2]), replace=True)
 
 
@@ -84,7 +86,7 @@ class ProcessLauncher(Launcher):
             *hydra,
             *own,
         ]
-        environment = dict(os.environ)
+        environment = os.environ | {PARENT: str(os.getpid())}  # a job ends with its sweep, even one that is killed
         if gpus := _share(self.devices, slot, self.n_jobs):
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
         if self.n_jobs == 1:

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 from hydra.errors import InstantiationException
 from omegaconf.errors import OmegaConfBaseException
 
+from convergent.commands.processes import end_with_parent
 from convergent.errors import InputError
 
 # Warnings about what we mean to do, and about what libraries owe one another.
@@ -36,6 +37,7 @@ def told(main: Callable[[Any], None]) -> Callable[[Any], None]:
         for message in _NOISE:
             warnings.filterwarnings("ignore", message)
         sys.path.append(str(Path.cwd()))  # a user's own modules, after everything installed
+        end_with_parent()
         try:
             main(config)
         except InputError as error:

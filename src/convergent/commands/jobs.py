@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shlex
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
@@ -16,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from convergent.commands.as_trained import read_as_said
 from convergent.commands.checking import check_options, check_targets, said
 from convergent.commands.folders import RESULTS, check_ours, claim, component, remove_result, shortened
+from convergent.commands.locks import alone
 from convergent.commands.processes import first_process
 from convergent.commands.runs import Run
 from convergent.commands.schema import OPTIONS
@@ -72,6 +74,10 @@ class TrainJob:
             configs.append(alone)
         overrides = HydraConfig.get().overrides.task if HydraConfig.initialized() else ()
         return cls(runs, configs, command_of("train", overrides))
+
+    def alone(self) -> AbstractContextManager[None]:
+        """No other job trains these nets meanwhile: waits for one that does."""
+        return alone([run.folder for run in self.left().runs], self.say)
 
     def begin(self) -> bool:
         """Claim the folders for this configuration; False, with a line that says so, if all nets are trained already.
@@ -188,6 +194,11 @@ class AlignJob:
             return {}
         return {name: net.epoch or 0 for name, net in zip(self.names, self.nets) if isinstance(net, Run)}
 
+    def alone(self) -> AbstractContextManager[None]:
+        """No other job writes this result meanwhile: waits for one that does."""
+        there = (self.folder / "done").exists() and not self.config.force
+        return alone([] if there else [self.folder], self.say)
+
     def begin(self) -> bool:
         """False, with a line that says so, if the alignment is done already.
 
@@ -204,8 +215,12 @@ class AlignJob:
             return True
         claim(self.folder, self.record, force=False, other="label=")
         if done:
-            print(f"{self.name} {self.label}: done already, in {self.folder}", flush=True)
+            self.say(f"done already, in {self.folder}")
         return not done
+
+    def say(self, text: str) -> None:
+        """Print a line about this job."""
+        print(f"{self.name} {self.label}: {text}", flush=True)
 
     def abandon(self) -> None:
         """Remove what an alignment that cannot be has made."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytorch_lightning as pl
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.accelerators import CPUAccelerator
 from pytorch_lightning.callbacks import Callback, RichProgressBar
 
 from convergent.commands.checkpoints import Checkpoints, KeepCheckpoints
@@ -27,6 +29,8 @@ from convergent.commands.runs import Run, build
 from convergent.data.images import ImageData
 from convergent.errors import InputError
 from convergent.streaming.layers import resolve
+
+_FEW_PROCESSES = 8  # any machine may try so many on its processor; more than it has cores only wait for one another
 
 logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # importing it sets INFO
 
@@ -190,7 +194,7 @@ def build_trainer(config: DictConfig, callbacks: list[Callback], **settings: Any
     if not torch.cuda.is_available():  # torch has no synchronised BatchNorm on processors
         settings = {"sync_batchnorm": False, **settings}
     try:
-        return instantiate(  # type: ignore[no-any-return]
+        trainer: pl.Trainer = instantiate(
             config.trainer,
             callbacks=[*callbacks, *([RichProgressBar()] if terminal else [])],
             enable_progress_bar=terminal,
@@ -201,3 +205,9 @@ def build_trainer(config: DictConfig, callbacks: list[Callback], **settings: Any
     except Exception as error:
         cause = error.__cause__ or error
         raise InputError(f"This trainer cannot run here: {' '.join(str(cause).split())}") from None
+    most = max(os.cpu_count() or 1, _FEW_PROCESSES)
+    if isinstance(trainer.accelerator, CPUAccelerator) and trainer.num_devices > most:
+        raise InputError(
+            f"trainer.devices is the number of processes, at most {most} on this processor, not {trainer.num_devices}."
+        )
+    return trainer
