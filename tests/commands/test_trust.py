@@ -9,8 +9,7 @@ from torch import nn
 
 from conftest import PROJECT
 from convergent.commands.runs import Run
-from convergent.commands.trust import _KNOWN, check_trusted, trusted_by
-from convergent.errors import InputError
+from convergent.commands.trust import _KNOWN, check_trusted
 
 DIGITS = OmegaConf.to_container(OmegaConf.load(PROJECT / "conf" / "data" / "digits.yaml"))
 MODULE = {
@@ -114,15 +113,6 @@ def test_a_net_of_ones_own_is_aligned_when_it_is_trusted_by_its_name(tmp_path, s
     code, _, err = command(*arguments, "trust=[strange_nets.Net]")
     assert code == 0, err
     assert spoils.exists()
-
-
-def test_trust_is_given_by_full_names():
-    assert trusted_by("a.B") == ("a.B",)
-    assert trusted_by(["a.B", "c.D"]) == ("a.B", "c.D")
-    assert trusted_by(None) == trusted_by([]) == ()
-    for wrong in (5, True, ["a"], [["a.B"]], "", {"a": 1}):
-        with pytest.raises(InputError, match="trust needs classes in full"):
-            trusted_by(wrong)
 
 
 def test_what_this_project_trains_is_known(tmp_path):

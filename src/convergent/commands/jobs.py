@@ -21,7 +21,6 @@ from convergent.commands.locks import alone
 from convergent.commands.processes import first_process
 from convergent.commands.runs import Run
 from convergent.commands.schema import OPTIONS
-from convergent.commands.trust import trusted_by
 from convergent.commands.zoo import GivenNet, find_nets, names_of
 from convergent.errors import InputError
 
@@ -164,7 +163,7 @@ class AlignJob:
         given, at_epochs = (_plain(value) for value in (config.nets, config.at_epochs))
         if given == "untrained":
             given, at_epochs = f"{config.root}/outputs/train/{config.name}", [0]
-        nets = find_nets(given, at_epochs, trusted_by(_plain(config.trust)))
+        nets = find_nets(given, at_epochs, tuple(config.trust))
         read_as_said(nets, config)
         names = names_of(nets)
         wanted = _plain(config.layers) or _common_layers(nets)

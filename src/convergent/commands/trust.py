@@ -49,18 +49,6 @@ def check_trusted(file: Path, content: Any, trust: Collection[str] = ()) -> None
         )
 
 
-def trusted_by(option: Any) -> tuple[str, ...]:
-    """The targets of the option `trust`, one or a list.
-
-    Raises:
-        InputError: if they are none.
-    """
-    given = list(option) if isinstance(option, (list, tuple)) else [] if option is None else [option]
-    if wrong := [target for target in given if not isinstance(target, str) or "." not in target]:
-        raise InputError(f"trust needs classes in full, as trust=[mypackage.MyNet], not {wrong[0]!r}.")
-    return tuple(given)
-
-
 def _texts(content: Any, key: str = "") -> Iterator[tuple[str, str]]:
     """Everything that nested dictionaries and lists hold, as texts, each with its key; and the keys themselves."""
     if isinstance(content, dict):
