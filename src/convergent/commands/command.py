@@ -15,17 +15,17 @@ from omegaconf.errors import OmegaConfBaseException
 from convergent.commands.processes import end_with_parent
 from convergent.errors import InputError
 
-# Warnings about what we mean to do, and about what libraries owe one another.
+# Warnings about what we mean to do, and about what libraries owe one another; pyproject.toml has those of the tests.
 _NOISE = (
-    "Checkpoint directory .* exists and is not empty",
-    ".*does not have many workers",
-    ".*isinstance.treespec, LeafSpec",
-    "predict returned None",
-    "You are using a custom batch sampler",
-    "You have overridden `transfer_batch_to_device`",
-    "The number of training batches .* is smaller than the logging interval",
+    "Checkpoint directory .* exists and is not empty",  # a training that goes on
+    ".*does not have many workers",  # data.workers= says how many, and 0 suits small images
+    ".*isinstance.treespec, LeafSpec",  # Lightning uses what torch has deprecated
+    "predict returned None",  # a pass keeps what it finds in its callbacks
+    "You are using a custom batch sampler",  # batches end where blocks of images do
+    "You have overridden `transfer_batch_to_device`",  # the numbers of images stay on the host
+    "The number of training batches .* is smaller than the logging interval",  # epochs are logged, too
     "You're resuming from a checkpoint that ended before the epoch ended",  # the order of images skips what was read
-    "The `srun` command is available on your system but is not used",
+    "The `srun` command is available on your system but is not used",  # jobs may run inside an allocation without it
 )
 
 
