@@ -37,14 +37,12 @@ PICTURES = {None: (), "top": (_TOP,), "bottom": (_TOP, _BOTTOM), "ascent": (_TOP
 def measurements_of(job: AlignJob, method: object) -> tuple[Measurement, Measurement | None]:
     """What is measured for a job, and the same with other images for each net where that null is asked for."""
     config = job.config
-    counted = (
-        [SavedHistograms(replace(method.counting, folds=config.folds))] if isinstance(method, NeedsHistograms) else []
-    )
-    rotated = (
-        [SavedRotations(config.rotations), SavedRotations(config.rotations, scored=False)]
-        if "rotated" in config.nulls
-        else []
-    )
+    counted, rotated = [], []
+    if "rotated" in config.nulls:
+        rotated = [SavedRotations(config.rotations), SavedRotations(config.rotations, scored=False)]
+    if isinstance(method, NeedsHistograms):
+        counting = replace(method.counting, folds=config.folds)
+        counted = [SavedHistograms(counting), *([SavedHistograms(counting, rotated=1)] if rotated else ())]
     data, views = build_images(job)
     measurement = Measurement(
         nets=job.nets,
@@ -93,7 +91,7 @@ def derange(measurement: Measurement, data: ImageData) -> Measurement:
     names = names_of(measurement.nets)
     data.views = measurement.data.views
     data.deranged = {name: measurement.views.get(name) for name in names}
-    kept = [product for product in measurement.also if isinstance(product, SavedHistograms)]
+    kept = [product for product in measurement.also if isinstance(product, SavedHistograms) and not product.rotated]
     return replace(measurement, data=data, views={name: name for name in names}, also=kept)
 
 
@@ -123,9 +121,9 @@ def load_pairs(
         config: of the job, for its nulls and for the folds that every held-out score is made of.
     """
     others = _pairs(deranged, config.folds) if deranged else repeat((None, None))
-    layers = zip(_pairs(measurement, config.folds), load_rotations(measurement), others)
-    for (layer, pair), rotations, (_, permuted) in layers:
-        yield layer, pair, NullPairs(pair, rotations, permuted, "rotated_after" in config.nulls, config.folds)
+    rotations = zip(load_rotations(measurement), _histograms(measurement, rotated=1))
+    for (layer, pair), (of_layer, counted), (_, permuted) in zip(_pairs(measurement, config.folds), rotations, others):
+        yield layer, pair, NullPairs(pair, of_layer, counted, permuted, "rotated_after" in config.nulls, config.folds)
 
 
 def load_rotations(measurement: Measurement) -> Iterator[Sequence[RotatedMoments]]:
@@ -136,10 +134,15 @@ def load_rotations(measurement: Measurement) -> Iterator[Sequence[RotatedMoments
 
 def _pairs(measurement: Measurement, folds: int) -> Iterator[tuple[LayerMoments, Callable[[int, int], Pair]]]:
     """The layers' moments, and what makes pairs of nets, with joint histograms where there are any."""
-    counted = [product for product in measurement.also if isinstance(product, SavedHistograms)]
-    histograms = measurement.load(counted[0]) if counted else repeat(None)
-    for layer, of_layer in zip(measurement.load(), histograms):
-        yield layer, partial(_pair, layer, of_layer, folds)
+    for layer, histograms in zip(measurement.load(), _histograms(measurement, rotated=0)):
+        yield layer, partial(_pair, layer, histograms, folds)
+
+
+def _histograms(measurement: Measurement, rotated: int) -> Iterator[LayerHistograms | None]:
+    """The joint histograms of one layer after another, of the nets or of their rotations, where they were counted."""
+    products = [product for product in measurement.also if isinstance(product, SavedHistograms)]
+    counted = [product for product in products if product.rotated == rotated]
+    yield from measurement.load(counted[0]) if counted else repeat(None)
 
 
 def _pair(layer: LayerMoments, histograms: LayerHistograms | None, folds: int, a: int, b: int) -> Pair:

@@ -13,8 +13,10 @@ from torch import Tensor
 
 from convergent.controls.nulls import best, rotated
 from convergent.controls.several import SeveralNets
+from convergent.histograms.layer_histograms import LayerHistograms
 from convergent.pairs import Pair
 from convergent.streaming.rotated_pass import RotatedMoments
+from convergent.streaming.rotations import rotated_name
 
 _AFTER = 3  # rotations of activations that are at hand
 
@@ -26,6 +28,7 @@ class NullPairs:
     Attributes:
         pair: makes the pair of two nets as they are.
         rotations: moments on rotated axes, those with blocks of images first; none where this null was not asked for.
+        counted: joint histograms of the first rotation, for methods that need them.
         permuted: makes the pair of two nets that read other images each, where that null was asked for.
         after: whether rotated activations were asked for.
         folds: that held-out scores are made of.
@@ -33,6 +36,7 @@ class NullPairs:
 
     pair: Callable[[int, int], Pair]
     rotations: Sequence[RotatedMoments] = ()
+    counted: LayerHistograms | None = None
     permuted: Callable[[int, int], Pair] | None = None
     after: bool = False
     folds: int = 5
@@ -54,7 +58,10 @@ class NullPairs:
         return [pair.flip() for pair in there.get("rotated", there.get("rotated_after", ()))]
 
     def _rotated(self, part: RotatedMoments, a: int, b: int, draw: int) -> Pair:
-        return replace(part.pair(a, b, draw), held_out_folds=self.folds)
+        joint = None
+        if self.counted and draw == 0:
+            joint = self.counted.joint(part.nets[a], rotated_name(part.nets[b], draw))
+        return replace(part.pair(a, b, draw), held_out_folds=self.folds, joint=joint)
 
     def _after(self, a: int, b: int) -> list[Pair]:
         pair = self.pair(a, b) if a < b else self.pair(b, a).flip()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from convergent.figures.style import COLOURS, NULLS, brief, legend_below, once, panel_each, styled
+from convergent.figures.style import COLOURS, NULLS, brief, legend_below, null_words, once, panel_each, styled
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -26,7 +26,7 @@ def nats(told: Sequence[Findings]) -> Figure:
     """Nats of each unit with its partner, sorted, a panel per layer.
 
     The first pair of nets is drawn unit by unit, filled where the best correlation gives the same partner; the band is that
-    of all pairs; the dotted line is what shuffled images give.
+    of all pairs; broken and dotted lines are what random rotations and shuffled images give.
 
     Args:
         told: what `methods.mutual_information.MutualInformation` tells, of nulls too.
@@ -63,9 +63,10 @@ def _draw(axis: Axes, told: Sequence[Findings]) -> None:
     axis.plot(
         rank[~same_b], nats_b[~same_b], **style | {"color": COLOURS[1], "label": "another partner by correlation"}
     )
-    chance = _sorted(findings for findings in told if findings.null)
-    if chance.size:
-        axis.plot(np.arange(1, chance.shape[1] + 1), chance.mean(0), label="shuffled images", **NULLS["permuted"])
+    for null, style in NULLS.items():
+        chance = _sorted(findings for findings in told if findings.null == null)
+        if chance.size:
+            axis.plot(np.arange(1, chance.shape[1] + 1), chance.mean(0), label=null_words(null), **style)
     told_share = f"same partner: {same_b.mean():.0%}"
     axis.text(0.97, 0.97, told_share, transform=axis.transAxes, ha="right", va="top", fontsize=7)
     axis.set_title(brief(shown.layer, 24))

@@ -27,8 +27,9 @@ from convergent.streaming.collector import (
     part_of,
     table_of,
 )  # fmt: skip
-from convergent.streaming.layers import Layer, check_size, random_positions
+from convergent.streaming.layers import Layer, check_size, random_positions, resolve
 from convergent.streaming.packing import Packing, blocks_within
+from convergent.streaming.rotations import Rotations
 
 # Edges are those of all images up to 10,000, of all their positions where these make 131,072 samples at most. Of more images
 # a fiftieth, at least 10,000 and at most 20,000, are read before the pass; nats then err by less than 5e-4, 4e-5 on average
@@ -55,6 +56,7 @@ class HistogramPass(Collector):
         how: Reading | None = None,
         pairs: Iterable[tuple[str, str]] | None = None,
         counting: Counting | None = None,
+        rotations: Rotations | None = None,
     ) -> None:
         """Find the edges, and plan.
 
@@ -66,17 +68,19 @@ class HistogramPass(Collector):
             how: activations are read.
             pairs: names of the nets that are to be compared; all with all by default.
             counting: how finely.
+            rotations: of the nets; the histograms of these with the nets are counted instead of those of the nets.
 
         Raises:
             InputError: if a layer cannot be captured, the nets disagree on its positions, an activation is NaN or infinite,
                 or memory does not suffice.
         """
-        super().__init__(nets, layers, how or Reading())
+        super().__init__(nets, layers, how or Reading(), rotations)
         self.counting = counting or Counting()
         self.block_n = block_of_image(images, self.how.blocks)
         self._per_image = max(1, self.counting.samples // images)
         numbers = {name: number for number, name in enumerate(nets)}
-        self._pairs = None if pairs is None else [(numbers[a], numbers[b]) for a, b in pairs]
+        wanted = None if pairs is None else [(numbers[a], numbers[b]) for a, b in pairs]
+        self._pairs = {layer: rotations.pairs(layer, wanted) if rotations else wanted for layer in self.layers}
         self._positions: dict[str, int] = {}
         seen = self._calibrate(nets, first)
         self._layers = {layer: self._counters(layer, seen[layer]) for layer in self.layers}
@@ -90,12 +94,15 @@ class HistogramPass(Collector):
         how: Reading | None = None,
         pairs: Iterable[tuple[str, str]] | None = None,
         counting: Counting | None = None,
+        rotated: int = 0,
     ) -> Start:
-        """What starts this collector in a pass; arguments as for the class."""
+        """What starts this collector in a pass; arguments as for the class, and of how many rotations it is instead."""
         wanted = None if pairs is None else list(pairs)
 
         def started(nets: Mapping[str, nn.Module], images: int, first: First) -> HistogramPass:
-            return cls(nets, layers, images, first, how, wanted, counting)
+            every, reading = resolve(nets, layers), how or Reading()
+            rotations = Rotations(nets, every, reading, first, lambda _: range(rotated)) if rotated else None
+            return cls(nets, layers, images, first, reading, wanted, counting, rotations)
 
         return started
 
@@ -178,14 +185,16 @@ class HistogramPass(Collector):
         from_first_process(edges_ue, x_us.device)  # another kind of processor may round otherwise
         widths = {net: len(x_cs) for net, x_cs in seen.items()}
         finest = int(self.block_n.max()) + 1
-        blocks = blocks_within(Packing.of(list(widths.values()), self._pairs), finest, self.how.block_memory)
+        blocks = blocks_within(Packing.of(list(widths.values()), self._pairs[layer]), finest, self.how.block_memory)
         folds = max(1, min(self.counting.folds, blocks))
         fold_n = self.block_n * blocks // finest % folds
-        return FoldCounter(layer, widths, self.how.placed(edges_ue.to(x_us.device)), fold_n, folds, self._pairs)
+        return FoldCounter(layer, widths, self.how.placed(edges_ue.to(x_us.device)), fold_n, folds, self._pairs[layer])
 
     def _calibrate(self, nets: Mapping[str, nn.Module], first: First) -> dict[str, dict[str, Tensor]]:
         """Samples of every layer of every net for the first images: {layer: {net: (c units, s samples)}}."""
-        seen: dict[str, dict[str, list[Tensor]]] = {layer: {net: [] for net in nets} for layer in self.layers}
+        seen: dict[str, dict[str, list[Tensor]]] = {
+            layer: {net: [] for net in self.names(layer)} for layer in self.layers
+        }
         images = calibration_images(len(self.block_n))
         chosen: dict[str, int] = {}
 
@@ -196,12 +205,12 @@ class HistogramPass(Collector):
                     f"Layer {layer} has unequal numbers of positions ({x_ncp.shape[2]} in {net}, {self._positions[layer]} "
                     "in another net); compare them with sample=pooled."
                 )
-            samples = min(_SAMPLES, _BYTES // (len(nets) * x_ncp.shape[1] * x_ncp.element_size()))
+            samples = min(_SAMPLES, _BYTES // (len(seen[layer]) * x_ncp.shape[1] * x_ncp.element_size()))
             some = chosen.setdefault(layer, max(1, min(self._per_image, samples // images)))
             x_ncp = _some(x_ncp, self.images_on(activation.device), some)
             seen[layer][net].append(x_ncp.transpose(0, 1).flatten(1).clone())
 
-        with Capture(nets, self.layers, keep) as capture:
+        with Capture(nets, self.layers, keep, self.rotations) as capture:
             for image_n, x in first(images):
                 self.name_images(image_n)
                 capture.begin()

@@ -20,6 +20,7 @@ from convergent.histograms.layer_histograms import LayerHistograms
 from convergent.histograms.record import Histograms
 from convergent.streaming.collector import Reading, Start
 from convergent.streaming.layers import Layer
+from convergent.streaming.rotations import rotated_name
 from convergent.streaming.saved_tensors import SavedTensors
 
 
@@ -29,18 +30,21 @@ class SavedHistograms:
 
     Attributes:
         counting: how finely they are counted.
+        rotated: of so many random rotations of each net with the others instead of the nets with one another.
     """
 
     counting: Counting
+    rotated: int = 0
 
     @property
     def folder(self) -> str:
         """Named after all that they depend on beside the moments' key."""
-        return f"histograms,bins={self.counting.bins},samples={self.counting.samples},folds={self.counting.folds}"
+        counting = f"bins={self.counting.bins},samples={self.counting.samples},folds={self.counting.folds}"
+        return f"histograms,{counting}" + (f",rotated={self.rotated}" if self.rotated else "")
 
     def start(self, layers: Sequence[Layer], how: Reading, pairs: Iterable[tuple[str, str]] | None) -> Start:
         """What starts their collector."""
-        return HistogramPass.start(layers, how, pairs, self.counting)
+        return HistogramPass.start(layers, how, pairs, self.counting, self.rotated)
 
     def save(self, found: LayerHistograms, file: Path) -> None:
         """Save those of one layer."""
@@ -59,8 +63,9 @@ class SavedHistograms:
         with safe_open(file, "pt") as saved:
             units = [slice(*edges) for edges in json.loads(saved.metadata()["units"])]
             edges_ue, count_k, above_kue = (saved.get_tensor(name) for name in ("edges_ue", "count_k", "above_kue"))
+        names = [*nets, *(rotated_name(net, draw) for draw in range(self.rotated) for net in nets)]
         parts = [
-            Histograms(nets, units, edges_ue, count, above_kue[fold], SavedTensors(file, f"above {fold}"))
+            Histograms(names, units, edges_ue, count, above_kue[fold], SavedTensors(file, f"above {fold}"))
             for fold, count in enumerate(count_k.tolist())
         ]
         return LayerHistograms(layer, parts)

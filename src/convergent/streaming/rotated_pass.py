@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
 from pathlib import Path
 
 import torch
@@ -91,12 +90,7 @@ class RotatedPass(StatisticsPass):
     def pairs_of(self, layer: str) -> list[tuple[int, int]]:
         """Every rotated net with the others, as they are and on the axes of the same rotation."""
         assert self.rotations is not None
-        k, wanted = len(self.nets), super().pairs_of(layer) or list(combinations(range(len(self.nets)), 2))
-        found = []
-        for place, _ in enumerate(self.rotations.draws[layer], 1):
-            for a, b in wanted:
-                found += [(a, place * k + b), (b, place * k + a), (place * k + a, place * k + b)]
-        return found
+        return self.rotations.pairs(layer, super().pairs_of(layer), both=True)
 
     def collected(self) -> dict[str, RotatedMoments]:  # type: ignore[override]
         """The moments of every layer, summed over all processes."""

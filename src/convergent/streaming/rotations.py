@@ -9,10 +9,11 @@ Axes: `n` images of a batch, `c` units of one net, `p` positions, `s` samples.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 import torch
@@ -141,6 +142,22 @@ class Rotations:
     def names(self, layer: str) -> list[str]:
         """What a layer's rotated nets are called, rotation by rotation."""
         return [rotated_name(net, draw) for draw in self.draws[layer] for net in self.nets]
+
+    def pairs(
+        self, layer: str, wanted: Iterable[tuple[int, int]] | None = None, *, both: bool = False
+    ) -> list[tuple[int, int]]:
+        """Every rotated net of a layer with the other nets, by their numbers in the order of nets, then `names`.
+
+        Args:
+            layer: its name.
+            wanted: pairs of nets that are to be compared; all with all by default.
+            both: also of two nets that are both rotated, by the same draw.
+        """
+        k, found = len(self.nets), []
+        for place in range(k, k * (1 + len(self.draws[layer])), k):
+            for a, b in wanted or combinations(range(k), 2):
+                found += [(a, place + b), (b, place + a), *([(place + a, place + b)] if both else ())]
+        return found
 
     def _sources(self, net: str, layer: str, output: Tensor) -> tuple[str, list[Tensor]]:
         """How a layer's output is rotated, and what is."""

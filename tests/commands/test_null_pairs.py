@@ -1,0 +1,69 @@
+import csv
+import json
+
+import pytest
+
+NULLS = ("rotated", "rotated_after", "permuted")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    return tmp_path_factory.mktemp("nulls")
+
+
+def summary_of(root, label):
+    return json.loads((root / "outputs/align/digits-convnet" / label / "summary.json").read_text())
+
+
+def columns_of(root, label):
+    with (root / "outputs/align/digits-convnet" / label / "scores.csv").open(newline="") as file:
+        return csv.DictReader(file).fieldnames
+
+
+def test_figures_of_a_result_stand_beside_those_on_random_axes(command, trained):
+    small = ["net.module.widths=[6,8,8,24]", "logger=csv", f"root={trained}", "trainer=cpu"]
+    for seed in range(3):
+        assert command("train", f"seed={seed}", "epochs=1", *small)[0] == 0
+    of = [f"root={trained}", "logger=csv", "trainer=cpu", "pictures=null", "intervals=false", "layers=[conv1,fc1]"]
+    code, _, err = command("align", "nulls=[rotated,rotated_after,permuted]", "rotations=4", "label=all", *of)
+    assert code == 0, err
+    found = summary_of(trained, "all")
+    for figures in found["layers"].values():
+        for null in NULLS:
+            assert 0 <= figures[f"above_{null}"] <= 1
+            assert abs(figures[f"mean_r_{null}"]) < 1
+            assert figures[f"explained_held_out_{null}"] < 1
+        # rectified units on axes rotated behind their nonlinearity are dense, and correlate less
+        assert figures["mean_best_r_rotated"] > figures["mean_best_r_rotated_after"] > figures["mean_best_r_permuted"]
+        assert figures["excess"] == pytest.approx(figures["mean_best_r"] - figures["mean_best_r_rotated"], abs=0.15)
+    for figures in found["across"].values():
+        for name in ("mutual_best", "cliques", "cycles", "consensus_r"):
+            low, mean, high = (figures[f"{name}_rotated{end}"] for end in ("_low", "", "_high"))
+            assert 0 <= low <= mean <= high <= 1
+        assert sum(figures["found_in_rotated"]) == pytest.approx(1)
+        assert figures["found_in_rotated"][0] > 0.6  # its rate is nominal: most rotated units are below the threshold
+    assert "excess" in columns_of(trained, "all")
+    saved = [file for file in (trained / "outputs/moments").glob("*/rotated,rotations=4*/fc1.safetensors")]
+    assert len(saved) == 2
+
+    code, _, err = command("align", "nulls=[]", "label=none", *of)
+    assert code == 0, err
+    assert "excess" not in columns_of(trained, "none")
+    assert not [key for key in summary_of(trained, "none")["layers"]["fc1"] if "rotated" in key or key == "excess"]
+
+    code, _, err = command("align", "method=mutual_information", "nulls=[rotated]", "label=nats", *of)
+    assert code == 0, err
+    nats = summary_of(trained, "nats")["layers"]["fc1"]
+    assert 0 < nats["nats_rotated"] < 1.2 * nats["nats"]
+
+    code, _, err = command("align", "method=spectral", "nulls=[rotated]", "label=clusters", *of)
+    assert code == 0, err
+    clusters = summary_of(trained, "clusters")["layers"]["fc1"]
+    assert {"similarity_between_rotated", "subspace_span_explained_rotated"} <= set(clusters)
+
+    code, _, err = command("align", "method=sparse", "nulls=[rotated]", "label=codes", *of)
+    assert code == 0, err
+    assert {"local_rotated", "distributed_rotated"} <= set(summary_of(trained, "codes")["layers"]["fc1"])
+
+    code, _, err = command("report", f"root={trained}")
+    assert code == 0, err
