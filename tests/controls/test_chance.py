@@ -1,11 +1,14 @@
 """Rates where the truth is known: what is called above chance is so at its level, and what is there is found."""
 
+import json
+
 import pytest
 import torch
 
 from convergent.controls import nulls
 from convergent.controls.across import beside, beside_rotated, figures_of, found_in_rotated
 from convergent.errors import InputError
+from simulations.chance import KEPT, PAGE, SIMULATIONS, table_of_several, table_of_two
 from simulations.rates import above, several, together
 from simulations.truths import FIRING, LIMITS, NOTHING, PLANTED, Truth
 
@@ -47,6 +50,13 @@ def test_units_that_differ_in_how_much_they_share_need_the_rotation_of_what_is_s
     share = shares(truth, samples=2000)
     assert share["before"] > 0.1
     assert 0.03 <= share["shared"] <= 0.1
+
+
+def test_beside_units_that_are_there_in_both_nets_the_others_hold_their_level():
+    found = [above(LIMITS[-2], seed, samples=2000, units=48, draws=4).above["shared"] for seed in range(20)]
+    common, others = torch.stack(found).double().mean(0).chunk(2)
+    assert common.mean() > 0.95
+    assert 0.03 <= others.mean() <= 0.1
 
 
 @pytest.mark.parametrize("truth", PLANTED, ids=named)
@@ -122,3 +132,19 @@ def test_found_in_others_on_random_axes_counts_each_rotated_net_in_the_recorded_
     assert found["found_in_rotated_high"] == pytest.approx([1, 1 / 6, 1 / 6])
     with pytest.raises(InputError, match="at least one draw"):
         found_in_rotated(nets, [])
+
+
+def test_the_page_says_what_was_simulated_and_that_holds_its_level():
+    kept, page = json.loads(KEPT.read_text()), PAGE.read_text()
+    assert kept.keys() == SIMULATIONS.keys()
+    for name, (truths, _) in SIMULATIONS.items():
+        assert [row["truth"] for row in kept[name]] == [truth.name for truth in truths]
+        assert (table_of_several if name == "several" else table_of_two)(kept[name]) in page
+    assert all(0.03 <= row[f"above_{null}"] <= 0.1 for row in kept["nothing"] for null in ("before", "shared"))
+    assert all(row["above_before"] > 0.95 for row in kept["planted"])
+    for row in kept["several"]:
+        there = row["truth"].startswith(("the same", "half"))
+        for name in (
+            ("mutual_best", "cycles") if "noise in each" in row["truth"] else ("mutual_best", "cycles", "consensus_r")
+        ):
+            assert row[f"{name}_above"] == 1 if there else row[f"{name}_above"] <= 0.25, (row["truth"], name)

@@ -16,7 +16,7 @@ from convergent.controls.partners import reliability
 from convergent.controls.several import SeveralNets
 from convergent.moments import Moments
 from convergent.pairs import Pair
-from simulations.truths import Net, Truth
+from simulations.truths import Net, Truth, standardised
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,11 @@ def above(truth: Truth, seed: int, samples: int, units: int, draws: int) -> Abov
     a, b = truth.nets(2, samples, units, seed)
     x_na = truth.activations(a)
     pair = Pair.of(x_na, truth.activations(b), blocks=1)
+    z_na = standardised(x_na)
 
     def rotated(beside: Net | None) -> Tensor:
-        turned = (Pair.of(x_na, truth.rotated(b, draws * seed + d, beside), blocks=1) for d in range(draws))
-        return torch.cat([nulls.best(each)[each.alive_b] for each in turned])
+        turned = (truth.rotated(b, draws * seed + d, beside) for d in range(draws))
+        return torch.cat([(z_na.T @ standardised(x_nb)).amax(0) / samples for x_nb in turned])
 
     null = {"after": nulls.rotated_best(pair, draws, seed, turn="b"), "before": rotated(None), "shared": rotated(a)}
     best_b = nulls.best(pair)

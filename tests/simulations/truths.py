@@ -190,3 +190,14 @@ LIMITS = [
         for firing in ("50 %", "7 %")
     ),
 ]
+# Four nets at once.
+TOGETHER = [
+    *(Truth(name, draw, firing) for name, draw in list(_SPACES.items())[:3] for firing in ("50 %", "7 %")),
+    Truth(
+        "8 dimensions shared, as much noise in each unit",
+        _SPACES["8 dimensions shared, as much noise in each unit"],
+        "7 %",
+    ),
+    *(Truth(f"the same units, noise {noise:g}", partial(planted, noise=noise), "7 %") for noise in (0.5, 1.5)),
+    Truth("half the same directions of 8, half at random", partial(planted, dimensions=8, share=0.5), "7 %"),
+]
