@@ -118,7 +118,7 @@ OPTIONS: Mapping[str, Options] = {
         "layers_per_pass": whole(1) | NULL,
         "products": word("auto", "portable", "onednn", "tf32"),
         "device": TEXT | NULL,
-        "folds": whole(),
+        "folds": word(0) | whole(2),
         "intervals": FLAG,
         "pictures": word("top", "bottom", "ascent") | NULL,
         "nulls": listed(word("rotated", "rotated_after", "permuted"), 0, distinct=True),
