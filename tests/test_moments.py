@@ -61,7 +61,7 @@ def test_blocks_merge_as_plus_does_and_weights_repeat_them():
     close(stacked.merged(weights), repeated)
     for without, held in stacked.folds(3):
         assert (without.count + held.count).item() == len(x_nu)
-    close(stacked.folds(3)[1][1], torch.cat([blocks[1], blocks[4]]))
+    close(list(stacked.folds(3))[1][1], torch.cat([blocks[1], blocks[4]]))
 
 
 def test_correlation_is_that_of_numpy_and_torch():

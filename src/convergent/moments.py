@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 # A unit whose standard deviation is below this share of its mean is constant up to float32's resolution.
 _DEAD = 1e-7
+_KEPT = 2**26  # bytes of folds
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,21 +114,33 @@ class Moments:
         from_first_ku = self.mean_u - mean_u
         shift_u = n_k @ from_first_ku / count.clamp(min=1)
         gap_ku = from_first_ku - shift_u
-        scatter_uu = torch.tensordot(s_k, self.scatter_uu, 1) + gap_ku.T @ (n_k[:, None] * gap_ku)
+        scatter_uu = torch.tensordot(s_k, self.scatter_uu, 1).addmm_(gap_ku.T, n_k[:, None] * gap_ku)
         return Moments(count, mean_u + shift_u, scatter_uu, self.gain_u)
 
     @cached_property
     def total(self) -> Moments:
-        """One record of all blocks together."""
+        """One record of all blocks together; of one block it shares the memory."""
+        if len(self.count) == 1:
+            return Moments(self.count[0], self.mean_u[0], self.scatter_uu[0], self.gain_u)
         return self.merged()
 
-    def folds(self, n: int) -> list[tuple[Moments, Moments]]:
-        """(Without the fold, the fold alone) for each of `n` folds of the blocks; kept, for every method asks for them."""
-        if n not in self._folds:
-            fold_k = torch.arange(len(self.count)) % n
-            parts = [(fold_k != fold, fold_k == fold) for fold in range(n)]
-            self._folds[n] = [(self.merged(rest.double()), self.merged(held.double())) for rest, held in parts]
-        return self._folds[n]
+    def folds(self, n: int) -> Iterator[tuple[Moments, Moments]]:
+        """(Without the fold, the fold alone) for each of `n` folds of the blocks.
+
+        Records of few units are kept, for every method asks for them; of many units there is one at a time.
+        """
+        if n in self._folds:
+            yield from self._folds[n]
+            return
+        fold_k, found = torch.arange(len(self.count)) % n, []
+        small = 2 * n * self.scatter_uu[0].nbytes <= _KEPT
+        for fold in range(n):
+            pair = self.merged((fold_k != fold).double()), self.merged((fold_k == fold).double())
+            found += [pair] if small else []
+            yield pair
+            del pair
+        if small:
+            self._folds[n] = found
 
     def leave_one_out(self) -> Iterator[Moments]:
         """One record of all blocks together but one, for each block in turn (jackknife).
@@ -157,7 +170,7 @@ class Moments:
         gain_u = None if self.gain_u is None else self.gain_u[units]
         return Moments(self.count, self.mean_u[..., units], self.scatter_uu[..., units[:, None], units], gain_u)
 
-    @cached_property
+    @property
     def cov_uu(self) -> Tensor:
         """Population covariance, shape (..., u, u)."""
         return self.scatter_uu / self.count.clamp(min=1)[..., None, None]
@@ -165,7 +178,8 @@ class Moments:
     @cached_property
     def sd_u(self) -> Tensor:
         """Population standard deviation, shape (..., u)."""
-        return self.cov_uu.diagonal(dim1=-2, dim2=-1).clamp(min=0).sqrt()
+        variance_u = self.scatter_uu.diagonal(dim1=-2, dim2=-1) / self.count.clamp(min=1)[..., None]
+        return variance_u.clamp(min=0).sqrt()
 
     @cached_property
     def alive_u(self) -> Tensor:
@@ -177,11 +191,15 @@ class Moments:
         """1 / standard deviation, and 0 for dead units, shape (..., u)."""
         return torch.where(self.alive_u, 1 / self.sd_u.where(self.alive_u, torch.ones_like(self.sd_u)), 0.0)
 
-    @cached_property
+    @property
     def corr_uu(self) -> Tensor:
         """Correlation, shape (..., u, u); rows and columns of dead units are 0."""
-        corr_uu = self.cov_uu * self.scale_u[..., :, None] * self.scale_u[..., None, :]
-        return corr_uu.clamp(-1, 1)
+        return self.corr(slice(None), slice(None))
+
+    def corr(self, rows: slice, columns: slice) -> Tensor:
+        """Correlations between some units, shape (..., rows, columns); those of dead units are 0."""
+        corr_ij = self.scatter_uu[..., rows, columns] / self.count.clamp(min=1)[..., None, None]
+        return corr_ij.mul_(self.scale_u[..., rows, None]).mul_(self.scale_u[..., None, columns]).clamp_(-1, 1)
 
 
 # Squares of activations within these bounds, their sums and the squares of these are far from the ends of float64.

@@ -6,6 +6,7 @@ Axes: `n` samples, `a` and `b` units of the two nets (p and q of them), `k` bloc
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
@@ -152,20 +153,20 @@ class Pair:
         share_ka = weight_k[:, None] * (scatter_ka + moments.count[:, None] * gap_ka.square())
         return self.alive_a & (share_ka.sum(0).square() >= 2 * share_ka.square().sum(0))
 
-    @property
+    @cached_property
     def corr_aa(self) -> Tensor:
         """Correlations within net a, shape (p, p)."""
-        return self.total.corr_uu[self.a, self.a]
+        return self.total.corr(self.a, self.a)
 
-    @property
+    @cached_property
     def corr_ab(self) -> Tensor:
         """Correlations between the nets, shape (p, q)."""
-        return self.total.corr_uu[self.a, self.b]
+        return self.total.corr(self.a, self.b)
 
-    @property
+    @cached_property
     def corr_bb(self) -> Tensor:
         """Correlations within net b, shape (q, q)."""
-        return self.total.corr_uu[self.b, self.b]
+        return self.total.corr(self.b, self.b)
 
     def flip(self) -> Pair:
         """The same pair seen from the other net: its a is this b."""

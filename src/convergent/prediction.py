@@ -31,13 +31,15 @@ def errors(map_ab: Tensor, fit: Pair, on: Pair) -> tuple[Tensor, Tensor]:
     """
     a, b = fit.a, fit.b
     raw_ab = fit.total.scale_u[a][:, None] * map_ab * fit.total.sd_u[b]
-    gap_u = on.total.mean_u - fit.total.mean_u
-    moment_uu = on.total.scatter_uu + on.total.count * torch.outer(gap_u, gap_u)  # about the fit's means
-    sst_b = moment_uu.diagonal()[b]
-    cross_b = (raw_ab * moment_uu[a, b]).sum(0)
+    # moments about the fit's means: those about the means of `on`, and the gap between both; no matrix of all units is made
+    count, gap_u, scatter_uu = on.total.count, on.total.mean_u - fit.total.mean_u, on.total.scatter_uu
+    off_b = gap_u[a] @ raw_ab
+    sst_b = scatter_uu.diagonal()[b] + count * gap_u[b].square()
+    cross_b = (raw_ab * scatter_uu[a, b]).sum(0) + count * off_b * gap_u[b]
     used = map_ab.any(0).nonzero()[:, 0]  # a map of some units of b only costs what these cost
     raw_aj = raw_ab[:, used]
-    square_b = torch.zeros_like(sst_b).index_copy(0, used, (raw_aj * (moment_uu[a, a] @ raw_aj)).sum(0))
+    square_j = (raw_aj * (scatter_uu[a, a] @ raw_aj)).sum(0) + count * off_b[used].square()
+    square_b = torch.zeros_like(sst_b).index_copy(0, used, square_j)
     return sst_b - 2 * cross_b + square_b, sst_b
 
 

@@ -58,15 +58,16 @@ def rotated(pair: Pair, seed: int = 0) -> Pair:
     turn_bb = total.scale_u[pair.b, None] * turn_bb
     # only the means' distance from the total's is turned: large means would eat the digits
     mean_kb = (whole.mean_u[:, pair.b] - total.mean_u[pair.b]) @ turn_bb
-    scatter_kab = whole.scatter_uu[:, pair.a, pair.b] @ turn_bb
-    scatter_kbb = turn_bb.T @ whole.scatter_uu[:, pair.b, pair.b] @ turn_bb
-    scatter_kbb = (scatter_kbb + scatter_kbb.mT) / 2  # products of three matrices round to not quite symmetric
-    rows_ku = (
-        torch.cat([whole.scatter_uu[:, pair.a, pair.a], scatter_kab], 2),
-        torch.cat([scatter_kab.mT, scatter_kbb], 2),
-    )
-    moments = Moments(whole.count, torch.cat([whole.mean_u[:, pair.a], mean_kb], 1), torch.cat(rows_ku, 1))
-    return replace(pair, moments=moments, a=slice(0, pair.p), b=slice(pair.p, pair.p + pair.q), joint=None, parts=None)
+    a, b = slice(0, pair.p), slice(pair.p, pair.p + pair.q)
+    scatter_kuu = whole.scatter_uu.new_empty(len(whole.count), b.stop, b.stop)
+    for old_uu, new_uu in zip(whole.scatter_uu, scatter_kuu):  # block by block, for the record may fill the memory
+        new_uu[a, a] = old_uu[pair.a, pair.a]
+        new_uu[a, b] = old_uu[pair.a, pair.b] @ turn_bb
+        new_uu[b, a] = new_uu[a, b].T
+        turned_bb = turn_bb.T @ old_uu[pair.b, pair.b] @ turn_bb
+        new_uu[b, b] = (turned_bb + turned_bb.T) / 2  # products of three matrices round to not quite symmetric
+    moments = Moments(whole.count, torch.cat([whole.mean_u[:, pair.a], mean_kb], 1), scatter_kuu)
+    return replace(pair, moments=moments, a=a, b=b, joint=None, parts=None)
 
 
 def best(pair: Pair, absolute: bool = False) -> Tensor:

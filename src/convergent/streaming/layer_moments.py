@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations_with_replacement
 
 import torch
 from torch import Tensor
@@ -67,9 +68,20 @@ class LayerMoments:
             InputError: if a pair of these nets was not measured.
         """
         chosen = [net_number(net, self.nets) for net in (range(len(self.nets)) if nets is None else nets)]
-        of_u = torch.cat([torch.arange(self.mean_ku.shape[1])[self.units[net]] for net in chosen])
-        rows = [torch.cat([self._scatter(i, j) for j in chosen], 2) for i in chosen]
-        return Moments(self.count_k, self.mean_ku[:, of_u], torch.cat(rows, 1))
+        units, width = [], 0  # where each net's units come to lie
+        for net in chosen:
+            units.append(slice(width, width + self.units[net].stop - self.units[net].start))
+            width = units[-1].stop
+        mean_ku, scatter_kuu = (
+            torch.empty(len(self.count_k), *shape, dtype=torch.float64) for shape in ((width,), (width, width))
+        )
+        for i, rows in zip(chosen, units):
+            mean_ku[:, rows] = self.mean_ku[:, self.units[i]]
+        for (i, rows), (j, columns) in combinations_with_replacement(zip(chosen, units), 2):
+            scatter_kuu[:, rows, columns] = s_kab = self._scatter(i, j)  # read from disk, once
+            if rows != columns:
+                scatter_kuu[:, columns, rows] = s_kab.mT
+        return Moments(self.count_k, mean_ku, scatter_kuu)
 
     def _scatter(self, i: int, j: int) -> Tensor:
         if (min(i, j), max(i, j)) not in self.scatter:
