@@ -202,9 +202,9 @@ def test_the_plan_is_stated_and_memory_checked_before_the_pass(monkeypatch):
     how = {"images": 50, "calibration": dict.fromkeys(both, x), "how": Reading(blocks=8)}
     lines = StatisticsPass(both, ["1", "2"], **how).plan().splitlines()
     assert len(lines) == 3
-    told = "1 4 x 6 x 6, 6 x 6 x 6 channel 4, 6 36 1,800 8 float64 0 MB"
+    told = "1 4 x 6 x 6, 6 x 6 x 6 channel 4, 6 36 1,800 8 float64 1 MB 0 MB"
     assert lines[1].split() == told.split()
-    monkeypatch.setattr("convergent.streaming.statistics_pass.available_memory", lambda: 1)
+    monkeypatch.setattr("convergent.memory.available_memory", lambda: 1)
     with pytest.raises(InputError, match=r"blocks=2.*layers_per_pass=1.*pairs="):
         StatisticsPass(both, ["1", "2"], **how)
 

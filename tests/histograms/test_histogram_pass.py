@@ -270,6 +270,6 @@ def test_mistakes_are_one_sentence(monkeypatch):
     three["net1"] = nn.Sequential(nn.Conv2d(1, 2, 5), nn.ReLU())
     with pytest.raises(InputError, match=r"unequal numbers of positions \(16 in net1, 36 in another net\)"):
         counted(three, loader)
-    monkeypatch.setattr("convergent.histograms.histogram_pass.available_memory", lambda: 1)
+    monkeypatch.setattr("convergent.memory.available_memory", lambda: 1)
     with pytest.raises(InputError, match=r"fewer bins.*folds=2.*layers_per_pass=1.*pairs="):
         counted(nets(), loader)

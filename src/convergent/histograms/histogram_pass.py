@@ -15,6 +15,7 @@ from convergent.histograms.edges import edges_of
 from convergent.histograms.fold_counter import FoldCounter
 from convergent.histograms.joint import Counting
 from convergent.histograms.layer_histograms import LayerHistograms
+from convergent.memory import check_memory
 from convergent.pairs import block_of_image
 from convergent.streaming.capture import Capture
 from convergent.streaming.collector import (
@@ -22,7 +23,6 @@ from convergent.streaming.collector import (
     First,
     Reading,
     Start,
-    available_memory,
     from_first_process,
     part_of,
     table_of,
@@ -164,13 +164,12 @@ class HistogramPass(Collector):
         return table_of(_HEADINGS, rows, 2)
 
     def _check_memory(self) -> None:
-        needed, free = sum(folds.memory for folds in self._layers.values()), available_memory()
-        if needed > free:
-            raise InputError(
-                f"The joint histograms of these layers take {needed / 1e9:.1f} GB of memory, but {free / 1e9:.1f} GB are "
-                "free; ask for fewer bins, for fewer folds (folds=2), for the layers in several passes (layers_per_pass=1), "
-                "for some layers or pairs of nets only (layers=[...], pairs=[[NET,NET],...])."
-            )
+        check_memory(
+            sum(folds.memory for folds in self._layers.values()),
+            "The joint histograms of these layers",
+            "ask for fewer bins, for fewer folds (folds=2), for the layers in several passes (layers_per_pass=1), "
+            "for some layers or pairs of nets only (layers=[...], pairs=[[NET,NET],...])",
+        )
 
     def _counters(self, layer: str, seen: Mapping[str, Tensor]) -> FoldCounter:
         x_us = torch.cat(list(seen.values()))

@@ -118,6 +118,21 @@ class Accumulator:
         return self.blocks * self.packing.size * 8
 
     @property
+    def pass_memory(self) -> int:
+        """Bytes of host memory that a pass takes: sums, a copy of them while they are saved, and samples for a product."""
+        samples = self._images * self.positions * len(self.shift_u) * self.dtype.itemsize
+        return 2 * self.memory + (2 * samples if self.device.type == "cpu" else 0)
+
+    @property
+    def method_memory(self) -> int:
+        """Bytes that aligning the two widest nets takes: their moments, and about as much for what is made of them.
+
+        What is made of them are the moments of all blocks together, of folds, and correlations: some six matrices.
+        """
+        widest = sum(sorted(units.stop - units.start for units in self.units.values())[-2:])
+        return int((2 * self.blocks + 6) * widest**2 * 8)
+
+    @property
     def device(self) -> torch.device:
         """Where products are made and summed."""
         return self.shift_u.device

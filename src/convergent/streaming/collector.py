@@ -8,7 +8,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Self
 
 import torch
@@ -199,14 +198,6 @@ def part_of(state: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
     """What a state says of one part, whose tensors are called NAME/..."""
     head = f"{name}/"
     return {key.removeprefix(head): x for key, x in state.items() if key.startswith(head)}
-
-
-def available_memory() -> float:
-    """Bytes of host memory that can be had without swapping; infinite where the system does not tell."""
-    meminfo = Path("/proc/meminfo")
-    lines = meminfo.read_text().splitlines() if meminfo.exists() else []
-    kilobytes = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
-    return int(kilobytes[0]) * 1024 if kilobytes else float("inf")
 
 
 def over_processes(x: Tensor, device: torch.device | None = None) -> None:

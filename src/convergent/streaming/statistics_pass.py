@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from convergent.errors import InputError
+from convergent.memory import check_memory
 from convergent.pairs import block_of_image
 from convergent.streaming.accumulate import FLOAT64_BELOW, OFF_GRID, Accumulator, grid_shift, on_grid
 from convergent.streaming.capture import Capture
@@ -19,7 +20,6 @@ from convergent.streaming.collector import (
     First,
     Reading,
     Start,
-    available_memory,
     over_processes,
     part_of,
     table_of,
@@ -31,7 +31,18 @@ from convergent.streaming.products import chosen
 from convergent.streaming.rotations import Rotations
 
 # Columns of the table of what is planned; the first few are text.
-_HEADINGS = ("layer", "activation", "units are", "units", "positions", "samples", "blocks", "products", "memory")
+_HEADINGS = (
+    "layer",
+    "activation",
+    "units are",
+    "units",
+    "positions",
+    "samples",
+    "blocks",
+    "products",
+    "pass",
+    "method",
+)
 _LEFT = 4
 
 CALIBRATION = 32  # images
@@ -161,18 +172,24 @@ class StatisticsPass(Collector):
             f"{samples:,}",
             str(accumulator.blocks),
             str(accumulator.dtype).removeprefix("torch."),
-            f"{accumulator.memory / 1e6:,.0f} MB",
+            f"{accumulator.pass_memory / 1e6:,.0f} MB",
+            f"{accumulator.method_memory / 1e6:,.0f} MB",
         )
 
     def _check_memory(self) -> None:
-        needed = sum(accumulator.memory for accumulator in self.accumulators.values())
-        free = available_memory()
-        if needed > free:
-            raise InputError(
-                f"The sums of these layers take {needed / 1e9:.1f} GB of memory, but {free / 1e9:.1f} GB are free; ask for "
-                f"fewer blocks (blocks={self._finest // 4}, block_memory=), for the layers in several passes "
-                "(layers_per_pass=1), or for some pairs of nets only (pairs=[[NET,NET],...])."
-            )
+        """Refuse a pass that does not fit, or whose moments could not be aligned afterwards.
+
+        Raises:
+            InputError: that says what takes more than there is.
+        """
+        advice = (
+            f"ask for fewer blocks (blocks={max(1, self._finest // 4)}, block_memory=), for the layers in several passes "
+            "(layers_per_pass=1), or for some pairs of nets only (pairs=[[NET,NET],...])"
+        )
+        pass_bytes = sum(accumulator.pass_memory for accumulator in self.accumulators.values())
+        check_memory(pass_bytes, "The sums of these layers, with a copy to be saved,", advice)
+        layer, most = max(((layer, of.method_memory) for layer, of in self.accumulators.items()), key=lambda of: of[1])
+        check_memory(most, f"The moments of two nets in layer {layer}, with what a method makes of them,", advice)
 
     @property
     def _finest(self) -> int:
