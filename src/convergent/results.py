@@ -237,16 +237,22 @@ def compare(
 
 
 def by_layer(summaries: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """For each layer the mean over all ordered pairs of nets, and the standard deviation between them, of every figure."""
+    """For each layer the mean over all ordered pairs of nets, and the standard deviation between them, of every figure.
+
+    A figure that some pairs have not, as that of a cluster's subspace where no cluster has one, is the mean of those which
+    have it, if these are half or more; `NAME_pairs` says how many there are.
+    """
     layers: dict[str, dict[str, Any]] = {}
     for layer in dict.fromkeys(summary["layer"] for summary in summaries):
         of_layer = [summary for summary in summaries if summary["layer"] == layer]
         figures: dict[str, Any] = {"pairs": len(of_layer), "images": of_layer[0]["images"]}
-        for name in [key for key in of_layer[0] if key not in ("layer", "a", "b", "images")]:
+        names = dict.fromkeys(key for summary in of_layer for key in summary)
+        for name in [key for key in names if key not in ("layer", "a", "b", "images")]:
             values = [summary[name] for summary in of_layer if summary.get(name) is not None]
-            if len(values) == len(of_layer):
-                figures[name] = float(np.mean(values))
-                figures[f"{name}_sd"] = float(np.std(values))
+            if 2 * len(values) >= len(of_layer):
+                figures |= {name: float(np.mean(values)), f"{name}_sd": float(np.std(values))}
+            if 0 < len(values) < len(of_layer):
+                figures[f"{name}_pairs"] = len(values)
         for name in _OVER_NETS:
             figures |= _interval_over_nets(of_layer, name)
         layers[layer] = figures
