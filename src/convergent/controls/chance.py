@@ -5,6 +5,7 @@ Axes: `b` units of net b.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -54,7 +55,7 @@ class Chance:
                 itself, which may take long, is fitted where there are blocks of images, or to the first.
         """
         best = torch.cat([nulls.best(pair)[pair.alive_b] for pair in pairs]).sort(descending=True).values
-        threshold = nulls.threshold(best) if len(best) > 19 else float(best.max()) if len(best) else 0.0
+        threshold = nulls.threshold(best) if len(best) > 18 else math.inf  # of fewer nothing can be claimed at 5 %
         chance = cls(best.numpy(), threshold)
         able = [pair for pair in pairs if pair.joint is not None or not needs_histograms(method)]
         if not able:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
 from convergent.few_to_one.gains import CODES
 from convergent.figures.style import COLOURS, brief, legend_below, log_ticks, once, panels, styled
@@ -17,6 +18,7 @@ from convergent.findings import mean_curves, told_of
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from convergent.findings import Findings
@@ -32,6 +34,7 @@ PAPER_LOSS = {
 }
 PAPER_LAMBDA = (0.0, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 PAPER_WIDTH = {"conv1": 96, "conv2": 256, "conv3": 384, "conv4": 384, "conv5": 256}
+_HATCH = "////"  # of what chance gives
 _MEAN = Line2D([], [], color="0.6", lw=0.6, label="predicting the mean")
 
 
@@ -56,18 +59,30 @@ def few_to_one(told: Sequence[Findings]) -> Figure:
     left.set_ylabel("loss, held out")
     left.set_title("(a) loss by number of predictors")
     all_units = Line2D([], [], color="0.35", lw=0.8, ls=(0, (4, 2)), label="all units (least squares)")
-    bottom = np.zeros(len(layers))
-    for colour, code in zip(("#0072B2", "#7FB8D8", "#E8AE7F", "0.65", "0.85"), CODES):
-        share = np.array([mean_figures(told, layer).get(code, 0.0) for layer in layers])
-        right.bar(range(len(layers)), share, 0.7, bottom, color=colour, label=code.replace("_", " "))
-        for x in np.flatnonzero(share > 0.06):
-            right.text(float(x), bottom[x] + share[x] / 2, f"{share[x]:.0%}", ha="center", va="center", fontsize=7)
-        bottom += share
+    rotated = bool(told_of(told, "rotated"))
+    for null, at in (("", -0.2), ("rotated", 0.2)) if rotated else (("", 0.0),):
+        _draw_codes(right, [mean_figures(told, layer, null) for layer in layers], at, 0.38 if rotated else 0.7, null)
     right.set_xticks(range(len(layers)), [brief(layer) for layer in layers])
     right.set_ylabel("share of units")
     right.set_title("(b) needed for 95 % of what all units explain")
-    legend_below(figure, [*once([left]), all_units, _MEAN, *once([right])], 4)
+    hatched = (
+        [Patch(fc="white", ec="0.35", hatch=_HATCH, lw=0.5, label="the same with random rotation")] if rotated else []
+    )
+    legend_below(figure, [*once([left]), all_units, _MEAN, *once([right]), *hatched], 4)
     return figure
+
+
+def _draw_codes(axis: Axes, figures: Sequence[Mapping[str, float]], at: float, width: float, null: str) -> None:
+    """Stacked shares of the codes, a bar a layer; hatched where they are those of a null."""
+    bottom, x_l = np.zeros(len(figures)), np.arange(len(figures)) + at
+    for colour, code in zip(("#0072B2", "#7FB8D8", "#E8AE7F", "0.65", "0.85"), CODES):
+        share = np.array([of_layer.get(code, 0.0) for of_layer in figures])
+        style = {"hatch": _HATCH, "ec": "white", "lw": 0} if null else {"label": code.replace("_", " ")}
+        axis.bar(x_l, share, width, bottom, color=colour, **style)
+        for place in np.flatnonzero(share > 0.06) if not null else ():
+            middle = bottom[place] + share[place] / 2
+            axis.text(x_l[place], middle, f"{share[place]:.0%}", ha="center", va="center", fontsize=6)
+        bottom += share
 
 
 @styled
@@ -111,7 +126,7 @@ def path_figure(told: Sequence[Findings]) -> Figure:
     return figure
 
 
-def mean_figures(told: Sequence[Findings], layer: str) -> Mapping[str, float]:
-    """The figures of a layer averaged over its pairs of nets."""
-    of_layer = [found.figures for found in told_of(told) if found.layer == layer]
+def mean_figures(told: Sequence[Findings], layer: str, null: str = "") -> Mapping[str, float]:
+    """The figures of a layer, or of a null in it, averaged over its pairs of nets."""
+    of_layer = [found.figures for found in told_of(told, null) if found.layer == layer]
     return {name: float(np.mean([figures[name] for figures in of_layer])) for name in of_layer[0]}
