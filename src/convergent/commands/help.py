@@ -25,7 +25,7 @@ def help_of(command: str) -> str:
 
     told = yaml.safe_load((CONF / "hydra" / "help" / f"{command}.yaml").read_text())
     text: str = told["template"].replace("${hydra.help.header}", told["header"])
-    return text.replace("$APPCONFIG_GROUPS", _choices(text))
+    return text.replace("$APP_CONFIG_GROUPS", _choices(text))
 
 
 def _choices(text: str) -> str:
