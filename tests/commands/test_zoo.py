@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import save_file
 from torch import nn
 
@@ -12,11 +13,10 @@ from convergent.errors import InputError
 LINEAR = {"_target_": "torch.nn.Linear", "in_features": 3, "out_features": 2}
 
 
-def run_folder(folder, data="digits", epochs=()):
+def run_folder(folder, data="digits", epochs=(), **settings):
     folder.mkdir(parents=True)
-    (folder / "config.yaml").write_text(
-        f"data: {{name: {data}}}\nnet: {{layers: [fc], module: {{_target_: torch.nn.Identity}}}}\n"
-    )
+    net = {"layers": ["fc"], "module": {"_target_": "torch.nn.Identity"}}
+    (folder / "config.yaml").write_text(yaml.safe_dump({"data": {"name": data}, "net": net, **settings}))
     for epoch in epochs:
         (folder / "epochs").mkdir(exist_ok=True)
         (folder / "epochs" / f"{epoch}.safetensors").touch()
@@ -124,3 +124,16 @@ def test_nets_that_are_not_there_are_told_with_what_is_and_what_makes_them(tmp_p
     with pytest.raises(InputError) as refused:
         find_nets(str(tmp_path / name))
     assert str(refused.value).endswith(hint)
+
+
+def test_a_run_of_another_training_in_the_folder_is_named(tmp_path):
+    for seed in range(3):
+        run_folder(tmp_path / f"seed={seed}", seed=seed, order_seed=seed, keep_epochs=[seed], epochs_trained=20)
+    assert len(find_nets(str(tmp_path))) == 3
+    other = run_folder(tmp_path / "seed=9", seed=9, epochs_trained=1)
+    message = (
+        r"seed=9 is of another training than seed=0 beside it \(epochs_trained is 1, not 20\); name the nets .* nets="
+    )
+    with pytest.raises(InputError, match=message):
+        find_nets(str(tmp_path))
+    assert len(find_nets([other, str(tmp_path / "seed=0")])) == 2  # asked for

@@ -30,7 +30,7 @@ _OURS = (
 _KINDS = {"train": {"data", "net", "seed"}, "align": {"method", "nets", "images"}}  # what our configurations say
 
 # What may differ between two jobs of one configuration without changing its result.
-_IRRELEVANT = (
+IRRELEVANT = (
     "force", "root", "logger", "snapshot_minutes", "data.folder", "data.store", "data.download", "data.workers",
     "trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy",
 )  # fmt: skip
@@ -136,7 +136,7 @@ def claim(folder: Path, config: DictConfig, *, force: bool, other: str = "name="
         with atomic(kept) as file:
             OmegaConf.save(OmegaConf.create(ours), file)
         return
-    before, now = flat(OmegaConf.to_container(OmegaConf.load(kept)), _IRRELEVANT), flat(ours, _IRRELEVANT)
+    before, now = flat(OmegaConf.to_container(OmegaConf.load(kept)), IRRELEVANT), flat(ours, IRRELEVANT)
     if differing := [key for key in {**before, **now} if before.get(key) != now.get(key)]:
         shown = ", ".join(f"{key} is {before.get(key)} there and {now.get(key)} here" for key in differing[:3])
         raise InputError(

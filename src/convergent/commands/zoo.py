@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from convergent.commands.folders import IRRELEVANT, flat
 from convergent.commands.help import CONF
 from convergent.commands.runs import Run, build, load_weights
 from convergent.errors import InputError
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 # What may be said of a net that is built from its `module`.
 _KEYS = ("module", "name", "weights", "seed", "layers", "channels", "prepare", "mean", "std")
+
+# What may differ between the trainings of one experiment, beside what changes no result.
+_OF_ONE_NET = ("name", "seed", "order_seed", "augment_seed", "keep_epochs", "channels_last")
 
 # How a net wants its images; what is not said is as the measured images are prepared.
 VIEW = ("channels", "prepare", "mean", "std")
@@ -133,7 +137,9 @@ def find_nets(
     found: list[GivenNet]
     if isinstance(given, str):
         folders = sorted((f for f in Path(given).glob("*") if (f / "config.yaml").exists()), key=_natural)
-        found = [run for run in (Run(folder, trust=trust) for folder in folders) if run.finished]
+        runs = [run for run in (Run(folder, trust=trust) for folder in folders) if run.finished]
+        _check_alike(runs if len(runs) > 1 else [])
+        found = [*runs]
         where, overrides = f"{given}{_near(Path(given))}", _overrides(Path(given).name)
     else:
         found = [_given(entry, number, trust) for number, entry in enumerate(given)]
@@ -192,6 +198,24 @@ def _at_epochs(run: GivenNet, epochs: str | Sequence[int]) -> list[GivenNet]:
             f"({', '.join(map(str, kept)) or 'none'}), not {epochs}; train with keep_epochs=[...] to keep others."
         )
     return [replace(run, epoch=int(epoch)) for epoch in wanted]
+
+
+def _check_alike(runs: Sequence[Run]) -> None:
+    """Find out whether the runs of one folder differ in their seeds alone.
+
+    Raises:
+        InputError: naming one that differs from most, and in what.
+    """
+    settings = [flat(OmegaConf.to_container(run.config), (*IRRELEVANT, *_OF_ONE_NET)) for run in runs]
+    texts = [json.dumps(setting, sort_keys=True, default=str) for setting in settings]
+    usual = texts.index(Counter(texts).most_common(1)[0][0]) if texts else 0
+    for run, setting in zip(runs, settings):
+        if differing := [key for key in {**settings[usual], **setting} if settings[usual].get(key) != setting.get(key)]:
+            shown = ", ".join(f"{key} is {setting.get(key)}, not {settings[usual].get(key)}" for key in differing[:3])
+            raise InputError(
+                f"{run.folder} is of another training than {runs[usual].name} beside it ({shown}); name the nets to be "
+                "compared as nets=[...], or train it under another name=."
+            )
 
 
 def _check_images(runs: Sequence[Run]) -> None:
