@@ -133,8 +133,13 @@ function answer() {
     let html = `<div class="card"><h3>${escaped(layer)}</h3>`;
     if (single) html += `<div class="big">${percent(single.explained_held_out)}</div><p>of a unit's variance is explained by its best-matching unit of another net</p>`;
     if (best && best !== single) html += `<p><b>${percent(best.explained_held_out)}</b> by ${escaped(best.words)}, from ${number(best.units_used, best.units_used < 10 ? 1 : 0)} units</p>`;
-    if (chance) html += `<p>best partner: r <b>${number(chance.mean_best_r)}</b>, with random rotation <b>${number(chance.mean_best_r_rotated)}</b></p>`;
-    if (across) html += `<p><b>${percent(across.found_in.at(-1))}</b> of the units have a partner above chance in every other net, <b>${percent(across.found_in[0])}</b> in none</p>`;
+    if (chance) html += `<p>best partner: r <b>${number(chance.mean_best_r)}</b>, with random rotation <b>${number(chance.mean_best_r_rotated)}</b>; ` +
+      `<b>${percent(chance.above_rotated)}</b> of the units exceed what 95% of rotated units reach</p>`;
+    if (across) {
+      const rotated = (m) => (across.found_in_rotated ? ` (${percent(across.found_in_rotated.at(m))})` : "");
+      html += `<p>a partner above chance in every other net: <b>${percent(across.found_in.at(-1))}</b>${rotated(-1)} of the units, in none: <b>${percent(across.found_in[0])}</b>${rotated(0)}` +
+        `${across.found_in_rotated ? "; in brackets the same with random rotation" : ""}</p>`;
+    }
     return `${html}</div>`;
   }).join("");
   byId("cards-legend").textContent = "Shares of variance are on held-out images; means over all active units, no score clipped, and over the ordered pairs of nets, which share nets.";
