@@ -157,8 +157,7 @@ def told_by_chance(method: Method, null_pairs: Mapping[str, Sequence[Pair]]) -> 
 
     These are rotations; of other images too for a method whose figures are not functions of correlations.
     """
-    tell = method.tell if isinstance(method, Telling) else None
-    counts = needs_histograms(method)
+    tell, counts = method.tell if isinstance(method, Telling) else None, needs_histograms(method)
     judged = [(name, draws[0]) for name, draws in null_pairs.items() if counts or name.startswith("rotated")]
     able = [(name, pair) for name, pair in judged if pair.joint is not None or not counts]
     return [replace(tell(pair, method(pair)), null=name) for name, pair in able] if tell else []

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import combinations, permutations
+from typing import overload
 
 from torch import Tensor
 
@@ -41,21 +43,23 @@ class NullPairs:
     after: bool = False
     folds: int = 5
 
-    def of(self, a: int, b: int) -> dict[str, list[Pair]]:
+    def of(self, a: int, b: int) -> dict[str, Sequence[Pair]]:
         """The draws of every null, by its name: the pair of two nets with b's units without meaning."""
-        found = {}
+        found: dict[str, Sequence[Pair]] = {}
         if self.rotations:
-            found["rotated"] = [self._rotated(part, a, b, draw) for part in self.rotations for draw in part.draws]
+            draws = [(part, draw) for part in self.rotations for draw in part.draws]
+            found["rotated"] = _Made([partial(self._rotated, part, a, b, draw) for part, draw in draws])
         if self.after:
-            found["rotated_after"] = self._after(a, b)
+            found["rotated_after"] = _Made([partial(self._after, a, b, seed) for seed in range(_AFTER)])
         if self.permuted:
-            found["permuted"] = [self.permuted(a, b) if a < b else self.permuted(b, a).flip()]
+            found["permuted"] = _Made([partial(_ordered, self.permuted, a, b)])
         return found
 
-    def rotated_a(self, a: int, b: int) -> list[Pair]:
+    def rotated_a(self, a: int, b: int) -> Sequence[Pair]:
         """The pair with the units of net a on randomly rotated axes, before its nonlinearity if that was asked for."""
         there = self.of(b, a)
-        return [pair.flip() for pair in there.get("rotated", there.get("rotated_after", ()))]
+        pairs = there.get("rotated", there.get("rotated_after", ()))
+        return _Made([partial(_flipped, pairs, draw) for draw in range(len(pairs))])
 
     def _rotated(self, part: RotatedMoments, a: int, b: int, draw: int) -> Pair:
         joint = None
@@ -63,9 +67,33 @@ class NullPairs:
             joint = self.counted.joint(part.nets[a], rotated_name(part.nets[b], draw))
         return replace(part.pair(a, b, draw), held_out_folds=self.folds, joint=joint)
 
-    def _after(self, a: int, b: int) -> list[Pair]:
-        pair = self.pair(a, b) if a < b else self.pair(b, a).flip()
-        return [rotated(pair, seed) for seed in range(_AFTER)]
+    def _after(self, a: int, b: int, seed: int) -> Pair:
+        return rotated(_ordered(self.pair, a, b), seed)
+
+
+class _Made(Sequence[Pair]):
+    """Pairs that are made when asked for: all draws of wide layers at once would fill the memory."""
+
+    def __init__(self, makers: Sequence[Callable[[], Pair]]) -> None:
+        self._makers = makers
+
+    def __len__(self) -> int:
+        return len(self._makers)
+
+    @overload
+    def __getitem__(self, place: int) -> Pair: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[Pair]: ...
+    def __getitem__(self, place: int | slice) -> Pair | Sequence[Pair]:
+        return _Made(self._makers[place]) if isinstance(place, slice) else self._makers[place]()
+
+
+def _ordered(pair: Callable[[int, int], Pair], a: int, b: int) -> Pair:
+    return pair(a, b) if a < b else pair(b, a).flip()
+
+
+def _flipped(pairs: Sequence[Pair], draw: int) -> Pair:
+    return pairs[draw].flip()
 
 
 def rotated_nets(rotations: Sequence[RotatedMoments]) -> list[SeveralNets]:

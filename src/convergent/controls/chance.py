@@ -54,13 +54,15 @@ class Chance:
             pairs: independent draws of one null, such as rotations. Highest correlations are of all of them; the method
                 itself, which may take long, is fitted where there are blocks of images, or to the first.
         """
-        best = torch.cat([nulls.best(pair)[pair.alive_b] for pair in pairs]).sort(descending=True).values
+        every: list[torch.Tensor] = []
+        fitted: list[tuple[float | None, float | None, float | None]] = []
+        for pair in pairs:  # one after another: each may take as much memory as the nets' own
+            every.append(nulls.best(pair)[pair.alive_b])
+            able = pair.joint is not None or not needs_histograms(method)
+            if able and (pair.blocks > 1 or not fitted):
+                fitted.append(_fitted(method, pair))
+        best = torch.cat(every).sort(descending=True).values
         threshold = nulls.threshold(best) if len(best) > 18 else math.inf  # of fewer nothing can be claimed at 5 %
-        chance = cls(best.numpy(), threshold)
-        able = [pair for pair in pairs if pair.joint is not None or not needs_histograms(method)]
-        if not able:
-            return chance
-        fitted = [_fitted(method, pair) for pair in [pair for pair in able if pair.blocks > 1] or able[:1]]
         mean_r, used, explained = (_mean([one[place] for one in fitted]) for place in range(3))
         return cls(best.numpy(), threshold, mean_r, used, explained)
 
