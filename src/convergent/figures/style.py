@@ -85,6 +85,8 @@ _NULL_WORDS = {
 NULL_MEANINGS = {
     "rotated": "one net's pre-activations are rotated at random before the nonlinearity, each unit's mean and variance "
     "kept: the same space on random axes",
+    "rotated_after": "one net's activations are rotated at random: the same space, but no rectified units, so that real "
+    "axes exceed it even where they mean nothing",
     "permuted": "each net reads the images in an order of its own: what is left is what any two nets have in common",
 }
 
@@ -99,9 +101,14 @@ def null_words(null: str) -> str:
 
 
 def null_mark(null: str, look: Look) -> dict[str, Any]:
-    """How a method's own null is marked beside it: hollow where the space is the same, a dash where images are not."""
+    """How a method's own null is marked beside it: hollow where the space is the same, a dash where images are not.
+
+    A dot is the rotation of activations, which leaves no rectified units.
+    """
     if null == "permuted":
         return {"marker": "_", "ms": 6, "mew": 1.1, "color": look.colour}
+    if null == "rotated_after":
+        return {"marker": ".", "ms": 4, "color": look.colour}
     return {"marker": look.mark, "ms": 4, "mew": 0.9, "color": look.colour, "mfc": "white"}
 
 

@@ -9,7 +9,7 @@ const FIGURES = {
 const colour = (result) => about.results[result].colour;
 const mark = (result) => about.results[result].mark;
 const methodOf = (result) => about.results[result].words;
-const NULL_MARKS = { permuted: () => "line-ew-open" }; // else the method's own mark, hollow
+const NULL_MARKS = { permuted: "line-ew-open", rotated_after: "circle-dot" }; // else the method's own mark, hollow
 
 // Ticks of logarithmic axes, as whole numbers.
 const TICKS = [0, 1, 2, 3, 4, 5].flatMap((power) => [1, 2, 5].map((first) => first * 10 ** power));
@@ -47,7 +47,7 @@ function drawComparison(figure, images) {
     if (layers.length) traces.push({
       name: `${methodOf(i)}, by chance`, x: layers.map((layer) => about.layers.indexOf(layer) + shiftOf(place, shown.length)),
       y: layers.map((layer) => about.results[i].layers[layer][`${figure}_${null_}`]), mode: "markers", showlegend: false,
-      marker: { color: colour(i), symbol: NULL_MARKS[null_]?.() ?? `${mark(i)}-open`, size: 8, line: { width: 1.6, color: colour(i) } },
+      marker: { color: colour(i), symbol: NULL_MARKS[null_] ?? `${mark(i)}-open`, size: 8, line: { width: 1.6, color: colour(i) } },
       customdata: layers, hovertemplate: "%{customdata}: <b>%{y:.3f}</b><extra>%{fullData.name}</extra>",
     });
     return layers.length;
@@ -58,7 +58,7 @@ function drawComparison(figure, images) {
   });
   byId("comparison-legend").textContent =
     `Marks: means over all ordered pairs of nets, which share nets; bars: from the least to the greatest pair, no standard errors; ${count(images)} images.`
-    + byChance.map(({ name, words }) => ` ${name === "permuted" ? "Dashes" : "Hollow marks"}: the same method with ${words}.`).join("");
+    + byChance.map(({ name, words }) => ` ${{ permuted: "Dashes", rotated_after: "Dotted circles" }[name] ?? "Hollow marks"}: the same method with ${words}.`).join("");
 }
 
 function drawCurves(state) {
