@@ -95,10 +95,12 @@ _CLUSTERS = (
     ("in none", "solver_isolated", "{:.1f}"),
     ("unequal", "unequal", "{:.0%}"),
     ("similarity", "similarity_between", "{:.2f}"),
-    ("rotated", "similarity_between_rotated", "{:.2f}"),
+    ("(rotated)", "similarity_between_rotated", "{:.2f}"),
     ("stable", "rand", "{:.2f}"),
     ("subspace R²", "subspace_span_explained", "{:.2f}"),
+    ("(rotated)", "subspace_span_explained_rotated", "{:.2f}"),
     ("unit r²", "subspace_matched_explained", "{:.2f}"),
+    ("(rotated)", "subspace_matched_explained_rotated", "{:.2f}"),
     ("turned", "subspace_turned_explained", "{:.2f}"),
     ("random", "subspace_random_explained", "{:.2f}"),
 )

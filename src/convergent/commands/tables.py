@@ -150,7 +150,16 @@ def table_1(aligned: Path, found: Results) -> list[list[str]]:
         return []
     alphas = sorted({float(row["alpha"]) for row in rows}, reverse=True)
     table = [
-        ["layer", "one unit", *(f"{alpha:g}" for alpha in alphas), "all units", "local", "slightly", "distributed"]
+        [
+            "layer",
+            "one unit",
+            *(f"{alpha:g}" for alpha in alphas),
+            "all units",
+            "local",
+            "slightly",
+            "distributed",
+            "undecided",
+        ]
     ]
     for layer, figures in found[name]["layers"].items():
         cells = []
@@ -161,7 +170,9 @@ def table_1(aligned: Path, found: Results) -> list[list[str]]:
                 for key in ("loss_held_out", "units_used")
             )
             cells.append(f"{loss:.3f} ({used:.1f})" if of_alpha else "-")
-        codes = [_share_over_nets(figures, code) for code in ("local", "slightly_distributed", "distributed")]
+        codes = [
+            _share_over_nets(figures, code) for code in ("local", "slightly_distributed", "distributed", "undecided")
+        ]
         ends = [_share(figures, f"loss_{which}", "{:.3f}") for which in ("one_unit", "least_squares")]
         table.append([layer, ends[0], *cells, ends[1], *codes])
     return table
