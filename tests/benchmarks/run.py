@@ -22,6 +22,7 @@ MARK = "<!-- benchmarks: written by tests/benchmarks/run.py -->"
 # One command of a benchmark per line.
 PASS = (
     ("caffenet:2", "--images", "512"),
+    ("caffenet:2", "--images", "256", "--rotations"),
     ("caffenet:4", "--images", "512"),
     ("resnet18:2", "--images", "256"),
     ("resnet50:2", "--images", "192", "--sample", "128"),
@@ -93,8 +94,10 @@ def pass_table(found: list[dict]) -> str:
     """Ratios to the bare forward pass."""
     rows = {}
     for line in found:
-        what = TITLES[line["case"]] + (
-            "" if line["sample"] == "every" else f", {line['sample']} random positions per image"
+        what = (
+            TITLES[line["case"]]
+            + ("" if line["sample"] == "every" else f", {line['sample']} random positions per image")
+            + (", and the null's random rotations" if any(line.get("rotations", {}).values()) else "")
         )
         rows.setdefault(what, {})[line["products"]] = line
     table = ["| nets | `torch.mm` | fastest backend | images |", "| --- | ---: | ---: | ---: |"]

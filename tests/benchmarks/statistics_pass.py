@@ -11,12 +11,15 @@ import argparse
 import json
 import statistics
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack
 
 import torch
 from torchvision.models import get_model
 
 from convergent.nets.caffenet import CaffeNet
 from convergent.streaming.accumulate import add_products
+from convergent.streaming.rotated_pass import SavedRotations
 from convergent.streaming.statistics_pass import Reading, StatisticsPass
 from streaming import machine
 
@@ -40,7 +43,7 @@ def forward(nets: dict, x: torch.Tensor) -> None:
 def rare_products(reading: StatisticsPass) -> float:
     """Seconds of the products of layers with one row per image, which fall once in so many images."""
     spent = 0.0
-    for accumulator in reading._accumulators.values():
+    for accumulator in reading.accumulators.values():
         if accumulator.positions == 1:
             x_us = torch.randn(accumulator.packing.width, ROWS, dtype=accumulator.dtype)
             open_f = torch.zeros(accumulator.packing.size, dtype=torch.float64)
@@ -52,7 +55,19 @@ def rare_products(reading: StatisticsPass) -> float:
     return spent
 
 
-def measured(case: str, k: int, count: int, blocks: int, sample: str | int, products: str) -> dict:
+def collectors(nets: dict, layers: list, x: torch.Tensor, how: Reading, rotations: bool) -> list[StatisticsPass]:
+    """What reads the nets: the statistics, and those of nets on rotated axes where these are asked for."""
+
+    def first(count: int) -> Iterator:
+        for image_n in torch.arange(min(count, 256)).split(len(x)):
+            yield image_n, dict.fromkeys(nets, x[: len(image_n)])
+
+    rotated = [SavedRotations(), SavedRotations(scored=False)] if rotations else []
+    more = [product.start(layers, how, None)(nets, 50_000, first) for product in rotated]
+    return [StatisticsPass(nets, layers, 50_000, dict.fromkeys(nets, x[:8]), how), *more]
+
+
+def measured(case: str, k: int, count: int, how: Reading, rotations: bool) -> dict:
     """Seconds of the pass with statistics over seconds of the bare forward pass, for `count` images."""
     make, size, batch, layers = CASES[case]
     torch.manual_seed(0)
@@ -60,8 +75,8 @@ def measured(case: str, k: int, count: int, blocks: int, sample: str | int, prod
     x = torch.randn(batch, 3, size, size)
     bare_s, with_s = [], []
     with torch.inference_mode():
-        how = Reading(sample, blocks=blocks, products=products)
-        reading = StatisticsPass(nets, layers, 50_000, dict.fromkeys(nets, x[:8]), how)
+        readings = collectors(nets, layers, x, how, rotations)
+        reading = readings[0]
         order = reading.block_n.argsort(stable=True)  # block after block, as the data module reads
         forward(nets, x)
         for first in range(0, count + batch, batch):
@@ -69,20 +84,24 @@ def measured(case: str, k: int, count: int, blocks: int, sample: str | int, prod
             forward(nets, x)
             bare_s.append(time.process_time() - start)
             start = time.process_time()
-            with reading:
-                reading.begin(order[first : first + batch])
+            with ExitStack() as hooks:
+                for each in readings:
+                    hooks.enter_context(each)
+                    each.begin(order[first : first + batch])
                 forward(nets, x)
-                reading.end()
+                for each in readings:
+                    each.end()
             with_s.append(time.process_time() - start)
         bare_s, with_s = bare_s[1:], with_s[1:]  # the first batch warms up
         start = time.process_time()
-        finished = reading.finish()
+        finished, *_ = [each.finish() for each in readings]
         last = time.process_time() - start
-    found = {"case": f"{case}:{k}", "products": products, "sample": sample, "batch": batch, "images": count}
+    found = {"case": f"{case}:{k}", "products": how.products, "sample": how.sample, "batch": batch, "images": count}
+    found |= {"rotations": {layer: [len(each.rotations.draws[layer]) for each in readings[1:]] for layer in layers}}
     found |= {"blocks": {layer: len(moments.count_k) for layer, moments in finished.items()}}
     ratios = [w / b for w, b in zip(with_s, bare_s)]
     found |= {"median_of_batches": statistics.median(ratios), "least": min(ratios), "most": max(ratios)}
-    late_s = rare_products(reading) * count / ROWS if count < ROWS else 0.0
+    late_s = sum(map(rare_products, readings)) * count / ROWS if count < ROWS else 0.0
     found |= {
         "whole": (sum(with_s) + late_s) / sum(bare_s),
         "of_it_rare": late_s / sum(bare_s),
@@ -99,15 +118,14 @@ def main() -> None:
     parser.add_argument("--blocks", type=int, default=64)
     parser.add_argument("--sample", default="every", type=lambda text: int(text) if text.isdigit() else text)
     parser.add_argument("--products", default="auto")
+    parser.add_argument("--rotations", action="store_true", help="and the null's random rotations")
     options = parser.parse_args()
     torch.set_num_threads(1)
     print(json.dumps(machine()), flush=True)
     for case in options.cases:
         name, _, k = case.partition(":")
-        print(
-            json.dumps(measured(name, int(k or 2), options.images, options.blocks, options.sample, options.products)),
-            flush=True,
-        )
+        how = Reading(options.sample, blocks=options.blocks, products=options.products)
+        print(json.dumps(measured(name, int(k or 2), options.images, how, options.rotations)), flush=True)
 
 
 if __name__ == "__main__":
