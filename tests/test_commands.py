@@ -5,6 +5,7 @@ import fcntl
 import functools
 import json
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -193,15 +194,28 @@ def test_clusters_are_kept_and_drawn_and_reported_beside_the_other_methods(align
     assert "| fc1 | other | spectral,layers=[fc1],nulls=[rotated] | 1,797 |" in table
 
 
-def test_moments_cut_short_are_measured_again(aligned, root, command, caplog):
+def flipped(content):
+    """The bytes of a file with one bit in the middle flipped."""
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+
+
+@pytest.mark.parametrize(
+    ("damage", "label"),
+    [(lambda whole: whole[: len(whole) // 2], "again"), (flipped, "once-more")],
+    ids=["cut", "flipped bit"],
+)
+def test_damaged_moments_are_measured_again(aligned, root, command, caplog, damage, label):
     folder = measured_in(root)
-    file = folder / "conv2.safetensors"
-    whole, tensors = file.read_bytes(), {key: tensor.clone() for key, tensor in load_file(file).items()}
-    file.write_bytes(whole[: len(whole) // 2])
-    code, _, _ = command("align", "method=matching", "label=again", f"root='{root}'", "logger=csv")
+    file, left = folder / "conv2.safetensors", folder / f".conv3.safetensors.{platform.node()}.999999999"
+    tensors = {key: tensor.clone() for key, tensor in load_file(file).items()}
+    file.write_bytes(damage(file.read_bytes()))
+    left.touch()  # of a killed write
+    code, _, _ = command("align", "method=matching", f"label={label}", f"root='{root}'", "logger=csv")
     assert code == 0
-    assert "conv2.safetensors cannot be read" in caplog.text
+    assert "conv2.safetensors is damaged" in caplog.text
     assert "measuring it again" in caplog.text
+    assert not left.exists()
     again = load_file(file)
     assert all(torch.allclose(again[key], tensor, rtol=1e-5, atol=1e-7) for key, tensor in tensors.items())
 
@@ -542,7 +556,7 @@ def test_nets_of_other_images_do_not_go_together(trained, refused, root):
     assert "data.name is digits" in refused("align", f"nets=['{trained}/seed=0','{other}']")
 
 
-@pytest.mark.parametrize("damage", ["missing", "cut", "other net"])
+@pytest.mark.parametrize("damage", ["missing", "cut", "flipped bit", "other net"])
 def test_damaged_weights_are_told(trained, refused, root, damage):
     copies = root / "outputs" / f"damaged {damage}"
     shutil.copytree(trained, copies)
@@ -551,6 +565,8 @@ def test_damaged_weights_are_told(trained, refused, root, damage):
         weights.unlink()
     elif damage == "cut":
         weights.write_bytes(weights.read_bytes()[:1000])
+    elif damage == "flipped bit":
+        weights.write_bytes(flipped(weights.read_bytes()))
     else:
         save_file({"x": torch.zeros(1)}, weights)
     said = refused("align", f"nets='{copies}'")

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import torch
 from omegaconf import OmegaConf
-from safetensors import safe_open
 
 from convergent.clusters.quality import adjusted_rand
+from convergent.tensor_files import opened
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +67,7 @@ class Finished:
     def labels(self, layer: str, kind: str = "labels") -> dict[str, torch.Tensor]:
         """The cluster of both nets' units, by "A to B": the method's `labels`, or those in the `tree` of its map."""
         found = {}
-        with safe_open(self.folder / "alignments" / f"{layer}.safetensors", "pt") as saved:
+        with opened(self.folder / "alignments" / f"{layer}.safetensors") as saved:
             for key in saved.keys():  # noqa: SIM118  (no mapping)
                 if key.endswith(f"/{kind}_a"):
                     pair = key.removesuffix(f"/{kind}_a")

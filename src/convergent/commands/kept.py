@@ -8,9 +8,6 @@ from math import comb
 from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open
-from safetensors.torch import save_file
-
 from convergent.alignment import Alignment
 from convergent.commands.jobs import AlignJob
 from convergent.commands.measured import load_rotations
@@ -23,6 +20,7 @@ from convergent.files import atomic, write_json
 from convergent.findings import Findings, rows_by_table
 from convergent.results import Result, by_layer
 from convergent.rows import write_rows
+from convergent.tensor_files import opened, save_tensors
 
 
 @dataclass(frozen=True)
@@ -124,7 +122,7 @@ def along_training(summaries: Sequence[dict[str, Any]], epochs: Mapping[str, int
 
 def question_of(folder: Path, results: Sequence[Result]) -> str:
     """Which of `workspace.QUESTIONS` a method answers, by what it found: clusters, one partner for each unit, or few."""
-    with safe_open(folder / "alignments" / f"{results[0].layer}.safetensors", "pt") as saved:
+    with opened(folder / "alignments" / f"{results[0].layer}.safetensors") as saved:
         if any(name.endswith("labels_b") for name in saved.keys()):  # noqa: SIM118  (no mapping)
             return "many"
     return "one" if max(result.units_used_b.max() for result in results) <= 1 else "few"
@@ -148,4 +146,4 @@ def save_alignments(file: Path, alignments: Mapping[str, Alignment], told: Seque
         if of.tree and not of.null:
             tensors[f"{of.a} to {of.b}/tree_a"], tensors[f"{of.a} to {of.b}/tree_b"] = of.tree
     with atomic(file) as partial:
-        save_file(tensors, partial)
+        save_tensors(tensors, partial)

@@ -13,18 +13,19 @@ from typing import Any, Protocol
 
 import pytorch_lightning as pl
 from filelock import AcquireReturnProxy, FileLock, Timeout
-from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from convergent.commands.processes import as_first, first_process
 from convergent.commands.zoo import GivenNet, names_of
 from convergent.data.images import ImageData
-from convergent.files import atomic
+from convergent.errors import InputError
+from convergent.files import atomic, remove_leftovers
 from convergent.measure import Nets, PassCallback
 from convergent.streaming.collector import Reading, Start
 from convergent.streaming.layers import Layer, resolve
 from convergent.streaming.saved_moments import SavedMoments
 from convergent.streaming.snapshots import Snapshots
+from convergent.tensor_files import opened
 
 log = logging.getLogger(__name__)
 
@@ -140,6 +141,7 @@ class Measurement:
             return
         folder.mkdir(parents=True, exist_ok=True)
         with _waiting(folder / "lock"):
+            remove_leftovers(folder)
             missing = as_first(self._missing())
             if any(missing):
                 self._measure(missing, trainer)
@@ -162,13 +164,13 @@ class Measurement:
     def _saved(self, product: Product, layer: str, quiet: bool) -> bool:
         file = self._file(product, layer)
         try:
-            with safe_open(file, "pt"):
+            with opened(file, "measuring it again"):
                 return True
         except FileNotFoundError:
             return False
-        except (SafetensorError, OSError) as error:
+        except (InputError, OSError) as error:
             if not quiet:
-                log.warning("%s cannot be read (%s): measuring it again", file, error)
+                log.warning("%s", error if isinstance(error, InputError) else f"{error}; measuring it again.")
             return False
 
     def _measure(self, missing: list[set[str]], trainer: Callable[[list[pl.Callback]], pl.Trainer]) -> None:

@@ -20,11 +20,14 @@ from omegaconf import DictConfig, OmegaConf
 from convergent.commands.trust import check_trusted
 from convergent.errors import InputError
 from convergent.files import atomic, write_json
+from convergent.tensor_files import check, save_net
 
 if TYPE_CHECKING:
     from torch import nn
 
 # this module imports torch only where nets are made: what is done already is to be said at once
+
+_REMEDY = "train the net again with force=true"
 
 
 @dataclass(frozen=True)
@@ -116,9 +119,7 @@ class Run:
         try:
             metrics = {name: float(value) for name, value in json.loads(file.read_text()).items()}
         except (OSError, ValueError, TypeError, AttributeError) as error:
-            raise InputError(
-                f"{file} cannot be read ({type(error).__name__}); train the net again with force=true."
-            ) from None
+            raise InputError(f"{file} cannot be read ({type(error).__name__}); {_REMEDY}.") from None
         return ", ".join(f"{name} {value:.4f}" for name, value in sorted(metrics.items()) if name.startswith("val/acc"))
 
     def net(self) -> nn.Module:
@@ -130,26 +131,24 @@ class Run:
         if self._from_seed:
             return build(self.config.net.module, self.config.seed).eval()
         net = build(self.config.net.module)
-        try:
-            load_weights(net, self.weights)
-        except InputError as error:
-            raise InputError(f"{str(error).rstrip('.')}; train the net again with force=true.") from None
+        load_weights(net, self.weights, _REMEDY)
         return net.eval()
 
     def content(self) -> str:
         """A key of the net itself: its architecture and the bytes of its weights.
 
         Raises:
-            InputError: if its weights are missing.
+            InputError: if its weights are missing or damaged.
         """
         module = json.dumps(OmegaConf.to_container(self.config.net.module, resolve=True), sort_keys=True)
         if self._from_seed:
             return hashlib.sha256(f"untrained {self.config.seed} {module}".encode()).hexdigest()
         try:
+            check(self.weights, _REMEDY)
             with self.weights.open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256")
         except OSError:
-            raise InputError(f"{self.weights} is missing; train the net again with force=true.") from None
+            raise InputError(f"{self.weights} is missing; {_REMEDY}.") from None
         digest.update(module.encode())
         return digest.hexdigest()
 
@@ -159,10 +158,8 @@ class Run:
 
     def keep(self, net: nn.Module, epoch: int | None) -> None:
         """Write the weights after so many epochs, or those of the trained net, whole or not at all."""
-        from safetensors.torch import save_model
-
         with atomic(self.weights_after(epoch)) as file:
-            save_model(net, str(file))
+            save_net(net, file)
 
     def finish(self, net: nn.Module, metrics: dict[str, float]) -> None:
         """Write weights and metrics, each whole or not at all, and mark the run as done."""
@@ -195,8 +192,13 @@ def build(module: DictConfig | Mapping[str, Any], seed: int | None = None) -> nn
     return net
 
 
-def load_weights(net: nn.Module, file: Path) -> None:
+def load_weights(net: nn.Module, file: Path, remedy: str = "choose another file of weights") -> None:
     """Load weights from a file: safetensors, or what torch.save wrote of tensors only.
+
+    Args:
+        net: that is to have them.
+        file: of the weights.
+        remedy: what to do where they cannot be read, for the message.
 
     Raises:
         InputError: if the file is missing, corrupt, holds other things than tensors, or is of another architecture.
@@ -209,10 +211,11 @@ def load_weights(net: nn.Module, file: Path) -> None:
 
     try:
         if file.suffix == ".safetensors":
+            check(file, remedy)
             load_model(net, file)
             return
         state = torch.load(file, map_location="cpu", weights_only=True)
         state = state.get("state_dict", state)
         net.load_state_dict({name.removeprefix("module."): tensor for name, tensor in state.items()})
     except (SafetensorError, RuntimeError, OSError, pickle.UnpicklingError, AttributeError, EOFError) as error:
-        raise InputError(f"{file} cannot be read ({' '.join(str(error).split())[:300]}).") from None
+        raise InputError(f"{file} cannot be read ({' '.join(str(error).split())[:300]}); {remedy}.") from None

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 
 from convergent.histograms.histogram_pass import HistogramPass
 from convergent.histograms.joint import Counting
@@ -22,6 +20,7 @@ from convergent.streaming.collector import Reading, Start
 from convergent.streaming.layers import Layer
 from convergent.streaming.rotations import rotated_name
 from convergent.streaming.saved_tensors import SavedTensors
+from convergent.tensor_files import opened, save_tensors
 
 
 @dataclass(frozen=True)
@@ -55,12 +54,12 @@ class SavedHistograms:
             "above_kue": torch.stack([part.above_ue for part in found.parts]),
         }
         for fold, part in enumerate(found.parts):
-            tensors |= {f"above {fold} {i} {j}": table.contiguous() for (i, j), table in part.above.items()}
-        save_file(tensors, file, {"units": json.dumps([[units.start, units.stop] for units in first.units])})
+            tensors |= {f"above {fold} {i} {j}": table for (i, j), table in part.above.items()}
+        save_tensors(tensors, file, {"units": json.dumps([[units.start, units.stop] for units in first.units])})
 
     def load(self, file: Path, layer: str, nets: Sequence[str]) -> LayerHistograms:
         """Those of one layer; tables of pairs are read when asked for."""
-        with safe_open(file, "pt") as saved:
+        with opened(file) as saved:
             units = [slice(*edges) for edges in json.loads(saved.metadata()["units"])]
             edges_ue, count_k, above_kue = (saved.get_tensor(name) for name in ("edges_ue", "count_k", "above_kue"))
         names = [*nets, *(rotated_name(net, draw) for draw in range(self.rotated) for net in nets)]

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, DTypeLike
-from safetensors import safe_open
 from torch import Tensor
 
 from convergent.bars import track
@@ -24,6 +23,7 @@ from convergent.rows import read_rows
 from convergent.streaming.layer_moments import LayerMoments
 from convergent.streaming.patches import Patches, load_patches
 from convergent.streaming.saved_moments import SavedMoments
+from convergent.tensor_files import opened
 
 KINDS = ("patches", "bottom", "ascent")  # of pictures of units: folders beside the moments
 LISTED = 4  # partners of a unit, per method and net
@@ -196,7 +196,7 @@ def _maps(
     correlations: Mapping[tuple[str, str], Tensor],
 ) -> Iterable[tuple[str, dict[str, Any]]]:
     """For each ordered pair "a>b" the units of b: scores, the units of a with the largest weights, clusters."""
-    with safe_open(folder / "alignments" / f"{layer}.safetensors", "pt") as saved:
+    with opened(folder / "alignments" / f"{layer}.safetensors") as saved:
         names = list(saved.keys())
         for of_layer, a, b in scores:
             if of_layer != layer:

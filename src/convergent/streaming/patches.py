@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn.functional import interpolate
 
 from convergent.streaming.receptive_fields import Field, Span
 from convergent.streaming.top_images import TopImages
+from convergent.tensor_files import opened, save_tensors
 
 TILE = 64  # pixels that a tile has at most, down and across
 GREY = 128  # what lies outside of the image
@@ -132,8 +131,8 @@ def save_patches(nets: Mapping[str, Patches], file: Path) -> None:
         about[net] = {"field": field, "across": found.across}
         tensors[f"{net}/tile_ckhwd"] = found.tile_ckhwd
         for name in ("activation_ck", "image_ck", "position_ck"):
-            tensors[f"{net}/{name}"] = getattr(found.top, name).contiguous()
-    save_file(tensors, file, {"nets": json.dumps(about)})  # one entry: those of a file have no order
+            tensors[f"{net}/{name}"] = getattr(found.top, name)
+    save_tensors(tensors, file, {"nets": json.dumps(about)})
 
 
 def load_patches(file: Path) -> dict[str, Patches]:
@@ -142,7 +141,7 @@ def load_patches(file: Path) -> dict[str, Patches]:
 
 
 def _loaded(file: Path) -> Iterator[tuple[str, Patches]]:
-    with safe_open(file, "pt") as saved:
+    with opened(file) as saved:
         for net, about in json.loads(saved.metadata()["nets"]).items():
             field = None if about["field"] is None else (Span(*about["field"][0]), Span(*about["field"][1]))
             names = ("activation_ck", "image_ck", "position_ck")

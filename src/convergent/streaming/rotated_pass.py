@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
 from torch import nn
 
 from convergent.pairs import Pair
@@ -18,6 +17,7 @@ from convergent.streaming.layers import Layer, resolve
 from convergent.streaming.rotations import AFTER, BEFORE, Rotations, draws_of, rotated_name
 from convergent.streaming.saved_moments import SavedMoments
 from convergent.streaming.statistics_pass import CALIBRATION, StatisticsPass
+from convergent.tensor_files import opened
 
 # Rotations of which blocks of images are kept apart, so that methods have held-out scores there, and how many blocks.
 SCORED, BLOCKS = 3, 10
@@ -152,7 +152,7 @@ class SavedRotations:
 
     def load(self, file: Path, layer: str, nets: Sequence[str]) -> RotatedMoments:
         """Those of one layer; sums of products are read when asked for."""
-        with safe_open(file, "pt") as saved:
+        with opened(file) as saved:
             about = json.loads(saved.metadata()["rotations"])
         names = [*nets, *(rotated_name(net, draw) for draw in about["draws"] for net in nets)]
         return RotatedMoments(SavedMoments().load(file, layer, names), nets, about["draws"], about["weaker"])

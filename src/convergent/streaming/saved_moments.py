@@ -10,14 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from safetensors import safe_open
-from safetensors.torch import save_file
-
 from convergent.streaming.collector import Reading, Start
 from convergent.streaming.layer_moments import LayerMoments
 from convergent.streaming.layers import Layer
 from convergent.streaming.saved_tensors import SavedTensors
 from convergent.streaming.statistics_pass import StatisticsPass
+from convergent.tensor_files import opened, save_tensors
 
 
 @dataclass(frozen=True)
@@ -37,12 +35,12 @@ class SavedMoments:
             "units": json.dumps([[units.start, units.stop] for units in found.units]),
         }
         tensors = {"count_k": found.count_k, "mean_ku": found.mean_ku}
-        tensors |= {f"scatter_kab {i} {j}": s_kab.contiguous() for (i, j), s_kab in found.scatter.items()}
-        save_file(tensors, file, about)
+        tensors |= {f"scatter_kab {i} {j}": s_kab for (i, j), s_kab in found.scatter.items()}
+        save_tensors(tensors, file, about)
 
     def load(self, file: Path, layer: str, nets: Sequence[str]) -> LayerMoments:
         """Those of one layer; sums of products are read when asked for."""
-        with safe_open(file, "pt") as saved:
+        with opened(file) as saved:
             about, count_k, mean_ku = saved.metadata(), saved.get_tensor("count_k"), saved.get_tensor("mean_ku")
         units = [slice(*edges) for edges in json.loads(about["units"])]
         return LayerMoments(

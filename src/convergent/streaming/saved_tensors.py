@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from safetensors import safe_open
 from torch import Tensor
+
+from convergent.tensor_files import opened
 
 
 class SavedTensors(Mapping[tuple[int, int], Tensor]):
@@ -19,14 +20,14 @@ class SavedTensors(Mapping[tuple[int, int], Tensor]):
 
     def __init__(self, file: Path, name: str) -> None:
         self.file, self.name = file, name
-        with safe_open(file, "pt") as saved:
+        with opened(file) as saved:
             ends = [key.removeprefix(f"{name} ").split() for key in saved.keys() if key.startswith(f"{name} ")]  # noqa: SIM118  (no mapping)
         self._keys = sorted((int(i), int(j)) for i, j in ends)
 
     def __getitem__(self, key: tuple[int, int]) -> Tensor:
         if key not in self._keys:
             raise KeyError(key)
-        with safe_open(self.file, "pt") as saved:
+        with opened(self.file) as saved:
             return saved.get_tensor(f"{self.name} {key[0]} {key[1]}")  # type: ignore[no-any-return]
 
     def __iter__(self) -> Iterator[tuple[int, int]]:

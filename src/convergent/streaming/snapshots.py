@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
+from convergent.errors import InputError
 from convergent.files import atomic
+from convergent.tensor_files import opened, save_tensors
+
+log = logging.getLogger(__name__)
 
 # A snapshot may take this share of the time at most.
 _SHARE = 0.05
@@ -40,15 +43,18 @@ class Snapshots:
     def batches(self, rank: int, world: int) -> int:
         """How many batches a process has read before."""
         try:
-            with safe_open(self.file(rank, world), "pt") as saved:
+            with opened(self.file(rank, world)) as saved:
                 about = saved.metadata()
-        except (OSError, SafetensorError):
+        except OSError:
+            return 0
+        except InputError as error:
+            log.warning("%s The pass begins anew.", error)
             return 0
         return int(about["batches"]) if about["about"] == self.about else 0
 
     def load(self, rank: int, world: int) -> dict[str, Tensor]:
         """The state of the pass after those batches."""
-        with safe_open(self.file(rank, world), "pt") as saved:
+        with opened(self.file(rank, world)) as saved:
             return {name: saved.get_tensor(name) for name in saved.keys()}  # noqa: SIM118  (no mapping)
 
     @property
@@ -60,8 +66,7 @@ class Snapshots:
         """Replace the process's file, whole or not at all."""
         start = time.monotonic()
         with atomic(self.file(rank, world)) as file:
-            contiguous = {name: tensor.contiguous() for name, tensor in state.items()}
-            save_file(contiguous, file, {"about": self.about, "batches": str(batches)})
+            save_tensors(state, file, {"about": self.about, "batches": str(batches)})
         self._last = time.monotonic()
         self._took = self._last - start
 
