@@ -30,7 +30,9 @@ class atomic:
         remove_leftovers(self.path.parent, self.path.name)
         return self.partial
 
-    def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError) and error.filename is None:  # a full disk does not say which
+            error.filename = str(self.path)
         try:
             if kind is None:
                 self.partial.chmod(0o644)  # some writers make files for the owner only

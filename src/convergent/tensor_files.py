@@ -7,8 +7,10 @@ of their metadata. It takes a quarter of a second per GB, far less than writing.
 from __future__ import annotations
 
 import json
+import os
+import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +29,15 @@ def save_tensors(tensors: Mapping[str, Any], file: Path, about: Mapping[str, str
     """Save tensors, and texts about them, with a checksum."""
     from safetensors.torch import save_file
 
-    save_file({name: x.contiguous() for name, x in tensors.items()}, file, {**(about or {}), _SEAL: _UNSEALED})
-    _seal(file)
+    contiguous = {name: x.contiguous() for name, x in tensors.items()}
+    _written(file, lambda: save_file(contiguous, file, {**(about or {}), _SEAL: _UNSEALED}))
 
 
 def save_net(net: Any, file: Path) -> None:
     """Save the weights of a net (nn.Module), those that several layers share once, with a checksum."""
     from safetensors.torch import save_model
 
-    save_model(net, str(file), {_SEAL: _UNSEALED})
-    _seal(file)
+    _written(file, lambda: save_model(net, str(file), {_SEAL: _UNSEALED}))
 
 
 def opened(file: Path, remedy: str = _REMEDY) -> Any:
@@ -85,6 +86,24 @@ def check(file: Path, remedy: str = _REMEDY) -> None:
             if _crc(head, stream) != kept:
                 raise InputError(f"{file} is damaged (its checksum is of other bytes); {remedy}.")
     _checked[file] = now
+
+
+def _written(file: Path, write: Callable[[], None]) -> None:
+    """Write a file and seal it.
+
+    Raises:
+        OSError: if the disk is full or otherwise not to be written to, which safetensors calls an error of its own.
+        SafetensorError: for anything else.
+    """
+    from safetensors import SafetensorError
+
+    try:
+        write()
+    except SafetensorError as error:
+        if number := re.search(r"os error (\d+)", str(error)):
+            raise OSError(int(number[1]), os.strerror(int(number[1]))) from None
+        raise
+    _seal(file)
 
 
 def _seal(file: Path) -> None:

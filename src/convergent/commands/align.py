@@ -15,7 +15,7 @@ from convergent.commands.dashboard import log_alignment, start_logger
 from convergent.commands.folders import claim
 from convergent.commands.jobs import AlignJob
 from convergent.commands.kept import Aligned, along_training, keep, question_of, save_alignments, scalars, summary_of
-from convergent.commands.measured import kept_of, load_pairs, measurements_of, patches_of
+from convergent.commands.measured import kept_of, load_pairs, measurements_of, patches_of, without_constant
 from convergent.commands.measurement import Measurement
 from convergent.commands.processes import first_process, part
 from convergent.commands.train import build_trainer, stoppable
@@ -39,6 +39,7 @@ def align(job: AlignJob) -> None:
 
     Raises:
         InputError: for whatever the user can mend.
+        OSError: if the disk is full or otherwise not to be written to.
     """
     config, folder = job.config, job.folder
     method = instantiate(config.method)
@@ -49,12 +50,13 @@ def align(job: AlignJob) -> None:
         part()
     if not first_process():
         return
+    measurement, deranged = without_constant(measurement, deranged)
     patches = patches_of(measurement, config.pictures)
     claim(folder, job.record, force=config.force, other="label=")
     logger = start_logger(config.logger, job.record, folder, job.name, job.label, "align")
     try:
         found = _align_pairs(job, method, measurement, deranged, patches)
-    except InputError:  # of a method that cannot do what it was asked for with these nets
+    except (InputError, OSError):  # a method that cannot do what it was asked for with these nets, a full disk
         job.abandon()
         raise
     summaries = found.summaries()

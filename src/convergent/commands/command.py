@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import sys
 import warnings
@@ -28,6 +29,12 @@ _NOISE = (
     "The `srun` command is available on your system but is not used",  # jobs may run inside an allocation without it
 )
 
+# What a disk may have against a file, which its user can mend.
+_DISK = {
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EISDIR, errno.ENOTDIR, errno.ENOENT,
+    errno.EEXIST, errno.ENAMETOOLONG, errno.EMFILE, errno.EFBIG,
+}  # fmt: skip
+
 
 def told(main: Callable[[Any], None]) -> Callable[[Any], None]:
     """Wrap a command's main function: what the user can mend is printed as one sentence on stderr, and exits with 1."""
@@ -48,6 +55,13 @@ def told(main: Callable[[Any], None]) -> Callable[[Any], None]:
             leave(" ".join(str(cause).split()))
         except OmegaConfBaseException as error:
             leave(" ".join(str(error).split()))
+        except OSError as error:
+            if error.errno not in _DISK:
+                raise
+            place = error.filename2 or error.filename or f"a file in {Path.cwd()}"
+            leave(
+                f"{place} cannot be read or written ({error.strerror}); mend that, then the same command does the rest."
+            )
         except KeyboardInterrupt as stop:  # what was being done may say what is kept
             kept = stop.args[0] if stop.args else "what is finished is kept, the same command does the rest"
             print(f"stopped; {kept}.", file=sys.stderr, flush=True)

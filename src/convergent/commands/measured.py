@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -20,6 +21,7 @@ from convergent.commands.preferred import preferred
 from convergent.commands.train import build_data
 from convergent.commands.zoo import VIEW, names_of
 from convergent.data.images import ImageData, prepared
+from convergent.errors import InputError
 from convergent.histograms.joint import NeedsHistograms
 from convergent.histograms.layer_histograms import LayerHistograms
 from convergent.histograms.saved_histograms import SavedHistograms
@@ -29,6 +31,8 @@ from convergent.streaming.layer_moments import LayerMoments
 from convergent.streaming.patches import Patches
 from convergent.streaming.rotated_pass import RotatedMoments, SavedRotations
 from convergent.streaming.top_patches import SavedPatches
+
+log = logging.getLogger(__name__)
 
 _TOP, _BOTTOM = SavedPatches(), SavedPatches(lowest=True, folder="bottom")
 PICTURES = {None: (), "top": (_TOP,), "bottom": (_TOP, _BOTTOM), "ascent": (_TOP,)}
@@ -64,6 +68,26 @@ def measurements_of(job: AlignJob, method: object) -> tuple[Measurement, Measure
         also=[*counted, *rotated, *PICTURES[config.pictures]],
     )
     return measurement, derange(measurement, build_images(job)[0]) if "permuted" in config.nulls else None
+
+
+def without_constant(measurement: Measurement, deranged: Measurement | None) -> tuple[Measurement, Measurement | None]:
+    """What was measured, without layers all of whose units are constant in some net: nothing there has a correlation.
+
+    Raises:
+        InputError: if no layer is left.
+    """
+    constant = {}
+    for layer in measurement.load():
+        if nets := [net for net in layer.nets if not layer.alive(net).any()]:
+            constant[layer.layer] = f"{layer.layer} (of {', '.join(nets)})"
+    left = [layer for name, layer in measurement.layers.items() if name not in constant]
+    told = f"All units are constant on these images in {', '.join(constant.values())}"
+    if not left:
+        raise InputError(f"{told}, so there is nothing to align; choose other layers or train the nets again.")
+    if not constant:
+        return measurement, deranged
+    log.warning("%s: left out, for a unit that never changes has no correlation.", told)
+    return replace(measurement, wanted=left), replace(deranged, wanted=left) if deranged else None
 
 
 def build_images(job: AlignJob) -> tuple[ImageData, dict[str, str]]:

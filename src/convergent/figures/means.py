@@ -76,7 +76,7 @@ def _errors(axis: Axes, layers: Mapping[str, Mapping[str, Any]], shift: float, w
     told = set()
     for number, figures in enumerate(layers.values()):
         kind = next((kind for kind in over if f"mean_r{kind}_low" in figures), None)
-        if kind is not None:
+        if kind is not None and "mean_r" in figures:  # it is known of all pairs
             mean, low, high = (figures[f"mean_r{part}"] for part in ("", f"{kind}_low", f"{kind}_high"))
             label = None if kind in told else f"95 % over {over[kind]}, {words}"
             error = [[max(0.0, mean - low)], [max(0.0, high - mean)]]
