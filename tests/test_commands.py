@@ -105,7 +105,8 @@ def test_an_alignment_folder_is_whole(aligned):
         assert {"correlations-conv1.png", "correlations-fc1.pdf", "curves.png", "means.pdf"} <= figures
         saved = load_file(folder / "alignments" / "conv1.safetensors")
         shape = tuple(saved["seed=0 to seed=1/shape"].tolist())
-        map_ab = torch.sparse_coo_tensor(saved["seed=0 to seed=1/index_ab"], saved["seed=0 to seed=1/weight"], shape)
+        index_ab, weight = (saved[f"seed=0 to seed=1/{name}"] for name in ("index_ab", "weight"))
+        map_ab = torch.sparse_coo_tensor(index_ab, weight, shape, check_invariants=True)
         assert map_ab.to_dense().shape == (6, 6)
         first = [row for row in rows if (row["layer"], row["a"]) == ("conv1", "seed=0")]
         assert [float(row["r"]) for row in first] == pytest.approx(map_ab.to_dense().sum(0).tolist(), abs=1e-5)
@@ -230,7 +231,7 @@ def test_mutual_information_is_counted_beside_the_moments_that_are_there(aligned
     folder = aligned / "mutual_information,folds=3"
     row = json.loads((folder / "summary.json").read_text())["layers"]["conv2"]
     assert row["nats"] > row["nats_permuted"] > 0
-    assert "mean_r_rotated" not in row
+    assert row["nats"] > row["nats_rotated"] > row["nats_permuted"]
     assert row["mean_r_low"] < row["mean_r"] < row["mean_r_high"]
     assert row["explained_held_out"] > row["explained_held_out_permuted"]
     names = {path.stem for path in (folder / "figures").glob("*.pdf")}
@@ -499,10 +500,16 @@ def test_an_unknown_layer_lists_near_names(trained, refused):
         ("pairs=[['seed=0','seed=7']]", "pairs needs lists of two of seed=0, seed=1, as pairs=[[A,B],[A,C]]"),
         ("units=rows", "units needs to be auto, channel, last or flat, or a dictionary from nets to these, not 'rows'"),
         ("at_epochs=kept", "(none), not kept; train with keep_epochs=[...]"),
-        ("nulls=null", "nulls needs to be a list of different values, each rotated or permuted, not null"),
-        ("nulls=rotated", "nulls needs to be a list of different values, each rotated or permuted, not 'rotated'"),
+        (
+            "nulls=null",
+            "nulls needs to be a list of different values, each rotated, rotated_after or permuted, not null",
+        ),
+        (
+            "nulls=rotated",
+            "nulls needs to be a list of different values, each rotated, rotated_after or permuted, not 'rotated'",
+        ),
         ("layers_per_pass=-1", "layers_per_pass needs to be a whole number, 1 or more, or null, not -1"),
-        ("nulls=[rotations]", "each rotated or permuted, not ['rotations']"),
+        ("nulls=[rotations]", "each rotated, rotated_after or permuted, not ['rotations']"),
     ],
 )
 def test_an_option_that_cannot_be_is_told(trained, refused, override, message, command, root):

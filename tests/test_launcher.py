@@ -126,7 +126,7 @@ def test_ctrl_c_ends_a_sweep_and_its_jobs(app, n_jobs):
     os.killpg(sweep.pid, signal.SIGINT)  # as a terminal does
     _, said = sweep.communicate(timeout=60)
     assert sweep.returncode == 130
-    assert "stopped; the same command goes on from here." in said
+    assert "stopped; what is finished is kept, the same command does the rest." in said
     assert not (folder / "x=0").exists()
 
 

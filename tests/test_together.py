@@ -176,9 +176,12 @@ def test_a_full_disk_is_told_and_the_last_checkpoint_is_whole(train, root, monke
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["seeds=[0,0]"], "different whole numbers, as seeds=[0,1,2,3], not [0, 0]"),
-        (["seeds=3"], "different whole numbers"),
-        (["seeds=[]"], "different whole numbers"),
+        (
+            ["seeds=[0,0]"],
+            "different values, each a whole number from 0 to 4294967295, as [0,1,2,3], or null, not [0, 0]",
+        ),
+        (["seeds=3"], "different values, each a whole number"),
+        (["seeds=[]"], "different values, each a whole number"),
         (["seeds=[0,1]", "order_seed=null"], "set order_seed to a number"),
         (["seeds=[0,1]", "precision=16-mixed"], "use bf16-mixed"),
     ],

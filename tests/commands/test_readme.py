@@ -27,7 +27,14 @@ def test_the_six_lines_of_the_notebook_run():
 def test_intervals_nulls_and_mutual_information_of_the_notebook():
     x_na, x_nb, order = planted(300)
     (controls,) = re.findall(r"```python\n(from convergent.controls.intervals.*?)```", README, re.DOTALL)
-    names = {"pair": Pair.of(x_na, x_nb), "Matching": Matching}
+    names = {
+        "pair": Pair.of(x_na, x_nb),
+        "Matching": Matching,
+        "Pair": Pair,
+        "torch": torch,
+        "x_na": x_na,
+        "pre_nb": x_nb,
+    }
     exec(
         controls.replace("jackknife(lambda", "interval = jackknife(lambda").replace(
             "\nMatching", "\nchance = Matching"
@@ -63,7 +70,7 @@ def test_the_results_table_was_written_by_the_report():
     assert rows[0] == "| method | images | conv1 | conv2 | conv3 | fc1 |"
     assert {row.split(" | ")[0].strip("| ") for row in rows[2:]} >= {"matching", "sparse", "spectral", "least_squares"}
     for picture in re.findall(r"\]\((docs/.*?)\)", before + after):
-        assert (PROJECT / picture).stat().st_size > 5000
+        assert (PROJECT / picture).stat().st_size > (5000 if picture.endswith(".png") else 1000)
 
 
 def test_the_callback_runs_in_a_run_of_ones_own():

@@ -172,23 +172,27 @@ class Classifier(pl.LightningModule):
         self.log_dict(here, logger=False, prog_bar=stage == "val", sync_dist=True)
 
     def configure_optimizers(self) -> Any:
-        """The optimiser of each net, and its scheduler if there is one.
+        """The optimiser of each net, and its scheduler if there is one."""
+        return self.optimizers_of(int(self.trainer.estimated_stepping_batches))
+
+    def optimizers_of(self, steps: int) -> Any:
+        """The optimiser of each net, and its scheduler if there is one, for a training of so many steps.
 
         Raises:
             InputError: if torch cannot make them of their options.
         """
         try:
-            return self._optimizers()
+            return self._optimizers(steps)
         except (TypeError, ValueError) as error:
             raise InputError(f"The optimizer or its schedule cannot be made: {' '.join(str(error).split())}") from None
 
-    def _optimizers(self) -> Any:
+    def _optimizers(self, steps: int) -> Any:
         optimizers = [self.optimizer(learner.net.named_parameters()) for learner in self.learners]  # type: ignore[union-attr]
         together = SideBySide(optimizers)
         if self.scheduler is None:
             return together
         told = "total_steps" in inspect.signature(self.scheduler).parameters
-        settings = {"total_steps": int(self.trainer.estimated_stepping_batches)} if told else {}
+        settings = {"total_steps": steps} if told else {}
         schedules = Schedules([self.scheduler(optimizer, **settings) for optimizer in optimizers], together)
         return {"optimizer": together, "lr_scheduler": {"scheduler": schedules, "interval": "step"}}
 

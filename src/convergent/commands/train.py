@@ -96,7 +96,9 @@ def _prepared(job: TrainJob, checkpoints: Checkpoints) -> tuple[Classifier, Imag
     trainer = build_trainer(config, callbacks, plugins=[checkpoints], **settings)
     if trainer.world_size > 1 and not torch.cuda.is_available() and _has_batch_norm(learners) and first_process():
         job.say("without GPUs each process has BatchNorm's statistics of its own part of a batch")
-    return Classifier(learners, make, schedule), data, trainer
+    classifier = Classifier(learners, make, schedule)
+    classifier.optimizers_of(1000)  # of whatever length: what torch says of their options is to be said now
+    return classifier, data, trainer
 
 
 class Watch(Callback):

@@ -180,6 +180,11 @@ class Rotations:
         def measure(net: str, layer: str, output: Tensor) -> None:
             kind, sources = self._sources(net, layer, output)
             self.kind.setdefault((net, layer), kind)
+            if not torch.isfinite(output).all():
+                raise InputError(
+                    f"Layer {layer} of net {net} gives NaN or infinite activations in the first images; check its weights "
+                    "and the images, or leave this net or layer out."
+                )
             batch = [
                 (Moments.of(_samples(source, *self._units[net, layer], numbers[-1])), source[:0]) for source in sources
             ]

@@ -188,8 +188,9 @@ class StatisticsPass(Collector):
         )
         pass_bytes = sum(accumulator.pass_memory for accumulator in self.accumulators.values())
         check_memory(pass_bytes, "The sums of these layers, with a copy to be saved,", advice)
-        layer, most = max(((layer, of.method_memory) for layer, of in self.accumulators.items()), key=lambda of: of[1])
-        check_memory(most, f"The moments of two nets in layer {layer}, with what a method makes of them,", advice)
+        for layer, accumulator in self.accumulators.items():
+            what = f"The moments of two nets in layer {layer}, with what a method makes of them,"
+            check_memory(accumulator.method_memory, what, advice)
 
     @property
     def _finest(self) -> int:
