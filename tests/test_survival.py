@@ -59,7 +59,7 @@ def assert_equal(one, two, processes=1):
         exact = processes == 1 or "rotated" not in file
         for key, tensor in tensors.items():
             assert torch.equal(tensor, two[file][key]) or not exact, file
-            assert torch.allclose(tensor.double(), two[file][key].double(), rtol=1e-9, atol=1e-9), file
+            assert (tensor - two[file][key]).abs().max() <= 1e-6 * tensor.abs().max(), file  # of float32 products
 
 
 def until(ready, process, seconds=120):
