@@ -114,7 +114,17 @@ def test_the_report_has_table_1_of_the_path(tmp_path):
         "sparse_path": {"layers": {"": {**told.figures, "local_nets_low": -0.1, "local_nets_high": 0.4}}},
     }
     headings, row = table_1(tmp_path, found)
-    assert headings == ["layer", "one unit", "0.1", "0.01", "all units", "local", "slightly", "distributed", "undecided"]
+    assert headings == [
+        "layer",
+        "one unit",
+        "0.1",
+        "0.01",
+        "all units",
+        "local",
+        "slightly",
+        "distributed",
+        "undecided",
+    ]
     assert row[2] == f"{rows[0]['loss_held_out']:.3f} ({rows[0]['units_used']:.1f})"
     assert row[5].endswith("(0%-40%)")
     assert table_1(tmp_path, {"matching": {}}) == []
