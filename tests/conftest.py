@@ -45,7 +45,8 @@ def command(capsys):
         out, err = capsys.readouterr()
         return code, out, err
 
-    return run
+    yield run
+    HydraConfig.instance().cfg = None  # what a command line said is no matter of the tests after it
 
 
 def _mains():
