@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from convergent.errors import InputError
 from convergent.files import atomic
 
 # What spreadsheets take for a formula and run. Source: OWASP, "CSV Injection".
@@ -33,6 +34,18 @@ def read_rows(file: Path) -> Iterator[dict[str, str]]:
         columns = [_bare(cell) for cell in next(reader)]
         for cells in reader:
             yield dict(zip(columns, map(_bare, cells)))
+
+
+def check_rows(file: Path) -> None:
+    """Find out whether a table is whole.
+
+    Raises:
+        InputError: if it has no headings, a row of more or fewer cells than these, or zeros where a disk lost its bytes.
+    """
+    with file.open(newline="") as stream:
+        rows = list(csv.reader(stream, strict=True))
+    if len({len(cells) for cells in rows}) != 1 or any("\0" in cell for cells in rows for cell in cells):
+        raise InputError(f"{file} is no table that this program wrote; delete it, what made it makes it again.")
 
 
 def _guarded(cell: Any) -> Any:

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ def result(aligned, name, images=100, labels=None, tree=None, **figures):
     row = {"layer": "fc1", "a": "one", "b": "two", "units_used": 2.0, "explained_held_out": 0.5} | figures
     summary = {"images": images, "layers": {"fc1": row}, "pairs": [row]}
     (folder / "summary.json").write_text(json.dumps(summary))
+    (folder / "scores.csv").write_text("layer,a,b,unit,r\nfc1,one,two,0,0.5\n")
     tensors = {"one to two/weight": torch.ones(1)}
     if labels:
         tensors |= {"one to two/labels_a": torch.tensor(labels[:3]), "one to two/labels_b": torch.tensor(labels[3:])}
@@ -43,6 +45,30 @@ def test_results_that_differ_in_the_method_alone_go_together_sweeps_under_one_na
     assert {method: len(results) for method, results in first.items()} == {"matching": 1, "sparse": 2}
     assert list(second) == ["sparse"]
     assert second["sparse"][0].explained() == 0.5
+
+
+def cut(file):
+    file.write_bytes(file.read_bytes()[:-6])
+
+
+def zeros(file):
+    file.write_bytes(bytes(file.stat().st_size))
+
+
+@pytest.mark.parametrize("file", ["config.yaml", "summary.json", "scores.csv", "alignments/fc1.safetensors"])
+@pytest.mark.parametrize("damage", [Path.unlink, zeros, cut])
+def test_a_damaged_result_is_told_and_left_out(tmp_path, caplog, file, damage):
+    result(tmp_path, "matching")
+    result(tmp_path, "sparse")
+    bad = tmp_path / "matching"
+    if file == "config.yaml" and damage is cut:
+        (bad / file).write_text("images: [1")
+    else:
+        damage(bad / file)
+    assert [each.name for each in find(tmp_path)] == ["sparse"]
+    (told,) = caplog.messages
+    assert told.startswith(f"{bad / file} is {'missing' if damage is Path.unlink else 'damaged'}; make")
+    assert told.endswith(f"force=true or delete {bad}. It is left out of the report.")
 
 
 def test_agreement_is_told_of_all_that_have_labels(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +16,11 @@ import torch
 from omegaconf import OmegaConf
 
 from convergent.clusters.quality import adjusted_rand
+from convergent.errors import InputError
+from convergent.rows import check_rows, read_rows
 from convergent.tensor_files import opened
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,10 +39,34 @@ class Finished:
 
     @classmethod
     def of(cls, folder: Path) -> Finished:
-        """The result in a folder that is done."""
-        record: Any = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
-        kept = {key: record.get(key) for key in ("nets", "images", "sample", "units", "pairs", "at_epochs", "folds")}
-        return cls(folder, json.loads((folder / "summary.json").read_text()), json.dumps(kept, sort_keys=True))
+        """The result in a folder that is done.
+
+        Raises:
+            InputError: if one of its files is missing or damaged.
+        """
+        file = folder / "config.yaml"
+        try:
+            record: Any = OmegaConf.to_container(OmegaConf.load(file))
+            kept = {
+                key: record.get(key) for key in ("nets", "images", "sample", "units", "pairs", "at_epochs", "folds")
+            }
+            file = folder / "summary.json"
+            summary = json.loads(file.read_text())
+            int(summary["images"]), [(pair["layer"], pair["a"], pair["b"]) for pair in summary["pairs"]]
+            for file in (folder / "scores.csv", *folder.glob("*.csv")):
+                check_rows(file)
+            file = folder / "scores.csv"
+            for row in read_rows(file):
+                row["layer"], row["a"], row["b"], float(row["r"] or "nan")
+            for layer in summary["layers"]:
+                file = folder / "alignments" / f"{layer}.safetensors"
+                opened(file)
+        except Exception as error:  # whatever a damaged file makes of a parser
+            raise InputError(
+                f"{file} is {'missing' if isinstance(error, FileNotFoundError) else 'damaged'}; make that result again with "
+                f"force=true or delete {folder}."
+            ) from None
+        return cls(folder, summary, json.dumps(kept, sort_keys=True))
 
     @property
     def method(self) -> str:
@@ -76,8 +105,16 @@ class Finished:
 
 
 def find(aligned: Path) -> list[Finished]:
-    """The finished results in a folder of an experiment, those of most images first, then by name."""
-    found = [Finished.of(done.parent) for done in aligned.glob("*/done")]
+    """The finished results in a folder of an experiment, those of most images first, then by name.
+
+    One that is damaged is told and left out.
+    """
+    found = []
+    for done in sorted(aligned.glob("*/done")):
+        try:
+            found.append(Finished.of(done.parent))
+        except InputError as error:
+            log.warning("%s It is left out of the report.", error)
     return sorted(found, key=lambda result: (-result.images, result.folder.name))
 
 

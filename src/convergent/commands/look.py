@@ -9,7 +9,7 @@ from typing import Any
 from convergent.bars import track
 from convergent.commands.jobs import command_of
 from convergent.figures.style import save
-from convergent.page.gather import gather
+from convergent.page.gather import gather, left_out_if_damaged
 from convergent.page.unit_pictures import activity_of
 from convergent.page.write import write_page
 from convergent.streaming.patches import load_patches
@@ -39,8 +39,9 @@ def draw_extremes(root: Path, summary: Mapping[str, Any], folder: Path) -> None:
     for layer in track(summary["layers"], "drawing the most and the least active units"):
         files = [moments / f"{layer}.safetensors", moments / "patches" / f"{layer}.safetensors"]
         if all(file.is_file() for file in files):
-            measured = SavedMoments().load(files[0], layer, summary["nets"])
-            save(activity_of(measured, load_patches(files[1])), folder, f"extremes-{layer}")
+            with left_out_if_damaged():
+                measured = SavedMoments().load(files[0], layer, summary["nets"])
+                save(activity_of(measured, load_patches(files[1])), folder, f"extremes-{layer}")
 
 
 def made(root: Path, name: str, found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -53,7 +54,11 @@ def made(root: Path, name: str, found: Mapping[str, Mapping[str, Any]]) -> dict[
     facts += list(first.get("versions", {}).items())
     nets = list(dict.fromkeys(pair["a"] for pair in first["pairs"]))
     runs = {net: root / "outputs" / "train" / name / net for net in nets}
-    commands = [(run / "command.txt").read_text().strip() for run in runs.values() if (run / "command.txt").is_file()]
+    commands = [
+        (run / "command.txt").read_text(errors="replace").strip()
+        for run in runs.values()
+        if (run / "command.txt").is_file()
+    ]
     commands += [summary["command"] for summary in found.values() if "command" in summary]
     folders = {f"net {net}": run for net, run in runs.items()}
     folders |= {f"method {label}": root / "outputs" / "align" / name / label for label in found}
@@ -62,5 +67,5 @@ def made(root: Path, name: str, found: Mapping[str, Mapping[str, Any]]) -> dict[
     return {
         "facts": facts,
         "commands": commands,
-        "configs": [(what, file.read_text()) for what, file in configs if file.is_file()],
+        "configs": [(what, file.read_text(errors="replace")) for what, file in configs if file.is_file()],
     }

@@ -6,7 +6,9 @@ Axes: `a` units of net a, `b` units of net b, `m` partners of a unit that are li
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Mapping, Sequence
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from numpy.typing import ArrayLike, DTypeLike
 from torch import Tensor
 
 from convergent.bars import track
+from convergent.errors import InputError
 from convergent.figures.style import NULL_MEANINGS, look_of, null_words
 from convergent.page.sprites import Sprites
 from convergent.rows import read_rows
@@ -24,6 +27,8 @@ from convergent.streaming.layer_moments import LayerMoments
 from convergent.streaming.patches import Patches, load_patches
 from convergent.streaming.saved_moments import SavedMoments
 from convergent.tensor_files import opened
+
+log = logging.getLogger(__name__)
 
 KINDS = ("patches", "bottom", "ascent")  # of pictures of units: folders beside the moments
 LISTED = 4  # partners of a unit, per method and net
@@ -84,7 +89,8 @@ def gather(root: Path, name: str, found: Mapping[str, Mapping[str, Any]], pictur
     correlations: dict[str, dict[tuple[str, str], Tensor]] = {}
     for layer in track(layers, "reading layers"):
         if (file := moments / f"{layer}.safetensors").is_file():
-            correlations[layer] = _measured(data, SavedMoments().load(file, layer, measured), nets)
+            with left_out_if_damaged():
+                correlations[layer] = _measured(data, SavedMoments().load(file, layer, measured), nets)
         for kind, of_kind in pictures.items():
             for net, patches in of_kind.get(layer, {}).items():
                 if net in nets:
@@ -160,7 +166,20 @@ def _measured(data: ReportData, moments: LayerMoments, nets: Sequence[str]) -> d
 
 def _patches(folder: Path) -> dict[str, dict[str, Patches]]:
     """The patches of one kind by layer and net; none where they were not collected."""
-    return {file.stem: load_patches(file) for file in sorted(folder.glob("*.safetensors"))}
+    found = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        with left_out_if_damaged():
+            found[file.stem] = load_patches(file)
+    return found
+
+
+@contextmanager
+def left_out_if_damaged() -> Iterator[None]:
+    """Tell of a damaged file and go on without what it holds."""
+    try:
+        yield
+    except InputError as error:
+        log.warning("%s The report goes without it.", error)
 
 
 def _pictured(data: ReportData, layer: str, net: str, patches: Patches, sprites: Sprites, kind: str) -> None:
