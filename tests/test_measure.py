@@ -275,6 +275,22 @@ def test_snapshots_of_another_pass_are_none(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_snapshot_of_another_version_is_told_and_ignored(tmp_path, monkeypatch, caplog):
+    snapshots = Snapshots(tmp_path, "this", 0)
+    snapshots.save({"x": torch.ones(3)}, 7, 0, 1)
+    monkeypatch.setattr("convergent.streaming.snapshots._program", lambda: "edited")
+    assert snapshots.batches(0, 1) == 0
+    assert "partial-0-of-1.safetensors is of another pass or version" in caplog.text
+
+
+def test_a_snapshot_that_does_not_fit_is_told(tmp_path):
+    snapshots = Snapshots(tmp_path, "this", 5)
+    snapshots.save({"0/x": torch.ones(3)}, 1, 0, 1)
+    callback = MomentsCallback(["1"], blocks=8, snapshots=snapshots)
+    with pytest.raises(InputError, match=r"partial-0-of-1.safetensors does not fit this pass .*; delete it"):
+        pl.Trainer(accelerator="cpu", callbacks=[callback], **QUIET).predict(Nets(nets()), DataLoader(dataset(50), 10))
+
+
 def test_snapshots_take_a_small_share_of_the_time(tmp_path):
     assert Snapshots(tmp_path, "", 0).due
     assert not Snapshots(tmp_path, "", 5).due

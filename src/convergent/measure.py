@@ -184,8 +184,14 @@ class PassCallback(pl.Callback):
         self._batches = snapshots.batches(rank, world)
         if self._batches:
             state = snapshots.load(rank, world)
-            for number, collector in enumerate(self._collectors):
-                collector.load_state(part_of(state, str(number)))
+            try:
+                for number, collector in enumerate(self._collectors):
+                    collector.load_state(part_of(state, str(number)))
+            except (RuntimeError, KeyError, IndexError, ValueError) as error:
+                raise InputError(
+                    f"{snapshots.file(rank, world)} does not fit this pass ({' '.join(str(error).split())[:200]}); delete "
+                    "it, then the pass begins anew."
+                ) from None
             log.info("Going on with batch %d of a pass that was stopped", self._batches + 1)
 
 

@@ -183,7 +183,8 @@ class Measurement:
     def _pass(
         self, wanted: list[tuple[Product, list[str]]], trainer: Callable[[list[pl.Callback]], pl.Trainer]
     ) -> None:
-        about = json.dumps([[[product.folder, layers] for product, layers in wanted], self.data.batch_size])
+        products = [[type(product).__name__, product.folder, layers] for product, layers in wanted]
+        about = json.dumps([_FORMAT, products, self.data.batch_size])
         snapshots = Snapshots(self.folder, about, self.snapshot_minutes)
         starts = [
             product.start([self.layers[layer] for layer in layers], self.how, self.pairs) for product, layers in wanted

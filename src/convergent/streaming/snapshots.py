@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 from torch import Tensor
@@ -36,6 +38,10 @@ class Snapshots:
     _last: float = field(default_factory=time.monotonic)
     _took: float = 0.0
 
+    @property
+    def _key(self) -> str:
+        return f"{_program()} {self.about}"
+
     def file(self, rank: int, world: int) -> Path:
         """The file of one of `world` processes."""
         return self.folder / f"partial-{rank}-of-{world}.safetensors"
@@ -50,7 +56,12 @@ class Snapshots:
         except InputError as error:
             log.warning("%s The pass begins anew.", error)
             return 0
-        return int(about["batches"]) if about["about"] == self.about else 0
+        if about["about"] != self._key:
+            log.warning(
+                "%s is of another pass or version of this program; the pass begins anew.", self.file(rank, world)
+            )
+            return 0
+        return int(about["batches"])
 
     def load(self, rank: int, world: int) -> dict[str, Tensor]:
         """The state of the pass after those batches."""
@@ -66,7 +77,7 @@ class Snapshots:
         """Replace the process's file, whole or not at all."""
         start = time.monotonic()
         with atomic(self.file(rank, world)) as file:
-            save_tensors(state, file, {"about": self.about, "batches": str(batches)})
+            save_tensors(state, file, {"about": self._key, "batches": str(batches)})
         self._last = time.monotonic()
         self._took = self._last - start
 
@@ -74,3 +85,12 @@ class Snapshots:
         """Delete the files of all processes: the pass is saved."""
         for file in self.folder.glob("partial-*"):
             file.unlink(missing_ok=True)
+
+
+@cache
+def _program() -> str:
+    """A key of this very program: what a pass has in memory is of no use to another version of it."""
+    digest = hashlib.sha256()
+    for file in sorted(Path(__file__).parents[1].rglob("*.py")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
