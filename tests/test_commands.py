@@ -348,6 +348,16 @@ def test_wandb_has_it_all_offline_and_can_be_read_back(aligned, trained, root):
     )  # fmt: skip
     assert all(text in by_name["matching"] for text in wanted)
     assert str(Path.home() / ".local") not in by_name["matching"]  # nothing is copied into the home directory
+    wandb, staged = root / "outputs" / "wandb", {}
+    for file in (root / "outputs").rglob("staging/tmp*"):  # all in the folder of the run that is to be synced
+        staged.setdefault(next(part for part in file.parts if part.startswith("offline-run-")), []).append(file)
+    for folder, files in staged.items():
+        said = next(said for run, said in runs.items() if f'"{folder.rpartition("-")[2]}"' in run)
+        pictures = [file for file in files if file.read_bytes().startswith(b"\x89PNG")]
+        assert pictures
+        assert all(str(file) in said for file in pictures)
+    assert len(staged) == 2
+    assert all((wandb / folder).is_dir() for folder in staged)
 
 
 def test_a_killed_training_goes_on_from_its_last_epoch(root, script, command):

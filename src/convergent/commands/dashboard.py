@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -46,7 +48,6 @@ def start_logger(
     online = config.mode == "online"
     if online and not wandb.login(prompt=False):
         raise InputError("W&B has no key for logging online; run `wandb login` first or leave logger.mode=offline.")
-    os.environ.setdefault("WANDB_DATA_DIR", str(config.dir))  # where it stages tables: not in the home directory
     kept = folder / "wandb-id"
     if not kept.exists():
         kept.write_text(secrets.token_hex(4))
@@ -70,8 +71,10 @@ def start_logger(
 def log_run(logger: Logger | None, run: Run) -> None:
     """Leave a trained net's weights as an artifact and end the job's W&B run."""
     if isinstance(logger, WandbLogger):
-        _artifact(logger, run.folder.parent.name + "-" + run.name, "weights", [run.weights, run.folder / "config.yaml"])
-        logger.experiment.finish()
+        with _staging(logger.experiment):
+            files = [run.weights, run.folder / "config.yaml"]
+            _artifact(logger, run.folder.parent.name + "-" + run.name, "weights", files)
+            logger.experiment.finish()
 
 
 def log_alignment(
@@ -129,18 +132,40 @@ def log_alignment(
                 run.define_metric(name, step_metric=axis)
             for point, x in enumerate(columns[axis]):
                 run.log({axis: x, **{name: y[point] for name, y in series.items()}})
-    for table, rows in {"units": [row for result in results for row in result.rows()], **tables}.items():
-        if rows:
-            cells = [[_cell(value) for value in row.values()] for row in rows]
-            # in the summary: in the history they would be charts of their numbers of rows
-            run.summary[f"{question}/{table}"] = wandb.Table(columns=list(rows[0]), data=cells)
-    run.log({f"{question}/{path.stem}": wandb.Image(str(path)) for path in figures})
-    _artifact(logger, name, "alignment", files)
-    run.finish()
+    with _staging(run):
+        pictures: dict[bytes, wandb.Image] = {}  # W&B stages a picture as often as it is made
+        for table, rows in {"units": [row for result in results for row in result.rows()], **tables}.items():
+            if rows:
+                cells = [[_cell(value, pictures) for value in row.values()] for row in rows]
+                # in the summary: in the history they would be charts of their numbers of rows
+                run.summary[f"{question}/{table}"] = wandb.Table(columns=list(rows[0]), data=cells)
+        run.log({f"{question}/{path.stem}": wandb.Image(str(path)) for path in figures})
+        _artifact(logger, name, "alignment", files)
+        run.finish()
 
 
-def _cell(value: Any) -> Any:
-    return wandb.Image(value) if isinstance(value, np.ndarray) else value
+@contextmanager
+def _staging(run: Any) -> Iterator[None]:
+    """Let W&B stage what it uploads: in an offline run's own folder, for `wandb sync` wants it, online only until then."""
+    with TemporaryDirectory(prefix="convergent-wandb-") as passing:
+        folder = str(Path(run.dir).parent) if run.offline else passing
+        before = os.environ.get("WANDB_DATA_DIR")
+        os.environ["WANDB_DATA_DIR"] = folder
+        try:
+            yield
+        finally:
+            os.environ.pop("WANDB_DATA_DIR")
+            if before is not None:
+                os.environ["WANDB_DATA_DIR"] = before
+
+
+def _cell(value: Any, pictures: dict[bytes, wandb.Image]) -> Any:
+    if not isinstance(value, np.ndarray):
+        return value
+    key = str(value.shape).encode() + value.tobytes()
+    if key not in pictures:
+        pictures[key] = wandb.Image(value)
+    return pictures[key]
 
 
 def _mean_sorted_r(results: Sequence[Result], layer: str) -> Any:
