@@ -10,6 +10,7 @@ from convergent.nets.convnet import ConvNet
 from convergent.pairs import Pair
 from convergent.streaming.collector import Reading
 from convergent.streaming.pre_activations import PreActivations
+from convergent.streaming.products import portable
 from convergent.streaming.rotated_pass import SavedRotations
 from convergent.streaming.rotations import Rotations, rotated_name
 
@@ -107,6 +108,13 @@ def test_a_wide_layer_has_no_rotations_beyond_those_with_blocks(tmp_path):
     _, found = read(SavedRotations(scored=False), of, ["1"], x_n)
     SavedRotations(scored=False).save(found["1"], tmp_path / "1.safetensors")
     assert not list(SavedRotations(scored=False).load(tmp_path / "1.safetensors", "1", list(of)).draws)
+
+
+@pytest.mark.parametrize("fastest", [True, False])
+def test_small_layers_have_the_same_bits_whichever_product_is_timed_to_be_the_fastest(monkeypatch, fastest):
+    monkeypatch.setattr("convergent.streaming.products._faster", lambda: fastest)
+    collector, _ = read(SavedRotations(1), nets(), ["conv1", "fc1"], torch.randn(50, 1, 8, 8))
+    assert {accumulator.product for accumulator in collector.accumulators.values()} == {portable}
 
 
 def test_each_net_and_layer_is_rotated_by_its_own_rotation():

@@ -200,10 +200,8 @@ def over_nets(value_ij: Tensor, level: float = 0.95, bounds: tuple[float, float]
     if bounds is None:
         return Interval.of_t(estimate, _spread(without_i), k - 1, level)
     low, width = bounds[0], bounds[1] - bounds[0]
-    share, least = (
-        (estimate - low) / width,
-        1 / k**2,
-    )  # without one net a share may be at a bound, whose logit is infinite
+    share = (estimate - low) / width
+    least = 1 / k**2  # without one net a share may be at a bound, whose logit is infinite
     share_i = ((without_i - low) / width).clamp(least * share, 1 - least * (1 - share))
     if not 0 < share < 1:
         return Interval(estimate, torch.zeros_like(estimate), estimate, estimate, level)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     Rows = Sequence[Mapping[str, Any]]
 
-_CEILING = "least_squares"
+_ALL_UNITS = "least_squares"
 
 
 @styled
@@ -66,7 +66,7 @@ def methods(results: Mapping[str, Sequence[Rows]]) -> Figure:
                 at, mean, (mean - low, high - mean), marker=look.mark, ms=4.5, lw=1, color=look.colour, label=look.words,
                 zorder=3,
             )  # fmt: skip
-            if name == _CEILING:
+            if name == _ALL_UNITS:
                 axis.axhline(mean.max(), color=look.colour, lw=0.6, alpha=0.5, zorder=0)
         axis.axhline(0, color="0.8", lw=0.6, zorder=0)
         axis.set_title(brief(layer, 24))

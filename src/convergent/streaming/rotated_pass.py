@@ -55,7 +55,7 @@ class RotatedPass(StatisticsPass):
         idle: layers so wide that the few rotations which they get are not among those collected here.
     """
 
-    float64_below = 0  # what chance gives need not be known to twelve digits
+    exact = False  # what chance gives need not be known to twelve digits
     idle: Sequence[str] = ()
 
     @classmethod

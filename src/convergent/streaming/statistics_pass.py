@@ -62,7 +62,7 @@ class StatisticsPass(Collector):
     torch.Size([3, 2])
     """
 
-    float64_below = FLOAT64_BELOW  # samples of a layer
+    exact = True  # small layers are summed in float64
 
     def __init__(
         self,
@@ -207,9 +207,12 @@ class StatisticsPass(Collector):
         shift_u = grid_shift(x_us.mean(1).nan_to_num(), x_us.std(1, correction=0).nan_to_num())
         shift_u = self.how.placed(shift_u)
         p = next(iter(positions.values()))
-        exact = len(self.block_n) * p < self.float64_below
-        dtype = torch.float64 if exact else torch.float32
-        product = chosen(self.how.products, shift_u.device, dtype)
+        small = len(self.block_n) * p < FLOAT64_BELOW
+        dtype = torch.float64 if small and self.exact else torch.float32
+        # which product is the fastest is timed: where that matters little, it may not change the bits of another run
+        product = chosen(
+            "portable" if small and self.how.products == "auto" else self.how.products, shift_u.device, dtype
+        )
         widths = {net: x_ncp.shape[1] for net, x_ncp in seen.items()}
         kinds = {x_ncp.dtype for x_ncp in seen.values()}
         quantised = dtype == torch.float32 and any(on_grid(x_us, kind) for kind in kinds)
