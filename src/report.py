@@ -2,7 +2,7 @@
 
 import sys
 
-from convergent.commands.help import answered
+from convergent.cli.help import answered
 
 if __name__ == "__main__" and answered("report"):
     sys.exit()
@@ -10,14 +10,14 @@ if __name__ == "__main__" and answered("report"):
 import hydra
 from omegaconf import DictConfig
 
-from convergent.commands.command import told
+from convergent.cli.command import told
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="report")
 @told
 def main(config: DictConfig) -> None:
     """Hand the configuration over."""
-    from convergent.commands.report import report
+    from convergent.cli.report import report
 
     report(config)
 

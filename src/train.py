@@ -2,7 +2,7 @@
 
 import sys
 
-from convergent.commands.help import answered
+from convergent.cli.help import answered
 
 if __name__ == "__main__" and answered("train"):
     sys.exit()
@@ -10,8 +10,8 @@ if __name__ == "__main__" and answered("train"):
 import hydra
 from omegaconf import DictConfig
 
-from convergent.commands.command import told
-from convergent.commands.jobs import TrainJob
+from convergent.cli.command import told
+from convergent.cli.jobs import TrainJob
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="train")
@@ -21,7 +21,7 @@ def main(config: DictConfig) -> None:
     job = TrainJob.of(config)
     with job.alone():
         if job.begin():
-            from convergent.commands.train import train
+            from convergent.cli.train import train
 
             train(job)
 

@@ -28,7 +28,7 @@ def command(capsys):
     from hydra.core.hydra_config import HydraConfig
     from hydra.core.plugins import Plugins
 
-    from convergent.commands.command import told
+    from convergent.cli.command import told
 
     def run(name: str, *overrides: str) -> tuple[int, str, str]:
         GlobalHydra.instance().clear()
@@ -50,11 +50,11 @@ def command(capsys):
 
 
 def _mains():
-    from convergent.commands.align import align
-    from convergent.commands.jobs import AlignJob, TrainJob
-    from convergent.commands.prepare import prepare
-    from convergent.commands.report import report
-    from convergent.commands.train import train
+    from convergent.cli.align import align
+    from convergent.cli.jobs import AlignJob, TrainJob
+    from convergent.cli.prepare import prepare
+    from convergent.cli.report import report
+    from convergent.cli.train import train
 
     def train_main(config):
         job = TrainJob.of(config)

@@ -134,7 +134,7 @@ def test_untrained_nets_are_those_that_the_training_began_with(trained, root, co
     label = "matching,layers=[conv1],nets=untrained,nulls=[]"
     summary = json.loads((root / "outputs" / "align" / "digits-convnet" / label / "summary.json").read_text())
     assert {pair["a"] for pair in summary["pairs"]} == {"seed=0@epoch=0", "seed=1@epoch=0"}
-    from convergent.commands.runs import Run
+    from convergent.training.runs import Run
 
     kept = root / "outputs" / "train" / "began" / "seed=0"
     assert command("train", "epochs=0", "seed=0", SMALL[1], "name=began", f"root='{root}'", "logger=csv")[0] == 0
@@ -143,10 +143,10 @@ def test_untrained_nets_are_those_that_the_training_began_with(trained, root, co
 
 
 def test_the_moments_are_those_of_the_nets_on_the_images(aligned, trained, root):
-    from convergent.commands.runs import Run
-    from convergent.commands.train import build_data
+    from convergent.cli.train import build_data
+    from convergent.core.moments import Moments
     from convergent.data.images import ImageData
-    from convergent.moments import Moments
+    from convergent.training.runs import Run
 
     run = Run(trained / "seed=1")
     data: ImageData = build_data(run.config)
@@ -258,7 +258,7 @@ def test_all_held_out_figures_of_a_row_are_of_the_folds_that_were_asked_for(alig
 
 
 def test_without_folds_nothing_is_held_out_and_no_file_has_a_column_for_it(aligned, trained, root, command):
-    from convergent.page.gather import gather
+    from convergent.report.gather import gather
 
     shutil.copytree(trained, trained.parent / "no folds")
     there = ("name='no folds'", f"root='{root}'")

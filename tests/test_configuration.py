@@ -14,10 +14,10 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from conftest import PROJECT
-from convergent.commands.jobs import TrainJob, label_of
-from convergent.commands.runs import build
-from convergent.commands.train import build_data, build_trainer
-from convergent.optimizers import warm_cycle
+from convergent.cli.jobs import TrainJob, label_of
+from convergent.cli.train import build_data, build_trainer
+from convergent.training.optimizers import warm_cycle
+from convergent.training.runs import build
 
 NEEDED = {
     "folder": ["data.classes=3", "data.folder=x"],

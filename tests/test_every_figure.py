@@ -20,9 +20,13 @@ from matplotlib.spines import Spine
 from omegaconf import OmegaConf
 
 from conftest import blocks
-from convergent.commands.align import told_by_chance
-from convergent.commands.kept import findings_of
-from convergent.controls.nulls import rotated
+from convergent.analysis.findings import Telling
+from convergent.analysis.nulls import rotated
+from convergent.analysis.results import by_layer, compare
+from convergent.cli.align import told_by_chance
+from convergent.cli.writing import findings_of
+from convergent.core.layer_moments import LayerMoments
+from convergent.core.pairs import Pair
 from convergent.figures.activity import activity
 from convergent.figures.comparison import comparison
 from convergent.figures.correlations import correlations
@@ -31,11 +35,7 @@ from convergent.figures.dynamics import dynamics
 from convergent.figures.means import means
 from convergent.figures.methods import methods
 from convergent.figures.penalties import penalties
-from convergent.findings import Telling
-from convergent.page.unit_pictures import activity_of, drawings_of, filters_of
-from convergent.pairs import Pair
-from convergent.results import by_layer, compare
-from convergent.streaming.layer_moments import LayerMoments
+from convergent.report.unit_pictures import activity_of, drawings_of, filters_of
 from convergent.streaming.patches import Patches
 from convergent.streaming.top_images import TopImages
 

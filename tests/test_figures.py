@@ -11,7 +11,10 @@ from PIL import Image
 from scipy.ndimage import label
 
 from conftest import planted
-from convergent.controls.nulls import rotated
+from convergent.analysis.nulls import rotated
+from convergent.analysis.results import compare
+from convergent.core.layer_moments import LayerMoments
+from convergent.core.pairs import Pair
 from convergent.figures.activity import activity
 from convergent.figures.comparison import comparison
 from convergent.figures.contact_sheets import mosaic
@@ -24,9 +27,6 @@ from convergent.figures.penalties import penalties, swept
 from convergent.figures.style import COLOURS, look_of, save
 from convergent.methods.matching import Matching
 from convergent.methods.semimatching import SemiMatching
-from convergent.pairs import Pair
-from convergent.results import compare
-from convergent.streaming.layer_moments import LayerMoments
 from convergent.streaming.patches import Patches
 from convergent.streaming.top_images import TopImages
 

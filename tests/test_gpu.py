@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from convergent.moments import Moments
+from convergent.core.moments import Moments
 from convergent.nets.convnet import ConvNet
 from convergent.streaming.statistics_pass import Reading, StatisticsPass
 from convergent.streaming.top_images import TopCounter
@@ -56,8 +56,8 @@ def test_nothing_inside_the_pass_waits_for_the_gpu():
 
 def test_products_are_full_float32_unless_asked_otherwise():
     x_nu = torch.randn(1_000_000, 12) * 3 + 1
+    from convergent.core.products import chosen
     from convergent.streaming.accumulate import Accumulator
-    from convergent.streaming.products import chosen
 
     errors = {}
     before = torch.get_float32_matmul_precision()

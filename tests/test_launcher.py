@@ -14,7 +14,7 @@ from hydra_plugins.process_launcher import _config_flags, _share
 
 APP = """
 import os, sys, time, hydra
-from convergent.commands.processes import end_with_parent
+from convergent.cli.processes import end_with_parent
 @hydra.main(version_base="1.3", config_path="conf", config_name="app")
 def main(config):
     end_with_parent()

@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from conftest import PROJECT
-from convergent import memory, pairs
+from convergent import memory
+from convergent.core import pairs
+from convergent.core.pairs import Pair
 from convergent.errors import InputError
 from convergent.memory import available_memory, check_memory
-from convergent.pairs import Pair
 
 MEBI = 2**20
 

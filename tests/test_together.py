@@ -6,10 +6,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from convergent.commands.checkpoints import Checkpoints, KeepCheckpoints
-from convergent.commands.runs import Run
-from convergent.commands.train import Requeue
+from convergent.cli.train import Requeue
 from convergent.errors import InputError
+from convergent.training.checkpoints import Checkpoints, KeepCheckpoints
+from convergent.training.runs import Run
 
 SMALL = ("net.module.widths=[4,4,4,6]", "epochs=2", "data.batch_size=128", "logger=csv", "snapshot_minutes=0")
 STEPS = 1437 // 128 + 1  # of an epoch
@@ -85,7 +85,7 @@ def test_a_training_killed_in_mid_epoch_ends_as_if_nothing_had_been(train, root,
         train("seeds=[0,3]", "name=undisturbed")
     what = ("seeds=[0,3]", f"name=killed-{step}", f"data.workers={workers}")
     with monkeypatch.context() as patch:
-        patch.setattr("convergent.commands.train.Requeue", killer(step))
+        patch.setattr("convergent.cli.train.Requeue", killer(step))
         with pytest.raises(Killed):
             train(*what)
     folder = root / "outputs" / "train" / f"killed-{step}"
@@ -109,7 +109,7 @@ def test_nets_that_began_together_go_on_alone_and_the_other_way_round(train, roo
     if not (root / "outputs" / "train" / "undisturbed").exists():
         train("seeds=[0,3]", "name=undisturbed")
     with monkeypatch.context() as patch:
-        patch.setattr("convergent.commands.train.Requeue", killer(11))
+        patch.setattr("convergent.cli.train.Requeue", killer(11))
         with pytest.raises(Killed):
             train("seeds=[0,3]", "name=parted")
     train("seed=3", "name=parted")
@@ -160,7 +160,7 @@ def test_a_full_disk_is_told_and_the_last_checkpoint_is_whole(train, root, monke
         real(what, file)
 
     with monkeypatch.context() as patch:
-        patch.setattr("convergent.commands.checkpoints.torch.save", full)
+        patch.setattr("convergent.training.checkpoints.torch.save", full)
         said = train("seeds=[0,3]", "name=full", code=1)
     assert "cannot be written" in said
     assert "No space left on device" in said
@@ -202,11 +202,11 @@ def test_a_warning_of_slurm_becomes_a_checkpoint_and_a_new_start(train, root, mo
             if trainer.global_step == 7:
                 os.kill(os.getpid(), signal.SIGUSR2)
 
-    monkeypatch.setattr("convergent.commands.train.leave", lambda: sys.exit(0))
-    monkeypatch.setattr("convergent.commands.requeue.subprocess.run", lambda command, check: asked.append(command))
+    monkeypatch.setattr("convergent.cli.train.leave", lambda: sys.exit(0))
+    monkeypatch.setattr("convergent.training.requeue.subprocess.run", lambda command, check: asked.append(command))
     before = {number: signal.getsignal(number) for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM)}
     with monkeypatch.context() as patch:
-        patch.setattr("convergent.commands.train.Requeue", Warns)
+        patch.setattr("convergent.cli.train.Requeue", Warns)
         patch.setenv("SLURM_JOB_ID", "77")
         said = train("seed=3", "name=warned", "trainer=cpu")
     for number, handler in before.items():

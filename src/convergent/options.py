@@ -1,7 +1,7 @@
 """What an option may be: declared once, as a kind, wherever the option is, and told in one sentence where it is not.
 
 A class or function of this package says so in its annotations, `ridge: Annotated[float, number(above=True)] = 1e-3`; the
-options of the commands are declared in convergent.commands.schema.
+options of the commands are declared in convergent.cli.schema.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from convergent.commands.processes import PARENT
+from convergent.cli.processes import PARENT
 
 OmegaConf.register_new_resolver("project_root", lambda: str(Path(__file__).parents[2]), replace=True)
 

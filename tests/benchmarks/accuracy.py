@@ -21,9 +21,9 @@ from collections.abc import Callable, Iterable, Iterator
 import torch
 from torch import Tensor
 
+from convergent.core.moments import Moments
+from convergent.core.products import Product, chosen, portable
 from convergent.errors import InputError
-from convergent.moments import Moments
-from convergent.streaming.products import Product, chosen, portable
 from streaming import Batch, machine, streamed
 
 IMAGES, POSITIONS = 64, 48  # of a batch: 3072 samples, so that products and batches end at different samples

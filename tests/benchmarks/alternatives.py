@@ -32,7 +32,7 @@ import torch
 from torch import Tensor
 from torchmetrics import PearsonCorrCoef
 
-from convergent.streaming.products import chosen
+from convergent.core.products import chosen
 from streaming import Batch, machine, streamed
 
 UNITS = 256  # of either net

@@ -27,13 +27,13 @@ from PIL import Image
 from torch import nn
 from torchvision.transforms import v2
 
-from convergent.commands.classifier import Learner
 from convergent.data.imagenet import ImageNet
 from convergent.data.images import ImageData
 from convergent.data.store import Store, SubtractMean
 from convergent.data.writing import Writing
 from convergent.nets.caffenet import CaffeNet
-from convergent.optimizers import caffe_sgd
+from convergent.training.classifier import Learner
+from convergent.training.optimizers import caffe_sgd
 from streaming import machine
 
 SIZE, BATCH = 227, 32

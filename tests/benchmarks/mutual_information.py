@@ -22,10 +22,10 @@ import sklearn
 import torch
 from sklearn.metrics import mutual_info_score
 
-from convergent.histograms.counting import chosen
-from convergent.histograms.edges import edges_of
-from convergent.histograms.histogram_counter import HistogramCounter
-from convergent.histograms.mutual_information import mutual_information
+from convergent.core.coincidences import chosen
+from convergent.core.histogram_counter import HistogramCounter
+from convergent.core.histogram_edges import edges_of
+from convergent.core.mutual_information import mutual_information
 from streaming import machine
 
 UNITS = 256  # of either net

@@ -16,11 +16,11 @@ import torch
 from playwright.sync_api import sync_playwright
 from torch.nn.functional import interpolate
 
-from convergent.alignment import Alignment
-from convergent.commands.kept import save_alignments, write_rows
-from convergent.page.gather import gather
-from convergent.page.write import write_page
-from convergent.streaming.layer_moments import LayerMoments
+from convergent.cli.writing import save_alignments, write_rows
+from convergent.core.alignment import Alignment
+from convergent.core.layer_moments import LayerMoments
+from convergent.report.gather import gather
+from convergent.report.write import write_page
 from convergent.streaming.patches import Patches, save_patches
 from convergent.streaming.receptive_fields import Span
 from convergent.streaming.saved_moments import SavedMoments

@@ -25,7 +25,7 @@ import sklearn
 import torch
 from sklearn.linear_model import lasso_path
 
-from convergent.few_to_one.lasso import lasso
+from convergent.methods.solvers.lasso import lasso
 from streaming import machine
 
 POWER = 1.75  # of the latent's variances

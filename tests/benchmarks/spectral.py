@@ -24,7 +24,7 @@ import torch
 from sklearn.cluster import SpectralClustering
 from sklearn.metrics import adjusted_rand_score
 
-from convergent.clusters.clustering import Clustering
+from convergent.methods.solvers.clustering import Clustering
 from streaming import machine
 
 CLUSTERS, GROUPS, THRESHOLD = 40, 25, 0.1

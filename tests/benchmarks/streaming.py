@@ -10,9 +10,9 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "src"))
 
-from convergent.moments import Moments
+from convergent.core.moments import Moments
+from convergent.core.products import Product, chosen
 from convergent.streaming.accumulate import OFF_GRID, Accumulator, grid_shift, on_grid
-from convergent.streaming.products import Product, chosen
 
 Batch = tuple[Tensor, Tensor]  # the two nets' activations, each (n images, c units, p positions)
 

@@ -10,7 +10,7 @@ from PIL import Image
 from scipy.io import savemat
 
 from conftest import PROJECT
-from convergent.commands.train import build_data
+from convergent.cli.train import build_data
 from convergent.data.imagenet import DEVKIT, ImageNet, wnids_by_id
 from convergent.errors import InputError
 

@@ -10,7 +10,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.plugins import Plugins
 from PIL import Image
 
-from convergent.commands.train import build_data
+from convergent.cli.train import build_data
 from convergent.data.digits import Digits
 from convergent.data.images import Deranged, Images, Views
 from convergent.data.order import Draw

@@ -2,8 +2,8 @@
 
 import pytest
 
+from convergent.core.pairs import block_of_image
 from convergent.data.order import BlockOrder, EvaluationOrder, TrainingOrder, mixed
-from convergent.pairs import block_of_image
 
 
 def images(order):

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from convergent.commands.train import build_data
+from convergent.cli.train import build_data
 from convergent.data.folder import PictureFolder
 from convergent.data.opening import eight_bits, opened
 from convergent.errors import InputError

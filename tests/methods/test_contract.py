@@ -10,13 +10,13 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from conftest import PROJECT, blocks, planted
-from convergent.controls.nulls import rotated
+from convergent.analysis.findings import Telling
+from convergent.analysis.nulls import rotated
+from convergent.core.histogram_source import needs_histograms
+from convergent.core.pairs import Pair
+from convergent.core.prediction import explained
+from convergent.core.scores import held_out
 from convergent.errors import InputError
-from convergent.findings import Telling
-from convergent.histograms.joint import needs_histograms
-from convergent.pairs import Pair
-from convergent.prediction import explained
-from convergent.scores import held_out
 
 METHODS = sorted(path.stem for path in (PROJECT / "conf" / "method").glob("*.yaml"))
 

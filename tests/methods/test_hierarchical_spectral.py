@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from conftest import blocks
-from convergent.clusters.quality import Quality, adjusted_rand, net_of
+from convergent.analysis.cluster_quality import Quality, adjusted_rand, net_of
+from convergent.core.pairs import Pair
 from convergent.errors import InputError
 from convergent.methods.hierarchical_spectral import HierarchicalSpectral
 from convergent.methods.spectral import Spectral
-from convergent.pairs import Pair
 
 
 def labels_of(alignment):

@@ -2,12 +2,12 @@ import pytest
 import torch
 from sklearn.linear_model import Ridge
 
+from convergent.core.pairs import Pair
+from convergent.core.scores import held_out
 from convergent.errors import InputError
 from convergent.methods.least_squares import LeastSquares
 from convergent.methods.matching import Matching
 from convergent.methods.semimatching import SemiMatching
-from convergent.pairs import Pair
-from convergent.scores import held_out
 
 
 def test_a_planted_linear_map_is_recovered_whole():

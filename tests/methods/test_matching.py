@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from conftest import planted
+from convergent.core.pairs import Pair
 from convergent.methods.matching import Matching, duality_gap
 from convergent.methods.semimatching import SemiMatching
-from convergent.pairs import Pair
 
 
 @pytest.mark.parametrize("p", [2, 30, 200])

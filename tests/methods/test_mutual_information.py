@@ -8,15 +8,15 @@ from scipy.optimize import linear_sum_assignment
 from sklearn.metrics import mutual_info_score
 
 from conftest import planted
-from convergent.controls.intervals import jackknife
-from convergent.controls.nulls import rotated
+from convergent.analysis.findings import mean_curves, rows_by_table
+from convergent.analysis.intervals import jackknife
+from convergent.analysis.nulls import rotated
+from convergent.analysis.results import compare
+from convergent.core.pairs import Pair
+from convergent.core.scores import held_out
 from convergent.errors import InputError
-from convergent.findings import mean_curves, rows_by_table
 from convergent.methods.mutual_information import MutualInformation
 from convergent.methods.semimatching import SemiMatching
-from convergent.pairs import Pair
-from convergent.results import compare
-from convergent.scores import held_out
 
 
 def sklearns(x_na, x_nb, bins):

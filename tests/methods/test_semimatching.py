@@ -3,8 +3,8 @@
 import torch
 
 from conftest import planted
+from convergent.core.pairs import Pair
 from convergent.methods.semimatching import SemiMatching
-from convergent.pairs import Pair
 
 
 def test_each_unit_takes_the_maximum_of_its_column():

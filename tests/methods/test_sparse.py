@@ -5,15 +5,15 @@ import torch
 from PIL import Image
 
 from conftest import planted
-from convergent.alignment import Alignment
+from convergent.analysis.codes import FewToOne
+from convergent.analysis.results import by_layer, compare
+from convergent.core.alignment import Alignment
+from convergent.core.pairs import Pair
+from convergent.core.scores import held_out
 from convergent.errors import InputError
-from convergent.few_to_one.codes import FewToOne
 from convergent.figures.style import save
 from convergent.methods.least_squares import LeastSquares
 from convergent.methods.sparse import SparsePrediction, announce, asked, three_units
-from convergent.pairs import Pair
-from convergent.results import by_layer, compare
-from convergent.scores import held_out
 
 
 def few(n=1500, noise=0.3):

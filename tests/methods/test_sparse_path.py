@@ -5,15 +5,15 @@ import torch
 from PIL import Image
 
 from conftest import planted
+from convergent.analysis.findings import Findings
+from convergent.analysis.results import compare
+from convergent.core.pairs import Pair
+from convergent.core.scores import held_out
 from convergent.errors import InputError
 from convergent.figures.few_to_one import path_figure
 from convergent.figures.style import save
-from convergent.findings import Findings
 from convergent.methods.sparse import SparsePrediction
 from convergent.methods.sparse_path import SparsePath
-from convergent.pairs import Pair
-from convergent.results import compare
-from convergent.scores import held_out
 
 
 def dense(n=300):
@@ -100,8 +100,8 @@ def test_the_papers_table_is_dotted_in_for_its_own_widths_only(tmp_path):
 
 
 def test_the_report_has_table_1_of_the_path(tmp_path):
-    from convergent.commands.tables import table_1
-    from convergent.findings import rows_by_table
+    from convergent.analysis.findings import rows_by_table
+    from convergent.report.tables import table_1
 
     method, pair = SparsePath(alphas=[0.1, 0.01]), dense()
     told = method.tell(pair, method(pair))

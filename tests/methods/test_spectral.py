@@ -7,16 +7,16 @@ from omegaconf import OmegaConf
 from sklearn.linear_model import Ridge
 
 from conftest import PROJECT, blocks
-from convergent.clusters.findings import spread_runs
-from convergent.clusters.quality import adjusted_rand
-from convergent.controls.intervals import jackknife
+from convergent.analysis.cluster_quality import adjusted_rand
+from convergent.analysis.clusters import spread_runs
+from convergent.analysis.intervals import jackknife
+from convergent.analysis.results import compare, mean_r
+from convergent.core.layer_moments import LayerMoments
+from convergent.core.moments import Moments
+from convergent.core.pairs import Pair
+from convergent.core.scores import held_out
 from convergent.errors import InputError
 from convergent.methods.spectral import Spectral, cluster_nets
-from convergent.moments import Moments
-from convergent.pairs import Pair
-from convergent.results import compare, mean_r
-from convergent.scores import held_out
-from convergent.streaming.layer_moments import LayerMoments
 
 PLANTED = ((4, 3), (2, 5), (6, 2), (3, 3))
 WAYS = [

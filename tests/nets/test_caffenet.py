@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from convergent.nets.caffenet import CaffeNet
-from convergent.optimizers import caffe_sgd
+from convergent.training.optimizers import caffe_sgd
 
 SHAPES = {
     "conv1": (96, 55, 55), "norm1": (96, 27, 27), "conv2": (256, 27, 27), "norm2": (256, 13, 13), "conv3": (384, 13, 13),

@@ -14,9 +14,9 @@ from torch import Tensor
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[2] / "src"))
 
-from convergent.few_to_one.balanced import cluster_rows
+from convergent.analysis.balanced import cluster_rows
+from convergent.core.pairs import Pair
 from convergent.methods.sparse import SparsePrediction
-from convergent.pairs import Pair
 
 UNITS, IMAGES, POSITIONS = 24, 600, 4
 KINDS = ("normal", "rectified", "positions")

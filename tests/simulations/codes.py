@@ -15,9 +15,9 @@ from torch import Tensor
 if __name__ == "__main__":
     sys.path[:0] = [str(Path(__file__).parents[2] / "src"), str(Path(__file__).parents[1])]
 
-from convergent.few_to_one.codes import FewToOne
-from convergent.few_to_one.gains import CODES
-from convergent.pairs import Pair
+from convergent.analysis.codes import FewToOne
+from convergent.analysis.gains import CODES
+from convergent.core.pairs import Pair
 from simulations.intervals import write
 
 UNITS, BLOCKS = 48, 20

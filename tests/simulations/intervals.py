@@ -15,9 +15,9 @@ from torch import Tensor
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[2] / "src"))
 
-from convergent.controls.intervals import jackknife, over_nets
-from convergent.moments import Moments
-from convergent.pairs import Pair
+from convergent.analysis.intervals import jackknife, over_nets
+from convergent.core.moments import Moments
+from convergent.core.pairs import Pair
 
 BLOCKS, IMAGES, R = 20, 8, 0.5  # images of a block; the correlation whose interval is found
 TOGETHER = 50  # pairs of units that share a pair of nets

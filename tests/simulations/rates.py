@@ -10,12 +10,12 @@ from itertools import combinations, permutations
 import torch
 from torch import Tensor
 
-from convergent.controls import nulls
-from convergent.controls.across import beside_rotated, found_in_rotated
-from convergent.controls.partners import reliability
-from convergent.controls.several import SeveralNets
-from convergent.moments import Moments
-from convergent.pairs import Pair
+from convergent.analysis import nulls
+from convergent.analysis.across import beside_rotated, found_in_rotated
+from convergent.analysis.partners import reliability
+from convergent.analysis.several import SeveralNets
+from convergent.core.moments import Moments
+from convergent.core.pairs import Pair
 from simulations.truths import Net, Truth, standardised
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional
 
-from convergent.controls.nulls import rotated_before
+from convergent.analysis.nulls import rotated_before
 
 Net = tuple[Tensor, ...]
 Draw = Callable[[int, int, int, Generator], list[Tensor]]

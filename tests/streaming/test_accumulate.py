@@ -3,10 +3,10 @@
 import pytest
 import torch
 
+from convergent.core.moments import Moments
+from convergent.core.products import _works, onednn, portable
 from convergent.errors import InputError
-from convergent.moments import Moments
 from convergent.streaming.accumulate import OFF_GRID, Accumulator, grid_shift, on_grid
-from convergent.streaming.products import _works, onednn, portable
 
 WIDTHS = {"one": 5, "two": 7}
 UNITS = {"one": slice(0, 5), "two": slice(5, 12)}

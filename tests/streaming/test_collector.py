@@ -9,9 +9,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from convergent.commands.measurement import Measurement
+from convergent.cli.measurement import Measurement
 from convergent.data.images import ImageData
-from convergent.measure import Nets, PassCallback
+from convergent.streaming.callback import Nets, PassCallback
 from convergent.streaming.collector import Collector, Reading, over_processes
 from convergent.streaming.snapshots import Snapshots
 from convergent.streaming.statistics_pass import StatisticsPass
@@ -114,7 +114,7 @@ class Stop(pl.Callback):
 
 @pytest.fixture
 def measurement(tmp_path, monkeypatch):
-    monkeypatch.setattr("convergent.commands.measurement.names_of", lambda nets: [net.name for net in nets])
+    monkeypatch.setattr("convergent.cli.measurement.names_of", lambda nets: [net.name for net in nets])
     given = [Given(net, f"net{i}") for i, net in enumerate(nets())]
     return Measurement(given, ["1", "2"], data(), {}, Reading(blocks=8), None, tmp_path, also=[SavedSums()])
 

@@ -1,7 +1,7 @@
 import torch
 
 from convergent.figures.contact_sheets import mosaic
-from convergent.page.sprites import Sprites, montage
+from convergent.report.sprites import Sprites, montage
 from convergent.streaming.patches import GREY, TILE, Patches, cropped, cut, load_patches, save_patches
 from convergent.streaming.receptive_fields import Span
 from convergent.streaming.top_images import TopImages

@@ -4,13 +4,13 @@ import torchvision
 from torch import nn
 from torch.nn import functional as F
 
-from convergent.controls.rotation import turning
-from convergent.moments import Moments
+from convergent.core.moments import Moments
+from convergent.core.pairs import Pair
+from convergent.core.products import portable
+from convergent.core.rotation import turning
 from convergent.nets.convnet import ConvNet
-from convergent.pairs import Pair
 from convergent.streaming.collector import Reading
 from convergent.streaming.pre_activations import PreActivations
-from convergent.streaming.products import portable
 from convergent.streaming.rotated_pass import SavedRotations
 from convergent.streaming.rotations import Rotations, rotated_name
 
@@ -112,7 +112,7 @@ def test_a_wide_layer_has_no_rotations_beyond_those_with_blocks(tmp_path):
 
 @pytest.mark.parametrize("fastest", [True, False])
 def test_small_layers_have_the_same_bits_whichever_product_is_timed_to_be_the_fastest(monkeypatch, fastest):
-    monkeypatch.setattr("convergent.streaming.products._faster", lambda: fastest)
+    monkeypatch.setattr("convergent.core.products._faster", lambda: fastest)
     collector, _ = read(SavedRotations(1), nets(), ["conv1", "fc1"], torch.randn(50, 1, 8, 8))
     assert {accumulator.product for accumulator in collector.accumulators.values()} == {portable}
 

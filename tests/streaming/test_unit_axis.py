@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from torchvision.models import swin_t
 from torchvision.models.convnext import LayerNorm2d
 
-from convergent.measure import MomentsCallback, Nets
+from convergent.streaming.callback import MomentsCallback, Nets
 from convergent.streaming.collector import Reading
 from convergent.streaming.layers import layout
 from convergent.streaming.statistics_pass import StatisticsPass

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import track
 
 from convergent.data.opening import regular, shown
-from convergent.files import atomic
+from convergent.storage.files import atomic
 
 log = logging.getLogger(__name__)
 

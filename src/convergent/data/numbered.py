@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from convergent.core.matrices import described
 from convergent.errors import InputError
-from convergent.matrices import described
 
 _WHOLE = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch.utils.data import Sampler
 
-from convergent.pairs import block_of_image
+from convergent.core.pairs import block_of_image
 
 
 class Draw(NamedTuple):

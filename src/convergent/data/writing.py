@@ -25,7 +25,7 @@ from convergent.data.opening import UNREADABLE, eight_bits
 from convergent.data.pictures import name_of, unreadable
 from convergent.data.store import ABOUT, MEAN, PIXELS, READABLE, TARGETS, Store
 from convergent.errors import InputError
-from convergent.files import atomic, write_json
+from convergent.storage.files import atomic, write_json
 
 CHUNK = 256  # images that are decoded, written and counted together
 _STATE_SECONDS = 10.0  # between two records of what is done

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from matplotlib.figure import Figure
 
-    from convergent.streaming.layer_moments import LayerMoments
+    from convergent.core.layer_moments import LayerMoments
 
 
 @styled

@@ -17,8 +17,8 @@ from convergent.figures.style import COLOURS, panels, styled
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from convergent.alignment import Alignment
-    from convergent.pairs import Pair
+    from convergent.core.alignment import Alignment
+    from convergent.core.pairs import Pair
 
 
 @styled

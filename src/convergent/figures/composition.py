@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.lines import Line2D
 
+from convergent.analysis.findings import told_of
 from convergent.figures.style import COLOURS, brief, legend_below, panel_each, styled
-from convergent.findings import told_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from matplotlib.figure import Figure
 
-    from convergent.findings import Findings
+    from convergent.analysis.findings import Findings
 
 
 @styled

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from convergent.alignment import Alignment
-    from convergent.pairs import Pair
+    from convergent.core.alignment import Alignment
+    from convergent.core.pairs import Pair
     from convergent.streaming.patches import Patches
 
 _SHARP = 24  # pixels that a tile is enlarged to at least, pixel by pixel

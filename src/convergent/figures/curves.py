@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from matplotlib.figure import Figure
 
-    from convergent.results import Result
+    from convergent.analysis.results import Result
 
 
 @styled

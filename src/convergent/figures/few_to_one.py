@@ -11,9 +11,9 @@ import numpy as np
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from convergent.few_to_one.gains import CODES
+from convergent.analysis.findings import mean_curves, told_of
+from convergent.analysis.gains import CODES
 from convergent.figures.style import COLOURS, brief, legend_below, log_ticks, once, panels, styled
-from convergent.findings import mean_curves, told_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from convergent.findings import Findings
+    from convergent.analysis.findings import Findings
 
 # Validation loss of the paper's table 1 for its lambdas 0, 1e-5, ... 1e-1; units it used are known of two runs.
 # Source: Li et al. 2016; conv1 and conv2 from the authors' logs, the others as printed.

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from convergent.analysis.results import by_layer
 from convergent.figures.style import NULLS, brief, legend_below, look_of, null_words, once, pale, panels, styled
-from convergent.results import by_layer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-    from convergent.findings import Findings
+    from convergent.analysis.findings import Findings
 
 
 @styled

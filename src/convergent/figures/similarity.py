@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.patches import Patch
 
+from convergent.analysis.findings import told_of
 from convergent.figures.style import COLOURS, NULLS, brief, legend_below, once, panel_each, styled
-from convergent.findings import told_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from matplotlib.figure import Figure
 
-    from convergent.findings import Findings
+    from convergent.analysis.findings import Findings
 
 _PAPER = {"fc": "white", "ec": "none", "alpha": 0.8, "pad": 0.6}  # under a number, where a line passes
 

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from convergent.analysis.findings import told_of
 from convergent.figures.style import COLOURS, brief, legend_below, once, panels, styled
-from convergent.findings import told_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from matplotlib.figure import Figure
 
-    from convergent.findings import Findings
+    from convergent.analysis.findings import Findings
 
 # Kind of comparison: what it is called, mark, colour, whether the mark is filled.
 _SHOWN = {

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
-    from convergent.alignment import Alignment
-    from convergent.few_to_one.tree import Tree
-    from convergent.pairs import Pair
+    from convergent.analysis.tree import Tree
+    from convergent.core.alignment import Alignment
+    from convergent.core.pairs import Pair
 
 _ZOOMS = 3  # clusters shown on their own
 _NEGATIVE = "#555555"

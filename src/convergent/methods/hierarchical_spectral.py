@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 import torch
 
-from convergent.clusters.clustering import Clusters, connected_parts, ordered
-from convergent.clusters.quality import Quality
+from convergent.analysis.cluster_quality import Quality
+from convergent.methods.solvers.clustering import Clusters, connected_parts, ordered
 from convergent.methods.spectral import Spectral
 from convergent.options import number, whole
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from convergent.moments import Moments
+    from convergent.core.moments import Moments
 
 
 @dataclass(frozen=True)

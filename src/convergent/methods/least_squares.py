@@ -8,13 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
-from convergent.alignment import Alignment
+from convergent.core.alignment import Alignment
+from convergent.core.regression import best_ridge, ridge_map
 from convergent.options import NULL, check_fields, number
-from convergent.regression import best_ridge, ridge_map
 
 if TYPE_CHECKING:
-    from convergent.alignment import Method
-    from convergent.pairs import Pair
+    from convergent.core.alignment import Method
+    from convergent.core.pairs import Pair
 
 
 @dataclass(frozen=True)

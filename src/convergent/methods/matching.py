@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from convergent.alignment import Alignment
+from convergent.core.alignment import Alignment
+from convergent.core.ties import best_assignment
 from convergent.options import check_fields
-from convergent.ties import best_assignment
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from convergent.pairs import Pair
+    from convergent.core.pairs import Pair
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Matching:
 
     Source: Li et al. 2016, section 3, "bipartite matching".
 
-    >>> from convergent.pairs import Pair
+    >>> from convergent.core.pairs import Pair
     >>> Matching()(Pair.of(torch.eye(3), torch.eye(3)[:, [1, 2, 0]])).partner_b
     tensor([1, 2, 0])
     """

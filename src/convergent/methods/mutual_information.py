@@ -12,25 +12,25 @@ from typing import TYPE_CHECKING, Annotated, Any
 import torch
 from torch import Tensor
 
-from convergent.alignment import Alignment
+from convergent.analysis.findings import Findings
+from convergent.core.alignment import Alignment
+from convergent.core.histogram_source import Counting
+from convergent.core.mutual_information import entropy, information
+from convergent.core.ties import best_assignment, first_best
 from convergent.errors import InputError
 from convergent.figures.densities import Joint2D, densities
 from convergent.figures.nats import nats
-from convergent.findings import Findings
-from convergent.histograms.joint import Counting
-from convergent.histograms.mutual_information import entropy, information
 from convergent.methods.matching import Matching, duality_gap
 from convergent.methods.semimatching import SemiMatching
 from convergent.options import check_fields, whole, word
-from convergent.ties import best_assignment, first_best
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from matplotlib.figure import Figure
 
-    from convergent.histograms.record import Histograms
-    from convergent.pairs import Pair
+    from convergent.core.joint_histograms import Histograms
+    from convergent.core.pairs import Pair
 
 BEST = 8  # pairs that the paper shows
 
@@ -53,7 +53,7 @@ class MutualInformation:
 
     Source: Li et al. 2016, supplement S.1 and figure S4.
 
-    >>> from convergent.pairs import Pair
+    >>> from convergent.core.pairs import Pair
     >>> MutualInformation(bins=2)(Pair.of(torch.eye(3), torch.eye(3)[:, [1, 1, 0]])).partner_b
     tensor([1, 1, 0])
     """

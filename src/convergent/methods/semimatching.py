@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from convergent.alignment import Alignment
+from convergent.core.alignment import Alignment
+from convergent.core.ties import first_best
 from convergent.options import check_fields
-from convergent.ties import first_best
 
 if TYPE_CHECKING:
-    from convergent.pairs import Pair
+    from convergent.core.pairs import Pair
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class SemiMatching:
 
     Source: Li et al. 2016, section 3, "bipartite semi-matching".
 
-    >>> from convergent.pairs import Pair
+    >>> from convergent.core.pairs import Pair
     >>> SemiMatching()(Pair.of(torch.eye(3), torch.eye(3)[:, [1, 1, 0]])).partner_b
     tensor([1, 1, 0])
     """

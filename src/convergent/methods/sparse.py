@@ -14,25 +14,25 @@ from typing import TYPE_CHECKING, Annotated, Any
 import torch
 from torch import Tensor
 
-from convergent.alignment import Alignment
+from convergent.analysis.balanced import cluster_rows
+from convergent.analysis.codes import FewToOne, mean_loss
+from convergent.analysis.findings import Findings
+from convergent.analysis.tree import Tree
+from convergent.core.alignment import Alignment
+from convergent.core.regression import predictors, ridge_map
 from convergent.errors import InputError
-from convergent.few_to_one.balanced import cluster_rows
-from convergent.few_to_one.codes import FewToOne, mean_loss
-from convergent.few_to_one.lasso import lasso
-from convergent.few_to_one.tree import Tree
 from convergent.figures.few_to_one import few_to_one
 from convergent.figures.tree import mapping_figure, tree_figure
-from convergent.findings import Findings
+from convergent.methods.solvers.lasso import lasso
 from convergent.options import NULL, check_fields, number, whole
-from convergent.regression import predictors, ridge_map
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from matplotlib.figure import Figure
 
-    from convergent.alignment import Method
-    from convergent.pairs import Pair
+    from convergent.core.alignment import Method
+    from convergent.core.pairs import Pair
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ class SparsePrediction:
 
     Source: Li et al. 2016, section 4; Tibshirani 1996, "Regression shrinkage and selection via the lasso".
 
-    >>> from convergent.pairs import Pair
+    >>> from convergent.core.pairs import Pair
     >>> x_na = torch.randn(500, 4)
     >>> SparsePrediction(alpha=0.05)(Pair.of(x_na, x_na[:, :1] + x_na[:, 2:3])).units_used_b
     tensor([2])

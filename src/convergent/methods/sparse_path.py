@@ -13,24 +13,24 @@ from typing import TYPE_CHECKING, Annotated
 import torch
 from torch import Tensor
 
-from convergent.alignment import Alignment
+from convergent.analysis.codes import mean_loss
+from convergent.analysis.findings import Findings
+from convergent.core.alignment import Alignment
+from convergent.core.regression import predictors
+from convergent.core.scores import held_out_of_maps
 from convergent.errors import InputError
-from convergent.few_to_one.codes import mean_loss
-from convergent.few_to_one.lasso import lasso
 from convergent.figures.few_to_one import few_to_one, path_figure
-from convergent.findings import Findings
+from convergent.methods.solvers.lasso import lasso
 from convergent.methods.sparse import SparsePrediction, announce, asked, warn_of_few_samples
 from convergent.options import NULL, check_fields, listed, number, whole
-from convergent.regression import predictors
-from convergent.scores import held_out_of_maps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from matplotlib.figure import Figure
 
-    from convergent.alignment import Method
-    from convergent.pairs import Pair
+    from convergent.core.alignment import Method
+    from convergent.core.pairs import Pair
 
 _ALPHAS = (0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
 _PENALTIES = listed(number(0, above=True), example="[0.1,0.01]")

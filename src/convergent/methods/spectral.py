@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import torch
 
-from convergent.alignment import Alignment
-from convergent.clusters.clustering import Assignment, Bounds, Clustering, Clusters, Laplacian
-from convergent.clusters.findings import overview_of, tell_of
-from convergent.clusters.quality import net_of
+from convergent.analysis.cluster_quality import net_of
+from convergent.analysis.clusters import overview_of, tell_of
+from convergent.core.alignment import Alignment
+from convergent.core.regression import ridge_map_within
 from convergent.errors import InputError
+from convergent.methods.solvers.clustering import Assignment, Bounds, Clustering, Clusters, Laplacian
 from convergent.options import NULL, check_fields, number, table, whole
-from convergent.regression import ridge_map_within
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from convergent.alignment import Method
-    from convergent.findings import Findings
-    from convergent.moments import Moments
-    from convergent.pairs import Pair
-    from convergent.streaming.layer_moments import LayerMoments
+    from convergent.analysis.findings import Findings
+    from convergent.core.alignment import Method
+    from convergent.core.layer_moments import LayerMoments
+    from convergent.core.moments import Moments
+    from convergent.core.pairs import Pair
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Spectral:
 
     Source: Li et al. 2016, section 5 and supplement S.3.
 
-    >>> from convergent.pairs import Pair
+    >>> from convergent.core.pairs import Pair
     >>> latent_nc = torch.randn(500, 2).double()
     >>> pair = Pair.of(latent_nc[:, [0, 1, 1]], latent_nc[:, [1, 0]])
     >>> alignment = Spectral()(pair)

@@ -14,11 +14,11 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch import Tensor
 
+from convergent.core.layer_moments import LayerMoments
+from convergent.core.packing import Packing
+from convergent.core.products import Product, full_precision, portable
 from convergent.errors import InputError
-from convergent.streaming.layer_moments import LayerMoments
 from convergent.streaming.layers import check_size
-from convergent.streaming.packing import Packing
-from convergent.streaming.products import Product, full_precision, portable
 
 # Samples per matrix product: enough that adding the product to the float64 sums is a few per cent of its cost, few
 # enough that float32 products lose nothing (their error grows with the samples summed in float32).

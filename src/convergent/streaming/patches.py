@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from convergent.storage.tensors import opened, save_tensors
 from convergent.streaming.receptive_fields import Field, Span
 from convergent.streaming.top_images import TopImages
-from convergent.tensor_files import opened, save_tensors
 
 TILE = 64  # pixels that a tile has at most, down and across
 GREY = 128  # what lies outside of the image

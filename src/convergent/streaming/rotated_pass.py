@@ -10,14 +10,14 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from convergent.pairs import Pair
+from convergent.core.layer_moments import LayerMoments
+from convergent.core.pairs import Pair
+from convergent.storage.tensors import opened
 from convergent.streaming.collector import First, Reading, Start, table_of
-from convergent.streaming.layer_moments import LayerMoments
 from convergent.streaming.layers import Layer, resolve
 from convergent.streaming.rotations import AFTER, BEFORE, Rotations, draws_of, rotated_name
 from convergent.streaming.saved_moments import SavedMoments
 from convergent.streaming.statistics_pass import CALIBRATION, StatisticsPass
-from convergent.tensor_files import opened
 
 # Rotations of which blocks of images are kept apart, so that methods have held-out scores there, and how many blocks.
 SCORED, BLOCKS = 3, 10

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from convergent.controls.rotation import turning
+from convergent.core.moments import Moments
+from convergent.core.rotation import turning
 from convergent.errors import InputError
-from convergent.moments import Moments
 from convergent.streaming.capture import Capture
 from convergent.streaming.layers import layout, random_positions
 from convergent.streaming.pre_activations import PreActivations

@@ -10,12 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from convergent.core.layer_moments import LayerMoments
+from convergent.storage.tensors import opened, save_tensors
 from convergent.streaming.collector import Reading, Start
-from convergent.streaming.layer_moments import LayerMoments
 from convergent.streaming.layers import Layer
 from convergent.streaming.saved_tensors import SavedTensors
 from convergent.streaming.statistics_pass import StatisticsPass
-from convergent.tensor_files import opened, save_tensors
 
 
 @dataclass(frozen=True)

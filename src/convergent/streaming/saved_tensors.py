@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from convergent.tensor_files import opened
+from convergent.storage.tensors import opened
 
 
 class SavedTensors(Mapping[tuple[int, int], Tensor]):

@@ -13,8 +13,8 @@ from pathlib import Path
 from torch import Tensor
 
 from convergent.errors import InputError
-from convergent.files import atomic
-from convergent.tensor_files import opened, save_tensors
+from convergent.storage.files import atomic
+from convergent.storage.tensors import opened, save_tensors
 
 log = logging.getLogger(__name__)
 

@@ -10,9 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from convergent.core.layer_moments import LayerMoments
+from convergent.core.packing import blocks_within
+from convergent.core.pairs import block_of_image
+from convergent.core.products import chosen
 from convergent.errors import InputError
 from convergent.memory import check_memory
-from convergent.pairs import block_of_image
 from convergent.streaming.accumulate import FLOAT64_BELOW, OFF_GRID, Accumulator, grid_shift, on_grid
 from convergent.streaming.capture import Capture
 from convergent.streaming.collector import (
@@ -24,10 +27,7 @@ from convergent.streaming.collector import (
     part_of,
     table_of,
 )
-from convergent.streaming.layer_moments import LayerMoments
 from convergent.streaming.layers import Layer
-from convergent.streaming.packing import blocks_within
-from convergent.streaming.products import chosen
 from convergent.streaming.rotations import Rotations
 
 # Columns of the table of what is planned; the first few are text.

@@ -1,0 +1,1 @@
+"""What is said of alignments: nulls, intervals, codes, trees, clusters, and what many nets have in common."""

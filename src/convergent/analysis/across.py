@@ -1,0 +1,139 @@
+"""What more than two nets have in common in a layer, in a few figures, beside what it is worth on random axes.
+
+Axes: `m` how many of the other nets, `g` groups of one unit of each net, `d` draws.
+"""
+
+from __future__ import annotations
+
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from convergent.analysis.consensus import consensus, cycle_consistency
+from convergent.analysis.partners import PartnerCounts, mutual_best, reliability
+from convergent.analysis.several import SeveralNets
+from convergent.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from torch import Tensor
+
+    from convergent.analysis.results import Result
+    from convergent.core.layer_moments import LayerMoments
+
+
+_NO_DRAW = "The spread of a null needs at least one draw, but there is none; take 19 for a level of 5 %."
+
+
+def figures_of(nets: SeveralNets) -> dict[str, float]:
+    """What is asked of all nets at once, each a number whose null is the same of rotated nets, see `beside_rotated`.
+
+    Returns:
+        `mutual_best`: share of units that are their best partner's best partner; `cliques`: share for which this holds
+        between all nets at once; `cycles`: from three nets on, share on which the matchings of three nets agree;
+        `consensus_r`: mean correlation inside groups of one unit per net, by a quick search that recorded and rotated nets
+        share (within .003 of the thorough one of `consensus`).
+    """
+    mutual, groups = mutual_best(nets), consensus(nets, kicks=0, starts=1)
+    pairs = nets.k * (nets.k - 1)
+    figures = {
+        "mutual_best": float((mutual.share_ij.sum() - mutual.share_ij.trace()) / pairs),
+        "cliques": float(mutual.clique_share_i.mean()),
+        "consensus_r": float(groups.corr_g.mean()) if len(groups.corr_g) else 0.0,
+    }
+    return figures | ({"cycles": cycle_consistency(nets).mean} if nets.k > 2 else {})
+
+
+def beside(figures: Mapping[str, float], draws: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Every figure with what it is on random axes: NAME_rotated, the mean of the draws, NAME_rotated_low, NAME_rotated_high.
+
+    Where nothing but a space is shared, a figure is above the highest of d draws with probability 1 / (d + 1): above all of
+    19 draws or more is evidence at 5 %, one-sided.
+
+    Raises:
+        InputError: if there is no draw.
+
+    >>> beside({"cycles": 0.5}, [{"cycles": 0.1}, {"cycles": 0.3}])
+    {'cycles': 0.5, 'cycles_rotated': 0.2, 'cycles_rotated_low': 0.1, 'cycles_rotated_high': 0.3}
+    """
+    if not draws:
+        raise InputError(_NO_DRAW)
+    found = dict(figures)
+    for name in figures:
+        values = [draw[name] for draw in draws]
+        found |= {f"{name}_rotated": fmean(values), f"{name}_rotated_low": min(values)}
+        found[f"{name}_rotated_high"] = max(values)
+    return found
+
+
+def beside_rotated(nets: SeveralNets, rotated: Sequence[SeveralNets]) -> dict[str, float]:
+    """`figures_of` the nets beside the same figures of all nets rotated, each by a rotation of its own, a draw each."""
+    return beside(figures_of(nets), [figures_of(draw) for draw in rotated])
+
+
+def found_in_rotated(
+    nets: SeveralNets, has_partner: Sequence[Mapping[tuple[int, int], Tensor]]
+) -> dict[str, list[float]]:
+    """What `found_in` is on random axes: the shares of rotated units that have a partner in m of the other, recorded nets.
+
+    Args:
+        nets: the recorded nets.
+        has_partner: for each draw, {(i, j): whether each unit of net i, rotated, exceeds in net j, as recorded, the
+            threshold that the recorded unit must exceed}; one rotation of net i for all j.
+
+    Returns:
+        The mean, lowest and highest share over the draws for m = 0, 1, ...: found_in_rotated, _low and _high.
+
+    Raises:
+        InputError: if there is no draw.
+    """
+    if not has_partner:
+        raise InputError(_NO_DRAW)
+    share_dm = torch.stack([PartnerCounts.of(nets, has).share_m for has in has_partner])
+    of_draws = {"": share_dm.mean(0), "_low": share_dm.amin(0), "_high": share_dm.amax(0)}
+    return {f"found_in_rotated{end}": share_m.tolist() for end, share_m in of_draws.items()}
+
+
+def across(
+    layer: LayerMoments,
+    results: Sequence[Result],
+    rotated: Sequence[SeveralNets] = (),
+    best_r: Sequence[Mapping[tuple[int, int], Tensor]] = (),
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Figures of a layer over all nets, and the groups of units that belong together.
+
+    Args:
+        layer: three nets or more, every pair measured.
+        results: of the layer's ordered pairs; their nulls say what a partner's correlation must exceed: the highest of what
+            19 of 20 units reach by chance.
+        rotated: the layer with every net rotated by itself, a draw each, see `beside_rotated`.
+        best_r: {(i, j): highest correlation of each unit of net i, rotated, with those of net j as it is}, a draw each.
+
+    Returns:
+        Figures: `found_in` is the share of units with a partner above chance in exactly 0, 1, ... of the other nets; those
+        of `figures_of`; `consensus_gap` by what share a better grouping might exceed the groups' value; and, where there are
+        draws, NAME_rotated, NAME_rotated_low, NAME_rotated_high. Groups: a row each, best first.
+
+    Source: Li et al. 2016, section 3 (features learned reliably); Dravid et al. 2023 (mutual best partners).
+    """
+    nets = SeveralNets.of(layer)
+    number = {name: i for i, name in enumerate(layer.nets)}
+    thresholds = {
+        (number[result.b], number[result.a]): max((chance.threshold for chance in result.chance.values()), default=0.0)
+        for result in results
+    }
+    groups = consensus(nets)
+    figures: dict[str, Any] = {"found_in": reliability(nets, thresholds).share_m.tolist()}
+    figures |= beside_rotated(nets, rotated) if rotated else figures_of(nets)
+    has_partner = [{ij: best_u > thresholds[ij] for ij, best_u in draw.items()} for draw in best_r]
+    figures |= found_in_rotated(nets, has_partner) if has_partner else {}
+    figures["consensus_gap"] = groups.gap / groups.bound if groups.bound > 0 else 0.0
+    if not rotated:
+        figures["cycles_chance"] = cycle_consistency(nets).chance  # of nets with nothing in common: the least there is
+    rows = [
+        {"layer": layer.layer, "group": g, "mean_r": round(r, 6), **dict(zip(layer.nets, units))}
+        for g, (r, units) in enumerate(zip(groups.corr_g.tolist(), groups.units_gk.tolist()))
+    ]
+    return figures, rows

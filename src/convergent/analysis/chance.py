@@ -1,0 +1,98 @@
+"""What a method finds in the pairs of a null, where there is nothing to be found but chance.
+
+Axes: `b` units of net b.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from convergent.analysis import nulls
+from convergent.core import scores
+from convergent.core.alignment import Refitting
+from convergent.core.histogram_source import needs_histograms
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from convergent.core.alignment import Alignment, Method
+    from convergent.core.pairs import Pair
+
+
+@dataclass(frozen=True, eq=False)
+class Chance:
+    """What a method finds in the pairs of a null, means over them.
+
+    Attributes:
+        best_r: each active unit's highest correlation, in all pairs of the null, highest first.
+        threshold: what the highest correlation of 1 in 20 units exceeds.
+        mean_r: mean correlation with the partner over the active units of b; None where the method needs what the null has
+            not (joint histograms).
+        units_used: mean number of predictors of an active unit of b; None where there is none.
+        explained: mean share of variance explained on held-out images; None where there is none.
+    """
+
+    best_r: NDArray[np.float64]
+    threshold: float
+    mean_r: float | None = None
+    units_used: float | None = None
+    explained: float | None = None
+
+    @classmethod
+    def of(cls, method: Method, pairs: Sequence[Pair]) -> Chance:
+        """What the method finds in the pairs of a null.
+
+        Args:
+            method: of alignment.
+            pairs: independent draws of one null, such as rotations. Highest correlations are of all of them; the method
+                itself, which may take long, is fitted where there are blocks of images, or to the first.
+        """
+        every: list[torch.Tensor] = []
+        fitted: list[tuple[float | None, float | None, float | None]] = []
+        for pair in pairs:  # one after another: each may take as much memory as the nets' own
+            every.append(nulls.best(pair)[pair.alive_b])
+            able = pair.joint is not None or not needs_histograms(method)
+            if able and (pair.blocks > 1 or not fitted):
+                fitted.append(_fitted(method, pair))
+        best = torch.cat(every).sort(descending=True).values
+        threshold = nulls.threshold(best) if len(best) > 18 else math.inf  # of fewer nothing can be claimed at 5 %
+        mean_r, used, explained = (_mean([one[place] for one in fitted]) for place in range(3))
+        return cls(best.numpy(), threshold, mean_r, used, explained)
+
+    def by_rank(self, units: int) -> NDArray[np.float64]:
+        """The highest correlations that so many units would have, highest first, shape (units,)."""
+        if not len(self.best_r):
+            return np.zeros(units)
+        return np.quantile(self.best_r, 1 - (np.arange(units) + 0.5) / max(units, 1))
+
+
+def mean_r(method: Method, pair: Pair) -> torch.Tensor:
+    """Mean correlation with the partner over the active units of b that have one; 0 where there are none."""
+    return _mean_r(method(pair), pair)
+
+
+def _mean_r(alignment: Alignment, pair: Pair) -> torch.Tensor:
+    r_b = alignment.r_b[pair.alive_b & (alignment.units_used_b > 0)]
+    return r_b.mean() if len(r_b) else r_b.sum()
+
+
+def _fitted(method: Method, pair: Pair) -> tuple[float | None, float | None, float | None]:
+    """Mean correlation with the partner, predictors, and held-out variance explained, in one pair."""
+    alignment, explained = method(pair), None
+    if pair.holds_out:
+        again = method.near(alignment) if isinstance(method, Refitting) else method
+        explained = _mean(scores.held_out(again, pair)[pair.alive_b].tolist())
+    used = _mean(alignment.units_used_b[pair.alive_b].tolist())
+    return float(_mean_r(alignment, pair)), used, explained
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None

@@ -1,0 +1,245 @@
+"""How far a statistic of a pair, or of many nets, may be from what more images or more nets would give.
+
+Images are resampled by block, never positions: positions of one image depend on each other. Nets are resampled by net,
+never by pair: pairs share nets.
+
+Axes: `k` blocks of images, `d` draws, `i` and `j` nets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from scipy import stats
+from torch import Tensor
+
+from convergent.core.moments import Moments
+from convergent.core.pairs import Pair
+from convergent.errors import InputError
+
+Statistic = Callable[[Pair], "Tensor | float"]
+
+
+@dataclass(frozen=True, eq=False)
+class Interval:
+    """An estimate and where the true value lies with probability `level`.
+
+    Attributes:
+        estimate: the statistic on all the data, of the statistic's own shape, float64 (as the next three).
+        se: its standard error.
+        low: lower end.
+        high: upper end.
+        level: probability that the interval covers, for each value on its own.
+    """
+
+    estimate: Tensor
+    se: Tensor
+    low: Tensor
+    high: Tensor
+    level: float
+
+    @classmethod
+    def of_t(cls, estimate: Tensor, se: Tensor, freedom: float, level: float) -> Interval:
+        """The interval from Student's t with `freedom` degrees of freedom."""
+        half = float(stats.t.ppf((1 + level) / 2, freedom)) * se
+        return cls(estimate, se, estimate - half, estimate + half, level)
+
+
+def jackknife(statistic: Statistic, pair: Pair, level: float = 0.95) -> Interval:
+    """The interval of a statistic over images, from leaving out one block of images at a time.
+
+    Blocks weigh by their counts and need not be equal; Student's t then has as many degrees of freedom as so unequal blocks
+    are worth. Nothing is supposed of how a block's variance falls with its count: where images have unequal numbers of
+    samples that depend on each other it hardly falls, and the delete-m jackknife, which supposes 1 / count, is too narrow.
+    The estimate is the statistic itself: what a maximum over many partners gains by choosing stays in it, and the interval
+    is about its expectation.
+
+    Args:
+        statistic: what it gives may have any shape but no NaN. It sees pairs with their blocks merged; `Pair.folds` divides
+            the blocks that are left. The interval is symmetric: better give `torch.atanh` of a correlation near 1, and take
+            `torch.tanh` of the ends.
+        pair: at least 2 blocks; 20 or more make Student's quantile nearly the normal one.
+        level: probability of covering.
+
+    Raises:
+        InputError: if there are fewer than 2 blocks, the level is not between 0 and 1, or the statistic is not finite.
+
+    Source: Bell, McCaffrey 2002, "Bias reduction in standard errors for linear regression with multi-stage samples" (for a
+        mean it is their estimator, with their degrees of freedom; for equal blocks it is the jackknife of Tukey 1958).
+
+    >>> x_n = torch.arange(8.0)[:, None]
+    >>> mean = jackknife(lambda pair: pair.total.mean_u[0], Pair.of(x_n, x_n))
+    >>> round(mean.estimate.item(), 3), round(mean.se.item(), 3)  # the textbook's sd / sqrt(n)
+    (3.5, 0.866)
+    """
+    _check(pair, level)
+    estimate = _value(statistic, pair)
+    rests = enumerate(pair.moments.leave_one_out())
+    without_k = torch.stack([_value(statistic, _without(pair, k, rest)) for k, rest in rests])
+    share_k = pair.moments.count / pair.moments.count.sum()
+    rest_k = (1 - share_k).reshape((-1,) + (1,) * estimate.ndim)
+    part_k = rest_k * (estimate - without_k)  # share times (pseudo-value less estimate): digits of small differences
+    se = _error(part_k, share_k)
+    return Interval.of_t(estimate, se, freedom(share_k), level)
+
+
+def of_sum(value_k: Tensor, count_k: Tensor, level: float = 0.95) -> Interval:
+    """The interval of a sum over blocks of images, whose terms are independent and grow with the blocks.
+
+    It is what `jackknife` gives for that sum over all samples as a mean, without refitting anything.
+
+    Args:
+        value_k: each block's term, shape (k, ...), at least 2 blocks.
+        count_k: samples of each block, shape (k,).
+        level: probability of covering.
+    """
+    share_k = count_k / count_k.sum()
+    estimate = value_k.sum(0)
+    return Interval.of_t(estimate, _error(value_k, share_k), freedom(share_k), level)
+
+
+def freedom(share_k: Tensor) -> float:
+    """Degrees of freedom of a standard error over blocks with these shares of the samples; k - 1 for equal ones.
+
+    Args:
+        share_k: shape (k,), sum 1; each below 1.
+
+    Source: Satterthwaite 1946; Bell, McCaffrey 2002.
+
+    >>> round(freedom(torch.full((20,), 0.05)), 6)
+    19.0
+    """
+    leverage_k = share_k.square() / (1 - share_k)
+    return 1 / float(share_k.square().sum() + leverage_k.sum().square() - leverage_k.square().sum())
+
+
+def _error(part_k: Tensor, share_k: Tensor) -> Tensor:
+    """Standard error of the sum of independent parts, one of each block."""
+    share_k = share_k.reshape((-1,) + (1,) * (part_k.ndim - 1))
+    return ((part_k - share_k * part_k.sum(0)).square() / (1 - share_k)).sum(0).sqrt()
+
+
+def bootstrap(statistic: Statistic, pair: Pair, draws: int = 200, level: float = 0.95, seed: int = 0) -> Interval:
+    """The interval of a statistic over images, from drawing blocks of images with replacement.
+
+    The interval is the basic one, which mirrors the draws about the estimate: matches chosen on a draw's fewer images
+    correlate too highly, and percentiles of the draws would count that bias twice instead of taking it off. Few blocks
+    make draws too alike, which two things mend: a draw has k - 1 blocks, for k would make the variance too small by
+    (k - 1) / k, and the tails are cut off as far out as Student's t would. Where one block holds much of the samples, say a
+    third, and these depend on each other, it covers 85 % and not 95 %: take the jackknife.
+
+    Args:
+        statistic: as for `jackknife`.
+        pair: at least 2 blocks, better 20.
+        draws: how many; 200 do for the standard error, the interval's ends, which hang on a few draws, want 1,000.
+        level: probability of covering.
+        seed: of the draws, whose generator is their own.
+
+    Raises:
+        InputError: if there are fewer than 2 blocks or 2 draws, the level is not between 0 and 1, or the statistic is
+            not finite.
+
+    Source: Davison, Hinkley 1997, "Bootstrap methods and their application", equation 5.6; Rao, Wu 1988 (k - 1
+        of k); Hesterberg 2015, "What teachers should know about the bootstrap" (tails).
+    """
+    _check(pair, level)
+    if draws < 2:
+        raise InputError(f"A bootstrap needs at least 2 draws, not {draws}; 200 or more are usual.")
+    generator = torch.Generator().manual_seed(seed)
+    estimate = _value(statistic, pair)
+    drawn_dk = torch.randint(pair.blocks, (draws, pair.blocks - 1), generator=generator)
+    weights = (torch.bincount(drawn_k, minlength=pair.blocks).double() for drawn_k in drawn_dk)
+    value_d = torch.stack([_value(statistic, pair.weighted(weight_k)) for weight_k in weights])
+    share_k = pair.moments.count / pair.moments.count.sum()
+    tail = float(stats.norm.cdf(-stats.t.ppf((1 + level) / 2, freedom(share_k))))
+    ends = torch.quantile(value_d, torch.tensor([1 - tail, tail], dtype=torch.float64), dim=0)
+    return Interval(estimate, value_d.std(0), 2 * estimate - ends[0], 2 * estimate - ends[1], level)
+
+
+def over_nets(value_ij: Tensor, level: float = 0.95, bounds: tuple[float, float] | None = None) -> Interval:
+    """The interval of the mean over all pairs of nets, from leaving out one net at a time.
+
+    k nets make k (k - 1) / 2 pairs, but only k independent things: taking the pairs for independent claims far too much.
+    Unbiased where each net adds its own part to its pairs; wider than needed where pairs differ by noise of their own.
+    Few nets say nothing of how skewed values are, and shares near a bound are: `bounds` finds the interval on their logits,
+    where it covers what it says unless single nets make most of the mean. Where all values are at a bound it has no width.
+
+    Args:
+        value_ij: a value for each pair of k nets, shape (k, k), symmetric or not; the diagonal is ignored, and one
+            direction of a pair may be NaN where the other is given.
+        level: probability of covering.
+        bounds: least and largest possible value, such as (0, 1) for shares; none by default.
+
+    Raises:
+        InputError: if there are fewer than 3 nets, a pair has no finite value, or the level is not between 0 and 1.
+
+    Source: Arvesen 1969, "Jackknifing U-statistics", there also on transformed values.
+
+    >>> over_nets(torch.tensor([[1.0, 0.2, 0.3], [0.2, 1.0, 0.4], [0.3, 0.4, 1.0]])).estimate
+    tensor(0.3000, dtype=torch.float64)
+    """
+    _check_level(level)
+    k = len(value_ij)
+    if value_ij.shape != (k, k) or k < 3:
+        raise InputError(
+            "An interval over nets needs a square table of values of at least 3 nets, not of shape "
+            f"{tuple(value_ij.shape)}; train more nets."
+        )
+    value_ij = value_ij.detach().to("cpu", torch.float64)
+    value_ij = torch.stack([value_ij, value_ij.T]).nanmean(0).masked_fill(torch.eye(k, dtype=torch.bool), 0.0)
+    if not torch.isfinite(value_ij).all():
+        i, j = (~torch.isfinite(value_ij)).nonzero()[0].tolist()
+        raise InputError(
+            f"An interval over nets needs a finite value of every pair, but nets {i} and {j} have {value_ij[i, j]}; "
+            "measure that pair or leave a net out."
+        )
+    estimate = value_ij.sum() / (k * (k - 1))
+    without_i = (value_ij.sum() - 2 * value_ij.sum(1)) / ((k - 1) * (k - 2))
+    if bounds is None:
+        return Interval.of_t(estimate, _spread(without_i), k - 1, level)
+    low, width = bounds[0], bounds[1] - bounds[0]
+    share = (estimate - low) / width
+    least = 1 / k**2  # without one net a share may be at a bound, whose logit is infinite
+    share_i = ((without_i - low) / width).clamp(least * share, 1 - least * (1 - share))
+    if not 0 < share < 1:
+        return Interval(estimate, torch.zeros_like(estimate), estimate, estimate, level)
+    of_logit = Interval.of_t(share.logit(), _spread(share_i.logit()), k - 1, level)
+    least_end, most_end = (low + width * end.sigmoid() for end in (of_logit.low, of_logit.high))
+    return Interval(estimate, of_logit.se * share * (1 - share) * width, least_end, most_end, level)
+
+
+def _spread(without_i: Tensor) -> Tensor:
+    """Standard error from the values without one of k nets each."""
+    k = len(without_i)
+    return ((without_i - without_i.mean()).square().sum() * (k - 1) / k).sqrt()
+
+
+def _without(pair: Pair, block: int, rest: Moments) -> Pair:
+    """The pair without a block of images, whose moments are `rest`."""
+    kept_k = (torch.arange(pair.blocks) != block).double()
+    return replace(pair.of_moments(Moments.stack([rest])), parts=(pair.moments, kept_k))
+
+
+def _value(statistic: Statistic, pair: Pair) -> Tensor:
+    value = torch.as_tensor(statistic(pair), dtype=torch.float64)
+    if not torch.isfinite(value).all():
+        raise InputError(
+            f"An interval needs a statistic that is finite on every part of the images, not {value[~value.isfinite()][0]}; "
+            "leave out what is undefined, such as dead units."
+        )
+    return value
+
+
+def _check(pair: Pair, level: float) -> None:
+    _check_level(level)
+    if pair.blocks < 2:
+        raise InputError(
+            f"An interval over images needs at least 2 blocks of images, not {pair.blocks}; measure with more blocks."
+        )
+
+
+def _check_level(level: float) -> None:
+    if not 0 < level < 1:
+        raise InputError(f"The level of an interval needs to be between 0 and 1, such as 0.95, not {level}.")

@@ -1,0 +1,1 @@
+"""What the commands do: jobs, folders, processes, the terminal, Weights & Biases."""

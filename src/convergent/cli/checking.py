@@ -1,0 +1,242 @@
+"""Checks every option of a command before anything starts, against what convergent.cli.schema declares."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import re
+from collections.abc import Collection, Iterator, Mapping, Set
+from pkgutil import resolve_name
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryValue
+
+from convergent.cli.schema import FOREIGN, OPTIONS, TARGET, Options
+from convergent.errors import InputError
+from convergent.options import FINITE, FLAG, TEXT, Kind, check, kinds_of, listed, shown, word
+
+_MISSING = "???"
+_OF_HYDRA = {
+    "_target_": TEXT,
+    "_partial_": FLAG,
+    "_recursive_": FLAG,
+    "_convert_": word("none", "partial", "object", "all"),
+    "_args_": listed(FINITE, 0),
+}
+
+
+def check_options(command: str, config: DictConfig) -> None:
+    """Check the values of a configuration, without importing what its objects are made of (see `check_targets`).
+
+    Args:
+        command: train, align, report or prepare.
+        config: composed from conf/COMMAND.yaml, as it was, not resolved.
+
+    Raises:
+        InputError: if a value is none that its option can have, an option is unknown, or options do not go together.
+    """
+    check_values(command, _plain(config), set(re.findall(r"\$\{([\w.]+)", OmegaConf.to_yaml(config))))
+
+
+def check_values(command: str, values: Mapping[str, Any], referred: Set[str] = frozenset()) -> None:
+    """Check resolved values, in which what has none is ???; a key that is `referred` to by another may be unknown here.
+
+    Raises:
+        InputError: as `check_options`.
+    """
+    options = OPTIONS[command]
+    if command in ("train", "align"):  # an experiment's file holds the options of both, a command line its own
+        other = "align" if command == "train" else "train"
+        for name in (key.split(".")[0] for key in said()):
+            if name in OPTIONS[other] and name not in options:
+                raise InputError(f"{command} has no option {name}; it is one of src/{other}.py.")
+        options = {f"{name}?": kind for name, kind in OPTIONS[other].items() if name not in options} | dict(options)
+    _check_group("", values, options, referred)
+    if missing := [path for path, value in _leaves("", values) if value == _MISSING]:
+        needed = missing if command == "train" else [path for path in missing if path in options]
+        if needed:
+            raise InputError(f"{needed[0]} has no value; set it on the command line, as {needed[0]}=...")
+    for path, node in _targets("", values):
+        _check_arguments(path, node, _foreign(node["_target_"]))
+    _check_together(command, values)
+
+
+def check_targets(config: DictConfig) -> None:
+    """Check the arguments of every object of a configuration by its signature; imports what they are made of.
+
+    Raises:
+        InputError: if there is no such object, it takes no such argument, or not such a value.
+    """
+    check_objects(_plain(config))
+
+
+def check_objects(values: Mapping[str, Any]) -> None:
+    """Check the objects of resolved values.
+
+    Raises:
+        InputError: as `check_targets`.
+    """
+    for path, node in _targets("", values):
+        name = node["_target_"]
+        if name == _MISSING:
+            continue
+        try:
+            target = resolve_name(name)
+        except Exception as error:  # whatever a module of the user's own does when it is imported
+            raise InputError(f"{path} cannot be {name} ({' '.join(str(error).split())}).") from None
+        try:
+            takes = inspect.signature(target).parameters
+        except (ValueError, TypeError):  # of something built in, or no function at all
+            continue
+        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in takes.values()):
+            for unknown in (argument for argument in node if argument not in (*takes, *_OF_HYDRA)):
+                raise InputError(f"{path} is a {name}, which takes no {unknown}{_near(unknown, takes)}.")
+        declared = kinds_of(target) | _foreign(name)
+        defaults = {argument: parameter.default for argument, parameter in takes.items()}
+        as_given = {key: value for key, value in node.items() if key not in defaults or value is not defaults[key]}
+        _check_arguments(path, as_given, declared)
+        if path.startswith("data.sources."):  # which are called as they are
+            needed = [
+                key for key, of in takes.items() if of.default is of.empty and of.kind is of.POSITIONAL_OR_KEYWORD
+            ]
+            for absent in (key for key in needed if key not in node):
+                raise InputError(f"{path} is a {name}, which needs {absent}; set it as {path}.{absent}=...")
+
+
+def check_launcher(config: DictConfig) -> None:
+    """Check what a sweep is run by.
+
+    Raises:
+        InputError: if an option cannot be what it is.
+    """
+    launcher = _plain(config.hydra.launcher)
+    _check_arguments("hydra.launcher", launcher, _foreign(launcher["_target_"]))
+
+
+def _check_group(path: str, values: Any, options: Options, referred: Set[str]) -> None:
+    """Check a group of options: nothing that is not declared, unless another value refers to it.
+
+    Raises:
+        InputError: if an option is unknown, missing, or none that it can be.
+    """
+    if not isinstance(values, Mapping):
+        raise InputError(f"{path} needs to be a group of options, as in conf/, not {shown(values)}.")
+    for name, value in values.items():
+        full = f"{path}.{name}" if path else str(name)
+        wanted = options.get(name, options.get(f"{name}?"))
+        if wanted is None and full not in referred:
+            raise InputError(f"There is no option {full}{_near(full, _names(options, path))}.")
+        if isinstance(wanted, Mapping):
+            _check_group(full, value, wanted, referred)
+        elif value != _MISSING:
+            _check_kind(full, value, wanted)
+    for name in options:
+        if not name.endswith("?") and name not in values:
+            full = f"{path}.{name}" if path else name
+            raise InputError(f"{full} is missing; leave ~{full} out.")
+
+
+def _check_kind(path: str, value: Any, kind: Kind | None) -> None:
+    """Check a value; what is not declared may be anything but a number that is not finite."""
+    if kind:
+        check(path, value, kind)
+        return
+    for full, leaf in _leaves(path, value):
+        check(full, leaf, FINITE)
+
+
+def _check_arguments(path: str, node: Mapping[str, Any], kinds: Mapping[str, Kind]) -> None:
+    for name, value in node.items():
+        if value != _MISSING and not TARGET.fits(value):
+            _check_kind(f"{path}.{name}", value, _OF_HYDRA.get(name) or kinds.get(name))
+
+
+def _foreign(target: str) -> dict[str, Kind]:
+    """The declared arguments of another package's object."""
+    found = [kinds for beginning, kinds in FOREIGN.items() if target.startswith(beginning)]
+    return dict(found[0]) if found else {}
+
+
+def _check_together(command: str, values: Mapping[str, Any]) -> None:
+    """Check what holds of several options.
+
+    Raises:
+        InputError: if they do not go together.
+    """
+    data = values.get("data", {})
+    for name in ("mean", "std"):
+        if name in data and data["channels"] != _MISSING and len(data[name]) not in (1, data["channels"]):
+            raise InputError(
+                f"data.{name} needs one value, or one for each of {data['channels']} channels, not {data[name]}."
+            )
+    if command != "train":
+        return
+    if late := [epoch for epoch in values["keep_epochs"] if epoch > values["epochs"]]:
+        raise InputError(
+            f"keep_epochs names epoch {late[0]}, but there are {values['epochs']}; raise epochs or leave it out."
+        )
+    if len(values["seeds"] or ()) > 1 and values["order_seed"] is None:
+        raise InputError("seeds=[...] reads one stream of images for all nets; set order_seed to a number.")
+    if len(values["seeds"] or ()) > 1 and values["precision"] == "16-mixed":
+        raise InputError(
+            "16-mixed scales all nets' losses alike; use bf16-mixed or train them one by one, -m seed=0,1."
+        )
+
+
+def said() -> list[str]:
+    """The options on the command line, by their full names."""
+    overrides = HydraConfig.get().overrides.task if HydraConfig.initialized() else ()
+    return [re.split(r"[=@]", override.lstrip("+~"))[0] for override in overrides]
+
+
+def _plain(config: Any) -> Any:
+    """The resolved values, in which what has none is ???."""
+    if isinstance(config, DictConfig) and not config._is_none():
+        return {str(name): _plain(_child(config, name)) for name in config}
+    if isinstance(config, ListConfig) and not config._is_none():
+        return [_plain(_child(config, place)) for place in range(len(config))]
+    return None if OmegaConf.is_config(config) else config
+
+
+def _child(config: Any, name: Any) -> Any:
+    try:
+        return config[name]
+    except (MissingMandatoryValue, InterpolationToMissingValueError):
+        return _MISSING
+
+
+def _leaves(path: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """Whatever is no dictionary and no list, by path."""
+    inside = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else None
+    if inside is None:
+        yield path, value
+        return
+    for name, inner in inside:
+        yield from _leaves(f"{path}.{name}" if path else str(name), inner)
+
+
+def _targets(path: str, value: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every dictionary with a `_target_`, by path."""
+    if isinstance(value, dict) and TARGET.fits(value):
+        yield path, value
+    inside = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
+    for name, inner in inside:
+        yield from _targets(f"{path}.{name}" if path else str(name), inner)
+
+
+def _names(options: Options, path: str = "") -> list[str]:
+    """The full names of all options of a group."""
+    full = {f"{path}.{name.rstrip('?')}" if path else name.rstrip("?"): kind for name, kind in options.items()}
+    inner = [name for outer, kind in full.items() if isinstance(kind, Mapping) for name in _names(kind, outer)]
+    return [*full, *inner]
+
+
+def _near(name: str, known: Collection[str]) -> str:
+    """The known names that are called almost like this one, those of its own group first."""
+    group, _, last = name.rpartition(".")
+    near = difflib.get_close_matches(last, sorted({full.rpartition(".")[2] for full in known}), n=2)
+    found = [full for full in known if full.rpartition(".")[2] in near]
+    found = [full for full in found if full.rpartition(".")[0] == group] or found
+    return f"; near is {' or '.join(found[:2])}" if found else ""

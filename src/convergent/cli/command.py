@@ -1,0 +1,76 @@
+"""How a command tells a user's mistake: one sentence, exit code 1, no traceback."""
+
+from __future__ import annotations
+
+import errno
+import functools
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+from hydra.errors import InstantiationException
+from omegaconf.errors import OmegaConfBaseException
+
+from convergent.cli.processes import end_with_parent
+from convergent.errors import InputError
+
+# Warnings about what we mean to do, and about what libraries owe one another; pyproject.toml has those of the tests.
+_NOISE = (
+    "Checkpoint directory .* exists and is not empty",  # a training that goes on
+    ".*does not have many workers",  # data.workers= says how many, and 0 suits small images
+    ".*isinstance.treespec, LeafSpec",  # Lightning uses what torch has deprecated
+    "predict returned None",  # a pass keeps what it finds in its callbacks
+    "You are using a custom batch sampler",  # batches end where blocks of images do
+    "You have overridden `transfer_batch_to_device`",  # the numbers of images stay on the host
+    "The number of training batches .* is smaller than the logging interval",  # epochs are logged, too
+    "You're resuming from a checkpoint that ended before the epoch ended",  # the order of images skips what was read
+    "The `srun` command is available on your system but is not used",  # jobs may run inside an allocation without it
+)
+
+# What a disk may have against a file, which its user can mend.
+_DISK = {
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EISDIR, errno.ENOTDIR, errno.ENOENT,
+    errno.EEXIST, errno.ENAMETOOLONG, errno.EMFILE, errno.EFBIG,
+}  # fmt: skip
+
+
+def told(main: Callable[[Any], None]) -> Callable[[Any], None]:
+    """Wrap a command's main function: what the user can mend is printed as one sentence on stderr, and exits with 1."""
+
+    @functools.wraps(main)
+    def wrapped(config: Any) -> None:
+        for message in _NOISE:
+            warnings.filterwarnings("ignore", message)
+        sys.path.append(str(Path.cwd()))  # a user's own modules, after everything installed
+        end_with_parent()
+        try:
+            main(config)
+        except InputError as error:
+            # a data loader's worker wraps its traceback around the sentence, which is its last line
+            leave(str(error).strip().rsplit("InputError: ", 1)[-1])
+        except InstantiationException as error:
+            cause = error.__cause__ if isinstance(error.__cause__, InputError) else error
+            leave(" ".join(str(cause).split()))
+        except OmegaConfBaseException as error:
+            leave(" ".join(str(error).split()))
+        except OSError as error:
+            if error.errno not in _DISK:
+                raise
+            place = error.filename2 or error.filename or f"a file in {Path.cwd()}"
+            leave(
+                f"{place} cannot be read or written ({error.strerror}); mend that, then the same command does the rest."
+            )
+        except KeyboardInterrupt as stop:  # what was being done may say what is kept
+            kept = stop.args[0] if stop.args else "what is finished is kept, the same command does the rest"
+            print(f"stopped; {kept}.", file=sys.stderr, flush=True)
+            sys.exit(130)
+
+    return wrapped
+
+
+def leave(sentence: str) -> NoReturn:
+    """End the program with what its user can mend."""
+    print(f"error: {sentence}", file=sys.stderr, flush=True)
+    sys.exit(1)

@@ -1,0 +1,157 @@
+"""Result folders: made once, found again, never half written, and nothing removed that is not ours.
+
+Light to import, so that what is done is said at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from convergent.errors import InputError
+from convergent.options import COMPONENT, LONGEST_NAME, check
+from convergent.storage.files import atomic
+
+# What makes a folder worth keeping: the mark of a finished result, and what an unfinished training resumes from.
+RESULTS = ("done", "last.ckpt")
+
+# All that a result folder has from us, the mark of a finished result first and what tells that it is ours last: removing it
+# may be interrupted anywhere. Whatever else lies there stays.
+_OURS = (
+    "done", "summary.json", "metrics.json", "*.csv", "*.ckpt", "weights.safetensors", "command.txt", "wandb-id",
+    "epochs/*.safetensors", "alignments/*.safetensors", "figures/*.png", "figures/*.pdf", "csv/version_*/metrics.csv",
+    "csv/version_*/hparams.yaml", "*/.*.[0-9]*", ".*.[0-9]*", "config.yaml",
+)  # fmt: skip
+_KINDS = {"train": {"data", "net", "seed"}, "align": {"method", "nets", "images"}}  # what our configurations say
+
+# What may differ between two jobs of one configuration without changing its result.
+IRRELEVANT = (
+    "force", "root", "logger", "snapshot_minutes", "data.folder", "data.store", "data.download", "data.workers",
+    "trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy",
+)  # fmt: skip
+
+
+def component(name: object, what: str) -> str:
+    """A name that becomes one folder, neither a path nor a way out of one.
+
+    Args:
+        name: a text, or a whole number, which the command line makes of a name like 2026.
+        what: is called so, for the message.
+
+    Raises:
+        InputError: if it has separators or control characters, is empty, "." or "..", or takes more than 100 bytes.
+    """
+    check(what, name, COMPONENT)
+    return str(name)
+
+
+def shortened(name: str) -> str:
+    """A name that is made of many parts, cut to what `component` allows, with a key of what was cut."""
+    name = name.replace("/", "_").replace("\\", "_")
+    if len(name.encode()) <= LONGEST_NAME:
+        return name
+    key = hashlib.sha256(name.encode()).hexdigest()[:8]
+    return f"{name.encode()[: LONGEST_NAME - 9].decode(errors='ignore')}~{key}"
+
+
+def check_ours(folder: Path, other: str) -> None:
+    """Find out whether a result may be written to a folder: there is nothing in it, or what is there is ours.
+
+    Args:
+        folder: of the result.
+        other: the option that names another folder, for the message.
+
+    Raises:
+        InputError: if it holds other things, or nobody can tell, for its config.yaml is missing or damaged.
+    """
+    if folder.is_dir() and not _is_ours(folder) and (there := sorted(path.name for path in folder.iterdir())):
+        raise InputError(
+            f"{folder} holds {', '.join(there[:3])} but no config.yaml that this program wrote and can read, so nothing in "
+            f"it is touched; choose another {other} or remove that folder yourself."
+        )
+
+
+def remove_result(folder: Path) -> None:
+    """Remove a result, outputs/KIND/NAME/LABEL: nothing but our own files, of a folder with a configuration of ours.
+
+    This is the only place where results are removed. Folders that are left empty go, too, up to the experiment's.
+
+    Raises:
+        InputError: if the folder holds no result, or is reached through a link.
+    """
+    if not _is_ours(folder):
+        raise InputError(f"{folder} holds no result of this program, so nothing in it is removed.")
+    if folder.is_symlink() or folder.parent.is_symlink():
+        raise InputError(f"{folder} is reached through a link, so nothing in it is removed; do so yourself.")
+    for pattern in _OURS:
+        for file in sorted(folder.glob(pattern)):
+            if _lies_in(folder, file) and (file.is_symlink() or not file.is_dir()):
+                file.unlink(missing_ok=True)
+    emptied = [path for pattern in _OURS if "/" in pattern for path in folder.glob(str(Path(pattern).parent))]
+    deepest_first = sorted({*emptied, *(path.parent for path in emptied)}, key=lambda path: -len(path.parts))
+    for path in [*(path for path in deepest_first if _lies_in(folder, path)), folder, folder.parent]:
+        with contextlib.suppress(OSError):  # something else is there
+            path.rmdir()
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether a folder lies where results do, and its configuration is one of those."""
+    kind = _KINDS.get(folder.parent.parent.name)
+    if kind is None or folder.parents[2].name != "outputs":
+        return False
+    try:
+        return kind <= set(OmegaConf.load(folder / "config.yaml"))
+    except Exception:  # whatever a damaged file makes of a parser
+        return False
+
+
+def _lies_in(folder: Path, path: Path) -> bool:
+    """Whether a path inside a folder is not one that a link leads away to."""
+    return path != folder and path.parent.resolve() == folder.resolve() / path.parent.relative_to(folder)
+
+
+def claim(folder: Path, config: DictConfig, *, force: bool, other: str = "name=") -> None:
+    """Make a result folder ours: new, or of the very configuration that is asked for.
+
+    Args:
+        folder: of the result.
+        config: resolved, to be kept there as config.yaml.
+        force: remove the result that is there.
+        other: the option that names another folder, for the message.
+
+    Raises:
+        InputError: if the folder holds the result of another configuration, or something that is no result of ours.
+    """
+    ours = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    check_ours(folder, other)
+    if force and _is_ours(folder):
+        remove_result(folder)
+    kept = folder / "config.yaml"
+    if not any((folder / name).exists() for name in RESULTS):
+        with atomic(kept) as file:
+            OmegaConf.save(OmegaConf.create(ours), file)
+        return
+    before, now = flat(OmegaConf.to_container(OmegaConf.load(kept)), IRRELEVANT), flat(ours, IRRELEVANT)
+    if differing := [key for key in {**before, **now} if before.get(key) != now.get(key)]:
+        shown = ", ".join(f"{key} is {before.get(key)} there and {now.get(key)} here" for key in differing[:3])
+        raise InputError(
+            f"{folder} holds the result of another configuration ({shown}); replace it with force=true or keep both "
+            f"with another {other}."
+        )
+
+
+def flat(value: Any, without: Sequence[str] = (), key: str = "") -> dict[str, Any]:
+    """The leaves of nested dictionaries by their dotted keys, leaving out the branches `without`."""
+    if key in without:
+        return {}
+    if not isinstance(value, dict):
+        return {key: value}
+    leaves = {}
+    for name, inner in value.items():
+        leaves.update(flat(inner, without, f"{key}.{name}" if key else str(name)))
+    return leaves

@@ -1,0 +1,174 @@
+"""What an alignment reads: the moments of the job's nets, and whatever else its method and its pictures need."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import repeat
+from pathlib import Path
+from typing import Any
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from convergent.cli.cut_out import cut_out
+from convergent.cli.jobs import AlignJob, images_config
+from convergent.cli.measurement import Measurement
+from convergent.cli.nets import VIEW, names_of
+from convergent.cli.null_pairs import NullPairs
+from convergent.cli.preferred import preferred
+from convergent.cli.train import build_data
+from convergent.core.histogram_source import NeedsHistograms
+from convergent.core.layer_moments import LayerMoments
+from convergent.core.pairs import Pair
+from convergent.data.images import ImageData, prepared
+from convergent.errors import InputError
+from convergent.streaming.collector import Reading
+from convergent.streaming.histograms.layer_histograms import LayerHistograms
+from convergent.streaming.histograms.saved_histograms import SavedHistograms
+from convergent.streaming.patches import Patches
+from convergent.streaming.rotated_pass import RotatedMoments, SavedRotations
+from convergent.streaming.top_patches import SavedPatches
+
+log = logging.getLogger(__name__)
+
+_TOP, _BOTTOM = SavedPatches(), SavedPatches(lowest=True, folder="bottom")
+PICTURES = {None: (), "top": (_TOP,), "bottom": (_TOP, _BOTTOM), "ascent": (_TOP,)}
+
+
+def measurements_of(job: AlignJob, method: object) -> tuple[Measurement, Measurement | None]:
+    """What is measured for a job, and the same with other images for each net where that null is asked for."""
+    config = job.config
+    counted, rotated = [], []
+    if "rotated" in config.nulls:
+        rotated = [SavedRotations(config.rotations), SavedRotations(config.rotations, scored=False)]
+    if isinstance(method, NeedsHistograms):
+        counting = replace(method.counting, folds=config.folds)
+        counted = [SavedHistograms(counting), *([SavedHistograms(counting, rotated=1)] if rotated else ())]
+    data, views = build_images(job)
+    measurement = Measurement(
+        nets=job.nets,
+        wanted=job.wanted,
+        data=data,
+        views=views,
+        how=Reading(
+            sample=config.sample,
+            units=config.units if isinstance(config.units, str) else dict(config.units),
+            blocks=config.blocks,
+            block_memory=config.block_memory * 1e9,
+            products=config.products,
+            device=config.device,
+        ),
+        pairs=job.pairs,
+        cache=Path(config.root) / "outputs" / "moments",
+        layers_per_pass=config.layers_per_pass,
+        snapshot_minutes=config.snapshot_minutes,
+        also=[*counted, *rotated, *PICTURES[config.pictures]],
+    )
+    return measurement, derange(measurement, build_images(job)[0]) if "permuted" in config.nulls else None
+
+
+def without_constant(measurement: Measurement, deranged: Measurement | None) -> tuple[Measurement, Measurement | None]:
+    """What was measured, without layers all of whose units are constant in some net: nothing there has a correlation.
+
+    Raises:
+        InputError: if no layer is left.
+    """
+    constant = {}
+    for layer in measurement.load():
+        if nets := [net for net in layer.nets if not layer.alive(net).any()]:
+            constant[layer.layer] = f"{layer.layer} (of {', '.join(nets)})"
+    left = [layer for name, layer in measurement.layers.items() if name not in constant]
+    told = f"All units are constant on these images in {', '.join(constant.values())}"
+    if not left:
+        raise InputError(f"{told}, so there is nothing to align; choose other layers or train the nets again.")
+    if not constant:
+        return measurement, deranged
+    log.warning("%s: left out, for a unit that never changes has no correlation.", told)
+    return replace(measurement, wanted=left), replace(deranged, wanted=left) if deranged else None
+
+
+def build_images(job: AlignJob) -> tuple[ImageData, dict[str, str]]:
+    """The images that are measured, and which view of them each net takes where nets want them prepared differently."""
+    config = images_config(job.nets, job.config)
+    wanted = {}
+    for name, net in zip(job.names, job.nets):
+        view = OmegaConf.merge(config.data, net.view or {})
+        values: Any = OmegaConf.to_container(view, resolve=True)
+        wanted[name] = {key: values[key] for key in VIEW}
+    different = list({repr(view): view for view in wanted.values()}.values())
+    views = [instantiate(view, _convert_="all") for view in different]
+    data = build_data(config, measure=job.record.images, **views[0])
+    if len(views) == 1:
+        return data, {}
+    data.views = {
+        str(number): prepared(view["channels"], view["prepare"], view["mean"], view["std"])
+        for number, view in enumerate(views)
+    }
+    return data, {name: str(different.index(view)) for name, view in wanted.items()}
+
+
+def derange(measurement: Measurement, data: ImageData) -> Measurement:
+    """The same measurement with every net reading other images than the others."""
+    names = names_of(measurement.nets)
+    data.views = measurement.data.views
+    data.deranged = {name: measurement.views.get(name) for name in names}
+    kept = [product for product in measurement.also if isinstance(product, SavedHistograms) and not product.rotated]
+    return replace(measurement, data=data, views={name: name for name in names}, also=kept)
+
+
+def patches_of(measurement: Measurement, pictures: str | None) -> list[Mapping[str, Mapping[str, Patches]]]:
+    """The units' pictures of each kind that is asked for, by layer and net."""
+    patches = [cut_out(measurement, product) for product in measurement.also if isinstance(product, SavedPatches)]
+    if pictures == "ascent":
+        patches.append(preferred(measurement, patches[0]))
+    return [*patches]
+
+
+def kept_of(*measurements: Measurement | None) -> str:
+    """What a stopped pass leaves."""
+    if any(any(of.folder.rglob("*.safetensors")) for of in measurements if of):
+        return "what was measured is kept, the same command goes on from there"
+    return "nothing was kept yet, the same command begins anew"
+
+
+def load_pairs(
+    measurement: Measurement, deranged: Measurement | None, config: DictConfig
+) -> Iterator[tuple[LayerMoments, Callable[[int, int], Pair], NullPairs]]:
+    """The layers' moments one after another, what makes pairs of nets, and the pairs of the nulls that were asked for.
+
+    Args:
+        measurement: that has been made.
+        deranged: the same with other images for each net, where that null was asked for.
+        config: of the job, for its nulls and for the folds that every held-out score is made of.
+    """
+    others = _pairs(deranged, config.folds) if deranged else repeat((None, None))
+    rotations = zip(load_rotations(measurement), _histograms(measurement, rotated=1))
+    for (layer, pair), (of_layer, counted), (_, permuted) in zip(_pairs(measurement, config.folds), rotations, others):
+        yield layer, pair, NullPairs(pair, of_layer, counted, permuted, "rotated_after" in config.nulls, config.folds)
+
+
+def load_rotations(measurement: Measurement) -> Iterator[Sequence[RotatedMoments]]:
+    """The moments on rotated axes of one layer after another, those with blocks first; none where none were asked for."""
+    products = [product for product in measurement.also if isinstance(product, SavedRotations)]
+    yield from zip(*(measurement.load(product) for product in products)) if products else repeat(())
+
+
+def _pairs(measurement: Measurement, folds: int) -> Iterator[tuple[LayerMoments, Callable[[int, int], Pair]]]:
+    """The layers' moments, and what makes pairs of nets, with joint histograms where there are any."""
+    for layer, histograms in zip(measurement.load(), _histograms(measurement, rotated=0)):
+        yield layer, partial(_pair, layer, histograms, folds)
+
+
+def _histograms(measurement: Measurement, rotated: int) -> Iterator[LayerHistograms | None]:
+    """The joint histograms of one layer after another, of the nets or of their rotations, where they were counted."""
+    products = [product for product in measurement.also if isinstance(product, SavedHistograms)]
+    counted = [product for product in products if product.rotated == rotated]
+    yield from measurement.load(counted[0]) if counted else repeat(None)
+
+
+def _pair(layer: LayerMoments, histograms: LayerHistograms | None, folds: int, a: int, b: int) -> Pair:
+    pair = replace(layer.pair(a, b), held_out_folds=folds)
+    return histograms.with_moments(pair) if histograms else pair

@@ -1,0 +1,214 @@
+"""What a statistics pass measures, on disk: once for the same nets, images and sampling, found again by every later job."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytorch_lightning as pl
+from filelock import AcquireReturnProxy, FileLock, Timeout
+from torch import nn
+
+from convergent.cli.nets import GivenNet, names_of
+from convergent.cli.processes import as_first, first_process
+from convergent.data.images import ImageData
+from convergent.errors import InputError
+from convergent.storage.files import atomic, remove_leftovers
+from convergent.storage.tensors import opened
+from convergent.streaming.callback import Nets, PassCallback
+from convergent.streaming.collector import Reading, Start
+from convergent.streaming.layers import Layer, resolve
+from convergent.streaming.saved_moments import SavedMoments
+from convergent.streaming.snapshots import Snapshots
+
+log = logging.getLogger(__name__)
+
+_FORMAT = "convergent moments 3"  # part of every key: change it when the meaning of the files changes
+
+
+class Product(Protocol):
+    """One thing that is collected of every layer, and kept in a file per layer.
+
+    Attributes:
+        folder: of its files inside the measurement's folder: a name that says all that they depend on beside nets, images
+            and sampling; empty for that folder itself.
+    """
+
+    @property
+    def folder(self) -> str: ...  # noqa: D102
+
+    def start(self, layers: Sequence[Layer], how: Reading, pairs: Sequence[tuple[str, str]] | None) -> Start:
+        """What starts its collector in a pass over these layers, with `Measurement`'s settings."""
+
+    def save(self, found: Any, file: Path) -> None:
+        """Save what was collected of one layer."""
+
+    def load(self, file: Path, layer: str, nets: Sequence[str]) -> Any:
+        """What was saved of one layer."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What a statistics pass measures, and where it is kept: a folder per (nets, images, sampling), a file per layer.
+
+    All that is missing is measured in one pass: moments, and whatever else is wanted.
+
+    Attributes:
+        nets: to be compared.
+        wanted: layers, see `layers.resolve`.
+        data: the images.
+        views: which view of the images each net takes, by name; none where all take the same.
+        how: activations are read; its `products` and `device` are no part of the key, for they agree to 1e-6 in any
+            correlation.
+        pairs: names of the nets to be compared; None for all with all.
+        cache: folder of all saved moments.
+        layers_per_pass: read the images anew for every so many layers, to save memory; None for one pass.
+        snapshot_minutes: between two snapshots of a pass.
+        also: what is to be collected beside the moments.
+    """
+
+    nets: Sequence[GivenNet]
+    wanted: Sequence[str | Sequence[str] | Layer]
+    data: ImageData
+    views: Mapping[str, str]
+    how: Reading
+    pairs: Sequence[tuple[str, str]] | None
+    cache: Path
+    layers_per_pass: int | None = None
+    snapshot_minutes: float = 5.0
+    also: Sequence[Product] = ()
+
+    @cached_property
+    def folder(self) -> Path:
+        """The folder of this content: the key changes with the nets' bytes, the images, or how they are read."""
+        content = {
+            "format": _FORMAT,
+            "nets": dict(zip(names_of(self.nets), (net.content() for net in self.nets))),
+            "images": self.data.measured.manifest(),
+            "views": dict(self.views),
+            "how": {key: value for key, value in asdict(self.how).items() if key not in ("products", "device")},
+            "pairs": self.pairs,
+        }
+        return self.cache / hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+
+    @cached_property
+    def layers(self) -> dict[str, Layer]:
+        """What is compared, by name.
+
+        Raises:
+            InputError: if a net has no such layer.
+        """
+        return resolve(self._modules.nets, self.wanted)
+
+    def modules(self, layer: str) -> dict[str, nn.Module]:
+        """The module of each net that gives a layer's activations."""
+        nets = self.whole
+        return {net: nets[net].get_submodule(path) for net, path in self.layers[layer].items()}
+
+    @property
+    def whole(self) -> dict[str, nn.Module]:
+        """The nets by name."""
+        return self._modules.nets
+
+    @cached_property
+    def _modules(self) -> Nets:
+        return Nets({name: net.net() for name, net in zip(names_of(self.nets), self.nets)}, self.views)
+
+    @property
+    def products(self) -> list[Product]:
+        """All that is collected: moments first."""
+        return [SavedMoments(), *self.also]
+
+    def ensure(self, trainer: Callable[[list[pl.Callback]], pl.Trainer]) -> None:
+        """Measure what is not saved yet, in one pass or as many as are asked for.
+
+        Jobs that run at the same time measure once: the first holds a lock, which its death releases, the others wait.
+
+        Args:
+            trainer: makes the trainer of the pass, given its callbacks.
+        """
+        folder = self.folder
+        if (
+            not first_process()
+        ):  # before there is a group, it finds what the first process finds, which then waits for it
+            self._measure(as_first(self._missing(quiet=True)), trainer)
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        with _waiting(folder / "lock"):
+            remove_leftovers(folder)
+            missing = as_first(self._missing())
+            if any(missing):
+                self._measure(missing, trainer)
+            else:
+                log.info("Moments of %d layers found in %s", len(self.layers), folder)
+
+    def load(self, product: Product | None = None) -> Iterator[Any]:
+        """What was saved of the layers, one after another: their `LayerMoments`, or another product."""
+        product = product or self.products[0]
+        for layer in self.layers:
+            yield product.load(self._file(product, layer), layer, names_of(self.nets))
+
+    def _file(self, product: Product, layer: str) -> Path:
+        return self.folder / product.folder / f"{layer}.safetensors"
+
+    def _missing(self, *, quiet: bool = False) -> list[set[str]]:
+        """The layers of each product that are not saved."""
+        return [{layer for layer in self.layers if not self._saved(product, layer, quiet)} for product in self.products]
+
+    def _saved(self, product: Product, layer: str, quiet: bool) -> bool:
+        file = self._file(product, layer)
+        try:
+            with opened(file, "measuring it again"):
+                return True
+        except FileNotFoundError:
+            return False
+        except (InputError, OSError) as error:
+            if not quiet:
+                log.warning("%s", error if isinstance(error, InputError) else f"{error}; measuring it again.")
+            return False
+
+    def _measure(self, missing: list[set[str]], trainer: Callable[[list[pl.Callback]], pl.Trainer]) -> None:
+        layers = [layer for layer in self.layers if any(layer in of_product for of_product in missing)]
+        size = self.layers_per_pass or len(layers)
+        for first in range(0, len(layers), max(size, 1)):
+            wanted = [[x for x in layers[first : first + size] if x in of_product] for of_product in missing]
+            self._pass([(product, of) for product, of in zip(self.products, wanted) if of], trainer)
+
+    def _pass(
+        self, wanted: list[tuple[Product, list[str]]], trainer: Callable[[list[pl.Callback]], pl.Trainer]
+    ) -> None:
+        products = [[type(product).__name__, product.folder, layers] for product, layers in wanted]
+        about = json.dumps([_FORMAT, products, self.data.batch_size])
+        snapshots = Snapshots(self.folder, about, self.snapshot_minutes)
+        starts = [
+            product.start([self.layers[layer] for layer in layers], self.how, self.pairs) for product, layers in wanted
+        ]
+        callback = PassCallback(starts, snapshots)
+        self.data.blocks, self.data.read_before = self.how.blocks, snapshots.batches
+        trainer([callback]).predict(self._modules, datamodule=self.data, return_predictions=False)
+        if not first_process():
+            return
+        for (product, _), found in zip(wanted, callback.found):
+            for layer, of_layer in found.items():
+                file = self._file(product, layer)
+                with atomic(file) as partial:
+                    product.save(of_layer, partial)
+        snapshots.remove()
+        if skipped := len(self.data.measured) - callback.images:
+            log.warning("%d of %d images could not be read and were skipped", skipped, len(self.data.measured))
+
+
+def _waiting(path: Path) -> AcquireReturnProxy[Any]:
+    """Hold a lock between the jobs of one file system; says so where another job has it."""
+    lock = FileLock(path)
+    try:
+        return lock.acquire(timeout=0)
+    except Timeout:
+        log.info("Another job is measuring the same nets; waiting for it")
+        return lock.acquire()

@@ -1,0 +1,114 @@
+"""The pairs of one layer in which there is nothing to be found but chance, for every null that was asked for.
+
+Axes: `a` and `b` numbers of two nets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import combinations, permutations
+from typing import overload
+
+from torch import Tensor
+
+from convergent.analysis.nulls import best, rotated
+from convergent.analysis.several import SeveralNets
+from convergent.core.pairs import Pair
+from convergent.streaming.histograms.layer_histograms import LayerHistograms
+from convergent.streaming.rotated_pass import RotatedMoments
+from convergent.streaming.rotations import rotated_name
+
+_AFTER = 3  # rotations of activations that are at hand
+
+
+@dataclass(frozen=True)
+class NullPairs:
+    """The nulls of one layer.
+
+    Attributes:
+        pair: makes the pair of two nets as they are.
+        rotations: moments on rotated axes, those with blocks of images first; none where this null was not asked for.
+        counted: joint histograms of the first rotation, for methods that need them.
+        permuted: makes the pair of two nets that read other images each, where that null was asked for.
+        after: whether rotated activations were asked for.
+        folds: that held-out scores are made of.
+    """
+
+    pair: Callable[[int, int], Pair]
+    rotations: Sequence[RotatedMoments] = ()
+    counted: LayerHistograms | None = None
+    permuted: Callable[[int, int], Pair] | None = None
+    after: bool = False
+    folds: int = 5
+
+    def of(self, a: int, b: int) -> dict[str, Sequence[Pair]]:
+        """The draws of every null, by its name: the pair of two nets with b's units without meaning."""
+        found: dict[str, Sequence[Pair]] = {}
+        if self.rotations:
+            draws = [(part, draw) for part in self.rotations for draw in part.draws]
+            found["rotated"] = _Made([partial(self._rotated, part, a, b, draw) for part, draw in draws])
+        if self.after:
+            found["rotated_after"] = _Made([partial(self._after, a, b, seed) for seed in range(_AFTER)])
+        if self.permuted:
+            found["permuted"] = _Made([partial(_ordered, self.permuted, a, b)])
+        return found
+
+    def rotated_a(self, a: int, b: int) -> Sequence[Pair]:
+        """The pair with the units of net a on randomly rotated axes, before its nonlinearity if that was asked for."""
+        there = self.of(b, a)
+        pairs = there.get("rotated", there.get("rotated_after", ()))
+        return _Made([partial(_flipped, pairs, draw) for draw in range(len(pairs))])
+
+    def _rotated(self, part: RotatedMoments, a: int, b: int, draw: int) -> Pair:
+        joint = None
+        if self.counted and draw == 0:
+            joint = self.counted.joint(part.nets[a], rotated_name(part.nets[b], draw))
+        return replace(part.pair(a, b, draw), held_out_folds=self.folds, joint=joint)
+
+    def _after(self, a: int, b: int, seed: int) -> Pair:
+        return rotated(_ordered(self.pair, a, b), seed)
+
+
+class _Made(Sequence[Pair]):
+    """Pairs that are made when asked for: all draws of wide layers at once would fill the memory."""
+
+    def __init__(self, makers: Sequence[Callable[[], Pair]]) -> None:
+        self._makers = makers
+
+    def __len__(self) -> int:
+        return len(self._makers)
+
+    @overload
+    def __getitem__(self, place: int) -> Pair: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[Pair]: ...
+    def __getitem__(self, place: int | slice) -> Pair | Sequence[Pair]:
+        return _Made(self._makers[place]) if isinstance(place, slice) else self._makers[place]()
+
+
+def _ordered(pair: Callable[[int, int], Pair], a: int, b: int) -> Pair:
+    return pair(a, b) if a < b else pair(b, a).flip()
+
+
+def _flipped(pairs: Sequence[Pair], draw: int) -> Pair:
+    return pairs[draw].flip()
+
+
+def rotated_nets(rotations: Sequence[RotatedMoments]) -> list[SeveralNets]:
+    """A layer with every net rotated, each by a rotation of its own; a draw each."""
+    found = []
+    for part in rotations:
+        for draw in part.draws:
+            pairs = {(i, j): part.pair(i, j, draw, both=True) for i, j in combinations(range(len(part.nets)), 2)}
+            active = {j: pair.alive_b for (_, j), pair in pairs.items()} | {0: pairs[0, 1].alive_a}
+            corr = {ij: pair.corr_ab.clone() for ij, pair in pairs.items()}  # a view would keep the pair's moments
+            found.append(SeveralNets(part.nets, corr, [active[i] for i in range(len(part.nets))]))
+    return found
+
+
+def best_by_chance(rotations: Sequence[RotatedMoments]) -> list[dict[tuple[int, int], Tensor]]:
+    """For every draw {(i, j): the highest correlation of each unit of net i, rotated, with those of net j as it is}."""
+    nets = [(i, j) for part in rotations[:1] for i, j in permutations(range(len(part.nets)), 2)]
+    return [{(i, j): best(part.pair(j, i, draw)) for i, j in nets} for part in rotations for draw in part.draws]

@@ -1,0 +1,215 @@
+"""Trains nets into their run folders: one, or several side by side on one stream of images."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.accelerators import CPUAccelerator
+from pytorch_lightning.callbacks import Callback, RichProgressBar
+
+from convergent.cli.dashboard import log_run, start_logger
+from convergent.cli.jobs import TrainJob
+from convergent.cli.processes import first_process, part
+from convergent.data.images import ImageData
+from convergent.errors import InputError
+from convergent.heartbeat import Heartbeat
+from convergent.streaming.layers import resolve
+from convergent.training.checkpoints import Checkpoints, KeepCheckpoints
+from convergent.training.classifier import Classifier, Learner
+from convergent.training.requeue import Requeue, Requeued, leave
+from convergent.training.runs import Run, build
+
+_FEW_PROCESSES = 8  # any machine may try so many on its processor; more than it has cores only wait for one another
+
+logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # importing it sets INFO
+
+
+def train(job: TrainJob) -> None:
+    """Train the job's nets into their folders, from the start or from where a killed training stopped.
+
+    Raises:
+        InputError: for whatever the user can mend.
+        KeyboardInterrupt: if the user stops it; the last checkpoint is kept.
+    """
+    job = job.left()
+    config, checkpoints = job.config, Checkpoints(job.runs)
+    try:
+        classifier, data, trainer = _prepared(job, checkpoints)
+        trainer.loggers = [
+            logger
+            for run, of_run in zip(job.runs, job.configs)
+            if (logger := start_logger(config.logger, of_run, run.folder, config.name, run.name, "train"))
+        ]
+        with stoppable(job.kept):
+            trainer.fit(classifier, data, ckpt_path="last.ckpt" if checkpoints.there else None, weights_only=True)
+    except Requeued:
+        for logger in trainer.loggers:
+            logger.finalize("requeued")
+        leave()
+    except Exception as error:
+        job.abandon()
+        if any(word in str(error) for word in ("gloo", "NCCL")):
+            raise InputError(
+                "Another process of this job died; the same command goes on from the last checkpoint."
+            ) from None
+        raise
+    if "val/loss" not in classifier.found[0]:  # no epoch was left to train
+        trainer.validate(classifier, data, verbose=False)
+    if first_process():
+        for number, run in enumerate(job.runs):
+            (run.folder / "command.txt").write_text(f"{job.command}\n")
+            run.finish(classifier.learners[number].net, classifier.found[number])  # type: ignore[arg-type]
+            log_run(trainer.loggers[number] if trainer.loggers else None, run)
+            job.say(f"{run.told()}, in {run.folder}", run)
+        if skipped := data.skipped():
+            job.say(f"{skipped} images could not be read and were skipped")
+    part()
+
+
+def _prepared(job: TrainJob, checkpoints: Checkpoints) -> tuple[Classifier, ImageData, pl.Trainer]:
+    """Everything that can be wrong with a configuration, before anything is logged."""
+    config, learners = job.config, []
+    make, schedule = instantiate(config.optimizer.optimizer), instantiate(config.optimizer.scheduler)
+    for of_run in job.configs:
+        pl.seed_everything(of_run.seed, workers=True, verbose=False)
+        net = build(of_run.net.module)
+        resolve({of_run.net.name: net}, [*of_run.net.layers])  # what align will compare
+        learners.append(Learner(net, config.data.classes, of_run.seed, channels_last=config.channels_last))
+    augment_seeds = [of_run.augment_seed for of_run in job.configs]
+    shared = len(set(augment_seeds)) == 1
+    data = build_data(config, augment_seed=augment_seeds[0] if shared else augment_seeds)
+    data.check()
+    keep = [KeepEpochs(run, number, config.keep_epochs) for number, run in enumerate(job.runs)]
+    callbacks = [*keep, Watch(), Requeue(), KeepCheckpoints(config.snapshot_minutes)]
+    settings = {"max_epochs": config.epochs, "precision": config.precision, "logger": False}
+    trainer = build_trainer(config, callbacks, plugins=[checkpoints], **settings)
+    if trainer.world_size > 1 and not torch.cuda.is_available() and _has_batch_norm(learners) and first_process():
+        job.say("without GPUs each process has BatchNorm's statistics of its own part of a batch")
+    classifier = Classifier(learners, make, schedule)
+    classifier.optimizers_of(1000)  # of whatever length: what torch says of their options is to be said now
+    return classifier, data, trainer
+
+
+class Watch(Callback):
+    """Ends the job when one of its processes dies: the others would wait for it, half an hour on GPUs."""
+
+    def __init__(self) -> None:
+        self.heartbeat = Heartbeat()
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
+        """Begin to watch."""
+        self.heartbeat.__enter__()
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
+        """Leave in order: the first process, through which all tell that they live, goes last."""
+        self.heartbeat.__exit__(None)
+        trainer.strategy.barrier()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:  # noqa: ARG002
+        """Leave as one that died."""
+        self.heartbeat.__exit__(type(exception))
+
+
+def _has_batch_norm(modules: Sequence[torch.nn.Module]) -> bool:
+    return any(isinstance(part, torch.nn.modules.batchnorm._BatchNorm) for one in modules for part in one.modules())
+
+
+class KeepEpochs(Callback):
+    """Keeps the weights after some epochs of a training, as nets of their own to be compared.
+
+    Args:
+        run: where.
+        number: of the net among those that learn side by side.
+        epochs: after how many epochs each; 0 for before the first.
+    """
+
+    def __init__(self, run: Run, number: int, epochs: Sequence[int]) -> None:
+        self.run, self.number, self.epochs = run, number, set(epochs)
+
+    @property
+    def state_key(self) -> str:
+        """Lightning wants to tell them apart."""
+        return f"KeepEpochs {self.number}"
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Keep the untrained net; a resumed training did so before."""
+        if not self.run.checkpoint.exists():
+            self._keep(trainer, pl_module, 0)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Keep the net after an epoch."""
+        self._keep(trainer, pl_module, trainer.current_epoch + 1)
+
+    def _keep(self, trainer: pl.Trainer, classifier: pl.LightningModule, epoch: int) -> None:
+        if epoch in self.epochs and trainer.is_global_zero:
+            assert isinstance(classifier, Classifier)
+            self.run.keep(classifier.learners[self.number].net, epoch)  # type: ignore[arg-type]
+
+
+@contextlib.contextmanager
+def stoppable(kept: Callable[[], str]) -> Iterator[None]:
+    """Let Ctrl-C through as what it is, with what it leaves: Lightning turns it into an exit of its own.
+
+    Args:
+        kept: says what is kept.
+
+    Raises:
+        KeyboardInterrupt: if the user stops the trainer.
+    """
+    try:
+        yield
+    except (SystemExit, KeyboardInterrupt):
+        raise KeyboardInterrupt(kept()) from None
+
+
+def build_data(config: DictConfig, **changes: Any) -> ImageData:
+    """The data module of a configuration of train or align, with some of its arguments changed."""
+    named = [key for key in inspect.signature(ImageData).parameters if key in config.data]
+    settings = {key: config.data[key] for key in named}
+    taken = {
+        key: instantiate(value, _convert_="all") if OmegaConf.is_config(value) else value
+        for key, value in settings.items()
+    }
+    seeds = {key: config[key] for key in ("order_seed", "augment_seed") if key in config}
+    digests = Path(config.root) / "outputs" / "digests" if "root" in config else None
+    return ImageData(**{**taken, "digests": digests, **seeds, **changes})
+
+
+def build_trainer(config: DictConfig, callbacks: list[Callback], **settings: Any) -> pl.Trainer:
+    """The trainer of a configuration, with a progress bar where there is a terminal.
+
+    Raises:
+        InputError: if the machine has not what the configuration asks for.
+    """
+    terminal = sys.stdout.isatty()
+    if not torch.cuda.is_available():  # torch has no synchronised BatchNorm on processors
+        settings = {"sync_batchnorm": False, **settings}
+    try:
+        trainer: pl.Trainer = instantiate(
+            config.trainer,
+            callbacks=[*callbacks, *([RichProgressBar()] if terminal else [])],
+            enable_progress_bar=terminal,
+            enable_model_summary=False,
+            **settings,
+            _convert_="object",
+        )
+    except Exception as error:
+        cause = error.__cause__ or error
+        raise InputError(f"This trainer cannot run here: {' '.join(str(cause).split())}") from None
+    most = max(os.cpu_count() or 1, _FEW_PROCESSES)
+    if isinstance(trainer.accelerator, CPUAccelerator) and trainer.num_devices > most:
+        raise InputError(
+            f"trainer.devices is the number of processes, at most {most} on this processor, not {trainer.num_devices}."
+        )
+    return trainer

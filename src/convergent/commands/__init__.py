@@ -1,1 +1,0 @@
-"""What the commands do: jobs, their folders, nets and images by configuration, logging, tables."""

@@ -1,1 +1,0 @@
-"""What chance gives, how sure a figure is, and what more than two nets have in common."""

@@ -1,0 +1,92 @@
+"""What a statistics pass finds in one layer of several nets: second moments per block of images.
+
+Axes: `k` blocks of images, `u` units of all nets side by side, `a` and `b` units of two of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations_with_replacement
+
+import torch
+from torch import Tensor
+
+from convergent.core.moments import Moments
+from convergent.core.packing import net_number
+from convergent.core.pairs import Pair
+from convergent.errors import InputError
+
+
+@dataclass(frozen=True, eq=False)
+class LayerMoments:
+    """Counts, means and centred sums of products within every net and between the pairs of nets that were wanted.
+
+    Attributes:
+        layer: its name.
+        nets: names of the nets.
+        units: which of the u units are each net's.
+        count_k: number of samples, shape (k,).
+        mean_ku: means, shape (k, u).
+        scatter: {(i, j): centred sums of products, shape (k, units of net i, units of net j)} for i <= j; may be read from
+            disk when asked for.
+        images: how many images were read.
+    """
+
+    layer: str
+    nets: Sequence[str]
+    units: Sequence[slice]
+    count_k: Tensor
+    mean_ku: Tensor
+    scatter: Mapping[tuple[int, int], Tensor]
+    images: int
+
+    @property
+    def pairs(self) -> list[tuple[int, int]]:
+        """The numbers (i, j), i < j, of the pairs of nets there are."""
+        return [(i, j) for i, j in self.scatter if i != j]
+
+    def pair(self, a: int | str, b: int | str) -> Pair:
+        """The pair of two nets, given by number or name.
+
+        Raises:
+            InputError: if there is no such net, or the pair was not measured.
+        """
+        of_a, of_b = net_number(a, self.nets), net_number(b, self.nets)
+        p, q = (self.units[net].stop - self.units[net].start for net in (of_a, of_b))
+        moments = self.moments([of_a, of_b])
+        return Pair(moments, slice(0, p), slice(p, p + q), self.nets[of_a], self.nets[of_b], self.layer)
+
+    def alive(self, net: int | str) -> Tensor:
+        """Which units of a net vary at all, shape (c,)."""
+        return self.moments([net]).total.alive_u
+
+    def moments(self, nets: Sequence[int | str] | None = None) -> Moments:
+        """The joint moments of some nets' units (of all by default), side by side in the order given.
+
+        Raises:
+            InputError: if a pair of these nets was not measured.
+        """
+        chosen = [net_number(net, self.nets) for net in (range(len(self.nets)) if nets is None else nets)]
+        units, width = [], 0  # where each net's units come to lie
+        for net in chosen:
+            units.append(slice(width, width + self.units[net].stop - self.units[net].start))
+            width = units[-1].stop
+        mean_ku, scatter_kuu = (
+            torch.empty(len(self.count_k), *shape, dtype=torch.float64) for shape in ((width,), (width, width))
+        )
+        for i, rows in zip(chosen, units):
+            mean_ku[:, rows] = self.mean_ku[:, self.units[i]]
+        for (i, rows), (j, columns) in combinations_with_replacement(zip(chosen, units), 2):
+            scatter_kuu[:, rows, columns] = s_kab = self._scatter(i, j)  # read from disk, once
+            if rows != columns:
+                scatter_kuu[:, columns, rows] = s_kab.mT
+        return Moments(self.count_k, mean_ku, scatter_kuu)
+
+    def _scatter(self, i: int, j: int) -> Tensor:
+        if (min(i, j), max(i, j)) not in self.scatter:
+            raise InputError(
+                f"Layer {self.layer} has no moments of {self.nets[i]} with {self.nets[j]}, which were not among the pairs "
+                "of the pass; measure them too."
+            )
+        return self.scatter[i, j] if i <= j else self.scatter[j, i].mT

@@ -1,0 +1,224 @@
+"""Second moments of units: the one record that every alignment is a function of.
+
+Axes: `n` samples, `u` units, `k` blocks of images. A record may carry leading axes (one moment per block), written `...`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from convergent.core.matrices import as_matrix
+from convergent.core.scatter import centred_products
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import ArrayLike
+
+# A unit whose standard deviation is below this share of its mean is constant up to float32's resolution.
+_DEAD = 1e-7
+_KEPT = 2**26  # bytes of folds
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """Count, means and centred sums of products of `u` units, in float64.
+
+    Merging with `+` is exact up to rounding: batch size, order, processes and machines change nothing beyond it.
+
+    Attributes:
+        count: number of samples, shape (...).
+        mean_u: mean of each unit, shape (..., u), in the unit's own activation.
+        scatter_uu: sums of products of deviations from the mean, shape (..., u, u); divided by count it is the
+            covariance.
+        gain_u: powers of two, shape (u,), that the activations were multiplied by, where their squares would leave float64's
+            range (beyond 1e60 or 1e-60); None, which is nearly always, stands for ones.
+
+    Source: Chan, Golub, LeVeque 1983, "Algorithms for computing the sample variance", equations 2.1.
+
+    >>> x_nu = torch.tensor([[1.0, 2.0], [3.0, 6.0], [5.0, 4.0]])
+    >>> moments = Moments.of(x_nu[:1]) + Moments.of(x_nu[1:])
+    >>> round(moments.corr_uu[0, 1].item(), 6)
+    0.5
+    """
+
+    count: Tensor
+    mean_u: Tensor
+    scatter_uu: Tensor
+    gain_u: Tensor | None = None
+    _folds: dict[int, list[tuple[Moments, Moments]]] = field(default_factory=dict, init=False, repr=False)
+
+    @classmethod
+    def of(cls, x_nu: Tensor | ArrayLike) -> Moments:
+        """The moments of one batch of samples.
+
+        Args:
+            x_nu: activations, shape (n samples, u units), whatever `matrices.as_matrix` takes.
+
+        Raises:
+            InputError: if `x_nu` is no matrix of finite real numbers, or has no sample or unit.
+        """
+        x_nu = as_matrix(x_nu)
+        gain_u = gain_for(x_nu)
+        x_nu = torch.empty(x_nu.shape, dtype=torch.float64).copy_(x_nu)  # rows after rows, so that all round alike
+        scatter_uu = x_nu.new_empty(2 * x_nu.shape[1:])
+        mean_u = centred_products(x_nu if gain_u is None else x_nu.mul_(gain_u), scatter_uu)
+        return cls(torch.tensor(float(len(x_nu)), dtype=torch.float64), mean_u, scatter_uu, gain_u)
+
+    @classmethod
+    def stack(cls, blocks: Sequence[Moments]) -> Moments:
+        """One record with a leading block axis from a record per block; of one block it shares the memory."""
+        gain_u = _common_gain(blocks)
+        blocks = [block.regained(gain_u) for block in blocks]
+        parts = ([m.count for m in blocks], [m.mean_u for m in blocks], [m.scatter_uu for m in blocks])
+        count, mean_u, scatter_uu = (part[0][None] if len(part) == 1 else torch.stack(part) for part in parts)
+        return cls(count, mean_u, scatter_uu, gain_u)
+
+    def regained(self, gain_u: Tensor | None) -> Moments:
+        """The same moments with activations multiplied by other powers of two."""
+        if gain_u is None or (self.gain_u is not None and torch.equal(gain_u, self.gain_u)):
+            return self
+        ratio_u = gain_u if self.gain_u is None else gain_u / self.gain_u
+        scatter_uu = self.scatter_uu * ratio_u[:, None] * ratio_u
+        return Moments(self.count, self.mean_u * ratio_u, scatter_uu, gain_u)
+
+    def __add__(self, other: Moments) -> Moments:
+        """The moments of both sets of samples together (leading axes merge element by element)."""
+        if (gain_u := _common_gain([self, other])) is not None:
+            self, other = self.regained(gain_u), other.regained(gain_u)
+        count = self.count + other.count
+        share = (other.count / count.clamp(min=1))[..., None]
+        gap_u = other.mean_u - self.mean_u
+        scatter_uu = self.scatter_uu + other.scatter_uu
+        scatter_uu = scatter_uu + (self.count[..., None] * share * gap_u)[..., :, None] * gap_u[..., None, :]
+        return Moments(count, self.mean_u + share * gap_u, scatter_uu, gain_u)
+
+    def merged(self, weight_k: Tensor | None = None) -> Moments:
+        """One record of all blocks together, each block counted `weight_k` times.
+
+        Args:
+            weight_k: shape (k,), at least 0; ones by default. Zeros leave blocks out (folds, jackknife), whole numbers
+                repeat them (bootstrap).
+        """
+        n_k = self.count if weight_k is None else self.count * weight_k
+        s_k = torch.ones_like(self.count) if weight_k is None else weight_k.to(self.count)
+        count = n_k.sum()
+        # Differences of means keep the digits that large means would eat. They are to a block that counts: from one that
+        # does not, a unit that is constant in all others would get rounding errors for moments, and be alive.
+        mean_u = self.mean_u[int((n_k > 0).to(torch.uint8).argmax())]
+        from_first_ku = self.mean_u - mean_u
+        shift_u = n_k @ from_first_ku / count.clamp(min=1)
+        gap_ku = from_first_ku - shift_u
+        scatter_uu = torch.tensordot(s_k, self.scatter_uu, 1).addmm_(gap_ku.T, n_k[:, None] * gap_ku)
+        return Moments(count, mean_u + shift_u, scatter_uu, self.gain_u)
+
+    @cached_property
+    def total(self) -> Moments:
+        """One record of all blocks together; of one block it shares the memory."""
+        if len(self.count) == 1:
+            return Moments(self.count[0], self.mean_u[0], self.scatter_uu[0], self.gain_u)
+        return self.merged()
+
+    def folds(self, n: int) -> Iterator[tuple[Moments, Moments]]:
+        """(Without the fold, the fold alone) for each of `n` folds of the blocks.
+
+        Records of few units are kept, for every method asks for them; of many units there is one at a time.
+        """
+        if n in self._folds:
+            yield from self._folds[n]
+            return
+        fold_k, found = torch.arange(len(self.count)) % n, []
+        small = 2 * n * self.scatter_uu[0].nbytes <= _KEPT
+        for fold in range(n):
+            pair = self.merged((fold_k != fold).double()), self.merged((fold_k == fold).double())
+            found += [pair] if small else []
+            yield pair
+            del pair
+        if small:
+            self._folds[n] = found
+
+    def leave_one_out(self) -> Iterator[Moments]:
+        """One record of all blocks together but one, for each block in turn (jackknife).
+
+        Halves of the blocks are merged with all that lies outside them, and so on down, which reads the blocks log2(k)
+        times instead of k times. Subtracting a block from the total would be cheaper still, but a unit that fires in that
+        block alone would be left with rounding errors for moments: alive, with correlations made of noise.
+        """
+
+        def inside(first: int, last: int, outside: Moments | None) -> Iterator[Moments]:
+            if last - first == 1:
+                if outside is not None:
+                    yield outside
+                return
+            middle = (first + last) // 2
+            for (start, stop), other in (
+                ((first, middle), slice(middle, last)),
+                ((middle, last), slice(first, middle)),
+            ):
+                half = Moments(self.count[other], self.mean_u[other], self.scatter_uu[other], self.gain_u).merged()
+                yield from inside(start, stop, half if outside is None else outside + half)
+
+        yield from inside(0, len(self.count), None)
+
+    def select(self, units: Tensor) -> Moments:
+        """The moments of some units only, in the order of the index `units`."""
+        gain_u = None if self.gain_u is None else self.gain_u[units]
+        return Moments(self.count, self.mean_u[..., units], self.scatter_uu[..., units[:, None], units], gain_u)
+
+    @property
+    def cov_uu(self) -> Tensor:
+        """Population covariance, shape (..., u, u)."""
+        return self.scatter_uu / self.count.clamp(min=1)[..., None, None]
+
+    @cached_property
+    def sd_u(self) -> Tensor:
+        """Population standard deviation, shape (..., u)."""
+        variance_u = self.scatter_uu.diagonal(dim1=-2, dim2=-1) / self.count.clamp(min=1)[..., None]
+        return variance_u.clamp(min=0).sqrt()
+
+    @cached_property
+    def alive_u(self) -> Tensor:
+        """False for units that are constant (up to float32's resolution of their mean), shape (..., u)."""
+        return self.sd_u > _DEAD * self.mean_u.abs()
+
+    @cached_property
+    def scale_u(self) -> Tensor:
+        """1 / standard deviation, and 0 for dead units, shape (..., u)."""
+        return torch.where(self.alive_u, 1 / self.sd_u.where(self.alive_u, torch.ones_like(self.sd_u)), 0.0)
+
+    @property
+    def corr_uu(self) -> Tensor:
+        """Correlation, shape (..., u, u); rows and columns of dead units are 0."""
+        return self.corr(slice(None), slice(None))
+
+    def corr(self, rows: slice, columns: slice) -> Tensor:
+        """Correlations between some units, shape (..., rows, columns); those of dead units are 0."""
+        corr_ij = self.scatter_uu[..., rows, columns] / self.count.clamp(min=1)[..., None, None]
+        return corr_ij.mul_(self.scale_u[..., rows, None]).mul_(self.scale_u[..., None, columns]).clamp_(-1, 1)
+
+
+# Squares of activations within these bounds, their sums and the squares of these are far from the ends of float64.
+_LARGEST = 200  # as a power of two, some 1e60
+
+
+def gain_for(*x_nu: Tensor) -> Tensor | None:
+    """Powers of two that bring the columns of matrices, side by side, near 1, those that need it; None if none does."""
+    if all(x.dtype != torch.float64 for x in x_nu):  # whose squares all lie within float64's range
+        return None
+    exponent_u = torch.cat([torch.frexp(torch.maximum(x.amax(0), -x.amin(0)).double()).exponent for x in x_nu])
+    exponent_u = torch.where(exponent_u.abs() > _LARGEST, exponent_u.clamp(-1000, 1000), 0)
+    return torch.exp2(-exponent_u.double()) if exponent_u.any() else None
+
+
+def _common_gain(records: Sequence[Moments]) -> Tensor | None:
+    """The smallest gain of each unit in some records."""
+    gains = [record.gain_u for record in records]
+    if all(gain_u is None for gain_u in gains):
+        return None
+    ones_u = torch.ones(records[0].mean_u.shape[-1], dtype=torch.float64)
+    return torch.stack([ones_u if gain_u is None else gain_u for gain_u in gains]).amin(0)

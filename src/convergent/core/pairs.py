@@ -1,0 +1,256 @@
+"""Two nets, one layer: what an alignment method is given.
+
+Axes: `n` samples, `a` and `b` units of the two nets (p and q of them), `k` blocks of images.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from convergent.core.histogram_source import SampledJoint
+from convergent.core.matrices import as_count, as_matrix, as_whole_numbers
+from convergent.core.moments import Moments, gain_for
+from convergent.core.scatter import centred_products
+from convergent.errors import InputError
+from convergent.memory import check_memory
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import ArrayLike
+
+    from convergent.core.histogram_source import Joint
+
+
+_ENOUGH = 10  # blocks of images to tell a unit that varies in one of them only
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """The joint second moments of one layer's units in net a and net b, per block of images.
+
+    Means, covariances and correlations are those of all blocks together. Dead units are decided here, once: their
+    entries are 0 in every array and `alive_a`, `alive_b` say which they are, so no NaN leaves this record.
+
+    Attributes:
+        moments: of both nets' units side by side, with a leading block axis.
+        a: which of those units are net a's.
+        b: which are net b's.
+        name_a: what to call net a.
+        name_b: what to call net b.
+        layer: the layer's name.
+        joint: where the joint histograms of the same samples come from, for methods that need them; None where there are
+            none.
+        parts: where blocks were merged into `moments`, which ones with what weights, so that a method can hold out images of
+            its own among those that it is fitted to.
+        held_out_folds: how many folds of the blocks of images every held-out score of this pair is made of; 0 for no such
+            score. What a method chooses by images held out among those that it is fitted to (a ridge, a penalty) has folds
+            of its own.
+    """
+
+    moments: Moments
+    a: slice
+    b: slice
+    name_a: str = "a"
+    name_b: str = "b"
+    layer: str = ""
+    joint: Joint | None = None
+    parts: tuple[Moments, Tensor] | None = None
+    held_out_folds: int = 5
+
+    @classmethod
+    def of(
+        cls,
+        x_na: Tensor | ArrayLike,
+        x_nb: Tensor | ArrayLike,
+        image_n: Tensor | ArrayLike | None = None,
+        blocks: int = 20,
+    ) -> Pair:
+        """The pair of two activation matrices whose rows are the same samples; it keeps a reference to them.
+
+        Args:
+            x_na: activations of net a, shape (n samples, p units), whatever `matrices.as_matrix` takes.
+            x_nb: activations of net b, shape (n samples, q units).
+            image_n: the image of each sample, shape (n,), any whole numbers; each sample an image of its own by default.
+            blocks: how many blocks the images are dealt into, for held-out scores and intervals; at most one per image.
+
+        Raises:
+            InputError: if the samples do not correspond, the activations are unusable, or memory does not suffice.
+
+        >>> pair = Pair.of(torch.eye(4), torch.eye(4).flip(1))
+        >>> pair.corr_ab.argmax(0)
+        tensor([3, 2, 1, 0])
+        """
+        x_na, x_nb = as_matrix(x_na, "Activations of net a"), as_matrix(x_nb, "Activations of net b")
+        if len(x_na) != len(x_nb):
+            raise InputError(
+                "A pair needs two matrices (samples, units) whose rows are the same samples, "
+                f"not shapes {tuple(x_na.shape)} and {tuple(x_nb.shape)}."
+            )
+        block_n = _blocks(len(x_na), image_n, as_count(blocks, "blocks"))
+        a, b = slice(0, x_na.shape[1]), slice(x_na.shape[1], x_na.shape[1] + x_nb.shape[1])
+        return cls(_moments(x_na, x_nb, block_n), a, b, joint=SampledJoint(x_na, x_nb, block_n))
+
+    @property
+    def total(self) -> Moments:
+        """The joint moments of all blocks together."""
+        return self.moments.total
+
+    @property
+    def p(self) -> int:
+        """Number of net a's units, dead ones included."""
+        return int(self.a.stop - self.a.start)
+
+    @property
+    def q(self) -> int:
+        """Number of net b's units, dead ones included."""
+        return int(self.b.stop - self.b.start)
+
+    @property
+    def count(self) -> int:
+        """Number of samples."""
+        return round(self.total.count.item())
+
+    @property
+    def blocks(self) -> int:
+        """Number of blocks of images."""
+        return len(self.moments.count)
+
+    @property
+    def holds_out(self) -> bool:
+        """Whether held-out scores are asked for and there are blocks of images to make them of."""
+        return min(self.held_out_folds, self.blocks) > 1
+
+    @property
+    def alive_a(self) -> Tensor:
+        """Which units of a vary at all, shape (p,)."""
+        return self.total.alive_u[self.a]
+
+    @property
+    def alive_b(self) -> Tensor:
+        """Which units of b vary at all, shape (q,)."""
+        return self.total.alive_u[self.b]
+
+    @property
+    def steady_a(self) -> Tensor:
+        """Which living units of a vary in more than one block of images, so that a prediction may rest on them, shape (p,).
+
+        Measured by the one image in which it fires, a unit may be a thousand standard deviations off in the next one, and
+        then spoils the prediction of every unit: held-out scores are not clipped, so regressions leave it out. Blocks
+        are counted by their share of the unit's variance (1 / sum of squared shares, at least 2); with fewer than
+        ten of them all living units pass.
+        """
+        moments, weight_k = self.parts or (self.moments, torch.ones(self.blocks, dtype=torch.float64))
+        if int((weight_k > 0).sum()) < _ENOUGH:
+            return self.alive_a
+        gap_ka = moments.mean_u[:, self.a] - self.total.mean_u[self.a]
+        scatter_ka = moments.scatter_uu.diagonal(dim1=1, dim2=2)[:, self.a]
+        share_ka = weight_k[:, None] * (scatter_ka + moments.count[:, None] * gap_ka.square())
+        return self.alive_a & (share_ka.sum(0).square() >= 2 * share_ka.square().sum(0))
+
+    @cached_property
+    def corr_aa(self) -> Tensor:
+        """Correlations within net a, shape (p, p)."""
+        return self.total.corr(self.a, self.a)
+
+    @cached_property
+    def corr_ab(self) -> Tensor:
+        """Correlations between the nets, shape (p, q)."""
+        return self.total.corr(self.a, self.b)
+
+    @cached_property
+    def corr_bb(self) -> Tensor:
+        """Correlations within net b, shape (q, q)."""
+        return self.total.corr(self.b, self.b)
+
+    def flip(self) -> Pair:
+        """The same pair seen from the other net: its a is this b."""
+        return replace(self, a=self.b, b=self.a, name_a=self.name_b, name_b=self.name_a)
+
+    def weighted(self, weight_k: Tensor) -> Pair:
+        """The pair with each block of images counted `weight_k` times, shape (k,), for jackknife and bootstrap.
+
+        It has no joint histograms: these are not kept block by block.
+        """
+        parts = (self.moments, weight_k) if self.parts is None else None
+        return replace(self.of_moments(Moments.stack([self.moments.merged(weight_k)])), parts=parts)
+
+    def of_moments(self, moments: Moments) -> Pair:
+        """The pair with the moments of other samples, of which there are no joint histograms."""
+        return replace(self, moments=moments, joint=None, parts=None)
+
+    def folds(self, n: int | None = None) -> Iterator[tuple[Pair, Pair]]:
+        """Pairs (fit, held out) over `n` folds of the blocks, those of held-out scores by default; each block held out once.
+
+        Raises:
+            InputError: if there are fewer than two blocks to tell apart.
+        """
+        n = self.held_out_folds if n is None else n
+        if self.parts is not None:
+            yield from self._folds_of_parts(n, *self.parts)
+            return
+        n = min(n, self.blocks)
+        if n < 2:
+            raise InputError(
+                f"Held-out scores need at least 2 blocks of images and 2 folds, but there are {self.blocks} blocks and "
+                f"{n} folds; measure with more blocks or ask for folds=0."
+            )
+        joints = [(None, None)] * n if self.joint is None else self.joint.folds(n)
+        fold_k = torch.arange(self.blocks) % n
+        for fold, ((fit, held), (joint_fit, joint_held)) in enumerate(zip(self.moments.folds(n), joints)):
+            parts = (self.moments, (fold_k != fold).double())
+            yield (
+                replace(self, moments=Moments.stack([fit]), joint=joint_fit, parts=parts),
+                replace(self, moments=Moments.stack([held]), joint=joint_held, parts=None),
+            )
+
+    def _folds_of_parts(self, n: int, whole: Moments, weight_k: Tensor) -> Iterator[tuple[Pair, Pair]]:
+        kept = weight_k.nonzero()[:, 0]
+        fold_k = torch.full((len(weight_k),), -1).index_copy(0, kept, torch.arange(len(kept)) % n)
+        for fold in range(min(n, len(kept))):
+            held_k = fold_k == fold
+            fit_k = weight_k * ~held_k
+            fit, held = (self.of_moments(Moments.stack([whole.merged(k)])) for k in (fit_k, weight_k * held_k))
+            yield replace(fit, parts=(whole, fit_k)), held
+
+
+def block_of_image(images: int, blocks: int) -> Tensor:
+    """The block of each of `images` images, shape (images,): dealt at random, always alike, sizes equal up to one.
+
+    By image, never by position or batch: positions of one image depend on each other, images do not.
+    """
+    order_n = torch.randperm(images, generator=torch.Generator().manual_seed(0))
+    block_n = torch.empty(images, dtype=torch.long)
+    blocks = min(blocks, images)
+    block_n[order_n] = torch.arange(images) * blocks // images
+    return block_n
+
+
+def _blocks(n: int, image_n: Tensor | ArrayLike | None, blocks: int) -> Tensor:
+    """The block of each of n samples, given their images."""
+    if image_n is None:
+        return block_of_image(n, blocks)
+    number, which_n = torch.unique(as_whole_numbers(image_n, n, "image_n"), return_inverse=True)
+    return block_of_image(len(number), blocks)[which_n]
+
+
+def _moments(x_na: Tensor, x_nb: Tensor, block_n: Tensor) -> Moments:
+    """The moments of both nets' units per block: no more is in memory beside them than the samples of one block."""
+    count_k = torch.bincount(block_n)
+    k, longest, p, u = len(count_k), int(count_k.max()), x_na.shape[1], x_na.shape[1] + x_nb.shape[1]
+    advice = f"ask for fewer blocks (blocks={max(2, k // 4)}) or leave units out"
+    check_memory(8 * (k * u * u + longest * u), f"The moments of {u} units in {k} blocks", advice)
+    gain_u = gain_for(x_na, x_nb)
+    mean_ku, scatter_kuu = (torch.empty(shape, dtype=torch.float64) for shape in ((k, u), (k, u, u)))
+    buffer_nu = torch.empty(longest, u, dtype=torch.float64)
+    samples = torch.split(block_n.argsort(stable=True), count_k.tolist())
+    for mean_u, scatter_uu, sample_n in zip(mean_ku, scatter_kuu, samples):
+        x_nu = buffer_nu[: len(sample_n)]
+        x_nu[:, :p], x_nu[:, p:] = x_na[sample_n], x_nb[sample_n]
+        mean_u.copy_(centred_products(x_nu if gain_u is None else x_nu.mul_(gain_u), scatter_uu))
+    return Moments(count_k.double(), mean_ku, scatter_kuu, gain_u)

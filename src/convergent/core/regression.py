@@ -1,0 +1,138 @@
+"""Linear prediction of net b's units from net a's, by all of them or by some: what one-to-one and sparse maps are judged by.
+
+Axes: `a` and `b` units of two nets, `i` and `j` some of them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from convergent.core.scores import held_out_of_maps
+from convergent.errors import InputError
+
+if TYPE_CHECKING:
+    from convergent.core.pairs import Pair
+
+# That `best_ridge` chooses from. The largest leaves nothing but the mean to predict: where images are so few that all else
+# would be worse than the mean, least squares explains 0 and not less.
+RIDGES = (1e-3, 1e-2, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 100.0, 1e3, 1e4)
+
+
+def ridge_map(pair: Pair, ridge: float, units_a: Tensor | None = None, units_b: Tensor | None = None) -> Tensor:
+    """The map that predicts b's standardised units best from a's: least (1 - R^2) / 2 + ridge |w|^2 / 2 for each.
+
+    Args:
+        pair: the two nets.
+        ridge: penalty on the squared weights of standardised units, 0 or more. 0 is least squares, of several maps that are
+            equally good (units of a that depend on one another) the one with the smallest weights.
+        units_a: which units of a predict, numbers of shape (i,); all by default. Dead ones get no weight, nor do those that
+            vary in one block of images only, see `Pair.steady_a`.
+        units_b: which units of b are predicted, numbers of shape (j,); all by default.
+
+    Returns:
+        Shape (p, q), 0 for all units left out.
+
+    Raises:
+        InputError: if the ridge is negative.
+
+    Source: Hoerl, Kennard 1970, "Ridge regression".
+
+    >>> from convergent.core.pairs import Pair
+    >>> x_na = torch.randn(50, 2, dtype=torch.float64)
+    >>> map_ab = ridge_map(Pair.of(x_na, x_na.sum(1, keepdim=True)), ridge=0.0)
+    >>> torch.allclose(map_ab[:, 0], x_na.std(0) / x_na.sum(1).std())
+    True
+    """
+    if not ridge >= 0:
+        raise InputError(f"ridge needs to be 0 or more, not {ridge}.")
+    corr_ab, map_ab = pair.corr_ab, torch.zeros(pair.p, pair.q, dtype=torch.float64)
+    i, j = _living(pair.steady_a, units_a), _living(pair.alive_b, units_b)
+    if not len(i) or not len(j):
+        return map_ab
+    map_ab[i[:, None], j] = _solve(pair.corr_aa[i[:, None], i], corr_ab[i[:, None], j], ridge)
+    return map_ab
+
+
+def predictors(pair: Pair) -> tuple[Tensor, Tensor]:
+    """Correlations within a, shape (p, p), and with b, shape (p, q), of the units that predictions may rest on.
+
+    Rows of the others, see `Pair.steady_a`, are 0 as those of dead units are, in the first also columns.
+    """
+    steady_a = pair.steady_a.double()
+    return pair.corr_aa * steady_a[:, None] * steady_a, pair.corr_ab * steady_a[:, None]
+
+
+def best_ridge(pair: Pair, units_b: Tensor | None = None, folds: int = 5, most: int = 256) -> float:
+    """The ridge, of a grid, whose map explains most on held-out images: what few images need and many do not.
+
+    Args:
+        pair: the two nets.
+        units_b: which units of b are to be predicted, numbers of shape (j,); all by default.
+        folds: of the pair's images, the ones that a map may be fitted to; those of held-out scores are around them.
+        most: units of b to judge by, a sample where there are more.
+
+    Returns:
+        The smallest of the grid where the pair has no two blocks of images to tell apart.
+    """
+    b = _living(pair.alive_b, units_b)
+    b = b[torch.randperm(len(b), generator=torch.Generator().manual_seed(0))[:most]]
+    if not len(b) or (pair.blocks < 2 and pair.parts is None):
+        return RIDGES[0]
+    share_rb = held_out_of_maps(lambda fit: [ridge_map(fit, ridge, units_b=b) for ridge in RIDGES], pair, folds)
+    return RIDGES[int(share_rb[:, b].mean(1).argmax())]
+
+
+def ridge_map_within(pair: Pair, ridge: float, labels_a: Tensor, labels_b: Tensor) -> Tensor:
+    """The map that predicts each of b's standardised units from a's units of the same cluster.
+
+    Args:
+        pair: the two nets.
+        ridge: as for `ridge_map`, above 0.
+        labels_a: cluster of each unit of a, shape (p,); -1 for units in none, dead ones among them.
+        labels_b: cluster of each unit of b, shape (q,).
+
+    Returns:
+        Shape (p, q), 0 outside the clusters.
+
+    Raises:
+        InputError: if the ridge is 0 or less.
+    """
+    if not ridge > 0:
+        raise InputError(f"ridge needs to be above 0, not {ridge}.")
+    corr_aa, corr_ab, steady_a = pair.corr_aa, pair.corr_ab, pair.steady_a
+    map_ab = torch.zeros_like(corr_ab)
+    for label in range(int(labels_a.max()) + 1 if len(labels_a) else 0):
+        i, j = ((labels_a == label) & steady_a).nonzero()[:, 0], (labels_b == label).nonzero()[:, 0]
+        if len(i) and len(j):
+            map_ab[i[:, None], j] = _solve(corr_aa[i[:, None], i], corr_ab[i[:, None], j], ridge)
+    return map_ab
+
+
+def _solve(corr_ii: Tensor, corr_ij: Tensor, ridge: float) -> Tensor:
+    if ridge > 0:
+        factor_ii = torch.linalg.cholesky(corr_ii + ridge * torch.eye(len(corr_ii), dtype=corr_ii.dtype))
+        return torch.cholesky_solve(corr_ij, factor_ii)
+    root_e, axes_ie = independent_axes(corr_ii)
+    return axes_ie / root_e**2 @ (axes_ie.T @ corr_ij)
+
+
+def independent_axes(corr_ii: Tensor, tolerance: float = 1e-10) -> tuple[Tensor, Tensor]:
+    """Principal axes of some units, those left out along which they do not vary but by rounding.
+
+    Args:
+        corr_ii: correlations within these units, shape (i, i).
+        tolerance: an axis is left out below this share of the largest variance.
+
+    Returns:
+        Standard deviations along the axes, shape (e,), and the axes, shape (i, e).
+    """
+    variance_e, axes_ie = torch.linalg.eigh(corr_ii)
+    kept = variance_e > tolerance * variance_e[-1]
+    return variance_e[kept].sqrt(), axes_ie[:, kept]
+
+
+def _living(alive_u: Tensor, units: Tensor | None) -> Tensor:
+    return alive_u.nonzero()[:, 0] if units is None else units[alive_u[units]]

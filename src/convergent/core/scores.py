@@ -1,0 +1,49 @@
+"""The common yardstick of all methods: how much of net b's variance they explain on images they have not seen.
+
+Axes: `a` units of net a, `b` units of net b.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from convergent.core.prediction import errors, share
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from convergent.core.alignment import Method
+    from convergent.core.pairs import Pair
+
+
+def held_out(method: Method, pair: Pair, folds: int | None = None) -> Tensor:
+    """Share of each unit's variance explained on images that the method did not see, shape (q,).
+
+    The method is refitted without each fold of image blocks in turn and predicts that fold with the fit's own means and
+    scales; errors, in b's own units, are summed over the folds before the ratio is taken. Choosing the best of many
+    partners makes the in-sample score too high: this one is the evidence. A unit that is constant in a fit is predicted by
+    its mean there, so what it does in the images left out counts as unexplained. There is no lower bound, and none is set:
+    the mean over b's active units, `held_out(method, pair)[pair.alive_b].mean()`, is the figure of all tables and charts.
+
+    Args:
+        method: of alignment.
+        pair: of nets.
+        folds: of the blocks of images; by default as many as `pair.held_out_folds` says.
+
+    Raises:
+        InputError: if the pair has fewer than two blocks of images.
+    """
+    return held_out_of_maps(lambda fit: [method(fit).map_ab], pair, folds)[0]
+
+
+def held_out_of_maps(maps: Callable[[Pair], Iterable[Tensor]], pair: Pair, folds: int | None = None) -> Tensor:
+    """The same for several maps that one function makes of a pair, as many each time: shape (maps, q)."""
+    error_mb, sst_b = torch.zeros(1, pair.q).double(), torch.zeros(pair.q).double()
+    for fit, rest in pair.folds(folds):
+        found = [errors(map_ab, fit, rest) for map_ab in maps(fit)]
+        error_mb = error_mb + torch.stack([error_b for error_b, _ in found])
+        sst_b = sst_b + found[0][1]
+    return torch.stack([share(error_b, sst_b) for error_b in error_mb])

@@ -1,1 +1,0 @@
-"""The lasso, solved exactly and certified, and what it says: how few units account for one, and which belong together."""

@@ -1,0 +1,1 @@
+"""What methods solve: the lasso, best subsets, systems on supports, spectral clustering."""

@@ -1,0 +1,262 @@
+"""The lasso, exactly: every unit of net b from few units of net a, for all of b's units together, from correlations alone.
+
+For each target minimise (1 - R^2) / 2 + alpha |w|_1 = 1/2 - w.g + w.G w / 2 + alpha |w|_1, G the correlations within a and g
+those with the target. Three steps. ADMM with one inverse for all targets comes near; it is one matrix product an iteration.
+From the signs that it has found, a Cholesky factorisation per target, of the units in use or, of most, those not in use,
+solves the problem on them exactly, and units that turn out wrong are exchanged at once. The duality gap then proves the
+optimum, whatever found it; targets without proof go on.
+
+Axes: `a` units of net a, `b` targets, `m` targets that are being worked on, `t` some of those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from convergent.errors import InputError
+from convergent.methods.solvers.supports import on_most, on_supports
+
+_PROVED = 1e-10  # relative duality gap at which a solution is taken
+_RELAX = 1.7  # over-relaxation, Boyd et al. section 3.4.3
+_DUE = 3e-2  # gap below which the signs are tried first
+_CHECK = 20  # iterations between two looks at the gaps
+_EXCHANGES = 10  # of wrong units, before ADMM goes on
+_STAGES = ((torch.float32, 15), (torch.float64, 5))  # looks in either: float32 finds most supports in half the time
+_MOST = 0.5  # of all units: a support of more goes by those not in it
+_CONDITION = 1e7  # of G, up to which its inverse is good for supports of most units
+_TRACE = 1e-11  # of ridge, where units may depend on one another
+
+
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """The lasso's weights for one penalty, with their certificate.
+
+    Attributes:
+        map_ab: weights on standardised units, shape (p, q).
+        gap_b: duality gap as a share of 1/2, the loss of predicting the mean, shape (q,): the objective exceeds its
+            minimum by no more.
+        kkt_b: how far the conditions of the optimum are violated, as a correlation, shape (q,): units in use have
+            |g - G w| = alpha with the weight's sign, all others no more than alpha.
+    """
+
+    map_ab: Tensor
+    gap_b: Tensor
+    kkt_b: Tensor
+
+
+def lasso(
+    corr_aa: Tensor,
+    corr_ab: Tensor,
+    penalties: Sequence[float],
+    *,
+    positive: bool = False,
+    starts: Sequence[Tensor] | None = None,
+) -> list[Solution]:
+    """The lasso of every column of corr_ab for each penalty.
+
+    Where units of a are copies of one another the minimum is not unique; they then share the weight.
+
+    Args:
+        corr_aa: correlations of the units that predict, shape (p, p), float64, any device; rows of dead units are 0.
+        corr_ab: their correlations with the targets, shape (p, q).
+        penalties: alpha as scikit-learn's `Lasso` has it, on standardised units; above 0, in any order.
+        positive: only weights of 0 and above.
+        starts: for each penalty weights whose signs are tried first, shape (p, q), as from a fit to nearly the same images.
+
+    Returns:
+        A solution for each penalty, in their order.
+
+    Raises:
+        InputError: if a penalty is not above 0.
+
+    Source: Boyd, Parikh, Chu, Peleato, Eckstein 2011, "Distributed optimization and statistical learning via ADMM",
+        section 6.4; Osborne, Presnell, Turlach 2000, "On the lasso and its dual" (gap).
+
+    >>> lasso(torch.eye(2).double(), torch.tensor([[0.5], [-0.2]]).double(), [0.3])[0].map_ab.T  # soft thresholding
+    tensor([[0.2000, 0.0000]], dtype=torch.float64)
+    """
+    for alpha in penalties:
+        if not alpha > 0:
+            raise InputError(f"A penalty of the lasso needs to be above 0, not {alpha}.")
+    problem = _Problem(corr_aa, positive)
+    found: dict[float, Solution] = {}
+    living_a1 = (corr_aa.diagonal() > 0)[:, None]  # a unit may have died among the images left out
+    near = {alpha: start_ab * living_a1 for alpha, start_ab in zip(penalties, starts or ())}
+    near_ab = torch.zeros_like(corr_ab)
+    for alpha in sorted(set(penalties), reverse=True):
+        found[alpha] = problem.solve(corr_ab, alpha, near.get(alpha, near_ab), sure=alpha in near)
+        near_ab = found[alpha].map_ab
+    return [found[alpha] for alpha in penalties]
+
+
+@dataclass
+class _Columns:
+    """What is being worked on: a column per target.
+
+    Attributes:
+        target: its number, shape (m,).
+        corr: with the units of a, shape (a, m).
+        weight: of ADMM, shape (a, m).
+        dual: of ADMM, scaled by 1 / rho, shape (a, m).
+        due: the gap below which the signs are tried next, shape (m,).
+    """
+
+    target: Tensor
+    corr: Tensor
+    weight: Tensor
+    dual: Tensor
+    due: Tensor
+
+    def keep(self, kept_m: Tensor) -> _Columns:
+        return _Columns(*(getattr(self, name.name)[..., kept_m] for name in fields(self)))
+
+
+class _Problem:
+    def __init__(self, corr_aa: Tensor, positive: bool) -> None:
+        self.corr_aa, self.positive = corr_aa, positive
+
+    @cached_property
+    def precision(self) -> Tensor | None:
+        """G^-1, dead units apart from all others, where it has enough digits."""
+        dead_a = (self.corr_aa.diagonal() <= 0).to(self.corr_aa.dtype)
+        factor_aa, failed = torch.linalg.cholesky_ex(self.corr_aa + dead_a.diag())
+        precision_aa = torch.cholesky_inverse(factor_aa) if not failed else factor_aa * torch.inf
+        condition = torch.linalg.matrix_norm(self.corr_aa, 1) * torch.linalg.matrix_norm(precision_aa, 1)
+        return precision_aa if condition < _CONDITION else None
+
+    @cached_property
+    def inverse(self) -> tuple[float, Tensor]:
+        """ADMM's penalty rho and (G + rho)^-1, when first needed; rho between the few large and the many small axes."""
+        variance_e, axes_ae = torch.linalg.eigh(self.corr_aa)
+        largest = float(variance_e[-1])
+        tenth = max(float(variance_e[-1 - len(variance_e) // 10]), 1e-3 * largest)
+        rho = (largest * tenth) ** 0.5
+        return rho, axes_ae / (variance_e.clamp(min=0) + rho) @ axes_ae.T
+
+    def solve(self, corr_am: Tensor, alpha: float, near_am: Tensor, *, sure: bool) -> Solution:
+        """All columns, from weights that may be near; if they are sure to be, their signs are tried at once."""
+        map_am = torch.zeros_like(corr_am)
+        reach_m = (corr_am if self.positive else corr_am.abs()).amax(0)
+        target = (reach_m > alpha).nonzero()[:, 0]  # the others' weights are 0
+        if sure and len(target):
+            weight_at, proved_t = self._polish(corr_am[:, target], alpha, near_am[:, target])
+            map_am[:, target[proved_t]] = weight_at[:, proved_t]
+            target = target[~proved_t]
+        if len(target):
+            self._iterate(target, corr_am[:, target], alpha, near_am[:, target], map_am)
+        left_am = corr_am - self.corr_aa @ map_am
+        gap_m = self._gap(corr_am, left_am, map_am, alpha)
+        return Solution(map_am, gap_m, self._violation(left_am, map_am, alpha))
+
+    def _iterate(self, target: Tensor, corr_am: Tensor, alpha: float, near_am: Tensor, map_am: Tensor) -> None:
+        """ADMM and polishing until every target is proved, or precision ends; results go into `map_am`."""
+        rho, inverse_aa = self.inverse
+        dual_am = ((corr_am - self.corr_aa @ near_am) / rho).clamp(-alpha / rho, alpha / rho)
+        live = _Columns(target, corr_am, near_am, dual_am, torch.full_like(corr_am[0], _DUE))
+        for dtype, looks in _STAGES:
+            inverse_low, corr_low = inverse_aa.to(dtype), live.corr.to(dtype)
+            live.weight, live.dual = live.weight.to(dtype), live.dual.to(dtype)
+            for _ in range(looks):
+                self._admm(live, corr_low, inverse_low, alpha / rho, rho)
+                weight_am = live.weight.double()
+                gap_m = self._gap(live.corr, live.corr - self.corr_aa @ weight_am, weight_am, alpha)
+                tried = (gap_m < live.due).nonzero()[:, 0]
+                if not len(tried):
+                    continue
+                polished_at, proved_t = self._polish(live.corr[:, tried], alpha, weight_am[:, tried])
+                map_am[:, live.target[tried[proved_t]]] = polished_at[:, proved_t]
+                live.due[tried] *= 0.1
+                on_m = torch.ones(len(gap_m), dtype=torch.bool, device=gap_m.device)
+                on_m[tried[proved_t]] = False
+                live, corr_low = live.keep(on_m), corr_low[:, on_m]
+                if not len(live.target):
+                    return
+        map_am[:, live.target] = self._descend(live.corr, alpha, live.weight.double())
+
+    def _admm(self, live: _Columns, corr_am: Tensor, inverse_aa: Tensor, step: float, rho: float) -> None:
+        for _ in range(_CHECK):
+            smooth_am = inverse_aa @ torch.add(corr_am, live.weight - live.dual, alpha=rho)
+            raw_am = smooth_am.mul_(_RELAX).add_(live.weight, alpha=1 - _RELAX).add_(live.dual)
+            live.dual = raw_am.clamp(max=step) if self.positive else raw_am.clamp(-step, step)
+            live.weight = raw_am - live.dual
+
+    def _polish(self, corr_am: Tensor, alpha: float, near_am: Tensor) -> tuple[Tensor, Tensor]:
+        """The exact solutions from weights whose signs are nearly right, and which of them are proved."""
+        sign_am, weight_am = near_am.sign(), torch.zeros_like(corr_am)
+        proved_m = torch.zeros(len(corr_am[0]), dtype=torch.bool, device=corr_am.device)
+        todo = torch.arange(len(proved_m), device=corr_am.device)
+        for _ in range(_EXCHANGES):
+            sign_at, corr_at = sign_am[:, todo], corr_am[:, todo]
+            weight_at = self._on(corr_at - alpha * sign_at, sign_at != 0)
+            left_at = corr_at - self.corr_aa @ weight_at
+            over_at = left_at if self.positive else left_at.abs()
+            turned_at = weight_at * sign_at < 0
+            missed_at = (over_at > alpha * (1 + 1e-9)) & (sign_at == 0)
+            gap_t = self._gap(corr_at, left_at, weight_at, alpha)
+            right_t = ~(turned_at | missed_at).any(0) & (gap_t < _PROVED)
+            weight_am[:, todo], proved_m[todo] = weight_at, right_t
+            sign_am[:, todo] = torch.where(missed_at, left_at.sign(), torch.where(turned_at, 0.0, sign_at))
+            todo = todo[~right_t]
+            if not len(todo):
+                break
+        return weight_am, proved_m
+
+    def _on(self, right_at: Tensor, used_at: Tensor) -> Tensor:
+        """The solutions of linear systems on the units in use."""
+        most_t = used_at.sum(0) > _MOST * len(used_at)
+        if not most_t.any() or self.precision is None:
+            return on_supports(self.corr_aa, right_at, used_at)
+        weight_at = torch.empty_like(right_at)
+        weight_at[:, most_t] = on_most(self.precision, right_at[:, most_t], used_at[:, most_t])
+        weight_at[:, ~most_t] = on_supports(self.corr_aa, right_at[:, ~most_t], used_at[:, ~most_t])
+        return weight_at
+
+    def _descend(self, corr_am: Tensor, alpha: float, weight_am: Tensor) -> Tensor:
+        """The exact solutions from any weights: steps that only go down, one unit in or out at a time, so they end.
+
+        Source: Lee, Battle, Raina, Ng 2006, "Efficient sparse coding algorithms" (feature-sign search).
+        """
+        # a trace of ridge turns a direction without curvature into a long step, which ends where a weight reaches 0
+        ridged_aa = self.corr_aa + _TRACE * torch.eye(len(corr_am), dtype=corr_am.dtype, device=corr_am.device)
+        weight_am, sign_am = weight_am.clone(), weight_am.sign()
+        todo = torch.arange(weight_am.shape[1], device=corr_am.device)
+        for _ in range(5 * len(corr_am)):
+            if not len(todo):
+                break
+            corr_at, sign_at, from_at = corr_am[:, todo], sign_am[:, todo], weight_am[:, todo]
+            to_at = on_supports(ridged_aa, corr_at - alpha * sign_at, sign_at != 0)
+            crossing_at = (to_at * sign_at < 0).double()
+            share_at = torch.where(crossing_at > 0, from_at / torch.where(crossing_at > 0, from_at - to_at, 1.0), 1.0)
+            share_t, first_t = share_at.min(0)
+            weight_at = from_at + share_t * (to_at - from_at)
+            whole_t = share_t >= 1
+            t = torch.arange(len(todo), device=corr_am.device)
+            weight_at[first_t[~whole_t], t[~whole_t]] = 0.0
+            sign_at[first_t[~whole_t], t[~whole_t]] = 0.0
+            left_at = corr_at - ridged_aa @ weight_at
+            over_at = (left_at if self.positive else left_at.abs()).masked_fill(sign_at != 0, -torch.inf)
+            over_t, next_t = over_at.max(0)
+            into_t = whole_t & (over_t > alpha * (1 + 1e-9))
+            sign_at[next_t[into_t], t[into_t]] = left_at[next_t[into_t], t[into_t]].sign()
+            weight_am[:, todo], sign_am[:, todo] = weight_at, sign_at
+            todo = todo[~whole_t | into_t]
+        exact_am, proved_m = self._polish(corr_am, alpha, weight_am)
+        return torch.where(proved_m, exact_am, weight_am)
+
+    def _gap(self, corr_am: Tensor, left_am: Tensor, weight_am: Tensor, alpha: float) -> Tensor:
+        """Relative duality gaps; the dual point is the residual, shrunk until it is feasible. Without cancellation."""
+        most_m = (left_am if self.positive else left_am.abs()).amax(0).clamp(min=alpha)
+        shrunk_m = alpha / most_m
+        residual_m = (1 - (weight_am * (corr_am + left_am)).sum(0)).clamp(min=0)  # variance left
+        slack_m = alpha * weight_am.abs().sum(0) - shrunk_m * (weight_am * left_am).sum(0)
+        return residual_m * (1 - shrunk_m) ** 2 + 2 * slack_m
+
+    def _violation(self, left_am: Tensor, weight_am: Tensor, alpha: float) -> Tensor:
+        unused_am = ((left_am if self.positive else left_am.abs()) - alpha).clamp(min=0)
+        used_am = (left_am - alpha * weight_am.sign()).abs()
+        return torch.where(weight_am == 0, unused_am, used_am).amax(0)

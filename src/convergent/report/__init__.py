@@ -1,0 +1,1 @@
+"""Finished results as tables, charts, one HTML page, and the README."""

@@ -1,0 +1,144 @@
+"""Which pictures of units there are to draw for an alignment: whatever its method, what its record allows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from convergent.figures.contact_sheets import clusters, extremes, filters, groups, matches, mosaic, predictors
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from convergent.core.alignment import Alignment
+    from convergent.core.layer_moments import LayerMoments
+    from convergent.core.pairs import Pair
+    from convergent.streaming.patches import Patches
+
+PICTURED = 200  # units of a layer in a table with pictures
+
+Drawings = dict[str, Callable[[], "Figure"]]
+
+
+def drawings_of(
+    pair: Pair,
+    alignment: Alignment,
+    patches: Sequence[Mapping[str, Patches]],
+    tables: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
+) -> Drawings:
+    """Contact sheets of a pair of nets by name: matches, predictors and clusters, as far as there are any.
+
+    Args:
+        pair: of nets.
+        alignment: of the pair.
+        patches: by net, of the layer: those that excite units most, then other kinds, of which matches are drawn.
+        tables: of the method; groups of units that their rows name, texts of numbers with spaces between them in `units_a`
+            and `units_b`, are drawn as pictures. A number there says how many units, not which.
+    """
+    found: Drawings = {}
+    for number, kind in enumerate(patches):
+        both = _both(pair, kind)
+        if both is None:
+            continue
+        a, b = both
+        if number == 0:
+            found |= _sheets(pair, alignment, a, b)
+            for name, rows in (tables or {}).items():
+                if members := _members(rows):
+                    found[f"{name}-units"] = partial(groups, f"{pair.layer}: {name}", pair, members, a, b)
+        elif bool((alignment.units_used_b > 0).any()):
+            found[f"matches-{kind_of(b)}"] = partial(matches, pair, alignment, a, b)
+    return found
+
+
+def _members(rows: Sequence[Mapping[str, Any]], shown: int = 6) -> list[tuple[str, list[int], list[int]]]:
+    """The first groups of a table that have several units of both nets, four and four before all others."""
+    found = []
+    for row in rows:
+        if not all(isinstance(row.get(side), str) for side in ("units_a", "units_b")):
+            continue
+        of_a, of_b = ([int(unit) for unit in row[side].split()] for side in ("units_a", "units_b"))
+        if min(len(of_a), len(of_b)) > 1:
+            told = [f"{len(of_a)} + {len(of_b)} units"]
+            told += [f"{key} {value:.2f}" for key, value in row.items() if isinstance(value, float)][:2]
+            found.append(("\n".join(told), of_a, of_b))
+    return sorted(found, key=lambda group: (len(group[1]), len(group[2])) != (4, 4))[:shown]
+
+
+def kind_of(patches: Patches) -> str:
+    """What other patches than those that excite a unit most show: one picture that was made for it, or what silences it."""
+    return "ascent" if patches.tile_ckhwd.shape[1] == 1 else "bottom"
+
+
+def _both(pair: Pair, patches: Mapping[str, Patches]) -> tuple[Patches, Patches] | None:
+    a, b = patches.get(pair.name_a), patches.get(pair.name_b)
+    return None if a is None or b is None or not a.tile_ckhwd.numel() or not b.tile_ckhwd.numel() else (a, b)
+
+
+def _sheets(pair: Pair, alignment: Alignment, a: Patches, b: Patches) -> Drawings:
+    found: Drawings = {}
+    if int((alignment.units_used_b > 0).sum()) > 1:
+        found["matches"] = partial(matches, pair, alignment, a, b)
+    if bool((alignment.units_used_b > 1).any()):
+        found["predictors"] = partial(predictors, pair, alignment, a, b)
+    labels = [set(labels.tolist()) for labels in (alignment.labels_a, alignment.labels_b) if labels is not None]
+    if len(labels) == 2 and labels[0] & labels[1] - {-1}:
+        found["clusters-units"] = partial(clusters, pair, alignment, a, b)  # `clusters` are the methods' matrices
+    return found
+
+
+def pictured_rows(pair: Pair, alignment: Alignment, patches: Mapping[str, Patches]) -> list[dict[str, Any]]:
+    """A row per unit of b that has a partner, best first: its patches, its main partner's, and what the map says of it."""
+    both = _both(pair, patches)
+    if both is None:
+        return []
+    a, b = both
+    order = alignment.r_b.argsort(descending=True, stable=True)
+    order = order[alignment.partner_b[order] >= 0][:PICTURED]
+    return [
+        {
+            "layer": pair.layer,
+            "unit": unit,
+            pair.name_b: mosaic(b, unit),
+            "partner": int(alignment.partner_b[unit]),
+            pair.name_a: mosaic(a, int(alignment.partner_b[unit])),
+            "r": round(float(alignment.r_b[unit]), 4),
+            "units used": int(alignment.units_used_b[unit]),
+            "explained in sample": round(float(alignment.score_b[unit]), 4),
+        }
+        for unit in order.tolist()
+    ]
+
+
+def activity_of(layer: LayerMoments, patches: Mapping[str, Patches]) -> Figure:
+    """The most and the least active units of a layer."""
+    share_k = layer.count_k / layer.count_k.sum()
+    mean_u = (share_k[:, None] * layer.mean_ku).sum(0)
+    mean_c = {
+        net: torch.where(layer.alive(net), mean_u[units], torch.nan) for net, units in zip(layer.nets, layer.units)
+    }
+    return extremes(layer.layer, mean_c, patches)
+
+
+def filters_of(pair: Pair, alignment: Alignment, modules: Mapping[str, nn.Module]) -> Drawings:
+    """The filters of a first layer: of modules that begin with a convolution over pictures."""
+    weights = [_first_weights(modules[net]) for net in (pair.name_a, pair.name_b)]
+    weight_a, weight_b = weights
+    if weight_a is None or weight_b is None or (len(weight_a), len(weight_b)) != (pair.p, pair.q):
+        return {}
+    if not bool((alignment.partner_b >= 0).any()):
+        return {}
+    return {"filters": partial(filters, pair, alignment, weight_a, weight_b)}
+
+
+def _first_weights(module: nn.Module) -> Tensor | None:
+    """The weights of the convolution that a module begins with, if it reads pictures and its filters are of some size."""
+    for inner in module.modules():
+        if isinstance(inner, nn.Conv2d):
+            seen = inner.in_channels in (1, 3) and min(inner.kernel_size) > 1
+            return inner.weight.detach().cpu().float() if seen else None
+    return None

@@ -1,0 +1,278 @@
+"""The statistics pass as part of a Lightning run."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, IterableDataset
+
+from convergent.core.histogram_source import Counting
+from convergent.core.layer_moments import LayerMoments
+from convergent.core.matrices import described
+from convergent.core.pairs import block_of_image
+from convergent.data.images import Batch
+from convergent.data.numbered import check_batch, check_numbers
+from convergent.errors import InputError
+from convergent.heartbeat import Heartbeat
+from convergent.streaming.collector import Collector, Reading, Start, part_of
+from convergent.streaming.histograms.histogram_pass import HistogramPass
+from convergent.streaming.histograms.layer_histograms import LayerHistograms
+from convergent.streaming.layers import Layer
+from convergent.streaming.snapshots import Snapshots
+from convergent.streaming.statistics_pass import StatisticsPass
+
+log = logging.getLogger(__name__)
+
+_AT_ONCE = 32  # images that are read before the pass
+_ALONE = 1024  # up to so many of them are read without workers, which take seconds to start
+
+
+class Nets(pl.LightningModule):
+    """Several nets that see the same images; their outputs are of no interest, their layers are.
+
+    Args:
+        nets: by name.
+        views: which view of the images each net takes, by name, where they come in several ({view: pictures}).
+    """
+
+    def __init__(self, nets: Mapping[str, nn.Module], views: Mapping[str, str] | None = None) -> None:
+        super().__init__()
+        self.names, self.views = list(nets), dict(views or {})
+        self.modules_ = nn.ModuleList(nets.values())
+
+    @property
+    def nets(self) -> dict[str, nn.Module]:
+        """The nets by name."""
+        return dict(zip(self.names, self.modules_))
+
+    def seen_by(self, x: Tensor | Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What each net sees of a batch: {net: pictures (n, channels, height, width)}.
+
+        Raises:
+            InputError: if a net's view is not among those of the pictures.
+        """
+        if isinstance(x, Tensor):
+            return dict.fromkeys(self.names, x)
+        if lost := [net for net in self.names if self.views.get(net) not in x]:
+            raise InputError(
+                f"The pictures come in the views {', '.join(map(str, x))}, but net {lost[0]} takes view "
+                f"{self.views.get(lost[0])}; say which it takes: Nets(nets, views={{NET: VIEW, ...}})."
+            )
+        return {net: x[self.views[net]] for net in self.names}
+
+    def forward(self, x: Tensor | Mapping[str, Tensor]) -> None:
+        """Run every net on pictures."""
+        seen = self.seen_by(x)
+        for name, net in self.nets.items():
+            net(seen[name])
+
+    def predict_step(self, batch: Batch, _batch_idx: int, dataloader_idx: int = 0) -> None:  # noqa: ARG002
+        """Run every net on one batch of (pictures, classes, images)."""
+        self(batch[0])
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Move the pictures; the images' numbers stay on the host, where they are needed without waiting for a GPU.
+
+        Raises:
+            InputError: if the batch is not (pictures, classes, image numbers).
+        """
+        check_batch(batch)
+        return [super().transfer_batch_to_device(batch[0], device, dataloader_idx), *batch[1:]]
+
+
+class PassCallback(pl.Callback):
+    """Collects things from layers of all nets in `trainer.predict(Nets(...), loader)`: one pass, whatever their number.
+
+    Any loader of (pictures, classes, image numbers) will do, in any order and over any number of processes; reading block
+    by block (`data.order.BlockOrder`) is fastest. Afterwards `found` holds what was collected, in every process.
+
+    Args:
+        starts: what starts each collector, given the nets, the number of images and the first of them.
+        snapshots: where to keep what all collectors read so far; the loader then leaves out the batches that they hold.
+
+    Attributes:
+        found: {layer: what was collected} of each collector, in their order.
+        images: how many were read.
+    """
+
+    def __init__(self, starts: Sequence[Start], snapshots: Snapshots | None = None) -> None:
+        self.starts, self.snapshots = list(starts), snapshots
+        self.found: list[dict[str, Any]] = []
+        self.images = 0
+        self._collectors: list[Collector] = []
+        self._hooks = ExitStack()
+        self._batches = 0
+        self._images = 0  # of the data set
+        self._heartbeat = Heartbeat()
+
+    def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the collectors on the first images of the seeded order, the same in all processes, and hang the hooks.
+
+        Raises:
+            InputError: if it is no pass of `Nets` over one loader of a data set whose length is known.
+        """
+        loader: Any = trainer.predict_dataloaders
+        numbered = isinstance(loader, DataLoader) and not isinstance(loader.dataset, IterableDataset)
+        if not isinstance(pl_module, Nets) or not numbered or not len(loader.dataset):
+            raise InputError(
+                "A pass is trainer.predict(Nets(...), loader) with one DataLoader of a data set that has items and a length,"
+                f" not a {type(pl_module).__name__} and {described(loader)}; make these of yours."
+            )
+        first = partial(_first_images, pl_module, loader)
+        self.found, self._batches, self._images = [], 0, len(loader.dataset)
+        self._collectors = [start(pl_module.nets, self._images, first) for start in self.starts]
+        for collector in self._collectors:  # only now, for they run the nets when they start
+            self._hooks.enter_context(collector)
+        self._heartbeat = Heartbeat().__enter__()
+        if trainer.is_global_zero:
+            log.info("\n\n".join(collector.plan() for collector in self._collectors))
+        if self.snapshots:
+            self._resume(self.snapshots, trainer.global_rank, trainer.world_size)
+
+    def on_predict_batch_start(
+        self, _trainer: pl.Trainer, _module: pl.LightningModule, batch: Batch, _batch_idx: int, _loader: int = 0
+    ) -> None:
+        """Note the images of the batch.
+
+        Raises:
+            InputError: if an image has a number that is none of the data set.
+        """
+        image_n = batch[2].cpu().long()
+        check_numbers(image_n, self._images)
+        for collector in self._collectors:
+            collector.begin(image_n)
+
+    def on_predict_batch_end(
+        self, trainer: pl.Trainer, _module: pl.LightningModule, _outputs: Any, _batch: Batch, batch_idx: int, *_: Any
+    ) -> None:
+        """Let each collector finish the batch; a snapshot is of all of them after the same batch.
+
+        There is none after a process's last batch: with nothing left to read Lightning would skip the pass, and with it the
+        exchange between the processes.
+        """
+        for collector in self._collectors:
+            collector.end()
+        self._batches += 1
+        last = batch_idx + 1 >= trainer.num_predict_batches[0]
+        if self.snapshots and not last and self.snapshots.due:
+            states = enumerate(collector.state() for collector in self._collectors)
+            state = {f"{number}/{name}": tensor for number, part in states for name, tensor in part.items()}
+            self.snapshots.save(state, self._batches, trainer.global_rank, trainer.world_size)
+
+    def on_predict_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        """Take the hooks off and put together what the processes collected."""
+        self._hooks.close()
+        self.found = [collector.finish() for collector in self._collectors]
+        self.images = self._collectors[0].images
+        self._collectors = []
+        self._heartbeat.__exit__(None)
+        trainer.strategy.barrier()  # nobody listens any more when the first process takes its store away
+
+    def on_exception(self, _trainer: pl.Trainer, _module: pl.LightningModule, exception: BaseException) -> None:
+        """Take the hooks off."""
+        self._hooks.close()
+        self._heartbeat.__exit__(type(exception))
+
+    def _resume(self, snapshots: Snapshots, rank: int, world: int) -> None:
+        self._batches = snapshots.batches(rank, world)
+        if self._batches:
+            state = snapshots.load(rank, world)
+            try:
+                for number, collector in enumerate(self._collectors):
+                    collector.load_state(part_of(state, str(number)))
+            except (RuntimeError, KeyError, IndexError, ValueError) as error:
+                raise InputError(
+                    f"{snapshots.file(rank, world)} does not fit this pass ({' '.join(str(error).split())[:200]}); delete "
+                    "it, then the pass begins anew."
+                ) from None
+            log.info("Going on with batch %d of a pass that was stopped", self._batches + 1)
+
+
+class MomentsCallback(PassCallback):
+    """Accumulates the second moments of layers of all nets in `trainer.predict(Nets(...), loader)`.
+
+    Afterwards `moments` holds the record of each layer, in every process.
+
+    Args:
+        layers: what is compared: names, patterns, or groups of names, see `layers.resolve`.
+        sample: of a layer with positions, see `layers.samples`.
+        blocks: of images; layers so wide that these would not fit into `block_memory` get a half, a quarter, ... of them.
+        pairs: names of the nets to be compared; all with all by default.
+        snapshots: see `PassCallback`.
+        how: more of `collector.Reading`: units, block_memory, products, device.
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[str | Sequence[str] | Layer],
+        sample: str | int = "every",
+        blocks: int = 64,
+        pairs: Iterable[tuple[str, str]] | None = None,
+        snapshots: Snapshots | None = None,
+        **how: Any,
+    ) -> None:
+        super().__init__([StatisticsPass.start(layers, Reading(sample, blocks=blocks, **how), pairs)], snapshots)
+
+    @property
+    def moments(self) -> dict[str, LayerMoments]:
+        """The moments of each layer."""
+        return self.found[0] if self.found else {}
+
+
+class HistogramsCallback(PassCallback):
+    """Counts joint histograms of layers of all nets, beside or without a `MomentsCallback`.
+
+    Afterwards `histograms` holds the record of each layer, in every process.
+
+    Args:
+        layers: what is compared, see `layers.resolve`.
+        bins: of each unit.
+        samples: of a layer, about: so many random positions of every image as make them up.
+        folds: of images, each counted apart; as many as held-out scores are to have.
+        pairs: names of the nets to be compared; all with all by default.
+        snapshots: see `PassCallback`.
+        how: the `collector.Reading` of the moments that go with them: sample, blocks, units, block_memory, device.
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[str | Sequence[str] | Layer],
+        bins: int = 10,
+        samples: int = 1_000_000,
+        folds: int = 5,
+        pairs: Iterable[tuple[str, str]] | None = None,
+        snapshots: Snapshots | None = None,
+        **how: Any,
+    ) -> None:
+        start = HistogramPass.start(layers, Reading(**how), pairs, Counting(bins, samples, folds))
+        super().__init__([start], snapshots)
+
+    @property
+    def histograms(self) -> dict[str, LayerHistograms]:
+        """The joint histograms of each layer."""
+        return self.found[0] if self.found else {}
+
+
+def _first_images(module: Nets, loader: DataLoader[Any], n: int) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
+    """Up to n of the first images of the seeded order: numbers, and what each net sees, in batches."""
+    images = len(loader.dataset)  # type: ignore[arg-type]
+    order_n = block_of_image(images, images).argsort()[:n]
+    reader: DataLoader[Any] = DataLoader(
+        loader.dataset,
+        _AT_ONCE,
+        sampler=order_n.tolist(),
+        num_workers=loader.num_workers if len(order_n) > _ALONE else 0,
+        collate_fn=loader.collate_fn,
+        generator=torch.Generator(),  # or its seed would come from the caller's random state
+        multiprocessing_context=loader.multiprocessing_context if len(order_n) > _ALONE else None,
+    )
+    for batch in reader:
+        batch = module.transfer_batch_to_device(batch, module.device, 0)
+        yield batch[2].cpu(), module.seen_by(batch[0])

@@ -1,0 +1,1 @@
+"""Joint histograms of all pairs of units, counted exactly while nets read the images."""

@@ -1,0 +1,70 @@
+"""Joint histograms on disk, a file per layer.
+
+Axes: `k` folds of images, `u` units of all nets side by side, `e` edges of a unit.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from convergent.core.histogram_source import Counting
+from convergent.core.joint_histograms import Histograms
+from convergent.storage.tensors import opened, save_tensors
+from convergent.streaming.collector import Reading, Start
+from convergent.streaming.histograms.histogram_pass import HistogramPass
+from convergent.streaming.histograms.layer_histograms import LayerHistograms
+from convergent.streaming.layers import Layer
+from convergent.streaming.rotations import rotated_name
+from convergent.streaming.saved_tensors import SavedTensors
+
+
+@dataclass(frozen=True)
+class SavedHistograms:
+    """The joint histograms as a product of a pass, see `measurement.Product`.
+
+    Attributes:
+        counting: how finely they are counted.
+        rotated: of so many random rotations of each net with the others instead of the nets with one another.
+    """
+
+    counting: Counting
+    rotated: int = 0
+
+    @property
+    def folder(self) -> str:
+        """Named after all that they depend on beside the moments' key."""
+        counting = f"bins={self.counting.bins},samples={self.counting.samples},folds={self.counting.folds}"
+        return f"histograms,{counting}" + (f",rotated={self.rotated}" if self.rotated else "")
+
+    def start(self, layers: Sequence[Layer], how: Reading, pairs: Iterable[tuple[str, str]] | None) -> Start:
+        """What starts their collector."""
+        return HistogramPass.start(layers, how, pairs, self.counting, self.rotated)
+
+    def save(self, found: LayerHistograms, file: Path) -> None:
+        """Save those of one layer."""
+        first = found.parts[0]
+        tensors = {
+            "edges_ue": first.edges_ue,
+            "count_k": torch.tensor([part.count for part in found.parts]),
+            "above_kue": torch.stack([part.above_ue for part in found.parts]),
+        }
+        for fold, part in enumerate(found.parts):
+            tensors |= {f"above {fold} {i} {j}": table for (i, j), table in part.above.items()}
+        save_tensors(tensors, file, {"units": json.dumps([[units.start, units.stop] for units in first.units])})
+
+    def load(self, file: Path, layer: str, nets: Sequence[str]) -> LayerHistograms:
+        """Those of one layer; tables of pairs are read when asked for."""
+        with opened(file) as saved:
+            units = [slice(*edges) for edges in json.loads(saved.metadata()["units"])]
+            edges_ue, count_k, above_kue = (saved.get_tensor(name) for name in ("edges_ue", "count_k", "above_kue"))
+        names = [*nets, *(rotated_name(net, draw) for draw in range(self.rotated) for net in nets)]
+        parts = [
+            Histograms(names, units, edges_ue, count, above_kue[fold], SavedTensors(file, f"above {fold}"))
+            for fold, count in enumerate(count_k.tolist())
+        ]
+        return LayerHistograms(layer, parts)

@@ -1,0 +1,1 @@
+"""Training: the LightningModule, optimisers, checkpoints, run folders, requeueing."""

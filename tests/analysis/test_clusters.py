@@ -1,0 +1,65 @@
+"""What clusterings tell: numbers, tables, curves and figures, whatever the clusters are."""
+
+import math
+
+import pytest
+import torch
+
+from conftest import blocks
+from convergent.analysis.findings import mean_curves, rows_by_table
+from convergent.analysis.nulls import rotated
+from convergent.core.pairs import Pair
+from convergent.methods.hierarchical_spectral import HierarchicalSpectral
+from convergent.methods.spectral import Spectral
+
+
+def pair(noise=0.6):
+    x_na, x_nb, *_ = blocks(noise=noise)
+    x_na[:, 0] = 1.0
+    return Pair.of(x_na, x_nb)
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        Spectral(),
+        HierarchicalSpectral(),
+        Spectral(assign="kmeans", restarts=1, runs=3),
+        Spectral(clusters=1),
+        Spectral(clusters=28, threshold=0.0),
+        Spectral(threshold=1.0),
+    ],
+)
+def test_everything_is_told_and_drawn_also_of_one_cluster_of_single_units_and_of_none(method):
+    told = [method.tell(each, method(each)) for each in (pair(), pair().flip())]
+    drawn = dict(method.overview(told)) | {name: draw() for name, draw in told[0].drawings.items()}
+    assert set(drawn) == {"similarity", "composition", "subspaces", "clusters"}
+    for figure in drawn.values():
+        figure.draw_without_rendering()
+    assert all(math.isfinite(value) for found in told for value in found.figures.values())
+    assert mean_curves(told)["similarity"][""]["similarity"][-1] == 1
+    rows = rows_by_table(told).get("clusters", [])
+    assert sum(row["units_a"] + row["units_b"] for row in rows) in (0, 2 * 27)
+
+
+def test_planted_groups_have_the_numbers_that_they_must_have():
+    found = Spectral().tell(pair(), Spectral()(pair()))
+    planted = 1 / (1 + 0.6**2)  # correlation of two noisy copies of one latent
+    rows = found.tables["clusters"]
+    _, _, group_a, group_b = blocks()
+    group_a = group_a[1:]  # the first is dead
+    sizes = [(int((group_a == group).sum()), int((group_b == group).sum())) for group in range(4)]
+    assert sorted((row["units_a"], row["units_b"]) for row in rows) == sorted(sizes)
+    assert all(row["similarity_between"] == pytest.approx(planted, abs=0.04) for row in rows)
+    assert found.figures["similarity_between"] == pytest.approx(planted, abs=0.03)
+    null = rotated(pair())
+    assert Spectral().tell(null, Spectral()(null)).figures["similarity_between"] < 0.6 * planted
+    assert found.figures["rand"] == 1
+    assert found.figures["mixed"] == 1
+    assert found.figures["subspace_span_explained"] > found.figures["subspace_matched_explained"]
+    assert found.figures["subspace_span_explained"] > 1.7 * found.figures["subspace_random_explained"]
+    between = torch.tensor(found.curves["similarity"]["between"])
+    assert between[0] == 1
+    assert (between.diff() <= 0).all()
+    sizes = found.curves["units_of_one_net"]
+    assert sum(n * size for n, size in zip(sizes["clusters_b"], sizes["units_of_one_net"])) == 13

@@ -1,0 +1,99 @@
+"""The README's notebook, as it stands there."""
+
+import re
+from collections import OrderedDict
+
+import pytest
+import torch
+
+from conftest import PROJECT, planted
+from convergent.core.pairs import Pair
+from convergent.methods.matching import Matching
+
+README = (PROJECT / "README.md").read_text()
+
+
+def test_the_six_lines_of_the_notebook_run():
+    (code,) = re.findall(r"```python\n(from convergent.core.pairs.*?)```", README, re.DOTALL)
+    x_na, x_nb, order = planted(300)
+    for kind in (torch.as_tensor, lambda x: x.numpy()):
+        names = {"x_na": kind(x_na), "x_nb": kind(x_nb)}
+        exec(code, names)
+        assert torch.equal(names["alignment"].partner_b, order)
+        assert names["alignment"].map_ab.shape == (6, 6)
+        assert (names["alignment"].score_b > 0.9).all()
+
+
+def test_intervals_nulls_and_mutual_information_of_the_notebook():
+    x_na, x_nb, order = planted(300)
+    (controls,) = re.findall(r"```python\n(from convergent.analysis.intervals.*?)```", README, re.DOTALL)
+    names = {
+        "pair": Pair.of(x_na, x_nb),
+        "Matching": Matching,
+        "Pair": Pair,
+        "torch": torch,
+        "x_na": x_na,
+        "pre_nb": x_nb,
+    }
+    exec(
+        controls.replace("jackknife(lambda", "interval = jackknife(lambda").replace(
+            "\nMatching", "\nchance = Matching"
+        ),
+        names,
+    )
+    assert names["interval"].low > 0.9 > names["chance"]
+    (information,) = re.findall(r"```python\n(from convergent.methods.mutual.*?)```", README, re.DOTALL)
+    exec(information, names)
+    assert torch.equal(names["method"](names["pair"]).partner_b, order)
+    assert names["found"].figures["same_partner"] == 1
+    assert names["found"].tables["partners"][0]["nats"] >= names["found"].figures["nats"] > 1
+
+
+TABLES = [
+    *("controls", "across", "table 1", "clusters", "agreement"),
+    *(
+        f"benchmark {name}"
+        for name in ("pass", "accuracy", "alternatives", "mutual_information", "sparse", "spectral", "input")
+    ),
+]
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_every_table_is_there(name):
+    _, table, _ = re.split(rf"<!-- {name}: .*? -->", README)
+    assert len(table.strip().splitlines()) > 4
+
+
+def test_the_results_table_was_written_by_the_report():
+    before, table, after = README.split("<!-- results: written by `make readme` -->")
+    rows = table.strip().splitlines()
+    assert rows[0] == "| method | images | conv1 | conv2 | conv3 | fc1 |"
+    assert {row.split(" | ")[0].strip("| ") for row in rows[2:]} >= {"matching", "sparse", "spectral", "least_squares"}
+    for picture in re.findall(r"\]\((docs/.*?)\)", before + after):
+        assert (PROJECT / picture).stat().st_size > (5000 if picture.endswith(".png") else 1000)
+
+
+def test_the_callback_runs_in_a_run_of_ones_own():
+    import pytorch_lightning
+    from torch import nn
+    from torch.utils.data import DataLoader
+
+    (code,) = re.findall(r"```python\n(from convergent.streaming.callback.*?)```", README, re.DOTALL)
+
+    def net():
+        return nn.Sequential(OrderedDict(layer1=nn.Linear(4, 3), layer4=nn.Linear(3, 2)))
+
+    pictures = [(torch.randn(4), 0, image) for image in range(20)]
+    names = {"net1": net(), "net2": net(), "loader": DataLoader(pictures, 5), "pytorch_lightning": pytorch_lightning}
+    exec(code, names)
+    assert names["callback"].moments["layer1"].images == 20
+    assert names["alignment"].map_ab.shape == (3, 3)
+
+    from convergent.methods.mutual_information import MutualInformation
+    from convergent.streaming.callback import HistogramsCallback
+
+    counted = HistogramsCallback(layers=["layer1"])  # alone, in a pass of its own
+    trainer = pytorch_lightning.Trainer(callbacks=[counted], logger=False, enable_checkpointing=False)
+    trainer.predict(names["Nets"]({"one": names["net1"], "two": names["net2"]}), names["loader"])
+    pair = counted.histograms["layer1"].with_moments(names["callback"].moments["layer1"].pair("one", "two"))
+    assert (MutualInformation()(pair).partner_b >= 0).all()
