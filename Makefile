@@ -34,7 +34,7 @@ lint: $(INSTALLED)  ## style, types and spelling, as in CI
 	@$(BIN)/pre-commit run --all-files
 
 lock:  ## pin every package of pyproject.toml in constraints.txt (pins only, no addresses)
-	@$(BIN)/uv pip compile --universal --no-header --no-annotate --extra dev --extra slurm pyproject.toml -o constraints.txt --upgrade --quiet
+	@$(BIN)/uv pip compile --universal --no-header --no-annotate --extra dev --extra docs --extra slurm pyproject.toml -o constraints.txt --upgrade --quiet
 
 readme: demo  ## write the demo's results and figures into the README
 	@$(BIN)/python src/align.py -m method=hierarchical_spectral,sparse_path hydra.launcher.n_jobs=2
