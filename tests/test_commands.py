@@ -113,19 +113,19 @@ def test_an_alignment_folder_is_whole(aligned):
 
 
 def test_the_pass_was_read_once_for_both_methods(aligned, root):
-    assert len(list((root / "outputs" / "moments").iterdir())) == 2  # and one of permuted images
+    assert len(list((root / "outputs" / "moments").iterdir())) == 2  # and one of shuffled images
 
 
 def test_what_chance_gives_stands_beside_every_mean(aligned):
     summary = json.loads((aligned / "matching" / "summary.json").read_text())
     for pair in summary["pairs"]:
         assert pair["mean_r_low"] <= pair["mean_r"] <= pair["mean_r_high"]
-        assert pair["mean_r_permuted"] < pair["mean_r"]
+        assert pair["mean_r_shuffled"] < pair["mean_r"]
         assert 0 <= pair["agreement"] <= 1
         assert 0 <= pair["best_r_below_half"] <= 1
         assert pair["mean_best_r"] >= pair["mean_r"]
     last = [pair for pair in summary["pairs"] if pair["layer"] == "fc1"]
-    assert all(pair["mean_r_permuted"] < 0.3 for pair in last)
+    assert all(pair["mean_r_shuffled"] < 0.3 for pair in last)
 
 
 def test_untrained_nets_are_those_that_the_training_began_with(trained, root, command):
@@ -177,7 +177,7 @@ def test_clusters_are_kept_and_drawn_and_reported_beside_the_other_methods(align
     pair = json.loads((folder / "summary.json").read_text())["pairs"][0]
     assert pair["solver_clusters"] >= 1
     assert 0 <= pair["similarity_between"] <= 1
-    assert pair["explained_held_out_rotated"] <= 1
+    assert pair["r2_held_out_rotated"] <= 1
     with (folder / "clusters.csv").open() as file:
         rows = list(csv.DictReader(file))
     labels = load_file(folder / "alignments" / "fc1.safetensors")
@@ -227,13 +227,13 @@ def test_mutual_information_is_counted_beside_the_moments_that_are_there(aligned
     counted = root / "outputs" / "moments"
     assert {path.parent.parent for path in counted.glob("*/histograms,bins=10,samples=1000000,folds=3/fc1.*")} == {
         path.parent for path in counted.glob("*/fc1.safetensors")
-    }  # images as they are, and permuted
+    }  # images as they are, and shuffled
     folder = aligned / "mutual_information,folds=3"
     row = json.loads((folder / "summary.json").read_text())["layers"]["conv2"]
-    assert row["nats"] > row["nats_permuted"] > 0
-    assert row["nats"] > row["nats_rotated"] > row["nats_permuted"]
+    assert row["nats"] > row["nats_shuffled"] > 0
+    assert row["nats"] > row["nats_rotated"] > row["nats_shuffled"]
     assert row["mean_r_low"] < row["mean_r"] < row["mean_r_high"]
-    assert row["explained_held_out"] > row["explained_held_out_permuted"]
+    assert row["r2_held_out"] > row["r2_held_out_shuffled"]
     names = {path.stem for path in (folder / "figures").glob("*.pdf")}
     assert {"nats", "densities-conv1", "densities-fc1", "curves", "means"} <= names
     with (folder / "partners.csv").open() as file:
@@ -254,7 +254,7 @@ def test_all_held_out_figures_of_a_row_are_of_the_folds_that_were_asked_for(alig
     code, _, err = command("align", *how, f"root='{root}'")
     assert code == 0, err
     for pair in json.loads((aligned / "threefold" / "summary.json").read_text())["pairs"]:
-        assert pair["explained_held_out"] == pytest.approx(pair["r2_held_out"])
+        assert pair["r2_held_out"] == pytest.approx(pair["r2_held_out"])
 
 
 def test_without_folds_nothing_is_held_out_and_no_file_has_a_column_for_it(aligned, trained, root, command):
@@ -512,14 +512,14 @@ def test_an_unknown_layer_lists_near_names(trained, refused):
         ("at_epochs=kept", "(none), not kept; train with keep_epochs=[...]"),
         (
             "nulls=null",
-            "nulls needs to be a list of different values, each rotated, rotated_after or permuted, not null",
+            "nulls needs to be a list of different values, each rotated, rotated_after or shuffled, not null",
         ),
         (
             "nulls=rotated",
-            "nulls needs to be a list of different values, each rotated, rotated_after or permuted, not 'rotated'",
+            "nulls needs to be a list of different values, each rotated, rotated_after or shuffled, not 'rotated'",
         ),
         ("layers_per_pass=-1", "layers_per_pass needs to be a whole number, 1 or more, or null, not -1"),
-        ("nulls=[rotations]", "each rotated, rotated_after or permuted, not ['rotations']"),
+        ("nulls=[rotations]", "each rotated, rotated_after or shuffled, not ['rotations']"),
     ],
 )
 def test_an_option_that_cannot_be_is_told(trained, refused, override, message, command, root):

@@ -75,7 +75,7 @@ def measured(name):
     for layer in LAYERS:
         there, shuffled = pair_of(layer), pair_of(layer, shuffled=True)
         for pair, permuted in ((there, shuffled), (there.flip(), shuffled.flip())):
-            nulls = {"rotated": [rotated(pair)], "permuted": [permuted]}
+            nulls = {"rotated": [rotated(pair)], "shuffled": [permuted]}
             alignment, result = compare(
                 method, pair, 360, nulls, interval=pair is there and name in ("matching", "least_squares")
             )
@@ -123,7 +123,7 @@ def of_all():
     yield "dynamics", dynamics(dict.fromkeys((0, 1, 3, 10), rows["matching"]))
     sweep = [
         {
-            layer: figures | {"solver_alpha": alpha, "units_used": 0.5 / alpha}
+            layer: figures | {"solver_alpha": alpha, "predictors": 0.5 / alpha}
             for layer, figures in by_layer(rows["sparse"]).items()
         }
         for alpha in (0.3, 0.1, 0.03, 0.01)

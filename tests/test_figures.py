@@ -40,7 +40,7 @@ def pair(p=9, q=12):
 
 
 def layer():
-    """A layer of two nets, one unit of each dead."""
+    """A layer of two nets, one unit of each constant."""
     joint = pair(8, 12)
     scatter = {(0, 0): (joint.a, joint.a), (0, 1): (joint.a, joint.b), (1, 1): (joint.b, joint.b)}
     scatter = {key: joint.moments.scatter_uu[:, a, b] for key, (a, b) in scatter.items()}
@@ -50,7 +50,7 @@ def layer():
 
 def test_figures_are_saved_in_both_formats(tmp_path):
     method, name = Matching(), "matching"
-    nulls = {"rotated": [rotated(pair())], "permuted": [rotated(pair(), 3)]}
+    nulls = {"rotated": [rotated(pair())], "shuffled": [rotated(pair(), 3)]}
     alignment, result = compare(method, pair(), 200, nulls, interval=True)
     _, back = compare(method, pair().flip(), 200)
     summaries = [result.summary(), back.summary()]
@@ -104,7 +104,7 @@ def test_everybody_tells_methods_apart_and_sees_them_on_white(vision):
 
 
 def summary(a, b, layer="fc1", **figures):
-    known = {"mean_r": 0.5, "mean_best_r": 0.6, "units_used": 1.0, "explained_held_out": 0.4, "images": 10}
+    known = {"mean_r": 0.5, "mean_best_r": 0.6, "predictors": 1.0, "r2_held_out": 0.4, "images": 10}
     return {"layer": layer, "a": a, "b": b, **known, **figures}
 
 
@@ -123,8 +123,8 @@ def test_a_method_has_its_colour_whatever_stands_beside_it():
 
 def test_what_chance_gives_one_method_is_never_joined_to_what_it_gives_another():
     def rows(used, found):
-        chance = {"explained_held_out_rotated": found / 2, "units_used_rotated": used}
-        return [summary("0", "1", units_used=used, explained_held_out=found, **chance)]
+        chance = {"r2_held_out_rotated": found / 2, "predictors_rotated": used}
+        return [summary("0", "1", predictors=used, r2_held_out=found, **chance)]
 
     figure = methods({"matching": [rows(1, 0.4)], "sparse": [rows(8, 0.6), rows(3, 0.5)], "spectral": [rows(9, 0.5)]})
     hollow = [line for line in figure.axes[0].lines if line.get_markerfacecolor() == "white"]
@@ -176,8 +176,8 @@ def test_units_of_b_follow_their_shared_partner():
 def test_a_sweep_over_penalties_is_a_curve_by_layer(tmp_path):
     def result(alpha):
         loss = 0.1 + alpha
-        figures = {"solver_alpha": alpha, "loss_held_out": loss, "r2_held_out": 1 - 2 * loss, "units_used": 0.3 / alpha}
-        figures |= {"loss_least_squares": 0.09, "loss_one_unit": 0.3, "units_used_sd": 0.2}
+        figures = {"solver_alpha": alpha, "loss_held_out": loss, "r2_held_out": 1 - 2 * loss, "predictors": 0.3 / alpha}
+        figures |= {"loss_least_squares": 0.09, "loss_one_unit": 0.3, "predictors_sd": 0.2}
         return dict.fromkeys(("conv1", "fc1"), figures)
 
     results = [result(alpha) for alpha in (0.3, 0.01, 0.1)]  # in any order

@@ -52,7 +52,7 @@ def moments(root):
 
 def assert_equal(one, two, processes=1):
     """Whole blocks of images are the same bit for bit; sums over all images, of some rotations, for one process only."""
-    assert len(one) == 10  # two layers: of the images as they are and permuted, of two sets of rotations, and patches
+    assert len(one) == 10  # two layers: of the images as they are, and shuffled, of two sets of rotations, and patches
     assert one.keys() == two.keys()
     for file, tensors in one.items():
         assert tensors.keys() == two[file].keys()

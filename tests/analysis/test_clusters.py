@@ -47,7 +47,7 @@ def test_planted_groups_have_the_numbers_that_they_must_have():
     planted = 1 / (1 + 0.6**2)  # correlation of two noisy copies of one latent
     rows = found.tables["clusters"]
     _, _, group_a, group_b = blocks()
-    group_a = group_a[1:]  # the first is dead
+    group_a = group_a[1:]  # the first is constant
     sizes = [(int((group_a == group).sum()), int((group_b == group).sum())) for group in range(4)]
     assert sorted((row["units_a"], row["units_b"]) for row in rows) == sorted(sizes)
     assert all(row["similarity_between"] == pytest.approx(planted, abs=0.04) for row in rows)

@@ -47,12 +47,12 @@ def test_leaving_one_out_is_merging_the_others(blocks):
         assert torch.allclose(rest.scatter_uu, expected.scatter_uu, rtol=1e-11, atol=1e-8)
 
 
-def test_a_unit_that_fires_in_one_block_is_dead_without_it():
+def test_a_unit_that_fires_in_one_block_is_constant_without_it():
     x_nu = torch.randn(90, 3, generator=torch.Generator().manual_seed(0)).double()
     x_nu[:, 0] = 0.0
     x_nu[50:55, 0] = torch.tensor([0.1, 2.3, 0.7, 3.3, 1.9]).double() * 1e3
     moments = Moments.stack([Moments.of(part) for part in x_nu.split(10)])
-    assert [bool(rest.alive_u[0]) for rest in moments.leave_one_out()] == [k != 5 for k in range(9)]
+    assert [bool(rest.active_u[0]) for rest in moments.leave_one_out()] == [k != 5 for k in range(9)]
 
 
 @pytest.mark.parametrize("n", [96, 101])  # equal blocks and unequal ones

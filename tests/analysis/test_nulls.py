@@ -22,9 +22,9 @@ def mixed(n=600, p=6, q=6, seed=0):
 
 
 def canonical(pair):
-    """Canonical correlations of the living units."""
-    aa, bb = pair.corr_aa[pair.alive_a][:, pair.alive_a], pair.corr_bb[pair.alive_b][:, pair.alive_b]
-    ab = pair.corr_ab[pair.alive_a][:, pair.alive_b]
+    """Canonical correlations of the active units."""
+    aa, bb = pair.corr_aa[pair.active_a][:, pair.active_a], pair.corr_bb[pair.active_b][:, pair.active_b]
+    ab = pair.corr_ab[pair.active_a][:, pair.active_b]
     left, right = torch.linalg.cholesky(aa), torch.linalg.cholesky(bb)
     return torch.linalg.svdvals(torch.linalg.solve(left, torch.linalg.solve(right, ab.T).T))
 
@@ -46,28 +46,28 @@ def test_rotations_are_orthogonal_and_none_is_likelier_than_another():
     assert abs(torch.stack([turn.det() for turn in turns]).mean()) < 4 / 4000**0.5  # reflections too
 
 
-@pytest.mark.parametrize("dead", [False, True])
-def test_rotating_moments_is_rotating_samples(dead):
+@pytest.mark.parametrize("constant", [False, True])
+def test_rotating_moments_is_rotating_samples(constant):
     x_na, x_nb = mixed(300, 5, 6)
     x_nb = x_nb + 1e5  # means that eat digits
-    alive = torch.arange(6)
-    if dead:
+    active = torch.arange(6)
+    if constant:
         x_nb[:, 2] = 7.0
-        alive = torch.tensor([0, 1, 3, 4, 5])
+        active = torch.tensor([0, 1, 3, 4, 5])
     image_n = torch.arange(300) // 2
     pair = Pair.of(x_na, x_nb, image_n, blocks=7)
-    turn_bb = rotation(len(alive), torch.Generator().manual_seed(3))
+    turn_bb = rotation(len(active), torch.Generator().manual_seed(3))
     y_nb = torch.zeros_like(x_nb)
-    z_nb = (x_nb[:, alive] - x_nb[:, alive].mean(0)) / x_nb[:, alive].std(0, correction=0)
-    y_nb[:, alive] = z_nb @ turn_bb
+    z_nb = (x_nb[:, active] - x_nb[:, active].mean(0)) / x_nb[:, active].std(0, correction=0)
+    y_nb[:, active] = z_nb @ turn_bb
     ours, theirs = rotated(pair, seed=3), Pair.of(x_na, y_nb, image_n, blocks=7)
-    assert torch.equal(ours.alive_b, theirs.alive_b)
+    assert torch.equal(ours.active_b, theirs.active_b)
     assert torch.equal(ours.moments.count, theirs.moments.count)
     assert torch.allclose(ours.moments.mean_u, theirs.moments.mean_u, atol=1e-9)
     assert torch.allclose(ours.moments.scatter_uu, theirs.moments.scatter_uu, atol=1e-7)
     assert torch.equal(ours.moments.scatter_uu[:, ours.b, ours.b], ours.moments.scatter_uu[:, ours.b, ours.b].mT)
     assert torch.allclose(held_out(SemiMatching(), ours), held_out(SemiMatching(), theirs), atol=1e-8)
-    assert (held_out(SemiMatching(), ours)[alive] != 0).all()
+    assert (held_out(SemiMatching(), ours)[active] != 0).all()
 
 
 def test_a_rotation_leaves_the_span_and_takes_the_units():
@@ -116,9 +116,9 @@ def test_the_cheap_draw_is_the_rotated_pair(absolute):
     x_na[:, 1], x_nb[:, 2] = 1.0, -1.0
     pair = Pair.of(x_na, x_nb)
     turned = rotated(pair, seed=6)
-    assert torch.allclose(rotated_best(pair, 1, 6, absolute, "b")[0], best(turned, absolute)[pair.alive_b], atol=1e-10)
+    assert torch.allclose(rotated_best(pair, 1, 6, absolute, "b")[0], best(turned, absolute)[pair.active_b], atol=1e-10)
     turned = rotated(pair.flip(), seed=6).flip()
-    assert torch.allclose(rotated_best(pair, 1, 6, absolute, "a")[0], best(turned, absolute)[pair.alive_b], atol=1e-10)
+    assert torch.allclose(rotated_best(pair, 1, 6, absolute, "a")[0], best(turned, absolute)[pair.active_b], atol=1e-10)
     assert rotated_best(pair, 3).shape == (3, 6)
 
 
@@ -197,11 +197,11 @@ def test_a_threshold_is_where_p_values_reach_the_level(draws, level):
     assert threshold(null.reshape(-1, 1), level) == cut
 
 
-def test_a_net_without_living_units_has_no_best():
+def test_a_net_without_active_units_has_no_best():
     pair = Pair.of(torch.ones(10, 3), torch.randn(10, 2))
     assert excess(pair).tolist() == [0, 0]
     assert excess(pair.flip()).tolist() == [0, 0, 0]
-    assert rotated(pair.flip()).alive_b.tolist() == [False] * 3
+    assert rotated(pair.flip()).active_b.tolist() == [False] * 3
 
 
 @pytest.mark.parametrize(

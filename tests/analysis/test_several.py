@@ -41,7 +41,7 @@ def nets_of(widths=(12, 12, 12, 12), samples=30, noise=2.0, seed=0):
 def relabelled(nets, order):
     """The same nets with the units of each in another order."""
     corr = {(i, j): corr_uv[order[i]][:, order[j]] for (i, j), corr_uv in nets.corr.items()}
-    return replace(nets, corr=corr, alive=[alive_u[o] for alive_u, o in zip(nets.alive, order)])
+    return replace(nets, corr=corr, active=[active_u[o] for active_u, o in zip(nets.active, order)])
 
 
 def groups(found, order=None):
@@ -90,7 +90,7 @@ def test_reliability_counts_by_brute_force_with_a_threshold_per_ordered_pair():
     for i in range(4):
         brute = [
             sum(max(nets.corr_between(i, j)[u].tolist()) > least[i, j] for j in range(4) if j != i)
-            for u in range(len(nets.alive[i]))
+            for u in range(len(nets.active[i]))
         ]
         assert found.count[i].tolist() == brute
         assert found.share_im[i].tolist() == pytest.approx([brute.count(m) / len(brute) for m in range(4)])
@@ -124,7 +124,7 @@ def test_mutual_best_partners_by_brute_force():
         assert torch.equal(found.counts.count[i], partners.sum(0))
     brute = {
         group
-        for group in product(*(range(len(alive_u)) for alive_u in nets.alive))
+        for group in product(*(range(len(active_u)) for active_u in nets.active))
         if all(found.partner[i, j][group[i]] == group[j] for i, j in combinations(range(4), 2))
     }
     assert brute == {tuple(group) for group in found.cliques_gk.tolist()}
@@ -220,7 +220,7 @@ def test_the_order_of_nets_changes_nothing(widths):
 
 def test_relabelled_units_are_relabelled_in_every_result():
     nets = nets_of((14, 9, 20, 10))
-    order = [torch.randperm(len(alive_u)) for alive_u in nets.alive]
+    order = [torch.randperm(len(active_u)) for active_u in nets.active]
     other = relabelled(nets, order)
     found, moved = consensus(nets), consensus(other)
     back_gk = torch.stack([o[moved.units_gk[:, i]] for i, o in enumerate(order)], 1)
@@ -232,18 +232,18 @@ def test_relabelled_units_are_relabelled_in_every_result():
             assert torch.equal(count[o], moved_count)
 
 
-def test_dead_units_never_appear_and_count_nowhere():
+def test_constant_units_never_appear_and_count_nowhere():
     x, _ = drawn((10, 10, 10), 30, 2.0)
-    dead = [[3], [0, 9], []]
-    for x_nu, units in zip(x, dead):
+    constant = [[3], [0, 9], []]
+    for x_nu, units in zip(x, constant):
         x_nu[:, units] = 1.5
     nets = SeveralNets.of(layer_of(*x))
-    # as if the numbers of dead units were tempting: the mask alone decides
+    # as if the numbers of constant units were tempting: the mask alone decides
     corr = {ij: c.clone() for ij, c in nets.corr.items()}
     for (i, j), corr_uv in corr.items():
-        corr_uv[dead[i]], corr_uv[:, dead[j]] = 1.0, 1.0
+        corr_uv[constant[i]], corr_uv[:, constant[j]] = 1.0, 1.0
     nets = replace(nets, corr=corr)
-    without = [torch.tensor([u for u in range(10) if u not in units]) for units in dead]
+    without = [torch.tensor([u for u in range(10) if u not in units]) for units in constant]
     small = relabelled(nets, without)
     found, expected = consensus(nets), consensus(small)
     assert groups(found) == {tuple(o[u].item() for o, u in zip(without, g)) for g in groups(expected)}
@@ -253,12 +253,12 @@ def test_dead_units_never_appear_and_count_nowhere():
     assert torch.equal(mutual_best(nets).share_ij, mutual_best(small).share_ij)
     assert torch.equal(reliability(nets, 0.4).share_im, reliability(small, 0.4).share_im)
     for partners in (reliability(nets, -1.1), mutual_best(nets).counts):
-        assert [(count == -1).nonzero()[:, 0].tolist() for count in partners.count] == dead
+        assert [(count == -1).nonzero()[:, 0].tolist() for count in partners.count] == constant
 
 
-def test_a_net_without_living_units_has_no_partner_and_no_group():
+def test_a_net_without_active_units_has_no_partner_and_no_group():
     nets = nets_of((6, 6, 6))
-    nets = replace(nets, alive=[nets.alive[0], torch.zeros(6).bool(), nets.alive[2]])
+    nets = replace(nets, active=[nets.active[0], torch.zeros(6).bool(), nets.active[2]])
     assert reliability(nets, -1.1).share_im.tolist() == [[0, 1, 0], [0, 0, 0], [0, 1, 0]]
     assert mutual_best(nets).share_ij[:, 1].tolist() == [0, 1, 0]
     assert consensus(nets).units_gk.shape == (0, 3)
@@ -270,7 +270,7 @@ def test_matchings_of_unequal_widths_are_each_others_inverse():
     partner = matchings(nets)
     for i, j in permutations(range(3), 2):
         u = (partner[i, j] >= 0).nonzero()[:, 0]
-        assert len(u) == min(len(nets.alive[i]), len(nets.alive[j]))
+        assert len(u) == min(len(nets.active[i]), len(nets.active[j]))
         assert torch.equal(partner[j, i][partner[i, j][u]], u)
 
 
@@ -281,11 +281,11 @@ def test_cycles_by_brute_force_come_home():
     for (i, j, k), share in zip(found.triples, found.share_t.tolist()):
         for start, over, end in permutations((i, j, k)):
             home = 0
-            for u in range(len(nets.alive[start])):
+            for u in range(len(nets.active[start])):
                 v = partner[start, over][u]
                 w = partner[over, end][v] if v >= 0 else -1
                 home += bool(w >= 0 and partner[end, start][w] == u)
-            assert share == pytest.approx(home / min(len(nets.alive[net]) for net in (i, j, k)))
+            assert share == pytest.approx(home / min(len(nets.active[net]) for net in (i, j, k)))
     assert found.mean == pytest.approx(sum(found.share_t.tolist()) / 4)
     assert found.mean > 0
 

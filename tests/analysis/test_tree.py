@@ -62,11 +62,11 @@ def test_relabelled_units_give_the_same_clusters():
     turned = Pair(type(total).stack([total.select(both)]), pair.a, pair.b)
     (found,) = [row for row in cluster_rows(SparsePrediction(0.05), turned) if row["size"] == 4]
     assert found["p_value"] is None  # one block of images: nothing is left that did not choose the cluster
-    assert "explained_held_out" not in found
+    assert "r2_held_out" not in found
     assert sorted(order[list(map(int, found["units_a"].split()))].tolist()) == [0, 1, 2, 3]
 
 
-def test_dead_units_and_those_not_asked_for_are_left_out():
+def test_constant_units_and_those_not_asked_for_are_left_out():
     x_na, x_nb = torch.randn(100, 4), torch.randn(100, 6)
     x_na[:, 1], x_nb[:, 2] = 3, 0
     pair = Pair.of(x_na, x_nb)

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from convergent.core.moments import Moments
-from convergent.core.products import Product, chosen, portable
+from convergent.core.products import Artifact, chosen, portable
 from convergent.errors import InputError
 from streaming import Batch, machine, streamed
 
@@ -44,7 +44,7 @@ def rectified(active: float) -> Callable[[Tensor, float], Tensor]:
     return lambda z_nup, _: (z_nup - threshold).clamp(min=0)
 
 
-def nearly_dead(z_nup: Tensor, _: float) -> Tensor:
+def nearly_constant(z_nup: Tensor, _: float) -> Tensor:
     """Rectified, half of the samples above 0, but the first and last two units are active in 1e-5 of the samples."""
     return torch.cat(
         [rectified(1e-5)(z_nup[:, :2], 0), rectified(0.5)(z_nup[:, 2:-2], 0), rectified(1e-5)(z_nup[:, -2:], 0)], 1
@@ -72,7 +72,7 @@ CASES = {
     "bfloat16": half(torch.bfloat16, 0),
     "float16_3": half(torch.float16, 3),
     **{f"rectified_{active:g}": rectified(active) for active in (0.5, 0.1, 0.01, 0.001)},
-    "nearly_dead_1e-5": nearly_dead,
+    "nearly_constant_1e-5": nearly_constant,
     "lognormal_2": lognormal,
     "drift_20": drift,
 }
@@ -141,7 +141,7 @@ def naive(case: str, units: int, batches: int) -> dict[str, Tensor]:
     return {name: correlation(s_uu[name] / count - torch.outer(mean_u[name], mean_u[name])) for name in kinds}
 
 
-def backends() -> dict[str, Product]:
+def backends() -> dict[str, Artifact]:
     """Every float32 product of this machine by name, portable first."""
     found = {"portable": portable}
     try:
@@ -151,28 +151,28 @@ def backends() -> dict[str, Product]:
     return found
 
 
-def measured(case: str, units: int, batches: int, products: dict[str, Product]) -> dict:
+def measured(case: str, units: int, batches: int, products: dict[str, Artifact]) -> dict:
     """The largest error of a correlation by every way."""
     start = time.process_time()
     expected = exact(case, units, batches)
-    alive_u = expected.alive_u
-    both_uu = torch.outer(alive_u, alive_u)
+    active_u = expected.active_u
+    both_uu = torch.outer(active_u, active_u)
 
     def error(corr_uu: Tensor) -> float:
         gap_uu = (corr_uu.double() - expected.corr_uu).abs()[both_uu]
         assert torch.isfinite(gap_uu).all()
         return gap_uu.max().item()
 
-    found = {"case": case, "samples": round(expected.count.item()), "units": len(alive_u)}
-    found["dead"] = int((~alive_u).sum())
+    found = {"case": case, "samples": round(expected.count.item()), "units": len(active_u)}
+    found["constant"] = int((~active_u).sum())
     for name, product in products.items():
         batches_ = stream(case, units, batches)
         moments = streamed(batches_, batches * IMAGES, torch.float32, product)
         assert moments.count == expected.count
-        assert (moments.alive_u == alive_u).all(), f"{name} takes other units for dead in {case}"
+        assert (moments.active_u == active_u).all(), f"{name} takes other units for constant in {case}"
         found[name] = error(moments.corr_uu)
     found |= {name: error(corr_uu) for name, corr_uu in naive(case, units, batches).items()}
-    apart_uu = expected.corr_uu[both_uu & ~torch.eye(len(alive_u), dtype=torch.bool)].abs()
+    apart_uu = expected.corr_uu[both_uu & ~torch.eye(len(active_u), dtype=torch.bool)].abs()
     found |= {"median_abs_corr": apart_uu.median().item(), "most_abs_corr": apart_uu.max().item()}
     return found | {"cpu_s": round(time.process_time() - start, 1)}
 

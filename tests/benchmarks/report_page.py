@@ -63,12 +63,12 @@ def result(folder, used):
             map_ab = torch.zeros(q, q)
             map_ab.scatter_(0, torch.rand(q, q).topk(min(used, q), 0).indices, torch.rand(min(used, q), q))
             alignments[f"{a} to {b}"] = Alignment(map_ab, torch.rand(q))
-            head = {"layer": layer, "a": a, "b": b, "alive": 1, "partner": 0, "units_used": used, "best": 0}
-            scores = ("r", "best_r", "excess", "explained_in_sample", "explained_held_out")
+            head = {"layer": layer, "a": a, "b": b, "active": 1, "partner": 0, "predictors": used, "best": 0}
+            scores = ("r", "best_r", "excess", "r2_in_sample", "r2_held_out")
             table = torch.rand(q, len(scores)).tolist()
             rows += [head | {"unit": unit} | dict(zip(scores, values)) for unit, values in enumerate(table)]
         save_alignments(folder / "alignments" / f"{layer}.safetensors", alignments)
-        figures[layer] = {"mean_r": 0.5, "explained_held_out": 0.4, "explained_in_sample": 0.4, "units_used": used}
+        figures[layer] = {"mean_r": 0.5, "r2_held_out": 0.4, "r2_in_sample": 0.4, "predictors": used}
     write_rows(folder / "scores.csv", rows)
     pairs = [{"layer": layer, "a": a, "b": b, **of} for layer, of in figures.items() for a, b in permutations(NETS, 2)]
     summary = {"images": 50_000, "layers": figures, "pairs": pairs, "nets": NETS, "moments": "outputs/moments/made"}

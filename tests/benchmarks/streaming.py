@@ -11,13 +11,13 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).parents[2] / "src"))
 
 from convergent.core.moments import Moments
-from convergent.core.products import Product, chosen
+from convergent.core.products import Artifact, chosen
 from convergent.streaming.accumulate import OFF_GRID, Accumulator, grid_shift, on_grid
 
 Batch = tuple[Tensor, Tensor]  # the two nets' activations, each (n images, c units, p positions)
 
 
-def streamed(batches: Iterable[Batch], images: int, dtype: torch.dtype, product: Product, blocks: int = 1) -> Moments:
+def streamed(batches: Iterable[Batch], images: int, dtype: torch.dtype, product: Artifact, blocks: int = 1) -> Moments:
     """The joint moments of two nets' units, calibrated on the first batch as the pass does it."""
     accumulator, done = None, 0
     for batch in batches:

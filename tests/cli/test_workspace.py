@@ -20,20 +20,20 @@ def test_panels_are_grouped_by_question():
         for layer in ("conv1", "fc1"):
             assert panel(question, layer, "r_by_rank") in told[title]
             assert f"{question}/matches-{layer}" in told[title]
-    for name in ("loss", "r2", "units_used"):
+    for name in ("loss", "r2", "predictors"):
         of_both = [panel("few", layer, f"{name}_by_log10_alpha") for layer in ("conv1", "fc1")]
         (line,) = (chart for chart in sections["Few to one"] if of_both[0] in str(chart))
         assert of_both[1] in str(line)  # the layers in one chart
         assert line["config"]["xAxis"] == "log10_alpha"
     points = [chart["config"] for chart in sections["Few to one"] if chart["viewType"] == "Scatter Plot"]
     ends = [(point["xAxis"], point["yAxis"]) for point in points if "/fc1 " in point["xAxis"]]
-    figures = ("loss_held_out", "r2_held_out", "units_used")
+    figures = ("loss_held_out", "r2_held_out", "predictors")
     assert ends == [
         (f"summary:{panel(ALL_METHODS, 'fc1', 'solver_alpha')}", f"summary:{panel(ALL_METHODS, 'fc1', name)}")
         for name in figures
     ]
     assert all(point["xAxisLogScale"] for point in points)
-    assert panel(ALL_METHODS, "conv1", "explained_held_out") in told["All methods"]
+    assert panel(ALL_METHODS, "conv1", "r2_held_out") in told["All methods"]
     assert "digits-convnet" in str(sent)
 
 
@@ -47,7 +47,7 @@ def test_titles_that_are_cut_still_differ():
         ]
         seen = [title[:20] for title in titles if title]
         assert len(set(seen)) == len(seen)
-    keys = [panel(section, "conv1", name) for section in (*QUESTIONS, ALL_METHODS) for name in ("mean_r", "units_used")]
+    keys = [panel(section, "conv1", name) for section in (*QUESTIONS, ALL_METHODS) for name in ("mean_r", "predictors")]
     assert len({key[:16] for key in keys}) == len(keys)
 
 

@@ -16,7 +16,7 @@ UNITS = {"one": slice(0, 3), "two": slice(3, 7), "three": slice(7, 9)}
 
 
 def activations(n=5000):
-    """Samples (9, n): common cause, rectified, dead, of few values, and a unit that only later exceeds its edges."""
+    """Samples (9, n): common cause, rectified, constant, of few values, and a unit that only later exceeds its edges."""
     x_us = torch.randn(9, n) + torch.randn(1, n)
     x_us[:4] = x_us[:4].clamp(min=0)
     x_us[4] = 3.0
@@ -182,7 +182,7 @@ def test_edges_of_any_type_are_values_that_occur(dtype):
 def test_units_that_stay_in_one_bin_are_said():
     x_us = activations()
     found = counted(x_us, edges_of(x_us))
-    assert found.alive_u.tolist() == [True] * 4 + [False] + [True] * 4
+    assert found.active_u.tolist() == [True] * 4 + [False] + [True] * 4
 
 
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf])

@@ -11,7 +11,7 @@ from convergent.errors import InputError
 
 
 def cases(n=3000):
-    """Hard columns: large means, rectified, nearly dead, lognormal, drifting."""
+    """Hard columns: large means, rectified, nearly constant, lognormal, drifting."""
     generator = torch.Generator().manual_seed(1)
     z = torch.randn(n, 8, generator=generator).double()
     z[:, 1:] += 0.5 * z[:, :1]
@@ -79,17 +79,17 @@ def test_gain_and_offset_change_nothing_but_the_sign():
     assert (offset.corr_uu - Moments.of(x_nu).corr_uu).abs().max() < 1e-6
 
 
-def test_dead_units_are_a_mask_and_never_nan():
+def test_constant_units_are_a_mask_and_never_nan():
     x_nu = torch.randn(100, 4)
     x_nu[:, 1], x_nu[:, 3] = 0.0, 0.1
     moments = Moments.of(x_nu[:50]) + Moments.of(x_nu[50:])
-    assert moments.alive_u.tolist() == [True, False, True, False]
+    assert moments.active_u.tolist() == [True, False, True, False]
     assert torch.isfinite(moments.corr_uu).all()
     assert moments.corr_uu[1].abs().sum() == 0
     assert moments.scale_u[1] == 0
 
 
-def test_a_unit_that_fires_in_one_block_only_is_dead_without_it():
+def test_a_unit_that_fires_in_one_block_only_is_constant_without_it():
     sizes = [6, 5, 6, 7, 6, 5, 6]
     block_n = torch.arange(7).repeat_interleave(torch.tensor(sizes))
     x_nu = torch.where(block_n[:, None] == torch.arange(7), torch.rand(41, 7).double(), 0.0)  # unit 3 fires in block 3
@@ -97,7 +97,7 @@ def test_a_unit_that_fires_in_one_block_only_is_dead_without_it():
     ways = ([without for without, _ in moments.folds(7)], moments.leave_one_out())
     for way in ways:
         for block, left in enumerate(way):
-            assert left.alive_u.tolist() == [unit != block for unit in range(7)]
+            assert left.active_u.tolist() == [unit != block for unit in range(7)]
             assert left.scatter_uu[block].abs().max() == 0
 
 
@@ -137,7 +137,7 @@ def test_correlations_do_not_depend_on_the_scale_however_large_or_small(scale):
     merged = Moments.of(x_nu[:200] * gain_u) + Moments.of(x_nu[200:] * gain_u)
     stacked = Moments.stack([Moments.of(x_nu[:200] * gain_u), Moments.of(x_nu[200:] * gain_u)])
     for moments in (far, merged, stacked.total, stacked.merged(torch.ones(2)), far.select(torch.arange(4))):
-        assert moments.alive_u.all()
+        assert moments.active_u.all()
         assert (moments.corr_uu - truth.corr_uu).abs().max() < tolerance
         gains = torch.ones(4) if moments.gain_u is None else moments.gain_u
         assert torch.allclose(moments.mean_u / gains, truth.mean_u * gain_u, rtol=max(tolerance, 1e-11), atol=0)

@@ -68,12 +68,12 @@ def test_weights_of_blocks():
     assert torch.allclose(weighted.total.cov_uu, Moments.of(twice).cov_uu)
 
 
-def test_dead_units_are_decided_here():
+def test_constant_units_are_decided_here():
     x_na, x_nb, _ = planted(50)
     x_na[:, 2], x_nb[:, 0] = 4.0, 0.0
     pair = Pair.of(x_na, x_nb)
-    assert (~pair.alive_a).nonzero().tolist() == [[2]]
-    assert (~pair.alive_b).nonzero().tolist() == [[0]]
+    assert (~pair.active_a).nonzero().tolist() == [[2]]
+    assert (~pair.active_b).nonzero().tolist() == [[0]]
     assert torch.isfinite(pair.corr_ab).all()
     assert pair.corr_ab[2].abs().sum() == 0
 
@@ -112,15 +112,15 @@ def test_no_prediction_rests_on_a_unit_that_fired_in_one_block_of_images(monkeyp
     rare_n = torch.zeros(300).double()
     rare_n[7], rare_n[150] = 1e-3, 1.0  # the fold without image 150 sees a unit a thousand times smaller than it can be
     pair = Pair.of(torch.cat([x_na, rare_n[:, None]], 1), x_nb)
-    assert pair.alive_a.all()
-    assert pair.steady_a.tolist() == [True] * 4 + [False]
-    assert all(fit.steady_a.tolist() == [True] * 4 + [False] for fit, _ in pair.folds(5))
+    assert pair.active_a.all()
+    assert pair.reliable_a.tolist() == [True] * 4 + [False]
+    assert all(fit.reliable_a.tolist() == [True] * 4 + [False] for fit, _ in pair.folds(5))
     assert held_out(LeastSquares(1e-3), pair).min() > 0.9
     few = Pair.of(torch.cat([x_na, rare_n[:, None]], 1), x_nb, blocks=5)  # too few to tell
-    assert few.steady_a.all()
+    assert few.reliable_a.all()
     twice = Pair.of(torch.cat([x_na, rare_n.roll(3)[:, None] + rare_n[:, None]], 1), x_nb)
-    assert twice.steady_a.all()
-    monkeypatch.setattr(Pair, "steady_a", Pair.alive_a)
+    assert twice.reliable_a.all()
+    monkeypatch.setattr(Pair, "reliable_a", Pair.active_a)
     assert held_out(LeastSquares(1e-3), pair).min() < -1  # what it is for: no other unit is worth predicting with it
 
 
@@ -134,7 +134,7 @@ def test_scores_do_not_depend_on_the_scale_however_large_or_small(scale):
     for method in (LeastSquares(1e-3), Matching()):
         assert (held_out(method, far) - held_out(method, truth)).abs().max() < 1e-9
     assert (far.corr_aa - truth.corr_aa).abs().max() < 1e-12
-    assert far.steady_a.all()
+    assert far.reliable_a.all()
     assert (rotated(far).corr_ab - rotated(truth).corr_ab).abs().max() < 1e-12
 
 

@@ -89,21 +89,21 @@ def test_the_tables_figure_is_the_public_functions_mean_over_active_units():
     pair = Pair.of(x_na, one_image_of(x_nb))
     score_b = held_out(SemiMatching(), pair)
     summary = compare(SemiMatching(), pair, images=60)[1].summary()
-    assert summary["explained_held_out"] == score_b[pair.alive_b].mean().item()
-    assert summary["explained_held_out_median"] == score_b[pair.alive_b].median().item()
+    assert summary["r2_held_out"] == score_b[pair.active_b].mean().item()
+    assert summary["r2_held_out_median"] == score_b[pair.active_b].median().item()
 
 
 @pytest.mark.parametrize("method", [SparsePrediction(alpha=0.1), SparsePath(alphas=[0.3, 0.1])])
 def test_every_held_out_figure_of_a_row_is_of_as_many_folds_as_the_pair_says(method):
     x_na, x_nb, _ = planted(120, 8, 8, noise=1.5)
     three = replace(Pair.of(x_na, x_nb), held_out_folds=3)
-    alignment, result = compare(method, three, 120, {"permuted": [replace(three)]})
+    alignment, result = compare(method, three, 120, {"shuffled": [replace(three)]})
     figures = result.summary() | method.tell(three, alignment).figures
     for name, other in (("loss_least_squares", LeastSquares()), ("loss_held_out", method)):
         assert figures[name] == pytest.approx((1 - held_out(other, three, 3)).mean().item() / 2)
         assert figures[name] != pytest.approx((1 - held_out(other, three, 5)).mean().item() / 2)
-    assert figures["explained_held_out"] == pytest.approx(1 - 2 * figures["loss_held_out"])
-    assert figures["explained_held_out_permuted"] == pytest.approx(figures["explained_held_out"])
+    assert figures["r2_held_out"] == pytest.approx(1 - 2 * figures["loss_held_out"])
+    assert figures["r2_held_out_shuffled"] == pytest.approx(figures["r2_held_out"])
 
 
 def held_out_names(names):
@@ -116,7 +116,7 @@ def test_without_folds_there_is_no_held_out_figure_and_no_column_for_one(method)
     pair = replace(Pair.of(x_na, x_nb), held_out_folds=0)
     alignment, result = compare(method, pair, 120, {"rotated": [rotated(pair)]})
     assert held_out_names([*result.summary(), *result.rows()[0]]) == []
-    assert result.summary()["explained_in_sample"] > 0.2
+    assert result.summary()["r2_in_sample"] > 0.2
     if isinstance(method, Telling):
         found = method.tell(pair, alignment)
         assert held_out_names(found.figures) == []
@@ -132,10 +132,10 @@ def test_choosing_the_best_of_many_looks_good_only_in_sample():
     assert held_out(SemiMatching(), pair).mean() < 0
 
 
-def test_units_dead_in_one_fold_or_everywhere_leave_no_nan():
+def test_units_constant_in_one_fold_or_everywhere_leave_no_nan():
     x_na, x_nb, _ = planted(100)
     x_nb[:, 1] = 0.0
-    x_nb[1:, 2] = 0.0  # alive in one image only
+    x_nb[1:, 2] = 0.0  # active in one image only
     pair = Pair.of(x_na, x_nb, blocks=10)
     scores = held_out(Matching(), pair, folds=10)
     assert torch.isfinite(scores).all()

@@ -42,7 +42,7 @@ def test_unrelated_groups_have_squares_that_sum_to_pq_over_n():
     assert sums.mean().item() == pytest.approx(20 * 10 / 400, rel=0.1)
 
 
-def test_too_few_samples_are_told_and_dead_units_left_out():
+def test_too_few_samples_are_told_and_constant_units_left_out():
     x = torch.randn(8, 5)
     with pytest.raises(InputError, match="5 with 5 dimensions need more samples than 8"):
         all_units(Pair.of(x, torch.randn(8, 5)))
@@ -66,9 +66,9 @@ def test_the_mean_of_many_groups_at_once_is_that_of_each():
         mean_canonical_correlation(Pair.of(x_na[:8], x_nb[:8]), groups_a, groups_b)
 
 
-def test_random_groups_are_of_distinct_living_units():
-    alive = torch.tensor([True, False, True, True])
-    groups = random_groups(alive, 3, 50, torch.Generator().manual_seed(0))
+def test_random_groups_are_of_distinct_active_units():
+    active = torch.tensor([True, False, True, True])
+    groups = random_groups(active, 3, 50, torch.Generator().manual_seed(0))
     assert (groups.sort(1).values == torch.tensor([0, 2, 3])).all()
     with pytest.raises(InputError, match="A group of 4 units"):
-        random_groups(alive, 4, 1, torch.Generator())
+        random_groups(active, 4, 1, torch.Generator())

@@ -64,11 +64,11 @@ def test_of_equal_units_the_first_is_taken():
 def test_of_several_nets_the_same_partners_are_taken_as_of_two():
     pair = next(reordered(*with_copies()))
     nets = SeveralNets(
-        ["a", "b"], {(0, 1): pair.corr_ab, (0, 0): pair.corr_aa, (1, 1): pair.corr_bb}, [pair.alive_a, pair.alive_b]
+        ["a", "b"], {(0, 1): pair.corr_ab, (0, 0): pair.corr_aa, (1, 1): pair.corr_bb}, [pair.active_a, pair.active_b]
     )
     assert torch.equal(nets.best(1, 0)[0], SemiMatching()(pair).partner_b)
     assert torch.equal(matchings(nets)[1, 0], Matching()(pair).partner_b)
     noisy_ab = pair.corr_ab + 1e-13 * torch.randn(pair.p, pair.q).double()
-    noisy = SeveralNets(nets.names, {**nets.corr, (0, 1): noisy_ab}, nets.alive)
+    noisy = SeveralNets(nets.names, {**nets.corr, (0, 1): noisy_ab}, nets.active)
     assert torch.equal(matchings(noisy)[0, 1], matchings(nets)[0, 1])
     assert torch.equal(noisy.best(0, 1)[0], nets.best(0, 1)[0])

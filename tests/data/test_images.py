@@ -12,7 +12,7 @@ from PIL import Image
 
 from convergent.cli.train import build_data
 from convergent.data.digits import Digits
-from convergent.data.images import Deranged, Images, Views
+from convergent.data.images import Images, Shuffled, Views
 from convergent.data.order import Draw
 from convergent.errors import InputError
 
@@ -168,21 +168,21 @@ def test_uncounted_repetitions_have_no_class():
     assert images[3] == images[Draw(3)]
 
 
-def test_deranged_images_show_every_net_another_image_and_every_image_once():
+def test_shuffled_images_show_every_net_another_image_and_every_image_once():
     pictures = [(torch.full((1, 2, 2), float(image)), 0) for image in range(7)]
     images = Images(pictures, lambda picture: picture)
-    deranged = Deranged(images, {"a": None, "b": None, "c": None})
-    seen = {net: [int(deranged[image][0][net].mean()) for image in range(7)] for net in "abc"}
+    shuffled = Shuffled(images, {"a": None, "b": None, "c": None})
+    seen = {net: [int(shuffled[image][0][net].mean()) for image in range(7)] for net in "abc"}
     assert all(sorted(of_net) == list(range(7)) for of_net in seen.values())
     assert all(len(set(row)) == 3 for row in zip(*seen.values()))
-    assert [deranged[image][2] for image in range(7)] == list(range(7))
-    assert deranged.manifest() != images.manifest()
-    again = Deranged(images, {"a": None, "b": None, "c": None})
-    assert all(torch.equal(again[image][0]["b"], deranged[image][0]["b"]) for image in range(7))
+    assert [shuffled[image][2] for image in range(7)] == list(range(7))
+    assert shuffled.manifest() != images.manifest()
+    again = Shuffled(images, {"a": None, "b": None, "c": None})
+    assert all(torch.equal(again[image][0]["b"], shuffled[image][0]["b"]) for image in range(7))
 
 
-def test_deranged_images_come_in_each_nets_view():
+def test_shuffled_images_come_in_each_nets_view():
     pictures = [(torch.ones(1, 2, 2) * image, 0) for image in range(1, 5)]
     images = Images(pictures, Views({"0": lambda x: x, "1": lambda x: -x}))
-    seen = Deranged(images, {"a": "0", "b": "1"})[2][0]
+    seen = Shuffled(images, {"a": "0", "b": "1"})[2][0]
     assert seen["a"].mean() > 0 > seen["b"].mean()

@@ -43,7 +43,7 @@ def test_the_record_is_whole(method):
     assert torch.allclose(alignment.score_b, explained(alignment.map_ab, pair, pair))
     assert (alignment.score_b <= 1 + 1e-9).all()
     assert all(isinstance(value, float | int) for value in alignment.solver.values())
-    assert torch.equal(alignment.partner_b >= 0, alignment.units_used_b > 0)
+    assert torch.equal(alignment.partner_b >= 0, alignment.predictors_b > 0)
 
 
 def test_the_same_input_gives_the_same_record(method):
@@ -66,7 +66,7 @@ def test_gain_and_offset_of_units_change_nothing(method):
     assert torch.allclose(changed, method(Pair.of(x_na, x_nb)).map_ab, atol=1e-8)
 
 
-def test_dead_units_use_and_are_used_by_nobody(method):
+def test_constant_units_use_and_are_used_by_nobody(method):
     x_na, x_nb, _ = planted(300, 8, 8, noise=1.0)
     x_na[:, 3], x_nb[:, 5] = 2.0, 0.0
     alignment = method(Pair.of(x_na, x_nb))

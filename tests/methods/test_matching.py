@@ -71,7 +71,7 @@ def test_unequal_widths_leave_units_unmatched_and_say_which():
     assert alignment.sharing_a.tolist() == [1] * 4
 
 
-def test_dead_units_stay_single():
+def test_constant_units_stay_single():
     x_na, x_nb, order = planted(300)
     x_na[:, order[2]] = 1.0
     x_nb[:, 4] = 0.0

@@ -12,7 +12,7 @@ def test_each_unit_takes_the_maximum_of_its_column():
     alignment = SemiMatching()(pair)
     assert torch.allclose(alignment.r_b, pair.corr_ab.amax(0))
     assert torch.equal(alignment.partner_b, pair.corr_ab.argmax(0))
-    assert alignment.units_used_b.tolist() == [1] * 14
+    assert alignment.predictors_b.tolist() == [1] * 14
     assert alignment.sharing_a.sum() == 14
 
 
@@ -31,12 +31,12 @@ def test_the_sign_counts_unless_told_otherwise():
     assert absolute.r_b[0] < -0.9
 
 
-def test_dead_units_neither_take_nor_are_taken():
+def test_constant_units_neither_take_nor_are_taken():
     x_na, x_nb, _ = planted(100)
     x_na[:, 0], x_nb[:, 0] = 0.0, 0.0
-    x_nb[:, 1] = -x_na.sum(1)  # every correlation negative: the dead unit's 0 must not win
+    x_nb[:, 1] = -x_na.sum(1)  # every correlation negative: the constant unit's 0 must not win
     alignment = SemiMatching()(Pair.of(x_na, x_nb))
     assert alignment.partner_b[0] == -1
     assert (alignment.partner_b[1:] > 0).all()
-    everything_dead = SemiMatching()(Pair.of(torch.zeros(10, 3), torch.randn(10, 3)))
-    assert everything_dead.partner_b.tolist() == [-1] * 3
+    everything_constant = SemiMatching()(Pair.of(torch.zeros(10, 3), torch.randn(10, 3)))
+    assert everything_constant.partner_b.tolist() == [-1] * 3

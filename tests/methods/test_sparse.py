@@ -42,9 +42,9 @@ def test_penalties_by_default_in_the_papers_units_and_none():
     without = SparsePrediction(alpha=0)(pair)
     assert torch.allclose(without.map_ab, LeastSquares(ridge=0)(pair).map_ab)
     assert "gap" not in without.solver
-    dead_na, dead_nb = few()
-    dead_nb[:, 2] = 0
-    assert SparsePrediction(paper_lambda=0.01)(Pair.of(dead_na, dead_nb)).solver["alpha"] == pytest.approx(0.05)
+    constant_na, constant_nb = few()
+    constant_nb[:, 2] = 0
+    assert SparsePrediction(paper_lambda=0.01)(Pair.of(constant_na, constant_nb)).solver["alpha"] == pytest.approx(0.05)
 
 
 @pytest.mark.parametrize(
@@ -80,11 +80,11 @@ def test_a_sample_of_units_is_seeded_and_the_others_count_nowhere():
     assert (asked(12, 5, 1) != asked(12, 5, 0)).any()
     assert (asked(12, 7, 0) & asked(12, 5, 0)).sum() == 5  # a larger sample holds the smaller one
     summary = result.summary()
-    assert summary["dead_b"] == summary["unmatched_b"] == 0
-    assert summary["units_used"] == pytest.approx(alignment.units_used_b[alignment.asked_b].double().mean().item())
-    assert summary["explained_held_out"] > 0.5
+    assert summary["constant_b"] == summary["unmatched_b"] == 0
+    assert summary["predictors"] == pytest.approx(alignment.predictors_b[alignment.asked_b].double().mean().item())
+    assert summary["r2_held_out"] > 0.5
     figures = method.tell(pair, alignment).figures
-    assert 2 * figures["loss_held_out"] == pytest.approx(1 - summary["explained_held_out"])
+    assert 2 * figures["loss_held_out"] == pytest.approx(1 - summary["r2_held_out"])
 
 
 def test_losses_are_in_the_papers_units_beside_both_baselines():
@@ -122,7 +122,7 @@ def test_units_with_three_predictors_are_listed():
     map_ab[0, 0] = 1
     (row,) = three_units(Alignment(map_ab, torch.tensor([1.0, 0.5, 0.0])))
     assert row == {
-        "unit": 1, "explained_in_sample": 0.5, "unit_1": 2, "weight_1": -0.5, "unit_2": 0, "weight_2": 0.2, "unit_3": 4,
+        "unit": 1, "r2_in_sample": 0.5, "unit_1": 2, "weight_1": -0.5, "unit_2": 0, "weight_2": 0.2, "unit_3": 4,
         "weight_3": 0.1,
     }  # fmt: skip
 
@@ -152,7 +152,7 @@ def test_its_figures_draw(tmp_path):
                 assert len(picture.convert("L").getcolors()) > 20
 
 
-def test_a_layer_whose_units_are_all_dead_is_told_like_any_other():
+def test_a_layer_whose_units_are_all_constant_is_told_like_any_other():
     pair = Pair.of(torch.ones(40, 3), torch.ones(40, 2))
     method = SparsePrediction()
     alignment = method(pair)

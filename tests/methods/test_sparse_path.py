@@ -86,7 +86,7 @@ def test_mistakes_are_one_sentence():
 
 def test_the_papers_table_is_dotted_in_for_its_own_widths_only(tmp_path):
     figures = {"loss_one_unit": 0.3, "loss_least_squares": 0.1}
-    curve = {"log10_alpha": [-1.0, -2.0], "loss": [0.3, 0.2], "loss_fitted": [0.3, 0.2], "units_used": [2.0, 9.0]}
+    curve = {"log10_alpha": [-1.0, -2.0], "loss": [0.3, 0.2], "loss_fitted": [0.3, 0.2], "predictors": [2.0, 9.0]}
 
     def drawn(width):
         told = Findings("conv1", "a", "b", {**figures, "width": width}, curves={"log10_alpha": curve})
@@ -125,6 +125,6 @@ def test_the_report_has_table_1_of_the_path(tmp_path):
         "distributed",
         "undecided",
     ]
-    assert row[2] == f"{rows[0]['loss_held_out']:.3f} ({rows[0]['units_used']:.1f})"
+    assert row[2] == f"{rows[0]['loss_held_out']:.3f} ({rows[0]['predictors']:.1f})"
     assert row[5].endswith("(0%-40%)")
     assert table_1(tmp_path, {"matching": {}}) == []

@@ -86,7 +86,7 @@ def test_the_other_direction_has_the_same_clusters():
     assert torch.equal(there.labels_b, back.labels_a)
 
 
-def test_dead_and_isolated_units_are_set_aside_and_counted_apart():
+def test_constant_and_isolated_units_are_set_aside_and_counted_apart():
     x_na, x_nb, group_a, group_b = blocks(PLANTED)
     x_na[:, 0], x_nb[:, 1], x_nb[:, 2] = 3.0, torch.randn(1500), -5.0
     alignment = Spectral()(Pair.of(x_na, x_nb))
@@ -115,7 +115,7 @@ def test_extremes_have_a_sound_answer():
     assert nothing.score_b.abs().sum() == 0
     one = Spectral(clusters=1, threshold=0)(pair)
     assert (one.labels_a == 0).all()
-    assert (one.units_used_b == 15).all()
+    assert (one.predictors_b == 15).all()
     each = Spectral(clusters=28, threshold=0)(pair)
     assert sorted(torch.cat([each.labels_a, each.labels_b]).tolist()) == list(range(28))
     assert Spectral()(Pair.of(torch.zeros(9, 2), torch.ones(9, 3))).solver["clusters"] == 0

@@ -16,7 +16,7 @@ def result(aligned, name, images=100, labels=None, tree=None, **figures):
     (folder / "config.yaml").write_text(
         f"images: {images}\nnets: {{one: a, two: b}}\nmethod: {{_target_: {name[:4]}}}\n"
     )
-    row = {"layer": "fc1", "a": "one", "b": "two", "units_used": 2.0, "explained_held_out": 0.5} | figures
+    row = {"layer": "fc1", "a": "one", "b": "two", "predictors": 2.0, "r2_held_out": 0.5} | figures
     summary = {"images": images, "layers": {"fc1": row}, "pairs": [row]}
     (folder / "summary.json").write_text(json.dumps(summary))
     (folder / "scores.csv").write_text("layer,a,b,unit,r\nfc1,one,two,0,0.5\n")
@@ -101,11 +101,11 @@ def test_the_table_of_clusters_lists_what_clusters_and_leaves_unknown_numbers_ou
     assert (found["clusters"], found["similarity"], found["stable"], found["random"]) == ("4.0", "0.25", "1.00", "-")
 
 
-@pytest.mark.parametrize("missing", ["units_used", "explained_held_out"])
+@pytest.mark.parametrize("missing", ["predictors", "r2_held_out"])
 def test_a_method_without_a_number_has_no_mark_and_one_without_units_no_place(missing):
-    row = {"layer": "fc1", "units_used": 2.0, "explained_held_out": 0.5}
-    one, two, none = [[row | {"units_used": 1.0}], [row]], [[row | {missing: None}]], [[row | {"units_used": 0}]]
+    row = {"layer": "fc1", "predictors": 2.0, "r2_held_out": 0.5}
+    one, two, none = [[row | {"predictors": 1.0}], [row]], [[row | {missing: None}]], [[row | {"predictors": 0}]]
     (axis,) = methods({"one": one, "two": two, "none": none}).axes
     (line,) = [line for line in axis.get_lines() if len(line.get_xdata()) == 2 and line.get_marker() != "None"]
-    assert line.get_xdata().tolist() == [1, 2]  # a sweep is joined in order of the units used
+    assert line.get_xdata().tolist() == [1, 2]  # a sweep is joined in order of the predictors per unit
     assert axis.get_legend_handles_labels()[1] == ["one"]

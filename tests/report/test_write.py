@@ -134,7 +134,7 @@ def page(browser, page_file):
 def test_the_answer_comes_first(page, found):
     cards = page.locator(".card").all_inner_texts()
     assert [card.split("\n")[0] for card in cards] == list(UNITS)
-    single = max(found[name]["layers"]["conv1"]["explained_held_out"] for name in ("matching", "semimatching"))
+    single = max(found[name]["layers"]["conv1"]["r2_held_out"] for name in ("matching", "semimatching"))
     assert f"{round(100 * single)} %" in cards[0]
     page.wait_for_function("document.querySelectorAll('#comparison .scatterlayer .trace').length == 3")
     page.wait_for_function("document.querySelectorAll('#summary tbody tr').length == 6")
@@ -147,7 +147,7 @@ def test_methods_have_the_colours_of_the_figures(page):
 
 
 def test_ticks_of_logarithmic_axes_are_whole_numbers(page):
-    page.locator("#figure").select_option("units_used")
+    page.locator("#figure").select_option("predictors")
     page.wait_for_function("document.getElementById('comparison').layout?.yaxis.type === 'log'")
     shown = page.locator("#comparison .ytick text").all_text_contents()
     assert shown == [f"{tick:,}" for tick in (1, 2, 5, 10, 20)][: len(shown)]
@@ -180,7 +180,7 @@ def test_a_layer_may_be_wider_than_16_bits_count(tmp_path):
     saved = {"index_ab": partner, "weight": torch.ones(2), "shape": torch.tensor([40_001, 2])}
     (wide / "alignments").mkdir(parents=True)
     save_file({f"a to b/{name}": tensor for name, tensor in saved.items()}, wide / "alignments" / "wide.safetensors")
-    scores = dict.fromkeys(("r", "explained_held_out", "best_r", "excess"), 0.5) | {"units_used": 40_000}
+    scores = dict.fromkeys(("r", "r2_held_out", "best_r", "excess"), 0.5) | {"predictors": 40_000}
     write_rows(wide / "scores.csv", [{"layer": "wide", "a": "a", "b": "b", **scores} for _ in range(2)])
     summary = {"images": 9, "layers": {"wide": {}}, "pairs": [{"layer": "wide", "a": "a", "b": "b"}]}
     told = gather(tmp_path, "made", {"matching": summary}, 1e6).parts["maps 0 wide"]["a>b"]
@@ -283,7 +283,7 @@ def test_tables_are_sorted_and_filtered(page):
 
 
 def test_everything_can_be_chosen(page):
-    for box, values in (("#figure", ["mean_r", "units_used"]), ("#layer select[data-method]", ["1", "2"])):
+    for box, values in (("#figure", ["mean_r", "predictors"]), ("#layer select[data-method]", ["1", "2"])):
         for value in values:
             page.locator(box).select_option(value)
     page.locator("#layer select[data-net=b]").select_option("seed=0")  # then a is another net

@@ -56,7 +56,7 @@ def several(x: Sequence[Tensor]) -> SeveralNets:
     moments, units = Moments.of(torch.cat(list(x), 1)), x[0].shape[1]
     parts = [slice(i * units, (i + 1) * units) for i in range(len(x))]
     corr = {(i, j): moments.corr_uu[parts[i], parts[j]] for i, j in combinations(range(len(x)), 2)}
-    return SeveralNets("abcdefgh"[: len(x)], corr, [moments.alive_u[part] for part in parts])
+    return SeveralNets("abcdefgh"[: len(x)], corr, [moments.active_u[part] for part in parts])
 
 
 def together(truth: Truth, seed: int, samples: int, units: int, draws: int, nets: int = 4) -> dict[str, float]:

@@ -102,7 +102,7 @@ def test_float32_products_keep_correlations(product, tolerance, kind):
 def test_activations_of_few_distinct_numbers_are_taken_off_their_grid():
     x_us = torch.randn(3, 1000).double()
     assert not on_grid(x_us, torch.float32)
-    assert not on_grid(torch.cat([x_us, torch.ones(1, 1000)]), torch.float32)  # a dead unit is no matter
+    assert not on_grid(torch.cat([x_us, torch.ones(1, 1000)]), torch.float32)  # a constant unit is no matter
     assert on_grid(x_us, torch.bfloat16)
     assert on_grid(x_us + torch.tensor([[0.0], [1e4], [0.0]]), torch.float32)
 

@@ -25,7 +25,7 @@ def stream():
     x_ncp = torch.randn(50, 7, 6)
     x_ncp[:, 1] = x_ncp[:, 1].relu()  # silent in some images
     x_ncp[:, 2] = x_ncp[:, 2].round()  # many ties
-    x_ncp[:, 3] = 0  # dead
+    x_ncp[:, 3] = 0  # constant
     x_ncp[:, 4] = -x_ncp[:, 4].abs() - 1
     x_ncp[:, 5] *= 1e-30
     x_ncp[0, 3, 2] = -0.0

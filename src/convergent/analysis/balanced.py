@@ -34,9 +34,9 @@ def cluster_rows(method: Method, pair: Pair, seed: int = 0) -> list[dict[str, An
 
     `canonical` is the mean canonical correlation between the cluster's units of a and of b, `random` its mean over random
     groups of the same sizes, `p_value` the share of those that reach it (add-one rule), `one_to_one` the mean |r| of the
-    best pairing inside the cluster, as one-to-one matching sees it, `explained_held_out` the variance of its units of b that
+    best pairing inside the cluster, as one-to-one matching sees it, `r2_held_out` the variance of its units of b that
     the map explains: all on the images that chose nothing. Where no images are held out, all are of the same images, and
-    there is no p-value and no `explained_held_out`.
+    there is no p-value and no `r2_held_out`.
 
     Args:
         method: whose map makes the tree.
@@ -73,7 +73,7 @@ def _rows(tree: Tree, alignment: Alignment, fit: Pair, on: Pair, seed: int, apar
                 "random": round(float(nulls[size].mean()), 6),
                 "p_value": round(float(p_values(canonical, nulls[size])), 6) if apart else None,
                 "one_to_one": round(float(weight[linear_sum_assignment(weight, maximize=True)].mean()), 6),
-                **({"explained_held_out": round(float(explained_b[units_b].mean()), 6)} if apart else {}),
+                **({"r2_held_out": round(float(explained_b[units_b].mean()), 6)} if apart else {}),
             }
         )
     return rows

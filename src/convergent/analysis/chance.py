@@ -35,14 +35,14 @@ class Chance:
         threshold: what the highest correlation of 1 in 20 units exceeds.
         mean_r: mean correlation with the partner over the active units of b; None where the method needs what the null has
             not (joint histograms).
-        units_used: mean number of predictors of an active unit of b; None where there is none.
+        predictors: mean number of predictors of an active unit of b; None where there is none.
         explained: mean share of variance explained on held-out images; None where there is none.
     """
 
     best_r: NDArray[np.float64]
     threshold: float
     mean_r: float | None = None
-    units_used: float | None = None
+    predictors: float | None = None
     explained: float | None = None
 
     @classmethod
@@ -57,7 +57,7 @@ class Chance:
         every: list[torch.Tensor] = []
         fitted: list[tuple[float | None, float | None, float | None]] = []
         for pair in pairs:  # one after another: each may take as much memory as the nets' own
-            every.append(nulls.best(pair)[pair.alive_b])
+            every.append(nulls.best(pair)[pair.active_b])
             able = pair.joint is not None or not needs_histograms(method)
             if able and (pair.blocks > 1 or not fitted):
                 fitted.append(_fitted(method, pair))
@@ -79,7 +79,7 @@ def mean_r(method: Method, pair: Pair) -> torch.Tensor:
 
 
 def _mean_r(alignment: Alignment, pair: Pair) -> torch.Tensor:
-    r_b = alignment.r_b[pair.alive_b & (alignment.units_used_b > 0)]
+    r_b = alignment.r_b[pair.active_b & (alignment.predictors_b > 0)]
     return r_b.mean() if len(r_b) else r_b.sum()
 
 
@@ -88,8 +88,8 @@ def _fitted(method: Method, pair: Pair) -> tuple[float | None, float | None, flo
     alignment, explained = method(pair), None
     if pair.holds_out:
         again = method.near(alignment) if isinstance(method, Refitting) else method
-        explained = _mean(scores.held_out(again, pair)[pair.alive_b].tolist())
-    used = _mean(alignment.units_used_b[pair.alive_b].tolist())
+        explained = _mean(scores.held_out(again, pair)[pair.active_b].tolist())
+    used = _mean(alignment.predictors_b[pair.active_b].tolist())
     return float(_mean_r(alignment, pair)), used, explained
 
 

@@ -91,11 +91,11 @@ def _quality(pair: Pair, label_u: Tensor) -> Quality:
 
 def _similarities(pair: Pair, runs: Sequence[Quality]) -> tuple[dict[str, float], dict[str, list[float]]]:
     """Share of units in clusters above each similarity, and the area under it: means over the runs, and deviations."""
-    living = int(pair.total.alive_u.sum())
+    active = int(pair.total.active_u.sum())
     areas: dict[str, float] = {}
     curves: dict[str, list[float]] = {}
     for name in ("between", "within"):
-        given = [(getattr(run, f"{name}_c"), run.units_ci.sum(1), living) for run in runs]
+        given = [(getattr(run, f"{name}_c"), run.units_ci.sum(1), active) for run in runs]
         share_rx = torch.stack([share_above(*one, _ABOVE) for one in given])
         area_r = torch.tensor([mean_similarity(*one) for one in given]).double()
         areas |= {

@@ -1,6 +1,6 @@
 """How many of net a's units it takes to account for one of net b's, beside one unit and beside all: held out.
 
-Axes: `a` units of net a, `b` units of net b, `m` number of units used.
+Axes: `a` units of net a, `b` units of net b, `m` number of predictors per unit.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class FewToOne:
         return {"loss_one_unit": mean_loss(self.best[0]), "loss_least_squares": mean_loss(self.all), **self.codes()}
 
     def curve(self) -> dict[str, list[float]]:
-        """Mean loss against the number of units used, each unit of b with its best ones."""
+        """Mean loss against the number of predictors per unit, each unit of b with its best ones."""
         losses = [mean_loss(best_b) for best_b in self.best]
         return {"units": [m + 1.0 for m in range(len(losses))], "loss_best_units": losses}
 

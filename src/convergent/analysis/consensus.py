@@ -29,12 +29,12 @@ def matchings(nets: SeveralNets) -> dict[tuple[int, int], Tensor]:
     Source: Li et al. 2016, section 3, "bipartite matching".
     """
     partner = {}
-    weight, living = _living(nets)
+    weight, active = _active(nets)
     for i, j in combinations(range(nets.k), 2):
         row, column = best_assignment(weight[i, j])
-        of_i, of_j = living[i][row], living[j][column]
+        of_i, of_j = active[i][row], active[j][column]
         for (x, of_x), (y, of_y) in (((i, of_i), (j, of_j)), ((j, of_j), (i, of_i))):
-            partner[x, y] = torch.full((len(nets.alive[x]),), -1)
+            partner[x, y] = torch.full((len(nets.active[x]),), -1)
             partner[x, y][of_x] = of_y
     return partner
 
@@ -45,9 +45,9 @@ class CycleConsistency:
 
     Attributes:
         triples: the nets of each triple.
-        share_t: share of units for which going i -> j -> k ends where i -> k does, of as many as could (the living units
+        share_t: share of units for which going i -> j -> k ends where i -> k does, of as many as could (the active units
             of the narrowest of the three nets), shape (t,).
-        chance_t: what matchings of unrelated nets give: 1 / living units of the widest of the three, shape (t,). Where nets
+        chance_t: what matchings of unrelated nets give: 1 / active units of the widest of the three, shape (t,). Where nets
             share a space, chance is far higher, unit by unit or not: compare with rotated nets, `across.beside_rotated`.
     """
 
@@ -79,14 +79,14 @@ def cycle_consistency(nets: SeveralNets) -> CycleConsistency:
     """
     if nets.k < 3:
         raise InputError(f"Cycle consistency needs at least 3 nets, not {nets.k}; compare more nets.")
-    partner, living_i = matchings(nets), nets.living_i.clamp(min=1).double()
+    partner, active_i = matchings(nets), nets.active_i.clamp(min=1).double()
     triples = tuple(combinations(range(nets.k), 3))
     share, chance = [], []
     for i, j, k in triples:
         start = (partner[i, j] >= 0) & (partner[i, k] >= 0)
         agree = partner[j, k][partner[i, j][start]] == partner[i, k][start]
-        share.append(agree.sum() / living_i[[i, j, k]].min())
-        chance.append(1 / living_i[[i, j, k]].max())
+        share.append(agree.sum() / active_i[[i, j, k]].min())
+        chance.append(1 / active_i[[i, j, k]].max())
     return CycleConsistency(triples, torch.stack(share), torch.stack(chance))
 
 
@@ -95,8 +95,8 @@ class Consensus:
     """Groups of k units, one of each net, no unit twice; the best-correlated group first.
 
     Attributes:
-        units_gk: the unit of each net in each group, shape (g, k), g the living units of the narrowest net.
-        group: per net the group of each unit, shape (units,); -1 for none (dead units, wider nets).
+        units_gk: the unit of each net in each group, shape (g, k), g the active units of the narrowest net.
+        group: per net the group of each unit, shape (units,); -1 for none (constant units, wider nets).
         corr_g: mean correlation between the units of each group, shape (g,).
         value: sum of all correlations within groups: what is maximised.
         bound: no grouping has a larger value: the sum of the optima of every pair of nets on its own, each for g partners.
@@ -129,21 +129,21 @@ def consensus(nets: SeveralNets, kicks: int = 10, starts: int | None = None) -> 
 
     Source: Karapetyan, Gutin 2011, "Local search heuristics for the multidimensional assignment problem".
     """
-    weight, living = _living(nets)
+    weight, active = _active(nets)
     groups, sum_g, bound = solve(weight, nets.k, kicks, starts)
-    units_gk = torch.stack([living[i][torch.from_numpy(groups[i])] for i in range(nets.k)], 1)
-    group = tuple(torch.full((len(alive_u),), -1) for alive_u in nets.alive)
+    units_gk = torch.stack([active[i][torch.from_numpy(groups[i])] for i in range(nets.k)], 1)
+    group = tuple(torch.full((len(active_u),), -1) for active_u in nets.active)
     for i in range(nets.k):
         group[i][units_gk[:, i]] = torch.arange(len(units_gk))
     corr_g = torch.from_numpy(sum_g) / (nets.k * (nets.k - 1) / 2)
     return Consensus(units_gk, group, corr_g, float(sum_g.sum()), bound)
 
 
-def _living(nets: SeveralNets) -> tuple[Weights, list[Tensor]]:
-    """The correlations of living units, for both orders of every two nets, and which unit each row is."""
-    living = [alive_u.nonzero()[:, 0] for alive_u in nets.alive]
+def _active(nets: SeveralNets) -> tuple[Weights, list[Tensor]]:
+    """The correlations of active units, for both orders of every two nets, and which unit each row is."""
+    active = [active_u.nonzero()[:, 0] for active_u in nets.active]
     weight = {
-        (i, j): nets.corr_between(i, j)[living[i][:, None], living[j]].double().numpy()
+        (i, j): nets.corr_between(i, j)[active[i][:, None], active[j]].double().numpy()
         for i, j in permutations(range(nets.k), 2)
     }
-    return weight, living
+    return weight, active

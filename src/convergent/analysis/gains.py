@@ -2,7 +2,7 @@
 
 A gain is how much smaller the squared error is than that of predicting the mean, in b's own units.
 
-Axes: `a` units of net a, `b` units of net b, `m` number of units used, `i` and `j` these units, `k` blocks of images.
+Axes: `a` units of net a, `b` units of net b, `m` predictors per unit, `i` and `j` these units, `k` blocks of images.
 """
 
 from __future__ import annotations

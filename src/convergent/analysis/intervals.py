@@ -227,7 +227,7 @@ def _value(statistic: Statistic, pair: Pair) -> Tensor:
     if not torch.isfinite(value).all():
         raise InputError(
             f"An interval needs a statistic that is finite on every part of the images, not {value[~value.isfinite()][0]}; "
-            "leave out what is undefined, such as dead units."
+            "leave out what is undefined, such as constant units."
         )
     return value
 

@@ -34,7 +34,7 @@ __all__ = [
 
 
 def rotated(pair: Pair, seed: int = 0) -> Pair:
-    """The pair with net b's living units replaced by a random rotation of their z-scores; dead units stay dead.
+    """The pair with net b's active units replaced by a random rotation of their z-scores; constant units stay constant.
 
     Net b's span stays what it was, and so does every score that sees nothing but the span (least squares from b, CCA).
     Scores of single units fall if b's own axes mean something, and if its units are sparse: for rectified units this null is
@@ -52,9 +52,9 @@ def rotated(pair: Pair, seed: int = 0) -> Pair:
     Source: Gurnee et al. 2024, "Universal neurons in GPT2 language models".
     """
     total, whole = pair.total, pair.moments
-    alive = pair.alive_b.nonzero()[:, 0]
-    turn_bb = torch.zeros(pair.q, pair.q, dtype=torch.float64)  # rows and columns of dead units stay 0
-    turn_bb[alive[:, None], alive] = rotation(len(alive), torch.Generator().manual_seed(seed))
+    active = pair.active_b.nonzero()[:, 0]
+    turn_bb = torch.zeros(pair.q, pair.q, dtype=torch.float64)  # rows and columns of constant units stay 0
+    turn_bb[active[:, None], active] = rotation(len(active), torch.Generator().manual_seed(seed))
     turn_bb = total.scale_u[pair.b, None] * turn_bb
     # only the means' distance from the total's is turned: large means would eat the digits
     mean_kb = (whole.mean_u[:, pair.b] - total.mean_u[pair.b]) @ turn_bb
@@ -71,8 +71,8 @@ def rotated(pair: Pair, seed: int = 0) -> Pair:
 
 
 def best(pair: Pair, absolute: bool = False) -> Tensor:
-    """Each unit of b's highest correlation with a unit of a, shape (q,); 0 for dead units of b."""
-    return torch.where(pair.alive_b, _best(pair.corr_ab[pair.alive_a], absolute), 0.0)
+    """Each unit of b's highest correlation with a unit of a, shape (q,); 0 for constant units of b."""
+    return torch.where(pair.active_b, _best(pair.corr_ab[pair.active_a], absolute), 0.0)
 
 
 def rotated_best(pair: Pair, draws: int = 5, seed: int = 0, absolute: bool = False, turn: str = "a") -> Tensor:
@@ -90,7 +90,7 @@ def rotated_best(pair: Pair, draws: int = 5, seed: int = 0, absolute: bool = Fal
             null whose columns are no particular units.
 
     Returns:
-        Shape (draws, living units of b): dead ones are left out, for their zeros would lower every quantile.
+        Shape (draws, active units of b): constant ones are left out, for their zeros would lower every quantile.
 
     Raises:
         InputError: if `turn` is not "a" or "b", or there is no draw.
@@ -102,8 +102,8 @@ def rotated_best(pair: Pair, draws: int = 5, seed: int = 0, absolute: bool = Fal
     if draws < 1:
         raise InputError(f"A null needs at least 1 draw, not {draws}.")
     generator = torch.Generator().manual_seed(seed)
-    corr_ab, corr_bb = pair.corr_ab[pair.alive_a][:, pair.alive_b], pair.corr_bb[pair.alive_b][:, pair.alive_b]
-    corr_aa = pair.corr_aa[pair.alive_a][:, pair.alive_a]
+    corr_ab, corr_bb = pair.corr_ab[pair.active_a][:, pair.active_b], pair.corr_bb[pair.active_b][:, pair.active_b]
+    corr_aa = pair.corr_aa[pair.active_a][:, pair.active_a]
     best_db = []
     for _ in range(draws):
         turned_ab = _turned(corr_ab.T, corr_aa, generator).T if turn == "a" else _turned(corr_ab, corr_bb, generator)
@@ -124,7 +124,7 @@ def excess(pair: Pair, draws: int = 5, seed: int = 0, absolute: bool = False) ->
         absolute: take the highest |r| instead of the signed correlation.
 
     Returns:
-        Shape (q,), at most 1; 0 for dead units.
+        Shape (q,), at most 1; 0 for constant units.
 
     Raises:
         InputError: if there is no draw.
@@ -132,7 +132,7 @@ def excess(pair: Pair, draws: int = 5, seed: int = 0, absolute: bool = False) ->
     Source: Gurnee et al. 2024, "Universal neurons in GPT2 language models", there averaged over nets a.
     """
     excess_b = best(pair, absolute)
-    excess_b[pair.alive_b] -= rotated_best(pair, draws, seed, absolute).mean(0)
+    excess_b[pair.active_b] -= rotated_best(pair, draws, seed, absolute).mean(0)
     return excess_b
 
 
@@ -146,7 +146,7 @@ def excess_over(pair: Pair, rotated_a: Sequence[Pair]) -> Tensor:
     Returns:
         At most 2 in magnitude; 0 for constant units.
     """
-    return torch.where(pair.alive_b, best(pair) - torch.stack([best(rotated) for rotated in rotated_a]).mean(0), 0.0)
+    return torch.where(pair.active_b, best(pair) - torch.stack([best(rotated) for rotated in rotated_a]).mean(0), 0.0)
 
 
 def p_values(value_b: Tensor, null: Tensor) -> Tensor:

@@ -25,8 +25,8 @@ class PartnerCounts:
     """In how many of the other nets each unit has a partner.
 
     Attributes:
-        count: per net, shape (units,): 0 to k - 1; -1 for dead units.
-        share_im: share of net i's living units that have a partner in exactly m other nets, shape (k, k), m = 0 to k - 1.
+        count: per net, shape (units,): 0 to k - 1; -1 for constant units.
+        share_im: share of net i's active units that have a partner in exactly m other nets, shape (k, k), m = 0 to k - 1.
     """
 
     count: tuple[Tensor, ...]
@@ -36,9 +36,9 @@ class PartnerCounts:
     def of(cls, nets: SeveralNets, has_partner: Mapping[tuple[int, int], Tensor]) -> PartnerCounts:
         """The counts from {(i, j): whether each unit of net i has a partner in net j} for every ordered pair."""
         others = [[has_partner[i, j] for j in range(nets.k) if j != i] for i in range(nets.k)]
-        count = tuple(torch.where(nets.alive[i], torch.stack(others[i]).sum(0), -1) for i in range(nets.k))
+        count = tuple(torch.where(nets.active[i], torch.stack(others[i]).sum(0), -1) for i in range(nets.k))
         number_im = torch.stack([torch.bincount(c[c >= 0], minlength=nets.k) for c in count])
-        return cls(count, number_im.double() / nets.living_i.clamp(min=1)[:, None])
+        return cls(count, number_im.double() / nets.active_i.clamp(min=1)[:, None])
 
     @property
     def share_m(self) -> Tensor:
@@ -79,10 +79,10 @@ class MutualBest:
     Attributes:
         partner: {(i, j): the mutual best partner in net j of each unit of net i, shape (units of i,)}, every ordered pair;
             -1 for none.
-        share_ij: share of net i's living units that have one in net j, shape (k, k); 1 on the diagonal.
+        share_ij: share of net i's active units that have one in net j, shape (k, k); 1 on the diagonal.
         counts: in how many other nets each unit has one.
         cliques_gk: groups of one unit of each net, every two of them mutual best partners, shape (g, k).
-        clique_share_i: share of each net's living units that are in such a group, shape (k,).
+        clique_share_i: share of each net's active units that are in such a group, shape (k,).
     """
 
     partner: Mapping[tuple[int, int], Tensor]
@@ -105,12 +105,12 @@ def mutual_best(nets: SeveralNets) -> MutualBest:
         mutual_u = (best[i, j] >= 0) & (back_u == torch.arange(len(back_u)))
         partner[i, j] = torch.where(mutual_u, best[i, j], -1)
     has = {ij: partner_u >= 0 for ij, partner_u in partner.items()}
-    living_i = nets.living_i.clamp(min=1).double()  # a whole number by another is float32 in torch
+    active_i = nets.active_i.clamp(min=1).double()  # a whole number by another is float32 in torch
     share_ij = torch.eye(nets.k).double()
     for i, j in pairs:
-        share_ij[i, j] = has[i, j].sum() / living_i[i]
-    groups_gk = torch.stack([torch.arange(len(nets.alive[0])), *(partner[0, j] for j in range(1, nets.k))], 1)
+        share_ij[i, j] = has[i, j].sum() / active_i[i]
+    groups_gk = torch.stack([torch.arange(len(nets.active[0])), *(partner[0, j] for j in range(1, nets.k))], 1)
     groups_gk = groups_gk[(groups_gk >= 0).all(1)]
     for i, j in combinations(range(1, nets.k), 2):
         groups_gk = groups_gk[partner[i, j][groups_gk[:, i]] == groups_gk[:, j]]
-    return MutualBest(partner, share_ij, PartnerCounts.of(nets, has), groups_gk, len(groups_gk) / living_i)
+    return MutualBest(partner, share_ij, PartnerCounts.of(nets, has), groups_gk, len(groups_gk) / active_i)

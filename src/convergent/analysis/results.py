@@ -44,12 +44,12 @@ class Result:
         images: number of images read.
         samples: number of samples: images times positions.
         blocks: number of blocks of images.
-        dead_a: how many units of a are constant.
-        unshared_a: how many living units of a are nobody's partner.
-        dead_b: how many units of b are constant.
-        alive_b: which units of b vary and were to be accounted for; the others count nowhere.
+        constant_a: how many units of a are constant.
+        unshared_a: how many active units of a are nobody's partner.
+        constant_b: how many units of b are constant.
+        active_b: which units of b vary and were to be accounted for; the others count nowhere.
         partner_b: the main unit of a, -1 for none.
-        units_used_b: how many units of a account for each unit of b.
+        predictors_b: how many units of a account for each unit of b.
         r_b: correlation with what accounts for it, see `alignment.Alignment.r_b`.
         best_b: the unit of a with the highest correlation: the semi-matching's partner, as reference; -1 for none.
         best_r_b: that correlation.
@@ -67,12 +67,12 @@ class Result:
     images: int
     samples: int
     blocks: int
-    dead_a: int
+    constant_a: int
     unshared_a: int
-    dead_b: int
-    alive_b: NDArray[np.bool_]
+    constant_b: int
+    active_b: NDArray[np.bool_]
     partner_b: NDArray[np.int64]
-    units_used_b: NDArray[np.int64]
+    predictors_b: NDArray[np.int64]
     best_b: NDArray[np.int64]
     r_b: NDArray[np.float64]
     best_r_b: NDArray[np.float64]
@@ -103,12 +103,12 @@ class Result:
             images=images,
             samples=pair.count,
             blocks=pair.blocks,
-            dead_a=int((~pair.alive_a).sum()),
-            unshared_a=int((pair.alive_a & (alignment.sharing_a == 0)).sum()),
-            dead_b=int((~pair.alive_b).sum()),
-            alive_b=(pair.alive_b if alignment.asked_b is None else pair.alive_b & alignment.asked_b).numpy(),
+            constant_a=int((~pair.active_a).sum()),
+            unshared_a=int((pair.active_a & (alignment.sharing_a == 0)).sum()),
+            constant_b=int((~pair.active_b).sum()),
+            active_b=(pair.active_b if alignment.asked_b is None else pair.active_b & alignment.asked_b).numpy(),
             partner_b=alignment.partner_b.numpy(),
-            units_used_b=alignment.units_used_b.numpy(),
+            predictors_b=alignment.predictors_b.numpy(),
             r_b=alignment.r_b.numpy(),
             best_b=best_b.numpy(),
             best_r_b=nulls.best(pair).numpy(),
@@ -121,14 +121,14 @@ class Result:
         )
 
     def summary(self) -> dict[str, Any]:
-        """The pair in one row: means over the living units of b, units without a partner counting as 0.
+        """The pair in one row: means over the active units of b, units without a partner counting as 0.
 
         A held-out score has no lower bound, so one unit may decide a mean where images are few: the median stands beside it.
         """
-        alive_b = self.alive_b
-        matched_b = alive_b & (self.units_used_b > 0)
+        active_b = self.active_b
+        matched_b = active_b & (self.predictors_b > 0)
 
-        def mean(value_b: NDArray[Any], over_b: NDArray[np.bool_] = alive_b, middle: Any = np.mean) -> float | None:
+        def mean(value_b: NDArray[Any], over_b: NDArray[np.bool_] = active_b, middle: Any = np.mean) -> float | None:
             kept = value_b[over_b]
             return float(middle(kept)) if len(kept) and np.isfinite(kept).all() else None
 
@@ -139,14 +139,14 @@ class Result:
             figures |= {f"mean_r_{name}": chance.mean_r} if chance.mean_r is not None else {}
             figures |= {f"mean_best_r_{name}": float(chance.best_r.mean()) if len(chance.best_r) else None}
             figures |= {f"above_{name}": mean(self.best_r_b > chance.threshold)}
-            figures |= {f"units_used_{name}": chance.units_used}
-            figures |= {} if chance.explained is None else {f"explained_held_out_{name}": chance.explained}
+            figures |= {f"predictors_{name}": chance.predictors}
+            figures |= {} if chance.explained is None else {f"r2_held_out_{name}": chance.explained}
         held_out = (
             {}
             if self.held_out_b is None
             else {
-                "explained_held_out": mean(self.held_out_b),
-                "explained_held_out_median": mean(self.held_out_b, middle=np.median),
+                "r2_held_out": mean(self.held_out_b),
+                "r2_held_out_median": mean(self.held_out_b, middle=np.median),
                 "optimism": mean(self.score_b - self.held_out_b),
             }
         )
@@ -157,47 +157,47 @@ class Result:
             "images": self.images,
             "samples": self.samples,
             "blocks": self.blocks,
-            "units": len(alive_b),
-            "dead_a": self.dead_a,
-            "dead_b": self.dead_b,
-            "unmatched_b": int((alive_b & ~matched_b).sum()),
+            "units": len(active_b),
+            "constant_a": self.constant_a,
+            "constant_b": self.constant_b,
+            "unmatched_b": int((active_b & ~matched_b).sum()),
             "unshared_a": self.unshared_a,
-            "units_used": mean(self.units_used_b),
+            "predictors": mean(self.predictors_b),
             "mean_r": mean(self.r_b, matched_b),
             "mean_best_r": mean(self.best_r_b),
             **({} if self.excess_b is None else {"excess": mean(self.excess_b)}),
             **figures,
             "agreement": mean(self.partner_b == self.best_b),
             "best_r_below_half": mean(self.best_r_b < 0.5),
-            "explained_in_sample": mean(self.score_b),
+            "r2_in_sample": mean(self.score_b),
             **held_out,
             **{f"solver_{name}": value for name, value in self.solver.items()},
         }
 
     def rows(self) -> list[dict[str, Any]]:
-        """A row per unit of b, dead ones included."""
+        """A row per unit of b, constant ones included."""
         columns = {
-            "alive": self.alive_b.astype(int),
+            "active": self.active_b.astype(int),
             "partner": self.partner_b,
-            "units_used": self.units_used_b,
+            "predictors": self.predictors_b,
             "r": self.r_b.round(6),
             "best": self.best_b,
             "best_r": self.best_r_b.round(6),
             **({} if self.excess_b is None else {"excess": self.excess_b.round(6)}),
-            "explained_in_sample": self.score_b.round(6),
+            "r2_in_sample": self.score_b.round(6),
         }
         if self.held_out_b is not None:
-            columns["explained_held_out"] = self.held_out_b.round(6)
+            columns["r2_held_out"] = self.held_out_b.round(6)
         head = {"layer": self.layer, "a": self.a, "b": self.b}
         return [
             {**head, "unit": unit, **{name: column[unit].item() for name, column in columns.items()}}
-            for unit in range(len(self.alive_b))
+            for unit in range(len(self.active_b))
         ]
 
 
 def mean_r_of(alignment: Alignment, pair: Pair) -> torch.Tensor:
     """The same for partners that are given, on any samples of the pair."""
-    b = (pair.alive_b & (alignment.partner_b >= 0)).nonzero()[:, 0]
+    b = (pair.active_b & (alignment.partner_b >= 0)).nonzero()[:, 0]
     r_b = pair.corr_ab[alignment.partner_b[b], b]
     return r_b.mean() if len(r_b) else r_b.sum()
 

@@ -29,7 +29,7 @@ class SeveralNets:
         names: of the nets.
         corr: {(i, j): correlations, shape (units of i, units of j)} for all i < j; magnitudes where the sign of a unit is
             not to count.
-        alive: which units of each net vary at all, each of shape (units,); the others are left out of everything.
+        active: which units of each net vary at all, each of shape (units,); the others are left out of everything.
 
     Raises:
         InputError: if there are fewer than two nets, a pair is missing, shapes disagree or a number is not finite.
@@ -37,14 +37,14 @@ class SeveralNets:
 
     names: Sequence[str]
     corr: Mapping[tuple[int, int], Tensor]
-    alive: Sequence[Tensor]
+    active: Sequence[Tensor]
 
     def __post_init__(self) -> None:
         k, of = len(self.names), list(self.names)
-        if k < 2 or len(self.alive) != k:
+        if k < 2 or len(self.active) != k:
             raise InputError(
-                "Comparing several nets needs at least 2 nets with a mask of living units each, not "
-                f"{k} nets with {len(self.alive)} masks; give one name and one mask per net."
+                "Comparing several nets needs at least 2 nets with a mask of active units each, not "
+                f"{k} nets with {len(self.active)} masks; give one name and one mask per net."
             )
         for i, j in combinations(range(k), 2):
             if (i, j) not in self.corr:
@@ -52,7 +52,7 @@ class SeveralNets:
                     f"Comparing several nets needs the correlations of every pair, but {of[i]} with {of[j]} is missing; "
                     "measure all pairs or leave out a net."
                 )
-            shape, need = tuple(self.corr[i, j].shape), (len(self.alive[i]), len(self.alive[j]))
+            shape, need = tuple(self.corr[i, j].shape), (len(self.active[i]), len(self.active[j]))
             if shape != need or not torch.isfinite(self.corr[i, j]).all():
                 raise InputError(
                     f"The correlations of {of[i]} with {of[j]} need shape {need} and finite numbers, not shape {shape} or "
@@ -62,14 +62,14 @@ class SeveralNets:
     @classmethod
     def of(cls, layer: LayerMoments, absolute: bool = False) -> SeveralNets:
         """All nets of a measured layer, by correlation or by its magnitude; any pair not measured is an InputError."""
-        corr, alive = {}, {}
+        corr, active = {}, {}
         for i, j in combinations(range(len(layer.nets)), 2):
             pair = layer.pair(i, j)
             corr[i, j] = (
                 pair.corr_ab.abs() if absolute else pair.corr_ab.clone()
             )  # a view would keep the pair's moments
-            alive[i], alive[j] = pair.alive_a, pair.alive_b
-        return cls(layer.nets, corr, list(alive.values()))
+            active[i], active[j] = pair.active_a, pair.active_b
+        return cls(layer.nets, corr, list(active.values()))
 
     @property
     def k(self) -> int:
@@ -77,9 +77,9 @@ class SeveralNets:
         return len(self.names)
 
     @property
-    def living_i(self) -> Tensor:
-        """Number of living units of each net, shape (k,)."""
-        return torch.stack([alive_u.sum() for alive_u in self.alive])
+    def active_i(self) -> Tensor:
+        """Number of active units of each net, shape (k,)."""
+        return torch.stack([active_u.sum() for active_u in self.active])
 
     def corr_between(self, i: int, j: int) -> Tensor:
         """Correlations of net i's units (rows) with net j's (columns), in either order of the nets."""
@@ -88,19 +88,19 @@ class SeveralNets:
     def select(self, nets: Sequence[int]) -> SeveralNets:
         """Some of the nets, in the order given."""
         corr = {(x, y): self.corr_between(nets[x], nets[y]) for x, y in combinations(range(len(nets)), 2)}
-        return SeveralNets([self.names[i] for i in nets], corr, [self.alive[i] for i in nets])
+        return SeveralNets([self.names[i] for i in nets], corr, [self.active[i] for i in nets])
 
     def best(self, i: int, j: int) -> tuple[Tensor, Tensor]:
         """For each unit of net i its best unit of net j and their correlation, each of shape (units of i,).
 
-        Of equals, up to `ties.TIED`, it is the first; dead units, and all where net j has no living unit, have partner -1
-        and correlation 0.
+        Of equals, up to `ties.TIED`, it is the first; constant units, and all where net j has no active unit,
+        have partner -1 and correlation 0.
         """
         corr_uv = self.corr_between(i, j)
-        has_u = self.alive[i] & self.alive[j].any()
+        has_u = self.active[i] & self.active[j].any()
         if not has_u.any():
             return torch.full((len(has_u),), -1), torch.zeros(len(has_u)).to(corr_uv)
-        living_uv = corr_uv.masked_fill(~self.alive[j], -torch.inf)
-        best_u = torch.from_numpy(first_best(living_uv.numpy().T))
+        active_uv = corr_uv.masked_fill(~self.active[j], -torch.inf)
+        best_u = torch.from_numpy(first_best(active_uv.numpy().T))
         corr_u = corr_uv.gather(1, best_u[:, None])[:, 0]
         return torch.where(has_u, best_u, -1), torch.where(has_u, corr_u, 0.0)

@@ -66,7 +66,7 @@ def shared_subspaces(pair: Pair, label_u: Tensor, draws: int = 10, seed: int = 0
     """The comparison of subspace and single units for every cluster with two units of each net or more.
 
     Clusters of more units than the samples can tell apart are left out, see `subspaces.canonical_correlations`; so are
-    clusters that hold all living units of a net, which a random group cannot but equal.
+    clusters that hold all active units of a net, which a random group cannot but equal.
 
     Args:
         pair: the two nets.
@@ -80,14 +80,14 @@ def shared_subspaces(pair: Pair, label_u: Tensor, draws: int = 10, seed: int = 0
     found = []
     for label in range(int(label_u.max()) + 1):
         i, j = (labels_a == label).nonzero()[:, 0], (labels_b == label).nonzero()[:, 0]
-        whole = len(i) == pair.alive_a.sum() or len(j) == pair.alive_b.sum()
+        whole = len(i) == pair.active_a.sum() or len(j) == pair.active_b.sum()
         units = min(len(i), len(j))
         if units < 2 or len(i) + len(j) > pair.count - 1 or whole:
             continue
         times = max(min(draws, 200 // units), 1)
         corr_ij, corr_jj = pair.corr_ab[i[:, None], j], pair.corr_bb[j[:, None], j]
-        groups_di = random_groups(pair.alive_a, len(i), times, generator)
-        groups_dj = random_groups(pair.alive_b, len(j), times, generator)
+        groups_di = random_groups(pair.active_a, len(i), times, generator)
+        groups_dj = random_groups(pair.active_b, len(j), times, generator)
         turned = [_matched(_turned(corr_ij, corr_jj, generator)) for _ in range(times)]
         drawn = [_span(pair, *group) for group in zip(groups_di, groups_dj)]
         found.append(SharedSubspace(label, units, _span(pair, i, j), _matched(corr_ij), _mean(turned), _mean(drawn)))

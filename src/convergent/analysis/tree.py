@@ -50,12 +50,12 @@ class Tree:
 
     @classmethod
     def of(cls, pair: Pair, alignment: Alignment) -> Tree:
-        """The tree of an alignment's map; dead units and those not asked for are left out.
+        """The tree of an alignment's map; constant units and those not asked for are left out.
 
         Source: Li et al. 2016, section 4.1 (hierarchical clustering of the mapping layer, figure 6).
         """
-        counted_b = pair.alive_b if alignment.asked_b is None else pair.alive_b & alignment.asked_b
-        a, b = pair.alive_a.nonzero()[:, 0], counted_b.nonzero()[:, 0]
+        counted_b = pair.active_b if alignment.asked_b is None else pair.active_b & alignment.asked_b
+        a, b = pair.active_a.nonzero()[:, 0], counted_b.nonzero()[:, 0]
         map_ab = alignment.map_ab[a[:, None], b].numpy()
         similarity = np.block([[np.eye(len(a)), map_ab], [map_ab.T, np.eye(len(b))]])
         top = max(1.0, float(similarity.max(initial=0.0)))

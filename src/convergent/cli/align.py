@@ -43,19 +43,19 @@ def align(job: AlignJob) -> None:
     """
     config, folder = job.config, job.folder
     method = instantiate(config.method)
-    measurement, deranged = measurements_of(job, method)
-    with stoppable(lambda: kept_of(measurement, deranged)):
-        for each in [measurement, deranged] if deranged else [measurement]:
+    measurement, shuffled = measurements_of(job, method)
+    with stoppable(lambda: kept_of(measurement, shuffled)):
+        for each in [measurement, shuffled] if shuffled else [measurement]:
             each.ensure(lambda callbacks: build_trainer(config, callbacks, logger=False))
         part()
     if not first_process():
         return
-    measurement, deranged = without_constant(measurement, deranged)
+    measurement, shuffled = without_constant(measurement, shuffled)
     patches = patches_of(measurement, config.pictures)
     claim(folder, job.record, force=config.force, other="label=")
     logger = start_logger(config.logger, job.record, folder, job.name, job.label, "align")
     try:
-        found = _align_pairs(job, method, measurement, deranged, patches)
+        found = _align_pairs(job, method, measurement, shuffled, patches)
     except (InputError, OSError):  # a method that cannot do what it was asked for with these nets, a full disk
         job.abandon()
         raise
@@ -85,12 +85,12 @@ def _align_pairs(
     job: AlignJob,
     method: Method,
     measurement: Measurement,
-    deranged: Measurement | None,
+    shuffled: Measurement | None,
     patches: Sequence[Mapping[str, Mapping[str, Patches]]],
 ) -> Aligned:
     """Align every pair of nets in both directions, layer by layer; maps go to disk as they come, for they may be large."""
     aligned = Aligned()
-    layers = load_pairs(measurement, deranged, job.config)
+    layers = load_pairs(measurement, shuffled, job.config)
     for layer, pairs, nulls in track(layers, f"aligning by {job.label}", len(measurement.layers)):
         alignments = {}
         for number, (a, b) in enumerate(layer.pairs):

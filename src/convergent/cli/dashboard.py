@@ -170,7 +170,7 @@ def _cell(value: Any, pictures: dict[bytes, wandb.Image]) -> Any:
 
 def _mean_sorted_r(results: Sequence[Result], layer: str) -> Any:
     """Correlations with the partner, best first, averaged over the pairs of nets rank by rank."""
-    curves = [np.sort(result.r_b[result.alive_b])[::-1] for result in results if result.layer == layer]
+    curves = [np.sort(result.r_b[result.active_b])[::-1] for result in results if result.layer == layer]
     width = min(map(len, curves))
     return np.mean([curve[:width] for curve in curves], 0)
 

@@ -67,10 +67,10 @@ def measurements_of(job: AlignJob, method: object) -> tuple[Measurement, Measure
         snapshot_minutes=config.snapshot_minutes,
         also=[*counted, *rotated, *PICTURES[config.pictures]],
     )
-    return measurement, derange(measurement, build_images(job)[0]) if "permuted" in config.nulls else None
+    return measurement, shuffle(measurement, build_images(job)[0]) if "shuffled" in config.nulls else None
 
 
-def without_constant(measurement: Measurement, deranged: Measurement | None) -> tuple[Measurement, Measurement | None]:
+def without_constant(measurement: Measurement, shuffled: Measurement | None) -> tuple[Measurement, Measurement | None]:
     """What was measured, without layers all of whose units are constant in some net: nothing there has a correlation.
 
     Raises:
@@ -78,16 +78,16 @@ def without_constant(measurement: Measurement, deranged: Measurement | None) -> 
     """
     constant = {}
     for layer in measurement.load():
-        if nets := [net for net in layer.nets if not layer.alive(net).any()]:
+        if nets := [net for net in layer.nets if not layer.active(net).any()]:
             constant[layer.layer] = f"{layer.layer} (of {', '.join(nets)})"
     left = [layer for name, layer in measurement.layers.items() if name not in constant]
     told = f"All units are constant on these images in {', '.join(constant.values())}"
     if not left:
         raise InputError(f"{told}, so there is nothing to align; choose other layers or train the nets again.")
     if not constant:
-        return measurement, deranged
+        return measurement, shuffled
     log.warning("%s: left out, for a unit that never changes has no correlation.", told)
-    return replace(measurement, wanted=left), replace(deranged, wanted=left) if deranged else None
+    return replace(measurement, wanted=left), replace(shuffled, wanted=left) if shuffled else None
 
 
 def build_images(job: AlignJob) -> tuple[ImageData, dict[str, str]]:
@@ -110,11 +110,11 @@ def build_images(job: AlignJob) -> tuple[ImageData, dict[str, str]]:
     return data, {name: str(different.index(view)) for name, view in wanted.items()}
 
 
-def derange(measurement: Measurement, data: ImageData) -> Measurement:
+def shuffle(measurement: Measurement, data: ImageData) -> Measurement:
     """The same measurement with every net reading other images than the others."""
     names = names_of(measurement.nets)
     data.views = measurement.data.views
-    data.deranged = {name: measurement.views.get(name) for name in names}
+    data.shuffled = {name: measurement.views.get(name) for name in names}
     kept = [product for product in measurement.also if isinstance(product, SavedHistograms) and not product.rotated]
     return replace(measurement, data=data, views={name: name for name in names}, also=kept)
 
@@ -135,19 +135,19 @@ def kept_of(*measurements: Measurement | None) -> str:
 
 
 def load_pairs(
-    measurement: Measurement, deranged: Measurement | None, config: DictConfig
+    measurement: Measurement, shuffled: Measurement | None, config: DictConfig
 ) -> Iterator[tuple[LayerMoments, Callable[[int, int], Pair], NullPairs]]:
     """The layers' moments one after another, what makes pairs of nets, and the pairs of the nulls that were asked for.
 
     Args:
         measurement: that has been made.
-        deranged: the same with other images for each net, where that null was asked for.
+        shuffled: the same with other images for each net, where that null was asked for.
         config: of the job, for its nulls and for the folds that every held-out score is made of.
     """
-    others = _pairs(deranged, config.folds) if deranged else repeat((None, None))
+    others = _pairs(shuffled, config.folds) if shuffled else repeat((None, None))
     rotations = zip(load_rotations(measurement), _histograms(measurement, rotated=1))
-    for (layer, pair), (of_layer, counted), (_, permuted) in zip(_pairs(measurement, config.folds), rotations, others):
-        yield layer, pair, NullPairs(pair, of_layer, counted, permuted, "rotated_after" in config.nulls, config.folds)
+    for (layer, pair), (of_layer, counted), (_, other) in zip(_pairs(measurement, config.folds), rotations, others):
+        yield layer, pair, NullPairs(pair, of_layer, counted, other, "rotated_after" in config.nulls, config.folds)
 
 
 def load_rotations(measurement: Measurement) -> Iterator[Sequence[RotatedMoments]]:

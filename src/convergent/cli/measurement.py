@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 _FORMAT = "convergent moments 3"  # part of every key: change it when the meaning of the files changes
 
 
-class Product(Protocol):
+class Artifact(Protocol):
     """One thing that is collected of every layer, and kept in a file per layer.
 
     Attributes:
@@ -82,7 +82,7 @@ class Measurement:
     cache: Path
     layers_per_pass: int | None = None
     snapshot_minutes: float = 5.0
-    also: Sequence[Product] = ()
+    also: Sequence[Artifact] = ()
 
     @cached_property
     def folder(self) -> Path:
@@ -121,7 +121,7 @@ class Measurement:
         return Nets({name: net.net() for name, net in zip(names_of(self.nets), self.nets)}, self.views)
 
     @property
-    def products(self) -> list[Product]:
+    def products(self) -> list[Artifact]:
         """All that is collected: moments first."""
         return [SavedMoments(), *self.also]
 
@@ -148,20 +148,20 @@ class Measurement:
             else:
                 log.info("Moments of %d layers found in %s", len(self.layers), folder)
 
-    def load(self, product: Product | None = None) -> Iterator[Any]:
+    def load(self, product: Artifact | None = None) -> Iterator[Any]:
         """What was saved of the layers, one after another: their `LayerMoments`, or another product."""
         product = product or self.products[0]
         for layer in self.layers:
             yield product.load(self._file(product, layer), layer, names_of(self.nets))
 
-    def _file(self, product: Product, layer: str) -> Path:
+    def _file(self, product: Artifact, layer: str) -> Path:
         return self.folder / product.folder / f"{layer}.safetensors"
 
     def _missing(self, *, quiet: bool = False) -> list[set[str]]:
         """The layers of each product that are not saved."""
         return [{layer for layer in self.layers if not self._saved(product, layer, quiet)} for product in self.products]
 
-    def _saved(self, product: Product, layer: str, quiet: bool) -> bool:
+    def _saved(self, product: Artifact, layer: str, quiet: bool) -> bool:
         file = self._file(product, layer)
         try:
             with opened(file, "measuring it again"):
@@ -181,7 +181,7 @@ class Measurement:
             self._pass([(product, of) for product, of in zip(self.products, wanted) if of], trainer)
 
     def _pass(
-        self, wanted: list[tuple[Product, list[str]]], trainer: Callable[[list[pl.Callback]], pl.Trainer]
+        self, wanted: list[tuple[Artifact, list[str]]], trainer: Callable[[list[pl.Callback]], pl.Trainer]
     ) -> None:
         products = [[type(product).__name__, product.folder, layers] for product, layers in wanted]
         about = json.dumps([_FORMAT, products, self.data.batch_size])

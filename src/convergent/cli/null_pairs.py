@@ -31,7 +31,7 @@ class NullPairs:
         pair: makes the pair of two nets as they are.
         rotations: moments on rotated axes, those with blocks of images first; none where this null was not asked for.
         counted: joint histograms of the first rotation, for methods that need them.
-        permuted: makes the pair of two nets that read other images each, where that null was asked for.
+        shuffled: makes the pair of two nets that read other images each, where that null was asked for.
         after: whether rotated activations were asked for.
         folds: that held-out scores are made of.
     """
@@ -39,7 +39,7 @@ class NullPairs:
     pair: Callable[[int, int], Pair]
     rotations: Sequence[RotatedMoments] = ()
     counted: LayerHistograms | None = None
-    permuted: Callable[[int, int], Pair] | None = None
+    shuffled: Callable[[int, int], Pair] | None = None
     after: bool = False
     folds: int = 5
 
@@ -51,8 +51,8 @@ class NullPairs:
             found["rotated"] = _Made([partial(self._rotated, part, a, b, draw) for part, draw in draws])
         if self.after:
             found["rotated_after"] = _Made([partial(self._after, a, b, seed) for seed in range(_AFTER)])
-        if self.permuted:
-            found["permuted"] = _Made([partial(_ordered, self.permuted, a, b)])
+        if self.shuffled:
+            found["shuffled"] = _Made([partial(_ordered, self.shuffled, a, b)])
         return found
 
     def rotated_a(self, a: int, b: int) -> Sequence[Pair]:
@@ -102,7 +102,7 @@ def rotated_nets(rotations: Sequence[RotatedMoments]) -> list[SeveralNets]:
     for part in rotations:
         for draw in part.draws:
             pairs = {(i, j): part.pair(i, j, draw, both=True) for i, j in combinations(range(len(part.nets)), 2)}
-            active = {j: pair.alive_b for (_, j), pair in pairs.items()} | {0: pairs[0, 1].alive_a}
+            active = {j: pair.active_b for (_, j), pair in pairs.items()} | {0: pairs[0, 1].active_a}
             corr = {ij: pair.corr_ab.clone() for ij, pair in pairs.items()}  # a view would keep the pair's moments
             found.append(SeveralNets(part.nets, corr, [active[i] for i in range(len(part.nets))]))
     return found

@@ -29,7 +29,7 @@ _TITLES = {
     "overview": "net b's units accounted for from net a's",
     "controls": "mean correlation with the partner, and what chance gives",
     "across": "units with a partner above chance in so many other nets, and what all share",
-    "table 1": "loss (1 - R²) / 2 of held-out images, and units used, by alpha",
+    "table 1": "loss (1 - R²) / 2 of held-out images, and predictors per unit, by alpha",
     "clusters": "clusters of both nets' units, their similarity, and the variance that they explain as subspaces",
     "agreement": "how far clusters agree: adjusted Rand index",
 }

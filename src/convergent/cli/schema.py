@@ -121,7 +121,7 @@ OPTIONS: Mapping[str, Options] = {
         "folds": word(0) | whole(2),
         "intervals": FLAG,
         "pictures": word("top", "bottom", "ascent") | NULL,
-        "nulls": listed(word("rotated", "rotated_after", "permuted"), 0, distinct=True),
+        "nulls": listed(word("rotated", "rotated_after", "shuffled"), 0, distinct=True),
         "rotations": whole(1) | NULL,
     },
     "report": {

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 # few of them, or clusters.
 QUESTIONS = {"one": "One to one", "few": "Few to one", "many": "Many to many"}
 ALL_METHODS = "all"
-_YARDSTICKS = ("explained_held_out", "mean_r", "units_used")
-_SWEPT = {"loss": "loss_held_out", "r2": "r2_held_out", "units_used": "units_used"}  # the curve's name: the summary's
+_YARDSTICKS = ("r2_held_out", "mean_r", "predictors")
+_SWEPT = {"loss": "loss_held_out", "r2": "r2_held_out", "predictors": "predictors"}  # the curve's name: the summary's
 
 
 def panel(section: str, layer: str, name: str) -> str:

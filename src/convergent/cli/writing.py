@@ -125,7 +125,7 @@ def question_of(folder: Path, results: Sequence[Result]) -> str:
     with opened(folder / "alignments" / f"{results[0].layer}.safetensors") as saved:
         if any(name.endswith("labels_b") for name in saved.keys()):  # noqa: SIM118  (no mapping)
             return "many"
-    return "one" if max(result.units_used_b.max() for result in results) <= 1 else "few"
+    return "one" if max(result.predictors_b.max() for result in results) <= 1 else "few"
 
 
 def save_alignments(file: Path, alignments: Mapping[str, Alignment], told: Sequence[Findings] = ()) -> None:

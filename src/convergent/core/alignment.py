@@ -27,7 +27,7 @@ class Alignment:
     Attributes:
         map_ab: the linear map, shape (p, q): a permutation scaled by r, a sparse row, a regression within a cluster.
         score_b: share of each unit's variance explained, shape (q,), on the samples that the map was fitted to; an
-            in-sample figure, see `scores.held_out` for the evidence. 0 for dead and for unmatched units.
+            in-sample figure, see `scores.held_out` for the evidence. 0 for constant and for unmatched units.
         labels_a: the cluster of each unit of a where the method clusters, shape (p,).
         labels_b: the cluster of each unit of b, shape (q,).
         solver: what the solver says of itself (optimality gap, iterations, ...).
@@ -55,14 +55,14 @@ class Alignment:
         return cls(map_ab, explained(map_ab, pair, pair), labels_a, labels_b, solver or {}, asked_b)
 
     @cached_property
-    def units_used_b(self) -> Tensor:
+    def predictors_b(self) -> Tensor:
         """How many units of a account for each unit of b, shape (q,)."""
         return (self.map_ab != 0).sum(0)
 
     @cached_property
     def partner_b(self) -> Tensor:
         """The unit of a with the largest weight for each unit of b, shape (q,); -1 for units with none."""
-        return torch.where(self.units_used_b > 0, torch.from_numpy(first_best(self.map_ab.abs().numpy())), -1)
+        return torch.where(self.predictors_b > 0, torch.from_numpy(first_best(self.map_ab.abs().numpy())), -1)
 
     @cached_property
     def sharing_a(self) -> Tensor:
@@ -75,7 +75,7 @@ class Alignment:
 
         Signed for a single partner; the multiple correlation, which is positive, for several.
         """
-        return torch.where(self.units_used_b == 1, self.map_ab.sum(0), self.score_b.clamp(min=0).sqrt())
+        return torch.where(self.predictors_b == 1, self.map_ab.sum(0), self.score_b.clamp(min=0).sqrt())
 
 
 # A method is any function of a pair; ours are frozen dataclasses of their hyper-parameters, one YAML each in conf/method.

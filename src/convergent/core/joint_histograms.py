@@ -55,7 +55,7 @@ class Histograms:
         return above_ui[:, :-1] - above_ui[:, 1:]
 
     @property
-    def alive_u(self) -> Tensor:
+    def active_u(self) -> Tensor:
         """False for units all of whose samples fall into one bin: they tell nothing about any other, shape (u,)."""
         return (self.counts_ui > 0).sum(1) > 1
 

@@ -57,9 +57,9 @@ class LayerMoments:
         moments = self.moments([of_a, of_b])
         return Pair(moments, slice(0, p), slice(p, p + q), self.nets[of_a], self.nets[of_b], self.layer)
 
-    def alive(self, net: int | str) -> Tensor:
+    def active(self, net: int | str) -> Tensor:
         """Which units of a net vary at all, shape (c,)."""
-        return self.moments([net]).total.alive_u
+        return self.moments([net]).total.active_u
 
     def moments(self, nets: Sequence[int | str] | None = None) -> Moments:
         """The joint moments of some nets' units (of all by default), side by side in the order given.

@@ -109,7 +109,7 @@ class Moments:
         s_k = torch.ones_like(self.count) if weight_k is None else weight_k.to(self.count)
         count = n_k.sum()
         # Differences of means keep the digits that large means would eat. They are to a block that counts: from one that
-        # does not, a unit that is constant in all others would get rounding errors for moments, and be alive.
+        # does not, a unit that is constant in all others would get rounding errors for moments, and be active.
         mean_u = self.mean_u[int((n_k > 0).to(torch.uint8).argmax())]
         from_first_ku = self.mean_u - mean_u
         shift_u = n_k @ from_first_ku / count.clamp(min=1)
@@ -147,7 +147,7 @@ class Moments:
 
         Halves of the blocks are merged with all that lies outside them, and so on down, which reads the blocks log2(k)
         times instead of k times. Subtracting a block from the total would be cheaper still, but a unit that fires in that
-        block alone would be left with rounding errors for moments: alive, with correlations made of noise.
+        block alone would be left with rounding errors for moments: active, with correlations made of noise.
         """
 
         def inside(first: int, last: int, outside: Moments | None) -> Iterator[Moments]:
@@ -182,22 +182,22 @@ class Moments:
         return variance_u.clamp(min=0).sqrt()
 
     @cached_property
-    def alive_u(self) -> Tensor:
+    def active_u(self) -> Tensor:
         """False for units that are constant (up to float32's resolution of their mean), shape (..., u)."""
         return self.sd_u > _DEAD * self.mean_u.abs()
 
     @cached_property
     def scale_u(self) -> Tensor:
-        """1 / standard deviation, and 0 for dead units, shape (..., u)."""
-        return torch.where(self.alive_u, 1 / self.sd_u.where(self.alive_u, torch.ones_like(self.sd_u)), 0.0)
+        """1 / standard deviation, and 0 for constant units, shape (..., u)."""
+        return torch.where(self.active_u, 1 / self.sd_u.where(self.active_u, torch.ones_like(self.sd_u)), 0.0)
 
     @property
     def corr_uu(self) -> Tensor:
-        """Correlation, shape (..., u, u); rows and columns of dead units are 0."""
+        """Correlation, shape (..., u, u); rows and columns of constant units are 0."""
         return self.corr(slice(None), slice(None))
 
     def corr(self, rows: slice, columns: slice) -> Tensor:
-        """Correlations between some units, shape (..., rows, columns); those of dead units are 0."""
+        """Correlations between some units, shape (..., rows, columns); those of constant units are 0."""
         corr_ij = self.scatter_uu[..., rows, columns] / self.count.clamp(min=1)[..., None, None]
         return corr_ij.mul_(self.scale_u[..., rows, None]).mul_(self.scale_u[..., None, columns]).clamp_(-1, 1)
 

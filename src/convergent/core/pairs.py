@@ -34,8 +34,8 @@ _ENOUGH = 10  # blocks of images to tell a unit that varies in one of them only
 class Pair:
     """The joint second moments of one layer's units in net a and net b, per block of images.
 
-    Means, covariances and correlations are those of all blocks together. Dead units are decided here, once: their
-    entries are 0 in every array and `alive_a`, `alive_b` say which they are, so no NaN leaves this record.
+    Means, covariances and correlations are those of all blocks together. Constant units are decided here, once: their
+    entries are 0 in every array and `active_a`, `active_b` say which they are, so no NaN leaves this record.
 
     Attributes:
         moments: of both nets' units side by side, with a leading block axis.
@@ -103,12 +103,12 @@ class Pair:
 
     @property
     def p(self) -> int:
-        """Number of net a's units, dead ones included."""
+        """Number of net a's units, constant ones included."""
         return int(self.a.stop - self.a.start)
 
     @property
     def q(self) -> int:
-        """Number of net b's units, dead ones included."""
+        """Number of net b's units, constant ones included."""
         return int(self.b.stop - self.b.start)
 
     @property
@@ -127,31 +127,31 @@ class Pair:
         return min(self.held_out_folds, self.blocks) > 1
 
     @property
-    def alive_a(self) -> Tensor:
+    def active_a(self) -> Tensor:
         """Which units of a vary at all, shape (p,)."""
-        return self.total.alive_u[self.a]
+        return self.total.active_u[self.a]
 
     @property
-    def alive_b(self) -> Tensor:
+    def active_b(self) -> Tensor:
         """Which units of b vary at all, shape (q,)."""
-        return self.total.alive_u[self.b]
+        return self.total.active_u[self.b]
 
     @property
-    def steady_a(self) -> Tensor:
-        """Which living units of a vary in more than one block of images, so that a prediction may rest on them, shape (p,).
+    def reliable_a(self) -> Tensor:
+        """Which active units of a vary in more than one block of images, so that a prediction may rest on them, shape (p,).
 
         Measured by the one image in which it fires, a unit may be a thousand standard deviations off in the next one, and
         then spoils the prediction of every unit: held-out scores are not clipped, so regressions leave it out. Blocks
         are counted by their share of the unit's variance (1 / sum of squared shares, at least 2); with fewer than
-        ten of them all living units pass.
+        ten of them all active units pass.
         """
         moments, weight_k = self.parts or (self.moments, torch.ones(self.blocks, dtype=torch.float64))
         if int((weight_k > 0).sum()) < _ENOUGH:
-            return self.alive_a
+            return self.active_a
         gap_ka = moments.mean_u[:, self.a] - self.total.mean_u[self.a]
         scatter_ka = moments.scatter_uu.diagonal(dim1=1, dim2=2)[:, self.a]
         share_ka = weight_k[:, None] * (scatter_ka + moments.count[:, None] * gap_ka.square())
-        return self.alive_a & (share_ka.sum(0).square() >= 2 * share_ka.square().sum(0))
+        return self.active_a & (share_ka.sum(0).square() >= 2 * share_ka.square().sum(0))
 
     @cached_property
     def corr_aa(self) -> Tensor:

@@ -23,7 +23,7 @@ def errors(map_ab: Tensor, fit: Pair, on: Pair) -> tuple[Tensor, Tensor]:
 
     Args:
         map_ab: linear map on standardised units, shape (p, q).
-        fit: the pair whose means and scales standardise; units of a that are dead there predict nothing.
+        fit: the pair whose means and scales standardise; units of a that are constant there predict nothing.
         on: the pair of the samples to be predicted.
 
     Returns:
@@ -44,11 +44,11 @@ def errors(map_ab: Tensor, fit: Pair, on: Pair) -> tuple[Tensor, Tensor]:
 
 
 def explained(map_ab: Tensor, fit: Pair, on: Pair) -> Tensor:
-    """Share of each unit's variance that the map explains on the samples of `on`, shape (q,); 0 for dead units."""
+    """Share of each unit's variance that the map explains on the samples of `on`, shape (q,); 0 for constant units."""
     return share(*errors(map_ab, fit, on))
 
 
 def share(error_b: Tensor, sst_b: Tensor) -> Tensor:
     """1 - error / error of the mean, per unit; 0 where the mean makes no error."""
-    dead_b = sst_b <= 0
-    return torch.where(dead_b, 0.0, 1 - error_b / sst_b.where(~dead_b, torch.ones_like(sst_b)))
+    constant_b = sst_b <= 0
+    return torch.where(constant_b, 0.0, 1 - error_b / sst_b.where(~constant_b, torch.ones_like(sst_b)))

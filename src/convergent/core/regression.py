@@ -28,8 +28,8 @@ def ridge_map(pair: Pair, ridge: float, units_a: Tensor | None = None, units_b: 
         pair: the two nets.
         ridge: penalty on the squared weights of standardised units, 0 or more. 0 is least squares, of several maps that are
             equally good (units of a that depend on one another) the one with the smallest weights.
-        units_a: which units of a predict, numbers of shape (i,); all by default. Dead ones get no weight, nor do those that
-            vary in one block of images only, see `Pair.steady_a`.
+        units_a: which units of a predict, numbers of shape (i,); all by default. Constant ones get no weight, nor do those
+            that vary in one block of images only, see `Pair.reliable_a`.
         units_b: which units of b are predicted, numbers of shape (j,); all by default.
 
     Returns:
@@ -49,7 +49,7 @@ def ridge_map(pair: Pair, ridge: float, units_a: Tensor | None = None, units_b: 
     if not ridge >= 0:
         raise InputError(f"ridge needs to be 0 or more, not {ridge}.")
     corr_ab, map_ab = pair.corr_ab, torch.zeros(pair.p, pair.q, dtype=torch.float64)
-    i, j = _living(pair.steady_a, units_a), _living(pair.alive_b, units_b)
+    i, j = _active(pair.reliable_a, units_a), _active(pair.active_b, units_b)
     if not len(i) or not len(j):
         return map_ab
     map_ab[i[:, None], j] = _solve(pair.corr_aa[i[:, None], i], corr_ab[i[:, None], j], ridge)
@@ -59,10 +59,10 @@ def ridge_map(pair: Pair, ridge: float, units_a: Tensor | None = None, units_b: 
 def predictors(pair: Pair) -> tuple[Tensor, Tensor]:
     """Correlations within a, shape (p, p), and with b, shape (p, q), of the units that predictions may rest on.
 
-    Rows of the others, see `Pair.steady_a`, are 0 as those of dead units are, in the first also columns.
+    Rows of the others, see `Pair.reliable_a`, are 0 as those of constant units are, in the first also columns.
     """
-    steady_a = pair.steady_a.double()
-    return pair.corr_aa * steady_a[:, None] * steady_a, pair.corr_ab * steady_a[:, None]
+    reliable_a = pair.reliable_a.double()
+    return pair.corr_aa * reliable_a[:, None] * reliable_a, pair.corr_ab * reliable_a[:, None]
 
 
 def best_ridge(pair: Pair, units_b: Tensor | None = None, folds: int = 5, most: int = 256) -> float:
@@ -77,7 +77,7 @@ def best_ridge(pair: Pair, units_b: Tensor | None = None, folds: int = 5, most: 
     Returns:
         The smallest of the grid where the pair has no two blocks of images to tell apart.
     """
-    b = _living(pair.alive_b, units_b)
+    b = _active(pair.active_b, units_b)
     b = b[torch.randperm(len(b), generator=torch.Generator().manual_seed(0))[:most]]
     if not len(b) or (pair.blocks < 2 and pair.parts is None):
         return RIDGES[0]
@@ -91,7 +91,7 @@ def ridge_map_within(pair: Pair, ridge: float, labels_a: Tensor, labels_b: Tenso
     Args:
         pair: the two nets.
         ridge: as for `ridge_map`, above 0.
-        labels_a: cluster of each unit of a, shape (p,); -1 for units in none, dead ones among them.
+        labels_a: cluster of each unit of a, shape (p,); -1 for units in none, constant ones among them.
         labels_b: cluster of each unit of b, shape (q,).
 
     Returns:
@@ -102,10 +102,10 @@ def ridge_map_within(pair: Pair, ridge: float, labels_a: Tensor, labels_b: Tenso
     """
     if not ridge > 0:
         raise InputError(f"ridge needs to be above 0, not {ridge}.")
-    corr_aa, corr_ab, steady_a = pair.corr_aa, pair.corr_ab, pair.steady_a
+    corr_aa, corr_ab, reliable_a = pair.corr_aa, pair.corr_ab, pair.reliable_a
     map_ab = torch.zeros_like(corr_ab)
     for label in range(int(labels_a.max()) + 1 if len(labels_a) else 0):
-        i, j = ((labels_a == label) & steady_a).nonzero()[:, 0], (labels_b == label).nonzero()[:, 0]
+        i, j = ((labels_a == label) & reliable_a).nonzero()[:, 0], (labels_b == label).nonzero()[:, 0]
         if len(i) and len(j):
             map_ab[i[:, None], j] = _solve(corr_aa[i[:, None], i], corr_ab[i[:, None], j], ridge)
     return map_ab
@@ -134,5 +134,5 @@ def independent_axes(corr_ii: Tensor, tolerance: float = 1e-10) -> tuple[Tensor,
     return variance_e[kept].sqrt(), axes_ie[:, kept]
 
 
-def _living(alive_u: Tensor, units: Tensor | None) -> Tensor:
-    return alive_u.nonzero()[:, 0] if units is None else units[alive_u[units]]
+def _active(active_u: Tensor, units: Tensor | None) -> Tensor:
+    return active_u.nonzero()[:, 0] if units is None else units[active_u[units]]

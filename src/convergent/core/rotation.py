@@ -51,15 +51,15 @@ def turning(pre: Moments, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         raise InputError(
             f"A rotation needs the moments of all samples together, not of {len(pre.mean_u)} blocks; take their total."
         )
-    alive = pre.alive_u.nonzero()[:, 0]
-    q_uu = rotation(len(alive), generator)
-    corr_uu = pre.corr_uu[alive[:, None], alive]
-    gain_u = pre.sd_u[alive] / (q_uu * (corr_uu @ q_uu)).sum(0).sqrt()
+    active = pre.active_u.nonzero()[:, 0]
+    q_uu = rotation(len(active), generator)
+    corr_uu = pre.corr_uu[active[:, None], active]
+    gain_u = pre.sd_u[active] / (q_uu * (corr_uu @ q_uu)).sum(0).sqrt()
     turn_uu = torch.eye(len(pre.mean_u), dtype=torch.float64)
-    turn_uu[alive[:, None], alive] = pre.scale_u[alive, None] * q_uu * gain_u
-    mean_u = pre.mean_u[alive]
+    turn_uu[active[:, None], active] = pre.scale_u[active, None] * q_uu * gain_u
+    mean_u = pre.mean_u[active]
     offset_u = torch.zeros_like(pre.mean_u)
-    offset_u[alive] = mean_u - mean_u @ turn_uu[alive[:, None], alive]
+    offset_u[active] = mean_u - mean_u @ turn_uu[active[:, None], active]
     return turn_uu, offset_u
 
 
@@ -102,13 +102,13 @@ def rotated_before(
     if pre_na is not None and len(pre_na) != len(pre_nb):
         raise InputError(f"Both nets need the same samples, not {len(pre_na)} of net a and {len(pre_nb)} of net b.")
     pre_nb = pre_nb.to("cpu", torch.float64)
-    alive = pre.alive_u.nonzero()[:, 0]
-    z_nb = (pre_nb[:, alive] - pre.mean_u[alive]) * pre.scale_u[alive]
+    active = pre.active_u.nonzero()[:, 0]
+    z_nb = (pre_nb[:, active] - pre.mean_u[active]) * pre.scale_u[active]
     part_nb = z_nb if pre_na is None else _predicted(z_nb, torch.as_tensor(pre_na).detach())
-    turned_nb = part_nb @ rotation(len(alive), torch.Generator().manual_seed(seed))
+    turned_nb = part_nb @ rotation(len(active), torch.Generator().manual_seed(seed))
     turned_nb *= part_nb.norm(dim=0) / turned_nb.norm(dim=0).clamp(min=1e-300)  # both of mean 0
     turned = pre_nb.clone()
-    turned[:, alive] = (turned_nb + (z_nb - part_nb)) * pre.sd_u[alive] + pre.mean_u[alive]
+    turned[:, active] = (turned_nb + (z_nb - part_nb)) * pre.sd_u[active] + pre.mean_u[active]
     x_nb = torch.as_tensor(nonlinearity(turned)).detach()
     if x_nb.shape != turned.shape:
         raise InputError(

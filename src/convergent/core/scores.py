@@ -26,7 +26,7 @@ def held_out(method: Method, pair: Pair, folds: int | None = None) -> Tensor:
     scales; errors, in b's own units, are summed over the folds before the ratio is taken. Choosing the best of many
     partners makes the in-sample score too high: this one is the evidence. A unit that is constant in a fit is predicted by
     its mean there, so what it does in the images left out counts as unexplained. There is no lower bound, and none is set:
-    the mean over b's active units, `held_out(method, pair)[pair.alive_b].mean()`, is the figure of all tables and charts.
+    the mean over b's active units, `held_out(method, pair)[pair.active_b].mean()`, is the figure of all tables and charts.
 
     Args:
         method: of alignment.

@@ -34,7 +34,7 @@ def canonical_correlations(pair: Pair, units_a: Tensor, units_b: Tensor) -> Tens
 
     Args:
         pair: the two nets.
-        units_a: numbers of a's units, shape (i,); dead ones are left out.
+        units_a: numbers of a's units, shape (i,); constant ones are left out.
         units_b: numbers of b's units, shape (j,).
 
     Returns:
@@ -51,7 +51,7 @@ def canonical_correlations(pair: Pair, units_a: Tensor, units_b: Tensor) -> Tens
     >>> canonical_correlations(pair, torch.arange(2), torch.arange(2)).allclose(torch.ones(2).double())
     True
     """
-    i, j = units_a[pair.alive_a[units_a]], units_b[pair.alive_b[units_b]]
+    i, j = units_a[pair.active_a[units_a]], units_b[pair.active_b[units_b]]
     if not len(i) or not len(j):
         return torch.zeros(0, dtype=torch.float64)
     root_c, axes_ic = independent_axes(pair.corr_aa[i[:, None], i], _NOISE)
@@ -92,20 +92,20 @@ def _whitening(corr_uu: Tensor, groups_di: Tensor) -> tuple[Tensor, Tensor]:
     return axes_die * (kept_de / root_de)[:, None], kept_de.sum(1)
 
 
-def random_groups(alive_u: Tensor, size: int, draws: int, generator: torch.Generator) -> Tensor:
-    """Groups of distinct living units drawn at random, numbers of shape (draws, size).
+def random_groups(active_u: Tensor, size: int, draws: int, generator: torch.Generator) -> Tensor:
+    """Groups of distinct active units drawn at random, numbers of shape (draws, size).
 
     Args:
-        alive_u: which units there are, shape (u,).
-        size: of a group, at most the number of living units.
+        active_u: which units there are, shape (u,).
+        size: of a group, at most the number of active units.
         draws: how many groups.
         generator: of the draws.
 
     Raises:
-        InputError: if there are fewer living units.
+        InputError: if there are fewer active units.
     """
-    living = alive_u.nonzero()[:, 0]
-    if size > len(living):
-        raise InputError(f"A group of {size} units needs as many living ones, but there are {len(living)}.")
-    order_du = torch.rand(draws, len(living), generator=generator).argsort(1)
-    return living[order_du[:, :size]]
+    active = active_u.nonzero()[:, 0]
+    if size > len(active):
+        raise InputError(f"A group of {size} units needs as many active ones, but there are {len(active)}.")
+    order_du = torch.rand(draws, len(active), generator=generator).argsort(1)
+    return active[order_du[:, :size]]

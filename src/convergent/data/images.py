@@ -15,11 +15,11 @@ from torchvision.transforms import v2
 
 from convergent.data.opening import first_line, shown
 from convergent.data.order import BlockOrder, EvaluationOrder, TrainingOrder
-from convergent.data.pictures import Batch, Deranged, Images, Views, collate
+from convergent.data.pictures import Batch, Images, Shuffled, Views, collate
 from convergent.data.store import Crops, Finish, SubtractMean
 from convergent.errors import InputError
 
-__all__ = ["Batch", "Deranged", "ImageData", "Images", "Views", "prepared"]
+__all__ = ["Batch", "ImageData", "Images", "Shuffled", "Views", "prepared"]
 
 
 def decoded(channels: int, transforms: Sequence[Callable[[Any], Any]]) -> v2.Compose:
@@ -72,7 +72,7 @@ class ImageData(pl.LightningDataModule):
     Attributes:
         blocks: of images, in the statistics pass.
         views: how nets that want their images otherwise get them in the statistics pass, by name; none for all alike.
-        deranged: the view of each net, by name, if each is to see other images in the statistics pass (see `Deranged`).
+        shuffled: the view of each net, by name, if each is to see other images in the statistics pass (see `Shuffled`).
         read_before: of (rank, number of processes), how many batches of the statistics pass to leave out.
 
     Raises:
@@ -115,7 +115,7 @@ class ImageData(pl.LightningDataModule):
         self.blocks = 64
         self._begin = 0, 0  # epoch and batch
         self.views: dict[str, Callable[[Any], Any]] = {}
-        self.deranged: dict[str, str | None] = {}
+        self.shuffled: dict[str, str | None] = {}
         self.read_before: Callable[[int, int], int] = lambda _rank, _world: 0
         self._datasets: dict[str, Dataset[Any]] = {}
         self._read: list[Images] = []
@@ -194,10 +194,10 @@ class ImageData(pl.LightningDataModule):
         return dataset
 
     @cached_property
-    def measured(self) -> Images | Deranged:
+    def measured(self) -> Images | Shuffled:
         """The images of the statistics pass, in every view where there are several."""
         images = self.images(self.measure_source, Views(self.views) if self.views else None)
-        return Deranged(images, self.deranged) if self.deranged else images
+        return Shuffled(images, self.shuffled) if self.shuffled else images
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Batches of augmented training images, without those of the epoch that a resumed training has read before."""
@@ -263,7 +263,7 @@ class ImageData(pl.LightningDataModule):
             )
         return self.batch_size // world
 
-    def _loader(self, images: Images | Deranged, **how: Any) -> DataLoader[Any]:
+    def _loader(self, images: Images | Shuffled, **how: Any) -> DataLoader[Any]:
         return DataLoader(
             images,
             num_workers=self.workers,

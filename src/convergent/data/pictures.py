@@ -173,7 +173,7 @@ def _same(picture: Any) -> Any:
     return picture
 
 
-class Deranged(Dataset[tuple[Any, int, int] | None]):
+class Shuffled(Dataset[tuple[Any, int, int] | None]):
     """Images of which each net sees another one: no two nets ever the same, over all images each net sees each once.
 
     What is left of a correlation between nets then is chance.
@@ -207,7 +207,7 @@ class Deranged(Dataset[tuple[Any, int, int] | None]):
 
     def manifest(self) -> list[str]:
         """What identifies the images, how they are prepared and which net sees which."""
-        return [*self.images.manifest(), "deranged", *self.views]
+        return [*self.images.manifest(), "shuffled", *self.views]
 
 
 class Views:

@@ -29,18 +29,18 @@ def activity(layers: Sequence[LayerMoments]) -> Figure:
     for axis, layer in zip(axes, layers):
         count_k = layer.count_k / layer.count_k.sum()
         mean_u = (count_k[:, None] * layer.mean_ku).sum(0).numpy()
-        dead = []
+        constant = []
         for number, (net, units) in enumerate(zip(layer.nets, layer.units)):
-            alive_c = layer.alive(number).numpy()
-            mean_c = np.sort(mean_u[units][alive_c])[::-1]
-            dead += [f"{brief(net)}: {unit}" for unit in np.flatnonzero(~alive_c)]
+            active_c = layer.active(number).numpy()
+            mean_c = np.sort(mean_u[units][active_c])[::-1]
+            constant += [f"{brief(net)}: {unit}" for unit in np.flatnonzero(~active_c)]
             colour = COLOURS[number % len(COLOURS)]
             axis.plot(np.arange(1, len(mean_c) + 1), mean_c, color=colour, lw=1, alpha=0.9, label=net)
-        if all((mean_u[units][layer.alive(number).numpy()] > 0).all() for number, units in enumerate(layer.units)):
+        if all((mean_u[units][layer.active(number).numpy()] > 0).all() for number, units in enumerate(layer.units)):
             axis.set_yscale("log")
             log_ticks(axis.yaxis)
-        if dead:
-            told = "\n".join(dead) if len(dead) <= 4 else f"{len(dead)} of {len(mean_u)}"
+        if constant:
+            told = "\n".join(constant) if len(constant) <= 4 else f"{len(constant)} of {len(mean_u)}"
             axis.text(
                 0.98, 0.98, f"constant units:\n{told}", transform=axis.transAxes, ha="right", va="top", fontsize=6
             )

@@ -41,11 +41,11 @@ def comparison(summaries: Mapping[str, Sequence[dict[str, Any]]]) -> Figure:
         look = look_of(name)
         shift = (place - (len(summaries) - 1) / 2) * 0.8 / len(summaries)
         for null in NULLS:
-            if points := _points(layers, rows, f"explained_held_out_{null}"):
+            if points := _points(layers, rows, f"r2_held_out_{null}"):
                 shown[null] = None
                 at, mean, *_ = (np.array(column) for column in zip(*points))
                 axis.plot(at + shift, mean, ls="", zorder=2, **null_mark(null, look))
-        if points := _points(layers, rows, "explained_held_out"):
+        if points := _points(layers, rows, "r2_held_out"):
             at, mean, low, high = (np.array(column) for column in zip(*points))
             axis.errorbar(
                 at + shift, mean, (mean - low, high - mean), marker=look.mark, ms=4.5, lw=0.8, capsize=2, ls="",

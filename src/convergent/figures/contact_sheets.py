@@ -38,7 +38,7 @@ def matches(pair: Pair, alignment: Alignment, a: Patches, b: Patches, shown: int
     """The units of b with the highest and the lowest correlation with their partner, each above its partner in a."""
     r_b, partner_b = alignment.r_b, alignment.partner_b
     order = r_b.argsort(descending=True, stable=True)
-    order = order[(partner_b[order] >= 0) & pair.alive_b[order]]
+    order = order[(partner_b[order] >= 0) & pair.active_b[order]]
     shown = min(shown, len(order) // 2) or len(order)
     sheet = _Sheet()
     for row, units in ((0, order[:shown]), (2.3, order[len(order) - shown :])):
@@ -53,13 +53,13 @@ def matches(pair: Pair, alignment: Alignment, a: Patches, b: Patches, shown: int
 @styled
 def predictors(pair: Pair, alignment: Alignment, a: Patches, b: Patches, shown: int = 5, each: int = 3) -> Figure:
     """Units of b, from the best to the worst explained, with the few units of a that have the largest weights."""
-    several = (alignment.units_used_b >= 2) & pair.alive_b
+    several = (alignment.predictors_b >= 2) & pair.active_b
     order = torch.where(several, alignment.score_b, -torch.inf).argsort(descending=True, stable=True)
     order = order[: int(several.sum())]
     chosen = order[torch.linspace(0, len(order) - 1, min(shown, len(order))).round().long()].tolist()
     sheet = _Sheet()
     for row, unit in enumerate(chosen):
-        used = int(alignment.units_used_b[unit])
+        used = int(alignment.predictors_b[unit])
         sheet.show(row, 0, b, unit, f"R² = {_told(alignment.score_b[unit])}, {used} units")
         weight_a = alignment.map_ab[:, unit]
         for column, predictor in enumerate(weight_a.abs().argsort(descending=True)[:each].tolist()):
@@ -118,11 +118,11 @@ def groups(
 
 @styled
 def extremes(layer: str, mean_c: Mapping[str, Tensor], patches: Mapping[str, Patches], shown: int = 8) -> Figure:
-    """The most active units of every net (above) and the least active living ones (below).
+    """The most active units of every net (above) and the least active active ones (below).
 
     Args:
         layer: name of the layer.
-        mean_c: mean activation of the units by net, NaN for dead ones, shape (c,).
+        mean_c: mean activation of the units by net, NaN for constant ones, shape (c,).
         patches: by net.
         shown: units of each kind.
     """

@@ -23,7 +23,7 @@ def correlations(pair: Pair, alignment: Alignment) -> Figure:
     """Within net a, within net b, between them in the original order, and with b's units put beside their partners.
 
     In the last panel both nets' units are sorted, best-aligned pair first, so a one-to-one alignment shows as a diagonal
-    that fades; dead units and units without a partner come last.
+    that fades; constant units and units without a partner come last.
     """
     figure, axes = panels(1, 4, 1.75, 2.0)
     order_a, order_b = aligned_order(alignment)

@@ -35,22 +35,22 @@ def curves(results: Sequence[Result], method: str) -> Figure:
     for axis, layer in zip(axes, layers):
         of_layer = [result for result in results if result.layer == layer]
         shown = of_layer[0]
-        order = np.argsort(-shown.best_r_b[shown.alive_b], kind="stable")
+        order = np.argsort(-shown.best_r_b[shown.active_b], kind="stable")
         rank = np.arange(1, len(order) + 1)
         if look != best:
-            matched = (shown.units_used_b > 0)[shown.alive_b][order]
-            r = shown.r_b[shown.alive_b][order]
+            matched = (shown.predictors_b > 0)[shown.active_b][order]
+            r = shown.r_b[shown.active_b][order]
             axis.plot(rank[matched], r[matched], ".", ms=3, color=look.colour, label=look.words)
             unmatched = rank[~matched]
             if len(unmatched):
                 axis.plot(unmatched, np.zeros(len(unmatched)), "x", ms=3, color="0.4", label="no partner")
-        axis.plot(rank, shown.best_r_b[shown.alive_b][order], color=best.colour, label=best.words)
+        axis.plot(rank, shown.best_r_b[shown.active_b][order], color=best.colour, label=best.words)
         for name, style in NULLS.items():
             if name in shown.chance:
                 axis.plot(
                     rank, shown.chance[name].by_rank(len(rank)), label=f"{best.words}, {null_words(name)}", **style
                 )
-        every = [np.sort(result.best_r_b[result.alive_b])[::-1] for result in of_layer]
+        every = [np.sort(result.best_r_b[result.active_b])[::-1] for result in of_layer]
         width = min(map(len, every))
         stacked = np.stack([curve[:width] for curve in every])
         axis.fill_between(
@@ -62,7 +62,7 @@ def curves(results: Sequence[Result], method: str) -> Figure:
         axis.set_xlabel("unit, sorted by its\nsemi-matching r")
         axis.set_xlim(0, len(order) + 1)
     figure.suptitle(f"units of {results[0].b}, predicted from {results[0].a}", fontsize=9)
-    lowest = min(float(result.r_b[result.alive_b].min(initial=0.0)) for result in results)
+    lowest = min(float(result.r_b[result.active_b].min(initial=0.0)) for result in results)
     axes[0].set_ylim(min(0.0, lowest) - 0.05, 1.02)
     legend_below(figure, once(axes), 3 if len(layers) > 2 else 2)
     return figure

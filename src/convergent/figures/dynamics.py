@@ -26,7 +26,7 @@ def dynamics(epochs: Mapping[int, Sequence[dict[str, Any]]]) -> Figure:
             from the least to the greatest pair. Of variance explained it is the median unit: in untrained nets a few units
             that fire in a handful of images are predicted so badly that they decide any mean.
     """
-    drawn = {"mean_r": "mean r with the partner", "explained_held_out_median": "R² held out, the median unit"}
+    drawn = {"mean_r": "mean r with the partner", "r2_held_out_median": "R² held out, the median unit"}
     drawn = {key: title for key, title in drawn.items() if any(key in row for rows in epochs.values() for row in rows)}
     figure, axes = panels(1, len(drawn), 2.9, 2.3)
     layers = list(dict.fromkeys(row["layer"] for rows in epochs.values() for row in rows))

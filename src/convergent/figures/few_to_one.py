@@ -1,4 +1,4 @@
-"""How few units buy how much: loss against units used, the codes of units, and the whole path of penalties.
+"""How few units buy how much: loss against predictors per unit, the codes of units, and the whole path of penalties.
 
 Source: Li et al. 2016, section 4, table 1.
 """
@@ -40,7 +40,7 @@ _MEAN = Line2D([], [], color="0.6", lw=0.6, label="predicting the mean")
 
 @styled
 def few_to_one(told: Sequence[Findings]) -> Figure:
-    """Loss against the number of best units used, between one unit and all, and shares of units by how many they need.
+    """Loss against predictors per unit, between one unit and all, and shares of units by how many they need.
 
     Lines are means over all ordered pairs of nets, broken lines least squares on all units.
     """
@@ -55,7 +55,7 @@ def few_to_one(told: Sequence[Findings]) -> Figure:
         left.axhline(means["loss_least_squares"], color=colour, lw=0.8, ls=(0, (4, 2)))
     left.axhline(0.5, color="0.6", lw=0.6, zorder=0)
     left.set_ylim(0, 0.53)
-    left.set_xlabel("units used for a unit, the best ones")
+    left.set_xlabel("predictors per unit for a unit, the best ones")
     left.set_ylabel("loss, held out")
     left.set_title("(a) loss by number of predictors")
     all_units = Line2D([], [], color="0.35", lw=0.8, ls=(0, (4, 2)), label="all units (least squares)")
@@ -87,7 +87,7 @@ def _draw_codes(axis: Axes, figures: Sequence[Mapping[str, float]], at: float, w
 
 @styled
 def path_figure(told: Sequence[Findings]) -> Figure:
-    """Held-out loss of the lasso's path against the units used and against the penalty, a curve per layer.
+    """Held-out loss of the lasso's path against the predictors per unit and against the penalty, a curve per layer.
 
     Triangles: one unit scaled by its best r; squares: least squares on all units; dotted: the paper's table 1, where the
     nets are its own (by the layers' names and widths).
@@ -96,7 +96,7 @@ def path_figure(told: Sequence[Findings]) -> Figure:
     paper = False
     for colour, (layer, curve) in zip(COLOURS, mean_curves(told).get("log10_alpha", {}).items()):
         means = mean_figures(told, layer)
-        used, loss = np.array(curve["units_used"]), np.array(curve["loss"])
+        used, loss = np.array(curve["predictors"]), np.array(curve["loss"])
         kept = used > 0.05
         left.plot(used[kept], loss[kept], "o-", ms=2.5, color=colour, label=layer)
         left.plot(1, means["loss_one_unit"], "^", ms=5, color=colour, mec="black", mew=0.5)
@@ -109,7 +109,7 @@ def path_figure(told: Sequence[Findings]) -> Figure:
             right.plot(np.log10(np.array(PAPER_LAMBDA[1:]) * width), PAPER_LOSS[layer][1:], ":", lw=1, color=colour)
     left.set_xscale("log")
     log_ticks(left.xaxis)
-    left.set_xlabel("units used for a unit")
+    left.set_xlabel("predictors per unit for a unit")
     right.set_xlabel("log₁₀ of the penalty alpha")
     for axis in (left, right):
         axis.axhline(0.5, color="0.6", lw=0.6, zorder=0)

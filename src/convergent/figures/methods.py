@@ -1,4 +1,4 @@
-"""All methods on one yardstick: variance explained on held-out images against the number of units used."""
+"""All methods on one yardstick: variance explained on held-out images against the number of predictors per unit."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def methods(results: Mapping[str, Sequence[Rows]]) -> Figure:
         # what needs less than a unit is there by chance, and would take half of the scale
         axis.set_xlim(max(0.7, min(used, default=1) / 1.5), max([*used, 1]) * 1.5)
         log_ticks(axis.xaxis)
-        axis.set_xlabel("units used for a unit")
+        axis.set_xlabel("predictors per unit for a unit")
     axes[0].set_ylim(top=1.02)
     legend_below(figure, [*once(axes), *null_handles(list(shown))], 4)
     return figure
@@ -92,9 +92,9 @@ def _draw_null(axis: Axes, points: Sequence[tuple[float, ...]], null: str, look:
 
 
 def _point(rows: Rows, layer: str, null: str = "") -> tuple[float, float, float, float] | None:
-    """Units used and variance explained, its mean, least and greatest over pairs of nets; None where a number is missing."""
+    """Predictors per unit and variance explained, with least and greatest over pairs; None where a number is missing."""
     of_layer = [row for row in rows if row["layer"] == layer]
-    given = [(row.get(f"units_used{null}"), row.get(f"explained_held_out{null}")) for row in of_layer]
+    given = [(row.get(f"predictors{null}"), row.get(f"r2_held_out{null}")) for row in of_layer]
     known = [(float(used), float(explained)) for used, explained in given if used is not None and explained is not None]
     if not known or len(known) < len(given):
         return None

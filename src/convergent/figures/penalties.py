@@ -1,4 +1,4 @@
-"""A sweep over the lasso's penalty as one chart: loss, variance explained and units used against it, by layer.
+"""A sweep over the lasso's penalty as one chart: loss, variance explained and predictors per unit against it, by layer.
 
 What the runs of the sweep say in W&B, drawn here from their summaries.
 """
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _DRAWN = (
     ("loss_held_out", "loss (1 - R²) / 2, held out"),
     ("r2_held_out", "R², held out"),
-    ("units_used", "units used for a unit"),
+    ("predictors", "predictors per unit for a unit"),
 )
 
 _ALL, _ONE = (0, (4, 2)), (0, (1, 2))  # styles of lines
@@ -40,7 +40,7 @@ def swept(results: Sequence[Layers]) -> bool:
 
 @styled
 def penalties(results: Sequence[Layers]) -> Figure:
-    """Loss, variance explained and units used against the penalty, a curve per layer through the results of a sweep.
+    """Loss, variance explained and predictors per unit against the penalty, a curve per layer.
 
     Bars: one standard deviation over the ordered pairs of nets. In the first panel broken lines are the loss of all units
     together (least squares), dotted ones that of the best single unit, scaled.

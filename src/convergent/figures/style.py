@@ -75,26 +75,26 @@ def in_order(results: Iterable[str]) -> list[str]:
 NULLS: dict[str, dict[str, Any]] = {
     "rotated": {"color": "black", "ls": (0, (4, 2)), "lw": 0.9},
     "rotated_after": {"color": "0.55", "ls": (0, (4, 2)), "lw": 0.9},
-    "permuted": {"color": "black", "ls": (0, (1, 2)), "lw": 0.9},
+    "shuffled": {"color": "black", "ls": (0, (1, 2)), "lw": 0.9},
 }
 _NULL_WORDS = {
     "rotated": "random rotation",
     "rotated_after": "random rotation of activations",
-    "permuted": "shuffled images",
+    "shuffled": "shuffled images",
 }
 NULL_MEANINGS = {
     "rotated": "one net's pre-activations are rotated at random before the nonlinearity, each unit's mean and variance "
     "kept: the same space on random axes",
     "rotated_after": "one net's activations are rotated at random: the same space, but no rectified units, so that real "
     "axes exceed it even where they mean nothing",
-    "permuted": "each net reads the images in an order of its own: what is left is what any two nets have in common",
+    "shuffled": "each net reads the images in an order of its own: what is left is what any two nets have in common",
 }
 
 
 def null_words(null: str) -> str:
     """What a null is called.
 
-    >>> null_words("rotated"), null_words("permuted")
+    >>> null_words("rotated"), null_words("shuffled")
     ('random rotation', 'shuffled images')
     """
     return _NULL_WORDS.get(null, null.replace("_", " "))
@@ -105,7 +105,7 @@ def null_mark(null: str, look: Look) -> dict[str, Any]:
 
     A dot is the rotation of activations, which leaves no rectified units.
     """
-    if null == "permuted":
+    if null == "shuffled":
         return {"marker": "_", "ms": 6, "mew": 1.1, "color": look.colour}
     if null == "rotated_after":
         return {"marker": ".", "ms": 4, "color": look.colour}

@@ -45,8 +45,8 @@ def mapping_figure(pair: Pair, alignment: Alignment) -> Figure:
         axis.set_ylabel(f"unit of {brief(pair.name_a)}, predicting")
         axis.spines[:].set_visible(True)
     figure.colorbar(image, ax=axes, shrink=0.8, pad=0.02).set_label("weight")
-    used = float(alignment.units_used_b.double().mean())
-    figure.suptitle(f"{pair.layer}: sparse mapping, {used:.1f} units used for a unit", fontsize=9)
+    used = float(alignment.predictors_b.double().mean())
+    figure.suptitle(f"{pair.layer}: sparse mapping, {used:.1f} predictors per unit for a unit", fontsize=9)
     return figure
 
 
@@ -82,7 +82,7 @@ def tree_figure(tree: Tree, pair: Pair, alignment: Alignment) -> Figure:
         loc="outside lower center",
         ncols=4,
     )
-    weights = int(alignment.units_used_b.sum())
+    weights = int(alignment.predictors_b.sum())
     figure.suptitle(
         f"{pair.layer}: tree of the sparse mapping {pair.name_a} → {pair.name_b}, {weights} weights", fontsize=9
     )

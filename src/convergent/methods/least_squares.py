@@ -39,7 +39,7 @@ class LeastSquares:
         check_fields(self)
 
     def __call__(self, pair: Pair) -> Alignment:
-        """The alignment of `pair`; dead units predict nothing and are not predicted."""
+        """The alignment of `pair`; constant units predict nothing and are not predicted."""
         ridge = best_ridge(pair) if self.ridge is None else self.ridge
         return Alignment.of(pair, ridge_map(pair, ridge), solver={"ridge": ridge})
 

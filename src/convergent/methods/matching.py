@@ -45,9 +45,9 @@ class Matching:
         check_fields(self)
 
     def __call__(self, pair: Pair) -> Alignment:
-        """The alignment of `pair`; dead units have no partner."""
+        """The alignment of `pair`; constant units have no partner."""
         corr_ab = pair.corr_ab
-        a, b = pair.alive_a.nonzero()[:, 0], pair.alive_b.nonzero()[:, 0]
+        a, b = pair.active_a.nonzero()[:, 0], pair.active_b.nonzero()[:, 0]
         weight_ij = corr_ab[a[:, None], b].numpy()
         weight_ij = np.abs(weight_ij) if self.absolute else weight_ij
         row, column = best_assignment(weight_ij)

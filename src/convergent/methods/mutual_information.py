@@ -72,15 +72,15 @@ class MutualInformation:
         return Counting(self.bins, self.samples)
 
     def __call__(self, pair: Pair) -> Alignment:
-        """The alignment of `pair`; units that are dead, or stay in one bin, have no partner.
+        """The alignment of `pair`; units that are constant, or stay in one bin, have no partner.
 
         Raises:
             InputError: if the pair has no joint histograms, or others.
         """
         histograms, (first, second) = histograms_of(pair, self.bins)
         nats_ab = information(histograms, first, second, self.correct)
-        a = (pair.alive_a & histograms.alive_u[histograms.units[first]]).nonzero()[:, 0]
-        b = (pair.alive_b & histograms.alive_u[histograms.units[second]]).nonzero()[:, 0]
+        a = (pair.active_a & histograms.active_u[histograms.units[first]]).nonzero()[:, 0]
+        b = (pair.active_b & histograms.active_u[histograms.units[second]]).nonzero()[:, 0]
         nats_ij = nats_ab[a[:, None], b].numpy()
         solver = {}
         if self.assignment == "matching":
@@ -117,7 +117,7 @@ class MutualInformation:
         entropy_b = entropy(histograms.counts_ui[histograms.units[second]])
         lively_b = (
             entropy_b >= entropy_b[b].median()
-        )  # that next to nothing is shared by a unit that is next to dead says nothing
+        )  # that next to nothing is shared by a unit that is next to constant says nothing
         worst = next(row for row in reversed(rows) if lively_b[row["unit"]])
         joints = [_joint(pair, histograms, row, how) for row, how in ((rows[0], "best"), (worst, "worst"))]
         return Findings.of(

@@ -39,7 +39,7 @@ class SemiMatching:
         check_fields(self)
 
     def __call__(self, pair: Pair) -> Alignment:
-        """The alignment of `pair`; dead units have no partner."""
+        """The alignment of `pair`; constant units have no partner."""
         best_b = best_units(pair, absolute=self.absolute)
         b = (best_b >= 0).nonzero()[:, 0]
         map_ab = torch.zeros_like(pair.corr_ab)
@@ -48,7 +48,7 @@ class SemiMatching:
 
 
 def best_units(pair: Pair, *, absolute: bool = False) -> Tensor:
-    """The unit of a with the highest correlation for each unit of b, shape (q,); -1 for dead units.
+    """The unit of a with the highest correlation for each unit of b, shape (q,); -1 for constant units.
 
     Of units that are equal up to `ties.TIED` the first.
 
@@ -57,6 +57,6 @@ def best_units(pair: Pair, *, absolute: bool = False) -> Tensor:
         absolute: rank by |r|.
     """
     weight_ab = pair.corr_ab.abs() if absolute else pair.corr_ab
-    weight_ab = weight_ab.masked_fill(~pair.alive_a[:, None], -torch.inf)
+    weight_ab = weight_ab.masked_fill(~pair.active_a[:, None], -torch.inf)
     best_b = torch.from_numpy(first_best(weight_ab.numpy()))
-    return torch.where(pair.alive_b & pair.alive_a.any(), best_b, -1)
+    return torch.where(pair.active_b & pair.active_a.any(), best_b, -1)

@@ -50,7 +50,7 @@ class SparsePrediction:
 
     Attributes:
         alpha: penalty as scikit-learn's `Lasso` has it, on standardised units; 0 is least squares, which has no gap.
-        paper_lambda: the same in the paper's units, alpha = paper_lambda x units of b, dead ones included. If neither is
+        paper_lambda: the same in the paper's units, alpha = paper_lambda x units of b, constant ones included. If neither is
             given, alpha is 0.1.
         positive: only weights of 0 and above.
         targets: how many units of b, drawn at random, are accounted for; all by default. The others count nowhere.
@@ -60,7 +60,7 @@ class SparsePrediction:
 
     >>> from convergent.core.pairs import Pair
     >>> x_na = torch.randn(500, 4)
-    >>> SparsePrediction(alpha=0.05)(Pair.of(x_na, x_na[:, :1] + x_na[:, 2:3])).units_used_b
+    >>> SparsePrediction(alpha=0.05)(Pair.of(x_na, x_na[:, :1] + x_na[:, 2:3])).predictors_b
     tensor([2])
     """
 
@@ -78,7 +78,7 @@ class SparsePrediction:
         check_fields(self)
 
     def __call__(self, pair: Pair) -> Alignment:
-        """The alignment of `pair`; dead units predict nothing and are not predicted."""
+        """The alignment of `pair`; constant units predict nothing and are not predicted."""
         return self._fit(pair)
 
     def near(self, alignment: Alignment) -> Method:
@@ -109,7 +109,7 @@ class SparsePrediction:
 
     def tell(self, pair: Pair, alignment: Alignment) -> Findings:
         """Losses beside the baselines, the codes, the tree and its clusters."""
-        counted_b = pair.alive_b & asked(pair.q, self.targets, self.seed)
+        counted_b = pair.active_b & asked(pair.q, self.targets, self.seed)
         figures = {"loss_fitted": mean_loss(alignment.score_b[counted_b])}
         curves: dict[str, dict[str, list[float]]] = {}
         if pair.holds_out:
@@ -118,8 +118,8 @@ class SparsePrediction:
             figures |= {"loss_held_out": loss, "r2_held_out": 1 - 2 * loss, **beside.figures()}
             curves["units"] = beside.curve()
         if alpha := self.penalty(pair):
-            used = float(alignment.units_used_b[counted_b].double().mean()) if counted_b.any() else 0.0
-            curves["log10_alpha"] = {"log10_alpha": [math.log10(alpha)], "units_used": [used]}
+            used = float(alignment.predictors_b[counted_b].double().mean()) if counted_b.any() else 0.0
+            curves["log10_alpha"] = {"log10_alpha": [math.log10(alpha)], "predictors": [used]}
             if pair.holds_out:
                 curves["log10_alpha"] |= {"loss": [figures["loss_held_out"]], "r2": [figures["r2_held_out"]]}
         tree, clusters = Tree.of(pair, alignment), cluster_rows(self.near(alignment), pair)
@@ -136,7 +136,7 @@ class SparsePrediction:
         )
 
     def overview(self, told: Sequence[Findings]) -> Mapping[str, Figure]:
-        """Loss against units used and the codes, by layer."""
+        """Loss against predictors per unit and the codes, by layer."""
         return {"few_to_one": few_to_one(told)} if any("local" in found.figures for found in told) else {}
 
 
@@ -155,14 +155,14 @@ def asked(q: int, targets: int | None, seed: int) -> Tensor:
 def three_units(alignment: Alignment) -> list[dict[str, float]]:
     """A row for every unit of b that exactly three units of a account for, best first: which ones, and their weights."""
     rows = []
-    for b in (alignment.units_used_b == 3).nonzero()[:, 0].tolist():
+    for b in (alignment.predictors_b == 3).nonzero()[:, 0].tolist():
         weight_a = alignment.map_ab[:, b]
         order = weight_a.abs().argsort(descending=True, stable=True)[:3].tolist()
-        row: dict[str, float] = {"unit": b, "explained_in_sample": round(float(alignment.score_b[b]), 6)}
+        row: dict[str, float] = {"unit": b, "r2_in_sample": round(float(alignment.score_b[b]), 6)}
         for place, a in enumerate(order, 1):
             row |= {f"unit_{place}": a, f"weight_{place}": round(float(weight_a[a]), 6)}
         rows.append(row)
-    return sorted(rows, key=lambda row: -row["explained_in_sample"])
+    return sorted(rows, key=lambda row: -row["r2_in_sample"])
 
 
 def warn_of_few_samples(pair: Pair) -> None:

@@ -90,7 +90,7 @@ class SparsePath:
         announce(pair.p, int(choosing_b.sum()) * (1 + self.folds) + int(asked_b.sum()), len(penalties))
         maps = self._path(pair, choosing_b, starts)(pair)
         near = self._path(pair, choosing_b, maps)
-        counted_b = pair.alive_b & choosing_b
+        counted_b = pair.active_b & choosing_b
         share_lb = held_out_of_maps(near, pair, self.folds)[:, counted_b]
         chosen = int(share_lb.mean(1).argmax()) if counted_b.any() else 0
         method = self._at(penalties[chosen])
@@ -143,7 +143,7 @@ class SparsePath:
     def tell(self, pair: Pair, alignment: Alignment) -> Findings:
         """Table 1: a row per penalty, with losses beside the baselines; and all that the chosen penalty has to tell."""
         asked_b = asked(pair.q, self.targets, self.seed)
-        counted_b, penalties = pair.alive_b & asked_b, self._penalties(pair)
+        counted_b, penalties = pair.active_b & asked_b, self._penalties(pair)
         maps = self._path(pair, asked_b)(pair)
         near = self._path(pair, asked_b, maps)
 
@@ -156,7 +156,7 @@ class SparsePath:
                 "alpha": alpha,
                 "paper_lambda": alpha / pair.q,
                 "loss_fitted": mean_loss(whole.score_b[counted_b]),
-                "units_used": float(whole.units_used_b[counted_b].double().mean()) if counted_b.any() else 0.0,
+                "predictors": float(whole.predictors_b[counted_b].double().mean()) if counted_b.any() else 0.0,
                 "chosen": int(alpha == alignment.solver["alpha"]),
             }
             if share_b is not None:
@@ -168,7 +168,7 @@ class SparsePath:
             "loss": "loss_held_out",
             "loss_fitted": "loss_fitted",
             "r2": "r2_held_out",
-            "units_used": "units_used",
+            "predictors": "predictors",
         }
         curve = {"log10_alpha": [math.log10(row["alpha"]) for row in rows]}
         curve |= {name: [row[key] for row in rows] for name, key in columns.items() if key in rows[0]}

@@ -40,7 +40,7 @@ class Spectral:
     Each unit of b is predicted by ridge regression from the units of a in its cluster. Units without an edge are set aside
     (label -1) and predicted by nothing, as are those whose cluster has no unit of a. The record's `solver` says how many
     clusters there are, whether the widest gap between eigenvalues chose that number (`eigengap`), the `gap`, and how many
-    `parts` the graph has and how many living units it leaves `isolated`. Intervals over images are about the predictions,
+    `parts` the graph has and how many active units it leaves `isolated`. Intervals over images are about the predictions,
     with the clusters as they are; held-out scores cluster anew.
 
     Attributes:
@@ -86,7 +86,7 @@ class Spectral:
         return Clustering(None, self.bounds, self.laplacian, self.assign, self.restarts, self.seed)
 
     def __call__(self, pair: Pair) -> Alignment:
-        """The alignment of `pair`; dead units are in no cluster.
+        """The alignment of `pair`; constant units are in no cluster.
 
         Raises:
             InputError: if there are to be more clusters than units.
@@ -94,10 +94,10 @@ class Spectral:
         found = self.cluster(pair.total, net_of(pair), pair.layer)
         label_u = torch.from_numpy(found.label_u)
         labels_a, labels_b = label_u[pair.a], label_u[pair.b]
-        dead = int((~pair.total.alive_u).sum())
+        constant = int((~pair.total.active_u).sum())
         solver = {
             "clusters": found.number, "eigengap": int(self.number(pair.layer) is None), "gap": found.gap,
-            "parts": found.parts, "isolated": found.isolated - dead,
+            "parts": found.parts, "isolated": found.isolated - constant,
         }  # fmt: skip
         return Alignment.of(pair, ridge_map_within(pair, self.ridge, labels_a, labels_b), labels_a, labels_b, solver)
 

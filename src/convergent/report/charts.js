@@ -1,15 +1,15 @@
 // Charts: all methods over the layers, each layer's units, correlation matrices.
 const FIGURES = {
-  explained_held_out: "variance explained on held-out images",
-  explained_in_sample: "variance explained on the images of the fit",
+  r2_held_out: "variance explained on held-out images",
+  r2_in_sample: "variance explained on the images of the fit",
   mean_r: "mean correlation with what predicts a unit",
-  units_used: "units used for a unit",
+  predictors: "predictors per unit for a unit",
 };
 // A method looks the same everywhere, in the figures too: colour and mark come with the data.
 const colour = (result) => about.results[result].colour;
 const mark = (result) => about.results[result].mark;
 const methodOf = (result) => about.results[result].words;
-const NULL_MARKS = { permuted: "line-ew-open", rotated_after: "circle-dot" }; // else the method's own mark, hollow
+const NULL_MARKS = { shuffled: "line-ew-open", rotated_after: "circle-dot" }; // else the method's own mark, hollow
 
 // Ticks of logarithmic axes, as whole numbers.
 const TICKS = [0, 1, 2, 3, 4, 5].flatMap((power) => [1, 2, 5].map((first) => first * 10 ** power));
@@ -42,7 +42,7 @@ function drawComparison(figure, images) {
       customdata: layers, hovertemplate: "%{customdata}: <b>%{y:.3f}</b><extra>%{fullData.name}</extra>",
     };
   });
-  const byChance = (figure === "units_used" ? [] : about.nulls).filter(({ name: null_ }) => shown.filter((i, place) => {
+  const byChance = (figure === "predictors" ? [] : about.nulls).filter(({ name: null_ }) => shown.filter((i, place) => {
     const layers = about.layers.filter((layer) => about.results[i].layers[layer]?.[`${figure}_${null_}`] != null);
     if (layers.length) traces.push({
       name: `${methodOf(i)}, by chance`, x: layers.map((layer) => about.layers.indexOf(layer) + shiftOf(place, shown.length)),
@@ -54,11 +54,11 @@ function drawComparison(figure, images) {
   }).length);
   draw("comparison", traces, {
     xaxis: { ...AXIS, tickvals: about.layers.map((_, i) => i), ticktext: about.layers, range: [-0.5, about.layers.length - 0.5], zeroline: false },
-    yaxis: { ...AXIS, title: { text: FIGURES[figure] }, rangemode: "tozero", ...(figure === "units_used" ? LOG : {}) },
+    yaxis: { ...AXIS, title: { text: FIGURES[figure] }, rangemode: "tozero", ...(figure === "predictors" ? LOG : {}) },
   });
   byId("comparison-legend").textContent =
     `Marks: means over all ordered pairs of nets, which share nets; bars: from the least to the greatest pair, no standard errors; ${count(images)} images.`
-    + byChance.map(({ name, words }) => ` ${{ permuted: "Dashes", rotated_after: "Dotted circles" }[name] ?? "Hollow marks"}: the same method with ${words}.`).join("");
+    + byChance.map(({ name, words }) => ` ${{ shuffled: "Dashes", rotated_after: "Dotted circles" }[name] ?? "Hollow marks"}: the same method with ${words}.`).join("");
 }
 
 function drawCurves(state) {
@@ -91,7 +91,7 @@ function drawCurves(state) {
   byId("curves").closest(".two").style.gridTemplateColumns = cloud.length ? "" : "1fr";
   if (cloud.length) {
     draw("spread", cloud, {
-      xaxis: { ...AXIS, title: { text: "units used" }, ...LOG },
+      xaxis: { ...AXIS, title: { text: "predictors per unit" }, ...LOG },
       yaxis: { ...AXIS, title: { text: "variance explained, held out" }, range: [-0.25, 1.02] },
     });
   }

@@ -35,7 +35,7 @@ LISTED = 4  # partners of a unit, per method and net
 WIDEST_MATRIX = 512  # units of a layer whose correlations are drawn
 LONGEST_TABLE = 20_000  # rows of a method's own table
 _PER_TEN_THOUSAND = 1e4  # correlations and scores are kept as whole numbers of 16 bits
-_FIGURES = ("mean_r", "explained_held_out", "explained_in_sample", "units_used")
+_FIGURES = ("mean_r", "r2_held_out", "r2_in_sample", "predictors")
 _MARKS = {  # of plotly, by those of matplotlib
     "s": "square", "o": "circle", "D": "diamond", "^": "triangle-up", "v": "triangle-down", "P": "cross", "X": "x",
     "p": "pentagon", "h": "hexagon", "<": "triangle-left", ">": "triangle-right", "d": "diamond-tall", "H": "hexagon2",
@@ -199,7 +199,7 @@ def _pictured(data: ReportData, layer: str, net: str, patches: Patches, sprites:
 
 def _scores(file: Path) -> dict[tuple[str, str, str], dict[str, list[float]]]:
     """The columns of scores.csv for each (layer, a, b)."""
-    columns = ("r", "explained_held_out", "best_r", "excess", "units_used")
+    columns = ("r", "r2_held_out", "best_r", "excess", "predictors")
     found: dict[tuple[str, str, str], dict[str, list[float]]] = {}
     for row in read_rows(file):
         of_pair = found.setdefault((row["layer"], row["a"], row["b"]), {name: [] for name in columns if name in row})
@@ -229,12 +229,12 @@ def _maps(
                 "listed": partner_bm.shape[1],
                 "partner": packed(partner_bm, np.int32),
                 "weight": packed(weight_bm, np.float32),
-                "used": packed(columns["units_used"], np.int32),
+                "used": packed(columns["predictors"], np.int32),
                 **{
                     short: packed(columns[name], np.int16, _PER_TEN_THOUSAND)
                     for short, name in (
                         ("r", "r"),
-                        ("held", "explained_held_out"),
+                        ("held", "r2_held_out"),
                         ("best", "best_r"),
                         ("excess", "excess"),
                     )

@@ -86,11 +86,11 @@ class Finished:
     @property
     def holds_out(self) -> bool:
         """Whether there are held-out scores: with folds=0 there are none."""
-        return any("explained_held_out" in figures for figures in self.summary["layers"].values())
+        return any("r2_held_out" in figures for figures in self.summary["layers"].values())
 
     def explained(self) -> float:
         """Mean share of variance explained on held-out images, over layers; -1 where it is not known."""
-        given = [figures.get("explained_held_out", -1.0) for figures in self.summary["layers"].values()]
+        given = [figures.get("r2_held_out", -1.0) for figures in self.summary["layers"].values()]
         return float(np.mean(given))
 
     def labels(self, layer: str, kind: str = "labels") -> dict[str, torch.Tensor]:

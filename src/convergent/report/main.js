@@ -51,7 +51,7 @@ const watcher = new IntersectionObserver((entries) => {
 
 // To begin with, the method that comes closest to one partner for each unit, none shared.
 function mostOneToOne() {
-  const lonely = (result) => mean(Object.values(result.layers).map((x) => (x.units_used > 1.01 ? 1e6 : 0) + (x.unshared_a ?? 0)));
+  const lonely = (result) => mean(Object.values(result.layers).map((x) => (x.predictors > 1.01 ? 1e6 : 0) + (x.unshared_a ?? 0)));
   const base = about.results.filter((result) => result.images === about.images);
   return about.results.indexOf(base.reduce((best, result) => (lonely(result) < lonely(best) ? result : best)));
 }
@@ -125,14 +125,14 @@ function answer() {
     "how much of what a unit of one net does can be predicted from the units of another? " +
     'The question and most methods are those of <a href="https://arxiv.org/abs/1511.07543">Li, Yosinski, Clune, Lipson, Hopcroft: Convergent Learning (ICLR 2016)</a>.';
   byId("cards").innerHTML = about.layers.map((layer) => {
-    const told = base.filter((result) => result.layers[layer]?.explained_held_out != null)
+    const told = base.filter((result) => result.layers[layer]?.r2_held_out != null)
       .map((result) => ({ words: result.words, ...result.layers[layer] }));
-    const single = told.filter((x) => x.units_used <= 1.0001).sort((x, y) => y.explained_held_out - x.explained_held_out)[0];
-    const best = [...told].sort((x, y) => y.explained_held_out - x.explained_held_out)[0];
+    const single = told.filter((x) => x.predictors <= 1.0001).sort((x, y) => y.r2_held_out - x.r2_held_out)[0];
+    const best = [...told].sort((x, y) => y.r2_held_out - x.r2_held_out)[0];
     const chance = told.find((x) => x.mean_best_r_rotated != null), across = about.across[layer];
     let html = `<div class="card"><h3>${escaped(layer)}</h3>`;
-    if (single) html += `<div class="big">${percent(single.explained_held_out)}</div><p>of a unit's variance is explained by its best-matching unit of another net</p>`;
-    if (best && best !== single) html += `<p><b>${percent(best.explained_held_out)}</b> by ${escaped(best.words)}, from ${number(best.units_used, best.units_used < 10 ? 1 : 0)} units</p>`;
+    if (single) html += `<div class="big">${percent(single.r2_held_out)}</div><p>of a unit's variance is explained by its best-matching unit of another net</p>`;
+    if (best && best !== single) html += `<p><b>${percent(best.r2_held_out)}</b> by ${escaped(best.words)}, from ${number(best.predictors, best.predictors < 10 ? 1 : 0)} units</p>`;
     if (chance) html += `<p>best partner: r <b>${number(chance.mean_best_r)}</b>, with random rotation <b>${number(chance.mean_best_r_rotated)}</b>; ` +
       `<b>${percent(chance.above_rotated)}</b> of the units exceed what 95% of rotated units reach</p>`;
     if (across) {
@@ -151,7 +151,7 @@ function summaryTable() {
   const rows = [];
   for (const layer of about.layers) for (const result of about.results) {
     const x = result.layers[layer];
-    if (x) rows.push([layer, result.words, result.images, x.mean_r ?? NaN, x.mean_r_rotated ?? NaN, x.explained_in_sample ?? NaN, x.explained_held_out ?? NaN, x.explained_held_out_median ?? NaN, x.units_used ?? NaN]);
+    if (x) rows.push([layer, result.words, result.images, x.mean_r ?? NaN, x.mean_r_rotated ?? NaN, x.r2_in_sample ?? NaN, x.r2_held_out ?? NaN, x.r2_held_out_median ?? NaN, x.predictors ?? NaN]);
   }
   const digits = (value, type) => (type === "display" ? number(value) : Number.isNaN(value) ? -9 : value);
   const bar = (value, type) => type !== "display" ? (Number.isNaN(value) ? -9 : value)
@@ -160,7 +160,7 @@ function summaryTable() {
   table_("summary", [
     { title: "layer", render: (x, type) => (type === "sort" ? about.layers.indexOf(x) : escaped(x)) }, { title: "method", render: escaped }, { title: "images", render: (x, type) => (type === "display" ? count(x) : x) },
     { title: "mean r", render: digits }, { title: "random rotation", render: digits }, { title: "R² fitted", render: bar },
-    { title: "R² held out", render: bar, visible: held }, { title: "median", render: digits, visible: held }, { title: "units used", render: digits },
+    { title: "R² held out", render: bar, visible: held }, { title: "median", render: digits, visible: held }, { title: "predictors per unit", render: digits },
   ], rows, { order: [], pageLength: 25 });
 }
 

@@ -15,12 +15,12 @@ from convergent.storage.csv_files import read_rows
 # The columns of the table: heading, figure of summary.json.
 _COLUMNS = (
     ("mean r", "mean_r"),
-    ("R² fitted", "explained_in_sample"),
-    ("R² held out", "explained_held_out"),
-    ("median", "explained_held_out_median"),
-    ("used", "units_used"),
+    ("R² fitted", "r2_in_sample"),
+    ("R² held out", "r2_held_out"),
+    ("median", "r2_held_out_median"),
+    ("used", "predictors"),
 )
-_NULLS = ("rotated", "permuted")
+_NULLS = ("rotated", "shuffled")
 
 # The paper's own figures, Net1 to Net2 of CaffeNet on ImageNet: mean r by method, share of units on which matching and
 # semi-matching agree, share of units whose best r is below 0.5. Source: Li et al. 2016, section 3, from the authors' logs.
@@ -54,7 +54,7 @@ def overview(found: Results) -> list[list[str]]:
 
 
 def explained(found: Results) -> list[list[str]]:
-    """The table of variance explained on held-out images, with the units used: headings, then a row per result.
+    """The table of variance explained on held-out images, with the predictors per unit: headings, then a row per result.
 
     Methods that use fewer units come first.
     """
@@ -63,13 +63,13 @@ def explained(found: Results) -> list[list[str]]:
 
     def used(name: str) -> tuple[float, float]:
         figures = found[name]["layers"].values()
-        return -found[name]["images"], sum(of_layer.get("units_used", 0.0) for of_layer in figures)
+        return -found[name]["images"], sum(of_layer.get("predictors", 0.0) for of_layer in figures)
 
     for name in sorted(found, key=used):
         cells = []
         for layer in layers:
             figures = found[name]["layers"].get(layer, {})
-            score, units = _cell(figures, "explained_held_out"), _cell(figures, "units_used", "{:.1f}")
+            score, units = _cell(figures, "r2_held_out"), _cell(figures, "predictors", "{:.1f}")
             cells.append("-" if score == "-" else f"{score} ({units})")
         if set(cells) != {"-"}:
             rows.append([_method(name), f"{found[name]['images']:,}", *cells])
@@ -139,8 +139,8 @@ def _beside(value: float, low: float | None, high: float | None, how: str = "{:.
 def table_1(aligned: Path, found: Results) -> list[list[str]]:
     """The paper's table 1 by the first result that has a path of penalties: headings, then a row per layer.
 
-    A cell is the mean loss over the pairs of nets and, in brackets, the units used; beside them one unit, all units, and the
-    shares of units whose code is local, slightly distributed and distributed, with their 95 % over nets.
+    A cell is the mean loss over the pairs of nets and, in brackets, the predictors per unit; beside them one unit, all
+    units, and the shares of units whose code is local, slightly distributed and distributed, with their 95 % over nets.
     """
     name = next((name for name in found if (aligned / name / "path.csv").exists()), None)
     if name is None:
@@ -167,7 +167,7 @@ def table_1(aligned: Path, found: Results) -> list[list[str]]:
             of_alpha = [row for row in rows if row["layer"] == layer and float(row["alpha"]) == alpha]
             loss, used = (
                 sum(float(row[key]) for row in of_alpha) / max(1, len(of_alpha))
-                for key in ("loss_held_out", "units_used")
+                for key in ("loss_held_out", "predictors")
             )
             cells.append(f"{loss:.3f} ({used:.1f})" if of_alpha else "-")
         codes = [
@@ -187,7 +187,7 @@ def markdown(rows: Sequence[Sequence[str]]) -> str:
 def _cell(figures: dict[str, Any], key: str, how: str = "{:.2f}") -> str:
     if key not in figures:
         return "-"
-    return how.format(figures[key]) + ("" if key == "units_used" else f" ± {figures[key + '_sd']:.2f}")
+    return how.format(figures[key]) + ("" if key == "predictors" else f" ± {figures[key + '_sd']:.2f}")
 
 
 def _share(figures: dict[str, Any], key: str, how: str = "{:.0%}") -> str:

@@ -50,7 +50,7 @@ def drawings_of(
             for name, rows in (tables or {}).items():
                 if members := _members(rows):
                     found[f"{name}-units"] = partial(groups, f"{pair.layer}: {name}", pair, members, a, b)
-        elif bool((alignment.units_used_b > 0).any()):
+        elif bool((alignment.predictors_b > 0).any()):
             found[f"matches-{kind_of(b)}"] = partial(matches, pair, alignment, a, b)
     return found
 
@@ -81,9 +81,9 @@ def _both(pair: Pair, patches: Mapping[str, Patches]) -> tuple[Patches, Patches]
 
 def _sheets(pair: Pair, alignment: Alignment, a: Patches, b: Patches) -> Drawings:
     found: Drawings = {}
-    if int((alignment.units_used_b > 0).sum()) > 1:
+    if int((alignment.predictors_b > 0).sum()) > 1:
         found["matches"] = partial(matches, pair, alignment, a, b)
-    if bool((alignment.units_used_b > 1).any()):
+    if bool((alignment.predictors_b > 1).any()):
         found["predictors"] = partial(predictors, pair, alignment, a, b)
     labels = [set(labels.tolist()) for labels in (alignment.labels_a, alignment.labels_b) if labels is not None]
     if len(labels) == 2 and labels[0] & labels[1] - {-1}:
@@ -107,7 +107,7 @@ def pictured_rows(pair: Pair, alignment: Alignment, patches: Mapping[str, Patche
             "partner": int(alignment.partner_b[unit]),
             pair.name_a: mosaic(a, int(alignment.partner_b[unit])),
             "r": round(float(alignment.r_b[unit]), 4),
-            "units used": int(alignment.units_used_b[unit]),
+            "predictors per unit": int(alignment.predictors_b[unit]),
             "explained in sample": round(float(alignment.score_b[unit]), 4),
         }
         for unit in order.tolist()
@@ -119,7 +119,7 @@ def activity_of(layer: LayerMoments, patches: Mapping[str, Patches]) -> Figure:
     share_k = layer.count_k / layer.count_k.sum()
     mean_u = (share_k[:, None] * layer.mean_ku).sum(0)
     mean_c = {
-        net: torch.where(layer.alive(net), mean_u[units], torch.nan) for net, units in zip(layer.nets, layer.units)
+        net: torch.where(layer.active(net), mean_u[units], torch.nan) for net, units in zip(layer.nets, layer.units)
     }
     return extremes(layer.layer, mean_c, patches)
 

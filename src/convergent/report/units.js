@@ -43,7 +43,7 @@ function showUnits(state) {
   const columns = [
     { title: "unit", className: "dt-left", render: shown(state.b) }, { title: "mean activation", render: digits(3) },
     { title: `main partner in ${escaped(state.a)}`, className: "dt-left", render: shown(state.a) }, { title: "r", render: digits(2) },
-    { title: "explained, held out", render: digits(2), visible: Boolean(mapOf(state.result, state.layer, state.a, state.b)?.held) }, { title: "units used" }, { title: "best r", render: digits(2) },
+    { title: "explained, held out", render: digits(2), visible: Boolean(mapOf(state.result, state.layer, state.a, state.b)?.held) }, { title: "predictors per unit" }, { title: "best r", render: digits(2) },
     { title: "best r less random rotation", render: digits(2) },
   ];
   const table = table_("unit-table", columns, unitRows(state), {

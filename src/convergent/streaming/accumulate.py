@@ -16,7 +16,7 @@ from torch import Tensor
 
 from convergent.core.layer_moments import LayerMoments
 from convergent.core.packing import Packing
-from convergent.core.products import Product, full_precision, portable
+from convergent.core.products import Artifact, full_precision, portable
 from convergent.errors import InputError
 from convergent.streaming.layers import check_size
 
@@ -81,7 +81,7 @@ class Accumulator:
         dtype: torch.dtype,
         blocks: int = 1,
         pairs: Iterable[tuple[int, int]] | None = None,
-        product: Product = portable,
+        product: Artifact = portable,
         scale: float = 1.0,
     ) -> None:
         """Prepare to read.
@@ -301,7 +301,7 @@ class Accumulator:
         self._open = None
 
 
-def add_products(open_f: Tensor, x_us: Tensor, packing: Packing, product: Product = portable) -> None:
+def add_products(open_f: Tensor, x_us: Tensor, packing: Packing, product: Artifact = portable) -> None:
     """Add the products of the wanted pairs of units to the sums, strip by strip of the upper triangle.
 
     Args:

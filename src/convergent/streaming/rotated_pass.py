@@ -119,7 +119,7 @@ class RotatedPass(StatisticsPass):
 
 @dataclass(frozen=True)
 class SavedRotations:
-    """Moments on rotated axes as a product of a pass, see `measurement.Product`.
+    """Moments on rotated axes as a product of a pass, see `measurement.Artifact`.
 
     Attributes:
         rotations: how many of each layer; None for as many as `rotations.draws_of` gives its width.

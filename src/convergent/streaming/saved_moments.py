@@ -20,7 +20,7 @@ from convergent.streaming.statistics_pass import StatisticsPass
 
 @dataclass(frozen=True)
 class SavedMoments:
-    """The second moments as a product of a pass, see `measurement.Product`."""
+    """The second moments as a product of a pass, see `measurement.Artifact`."""
 
     folder: str = ""
 

@@ -137,7 +137,7 @@ def _of_other_processes(state: Mapping[str, Tensor]) -> Iterator[dict[str, Tenso
 
 @dataclass(frozen=True)
 class SavedPatches:
-    """Patches as a product of a pass, see `measurement.Product`: the images and positions first, tiles by `cut_out`.
+    """Patches as a product of a pass, see `measurement.Artifact`: the images and positions first, tiles by `cut_out`.
 
     Attributes:
         k: of each unit.

@@ -69,15 +69,15 @@ def awkward():
     """Inputs where the units that predict depend on one another, or there are fewer samples than units."""
     x_na, x_nb = rectified(200, 12, 4)
     copies = torch.cat([x_na, 3 * x_na[:, :4] + 1, -x_na[:, :4]], 1)
-    dead = x_na.clone()
-    dead[:, 2] = 7
+    constant = x_na.clone()
+    constant[:, 2] = 7
     few_na, few_nb = rectified(15, 40, 4)
     return {
         "copies": (copies, x_nb),
         "nearly copies": (torch.cat([x_na, x_na[:, :4] + 1e-5 * torch.randn(200, 4)], 1), x_nb),
         "sums": (torch.cat([x_na, x_na[:, :3] + x_na[:, 3:6]], 1), x_nb),
         "fewer samples than units": (few_na, few_nb),
-        "dead": (dead, torch.cat([x_nb, torch.zeros(200, 1)], 1)),
+        "constant": (constant, torch.cat([x_nb, torch.zeros(200, 1)], 1)),
         "itself": (x_na, x_na),
     }
 

@@ -21,7 +21,7 @@ def test_it_takes_the_unit_that_helps_most_beside_those_before_it():
             before.append(chosen)
 
 
-def test_copies_and_dead_units_are_never_taken():
+def test_copies_and_constant_units_are_never_taken():
     x_na = torch.randn(200, 3).double()
     x_na = torch.cat([x_na, x_na, torch.ones(200, 1).double()], 1)
     pair = Pair.of(x_na, x_na[:, :3].sum(1, keepdim=True))

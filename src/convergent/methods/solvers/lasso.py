@@ -62,7 +62,7 @@ def lasso(
     Where units of a are copies of one another the minimum is not unique; they then share the weight.
 
     Args:
-        corr_aa: correlations of the units that predict, shape (p, p), float64, any device; rows of dead units are 0.
+        corr_aa: correlations of the units that predict, shape (p, p), float64, any device; rows of constant units are 0.
         corr_ab: their correlations with the targets, shape (p, q).
         penalties: alpha as scikit-learn's `Lasso` has it, on standardised units; above 0, in any order.
         positive: only weights of 0 and above.
@@ -85,8 +85,8 @@ def lasso(
             raise InputError(f"A penalty of the lasso needs to be above 0, not {alpha}.")
     problem = _Problem(corr_aa, positive)
     found: dict[float, Solution] = {}
-    living_a1 = (corr_aa.diagonal() > 0)[:, None]  # a unit may have died among the images left out
-    near = {alpha: start_ab * living_a1 for alpha, start_ab in zip(penalties, starts or ())}
+    active_a1 = (corr_aa.diagonal() > 0)[:, None]  # a unit may have died among the images left out
+    near = {alpha: start_ab * active_a1 for alpha, start_ab in zip(penalties, starts or ())}
     near_ab = torch.zeros_like(corr_ab)
     for alpha in sorted(set(penalties), reverse=True):
         found[alpha] = problem.solve(corr_ab, alpha, near.get(alpha, near_ab), sure=alpha in near)
@@ -122,9 +122,9 @@ class _Problem:
 
     @cached_property
     def precision(self) -> Tensor | None:
-        """G^-1, dead units apart from all others, where it has enough digits."""
-        dead_a = (self.corr_aa.diagonal() <= 0).to(self.corr_aa.dtype)
-        factor_aa, failed = torch.linalg.cholesky_ex(self.corr_aa + dead_a.diag())
+        """G^-1, constant units apart from all others, where it has enough digits."""
+        constant_a = (self.corr_aa.diagonal() <= 0).to(self.corr_aa.dtype)
+        factor_aa, failed = torch.linalg.cholesky_ex(self.corr_aa + constant_a.diag())
         precision_aa = torch.cholesky_inverse(factor_aa) if not failed else factor_aa * torch.inf
         condition = torch.linalg.matrix_norm(self.corr_aa, 1) * torch.linalg.matrix_norm(precision_aa, 1)
         return precision_aa if condition < _CONDITION else None

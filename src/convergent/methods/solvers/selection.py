@@ -1,6 +1,6 @@
 """The best one, two, three ... units: how many of net a's units one of net b's needs, whatever their weights.
 
-Axes: `a` units of net a, `b` units of net b, `m` number of units used.
+Axes: `a` units of net a, `b` units of net b, `m` number of predictors per unit.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def forward_selection(corr_aa: Tensor, corr_ab: Tensor, most: int = 8) -> Tensor
     """The units of a that predict each unit of b best, each the one that helps most beside those chosen before it.
 
     Args:
-        corr_aa: correlations within a, shape (a, a), float64; rows of dead units are 0.
+        corr_aa: correlations within a, shape (a, a), float64; rows of constant units are 0.
         corr_ab: correlations with the targets, shape (a, b).
         most: how many units at the most.
 

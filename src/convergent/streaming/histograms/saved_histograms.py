@@ -25,7 +25,7 @@ from convergent.streaming.saved_tensors import SavedTensors
 
 @dataclass(frozen=True)
 class SavedHistograms:
-    """The joint histograms as a product of a pass, see `measurement.Product`.
+    """The joint histograms as a product of a pass, see `measurement.Artifact`.
 
     Attributes:
         counting: how finely they are counted.
