@@ -9,8 +9,8 @@ from conftest import blocks
 from convergent.analysis.findings import mean_curves, rows_by_table
 from convergent.analysis.nulls import rotated
 from convergent.core.pairs import Pair
-from convergent.methods.hierarchical_spectral import HierarchicalSpectral
-from convergent.methods.spectral import Spectral
+from convergent.methods.hierarchical_spectral import HierarchicalSpectralClustering
+from convergent.methods.spectral import SpectralClustering
 
 
 def pair(noise=0.6):
@@ -22,12 +22,12 @@ def pair(noise=0.6):
 @pytest.mark.parametrize(
     "method",
     [
-        Spectral(),
-        HierarchicalSpectral(),
-        Spectral(assign="kmeans", restarts=1, runs=3),
-        Spectral(clusters=1),
-        Spectral(clusters=28, threshold=0.0),
-        Spectral(threshold=1.0),
+        SpectralClustering(),
+        HierarchicalSpectralClustering(),
+        SpectralClustering(assign="kmeans", restarts=1, runs=3),
+        SpectralClustering(clusters=1),
+        SpectralClustering(clusters=28, threshold=0.0),
+        SpectralClustering(threshold=1.0),
     ],
 )
 def test_everything_is_told_and_drawn_also_of_one_cluster_of_single_units_and_of_none(method):
@@ -43,7 +43,7 @@ def test_everything_is_told_and_drawn_also_of_one_cluster_of_single_units_and_of
 
 
 def test_planted_groups_have_the_numbers_that_they_must_have():
-    found = Spectral().tell(pair(), Spectral()(pair()))
+    found = SpectralClustering().tell(pair(), SpectralClustering()(pair()))
     planted = 1 / (1 + 0.6**2)  # correlation of two noisy copies of one latent
     rows = found.tables["clusters"]
     _, _, group_a, group_b = blocks()
@@ -53,7 +53,7 @@ def test_planted_groups_have_the_numbers_that_they_must_have():
     assert all(row["similarity_between"] == pytest.approx(planted, abs=0.04) for row in rows)
     assert found.figures["similarity_between"] == pytest.approx(planted, abs=0.03)
     null = rotated(pair())
-    assert Spectral().tell(null, Spectral()(null)).figures["similarity_between"] < 0.6 * planted
+    assert SpectralClustering().tell(null, SpectralClustering()(null)).figures["similarity_between"] < 0.6 * planted
     assert found.figures["rand"] == 1
     assert found.figures["mixed"] == 1
     assert found.figures["subspace_span_explained"] > found.figures["subspace_matched_explained"]

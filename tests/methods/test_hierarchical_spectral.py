@@ -7,8 +7,8 @@ from conftest import blocks
 from convergent.analysis.cluster_quality import Quality, adjusted_rand, net_of
 from convergent.core.pairs import Pair
 from convergent.errors import InputError
-from convergent.methods.hierarchical_spectral import HierarchicalSpectral
-from convergent.methods.spectral import Spectral
+from convergent.methods.hierarchical_spectral import HierarchicalSpectralClustering
+from convergent.methods.spectral import SpectralClustering
 
 
 def labels_of(alignment):
@@ -27,16 +27,16 @@ def nested():
 def test_groups_that_are_good_at_once_are_those_of_one_round():
     x_na, x_nb, group_a, group_b = blocks()
     pair = Pair.of(x_na, x_nb)
-    found, plain = HierarchicalSpectral()(pair), Spectral()(pair)
+    found, plain = HierarchicalSpectralClustering()(pair), SpectralClustering()(pair)
     assert torch.equal(found.map_ab, plain.map_ab)
     assert adjusted_rand(labels_of(found), torch.cat([group_a, group_b])) == 1
 
 
 def test_what_is_not_good_is_cut_again():
     pair, group_u = nested()
-    coarse = Spectral(clusters=3, threshold=0)(pair)
+    coarse = SpectralClustering(clusters=3, threshold=0)(pair)
     assert adjusted_rand(labels_of(coarse), group_u) < 1  # 3 clusters cannot be 4 groups
-    found = HierarchicalSpectral(clusters=3, threshold=0, good=0.7)(pair)
+    found = HierarchicalSpectralClustering(clusters=3, threshold=0, good=0.7)(pair)
     assert adjusted_rand(labels_of(found), group_u) == 1
 
 
@@ -44,21 +44,23 @@ def test_every_cluster_of_all_but_the_last_round_is_good():
     x_na, x_nb, *_ = blocks(noise=1.5)
     pair = Pair.of(x_na, torch.cat([x_nb, torch.randn(1500, 8).double()], 1))
     for good in (-1, 0.2, 0.3):
-        method = HierarchicalSpectral(good=good, threshold=0)
+        method = HierarchicalSpectralClustering(good=good, threshold=0)
         label_u = labels_of(method(pair))
         between_c = Quality.of(pair.total.corr_uu, net_of(pair), label_u).between_c
         assert (label_u >= 0).all()  # with a threshold of 0 all are assigned
         assert ((between_c >= good) | between_c.isnan()).double().mean() > 0.5
-    assert torch.equal(labels_of(HierarchicalSpectral(good=1, rounds=1)(pair)), labels_of(Spectral()(pair)))
-    assert torch.equal(labels_of(HierarchicalSpectral(good=-1)(pair)), labels_of(Spectral()(pair)))
+    assert torch.equal(
+        labels_of(HierarchicalSpectralClustering(good=1, rounds=1)(pair)), labels_of(SpectralClustering()(pair))
+    )
+    assert torch.equal(labels_of(HierarchicalSpectralClustering(good=-1)(pair)), labels_of(SpectralClustering()(pair)))
 
 
 def test_it_ends_where_nothing_is_good_and_where_there_is_nothing():
     noise = Pair.of(torch.randn(500, 20), torch.randn(500, 20))
-    found = HierarchicalSpectral(threshold=0, good=0.9)(noise)
+    found = HierarchicalSpectralClustering(threshold=0, good=0.9)(noise)
     assert (labels_of(found) >= 0).all()
-    assert HierarchicalSpectral(threshold=1)(noise).solver["isolated"] == 40
-    assert HierarchicalSpectral()(Pair.of(torch.zeros(9, 2), torch.ones(9, 3))).solver["clusters"] == 0
+    assert HierarchicalSpectralClustering(threshold=1)(noise).solver["isolated"] == 40
+    assert HierarchicalSpectralClustering()(Pair.of(torch.zeros(9, 2), torch.ones(9, 3))).solver["clusters"] == 0
 
 
 def test_settings_that_cannot_be_are_told():
@@ -68,4 +70,4 @@ def test_settings_that_cannot_be_are_told():
         ({"threshold": -1}, "threshold needs to be between 0 and 1"),
     ):
         with pytest.raises(InputError, match=message):
-            HierarchicalSpectral(**settings)
+            HierarchicalSpectralClustering(**settings)

@@ -16,7 +16,7 @@ from convergent.core.moments import Moments
 from convergent.core.pairs import Pair
 from convergent.core.scores import held_out
 from convergent.errors import InputError
-from convergent.methods.spectral import Spectral, cluster_nets
+from convergent.methods.spectral import SpectralClustering, cluster_nets
 
 PLANTED = ((4, 3), (2, 5), (6, 2), (3, 3))
 WAYS = [
@@ -38,7 +38,7 @@ def agree(alignment, group_a, group_b):
 def test_planted_groups_of_unequal_sizes_are_recovered(way):
     for noise in (0.3, 0.7):
         x_na, x_nb, group_a, group_b = blocks(PLANTED, noise)
-        alignment = Spectral(**way)(Pair.of(x_na, x_nb))
+        alignment = SpectralClustering(**way)(Pair.of(x_na, x_nb))
         assert agree(alignment, group_a, group_b) == 1
         assert alignment.solver["clusters"] == 4
         assert alignment.solver["eigengap"] == ("clusters" not in way)
@@ -53,7 +53,7 @@ def test_the_papers_preset_has_the_papers_numbers():
 
 def test_units_are_predicted_from_their_cluster_alone_by_ridge_regression():
     x_na, x_nb, group_a, group_b = blocks(PLANTED)
-    alignment = Spectral(ridge=0.1)(Pair.of(x_na, x_nb))
+    alignment = SpectralClustering(ridge=0.1)(Pair.of(x_na, x_nb))
     assert torch.equal(alignment.map_ab != 0, group_a[:, None] == group_b)
     z_na, z_nb = ((x - x.mean(0)) / x.std(0, correction=0) for x in (x_na, x_nb))
     a, b = group_a == 1, group_b == 1
@@ -65,7 +65,7 @@ def test_units_are_predicted_from_their_cluster_alone_by_ridge_regression():
 def test_relabelling_units_permutes_labels_only(way):
     x_na, x_nb = torch.randn(60, 20).double(), torch.randn(60, 15).double()  # no groups: the hardest case
     x_nb[:, :10] += x_na[:, :10]
-    method = Spectral(**way)
+    method = SpectralClustering(**way)
     alignment = method(Pair.of(x_na, x_nb))
     for seed in range(4):
         draw = torch.Generator().manual_seed(seed)
@@ -80,7 +80,7 @@ def test_relabelling_units_permutes_labels_only(way):
 
 def test_the_other_direction_has_the_same_clusters():
     x_na, x_nb, *_ = blocks(PLANTED, noise=1.5)
-    pair, method = Pair.of(x_na, x_nb), Spectral()
+    pair, method = Pair.of(x_na, x_nb), SpectralClustering()
     there, back = method(pair), method(pair.flip())
     assert torch.equal(there.labels_a, back.labels_b)
     assert torch.equal(there.labels_b, back.labels_a)
@@ -89,7 +89,7 @@ def test_the_other_direction_has_the_same_clusters():
 def test_constant_and_isolated_units_are_set_aside_and_counted_apart():
     x_na, x_nb, group_a, group_b = blocks(PLANTED)
     x_na[:, 0], x_nb[:, 1], x_nb[:, 2] = 3.0, torch.randn(1500), -5.0
-    alignment = Spectral()(Pair.of(x_na, x_nb))
+    alignment = SpectralClustering()(Pair.of(x_na, x_nb))
     assert alignment.labels_a[0] == alignment.labels_b[1] == alignment.labels_b[2] == -1
     assert alignment.solver["isolated"] == 1
     assert alignment.map_ab[0].abs().sum() == alignment.map_ab[:, 1:3].abs().sum() == 0
@@ -100,7 +100,7 @@ def test_constant_and_isolated_units_are_set_aside_and_counted_apart():
 
 def test_a_graph_in_parts_is_said_and_its_parts_stay_apart():
     x_na, x_nb, group_a, group_b = blocks(PLANTED)
-    alignment = Spectral(clusters=2, threshold=0.4)(Pair.of(x_na, x_nb))
+    alignment = SpectralClustering(clusters=2, threshold=0.4)(Pair.of(x_na, x_nb))
     assert alignment.solver["parts"] == alignment.solver["clusters"] == 4
     assert agree(alignment, group_a, group_b) == 1
 
@@ -108,24 +108,24 @@ def test_a_graph_in_parts_is_said_and_its_parts_stay_apart():
 def test_extremes_have_a_sound_answer():
     x_na, x_nb, *_ = blocks(PLANTED)
     pair = Pair.of(x_na, x_nb)
-    nothing = Spectral(threshold=1.0)(pair)
+    nothing = SpectralClustering(threshold=1.0)(pair)
     assert nothing.solver["clusters"] == 0
     assert nothing.solver["isolated"] == 28
     assert (nothing.labels_a == -1).all()
     assert nothing.score_b.abs().sum() == 0
-    one = Spectral(clusters=1, threshold=0)(pair)
+    one = SpectralClustering(clusters=1, threshold=0)(pair)
     assert (one.labels_a == 0).all()
     assert (one.predictors_b == 15).all()
-    each = Spectral(clusters=28, threshold=0)(pair)
+    each = SpectralClustering(clusters=28, threshold=0)(pair)
     assert sorted(torch.cat([each.labels_a, each.labels_b]).tolist()) == list(range(28))
-    assert Spectral()(Pair.of(torch.zeros(9, 2), torch.ones(9, 3))).solver["clusters"] == 0
+    assert SpectralClustering()(Pair.of(torch.zeros(9, 2), torch.ones(9, 3))).solver["clusters"] == 0
 
 
 def test_by_magnitude_an_inverted_unit_stays_in_its_group():
     x_na, x_nb, group_a, group_b = blocks(PLANTED)
     x_nb[:, group_b == 1] *= -1
-    assert agree(Spectral(absolute=True)(Pair.of(x_na, x_nb)), group_a, group_b) == 1
-    assert Spectral()(Pair.of(x_na, x_nb)).solver["clusters"] == 5
+    assert agree(SpectralClustering(absolute=True)(Pair.of(x_na, x_nb)), group_a, group_b) == 1
+    assert SpectralClustering()(Pair.of(x_na, x_nb)).solver["clusters"] == 5
 
 
 @pytest.mark.parametrize(
@@ -142,15 +142,15 @@ def test_by_magnitude_an_inverted_unit_stays_in_its_group():
 def test_settings_that_cannot_be_are_told(settings, message):
     x_na, x_nb, *_ = blocks(PLANTED, n=100)
     with pytest.raises(InputError, match=message):
-        Spectral(**settings)(Pair.of(x_na, x_nb))
+        SpectralClustering(**settings)(Pair.of(x_na, x_nb))
 
 
 def test_the_spread_is_over_parts_of_the_images_or_over_seeds():
     x_na, x_nb, *_ = blocks(PLANTED, noise=2.0)
     pair = Pair.of(x_na, x_nb)
-    assert len(spread_runs(Spectral(runs=7), pair)) == 7
-    assert len(spread_runs(Spectral(), Pair.of(x_na, x_nb, blocks=1))) == 1
-    seeds = spread_runs(Spectral(assign="kmeans", restarts=1, clusters=9), pair)
+    assert len(spread_runs(SpectralClustering(runs=7), pair)) == 7
+    assert len(spread_runs(SpectralClustering(), Pair.of(x_na, x_nb, blocks=1))) == 1
+    seeds = spread_runs(SpectralClustering(assign="kmeans", restarts=1, clusters=9), pair)
     assert len(seeds) == 10
     assert any(not torch.equal(seeds[0], other) for other in seeds)
 
@@ -162,14 +162,14 @@ def test_all_nets_of_a_layer_are_clustered_at_once():
     moments = Moments.stack([Moments.of(x_nu[:700]), Moments.of(x_nu[700:])])
     scatter = {(i, j): moments.scatter_uu[:, units[i], units[j]] for i in range(3) for j in range(i, 3)}
     layer = LayerMoments("conv1", ["a", "b", "c"], units, moments.count, moments.mean_u, scatter, 1500)
-    labels = cluster_nets(Spectral(), layer)
+    labels = cluster_nets(SpectralClustering(), layer)
     assert {net: len(label) for net, label in labels.items()} == {"a": 15, "b": 13, "c": 3}
     assert adjusted_rand(torch.cat([*labels.values()]), torch.cat([group_a, group_b, group_b[[12, 0, 5]]])) == 1
 
 
 def test_intervals_keep_the_clusters_and_held_out_scores_do_not():
     x_na, x_nb, *_ = blocks(PLANTED, noise=1.2, n=300)
-    pair, method = Pair.of(x_na, x_nb), Spectral()
+    pair, method = Pair.of(x_na, x_nb), SpectralClustering()
     alignment, result = compare(method, pair, 300, interval=True)
     assert torch.equal(method.given(alignment)(pair).map_ab, alignment.map_ab)
     for rest in pair.moments.leave_one_out():

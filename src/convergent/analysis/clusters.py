@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 
     from convergent.core.alignment import Alignment
     from convergent.core.pairs import Pair
-    from convergent.methods.spectral import Spectral
+    from convergent.methods.spectral import SpectralClustering
 
 _ABOVE = torch.linspace(0, 1, 51).double()
 _MOST = 32  # units of one net in a cluster that the histogram of sizes tells apart; larger ones are counted with these
 
 
-def tell_of(method: Spectral, pair: Pair, alignment: Alignment) -> Findings:
+def tell_of(method: SpectralClustering, pair: Pair, alignment: Alignment) -> Findings:
     """What there is to tell of one pair's clusters."""
     assert alignment.labels_a is not None
     assert alignment.labels_b is not None
@@ -68,7 +68,7 @@ def overview_of(told: Sequence[Findings]) -> Mapping[str, Figure]:
     }
 
 
-def spread_runs(method: Spectral, pair: Pair) -> list[Tensor]:
+def spread_runs(method: SpectralClustering, pair: Pair) -> list[Tensor]:
     """Clusterings of one pair that should be alike: other seeds of k-means, or else all images but a part of them.
 
     Each has shape (u,). As many as `method.runs`, at most one per block of images where these are what is left out, and the
@@ -81,7 +81,7 @@ def spread_runs(method: Spectral, pair: Pair) -> list[Tensor]:
     return [_labels(method, fit) for fit, _ in pair.folds(method.runs)]
 
 
-def _labels(method: Spectral, pair: Pair) -> Tensor:
+def _labels(method: SpectralClustering, pair: Pair) -> Tensor:
     return torch.from_numpy(method.cluster(pair.total, net_of(pair), pair.layer).label_u)
 
 

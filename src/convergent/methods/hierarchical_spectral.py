@@ -13,7 +13,7 @@ import torch
 
 from convergent.analysis.cluster_quality import Quality
 from convergent.methods.solvers.clustering import Clusters, connected_parts, ordered
-from convergent.methods.spectral import Spectral
+from convergent.methods.spectral import SpectralClustering
 from convergent.options import number, whole
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class HierarchicalSpectral(Spectral):
+class HierarchicalSpectralClustering(SpectralClustering):
     """Spectral clustering, round after round, of the units that are not yet in a good cluster.
 
     A cluster is good if its units correlate `good` or more with those of the other nets in it, on average; it is kept, and
@@ -43,7 +43,7 @@ class HierarchicalSpectral(Spectral):
     rounds: Annotated[int, whole(1)] = 10
 
     def cluster(self, moments: Moments, net_u: Tensor, layer: str = "") -> Clusters:
-        """The clusters of the units of any number of nets, see `Spectral.cluster`.
+        """The clusters of the units of any number of nets, see `SpectralClustering.cluster`.
 
         Raises:
             InputError: if there are to be more clusters than units.

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Spectral:
+class SpectralClustering:
     """Units of both nets are the nodes of one graph, joined by correlations, which spectral clustering cuts into clusters.
 
     Each unit of b is predicted by ridge regression from the units of a in its cluster. Units without an edge are set aside
@@ -61,7 +61,7 @@ class Spectral:
     >>> from convergent.core.pairs import Pair
     >>> latent_nc = torch.randn(500, 2).double()
     >>> pair = Pair.of(latent_nc[:, [0, 1, 1]], latent_nc[:, [1, 0]])
-    >>> alignment = Spectral()(pair)
+    >>> alignment = SpectralClustering()(pair)
     >>> alignment.labels_a, alignment.labels_b
     (tensor([1, 0, 0]), tensor([0, 1]))
     """
@@ -154,7 +154,7 @@ class Spectral:
         return overview_of(told)
 
 
-def cluster_nets(method: Spectral, layer: LayerMoments) -> dict[str, Tensor]:
+def cluster_nets(method: SpectralClustering, layer: LayerMoments) -> dict[str, Tensor]:
     """The cluster of every unit of all nets of a layer at once, by the net's name; -1 for units in none.
 
     Raises:
