@@ -36,7 +36,7 @@ lint: $(INSTALLED)  ## style, types and spelling, as in CI
 lock:  ## pin every package of pyproject.toml in constraints.txt (pins only, no addresses)
 	@$(BIN)/uv pip compile --universal --no-header --no-annotate --extra dev --extra docs --extra slurm pyproject.toml -o constraints.txt --upgrade --quiet
 
-readme: demo  ## write the demo's results and figures into the README
+readme: demo  ## write the results and figures of the demo into README.md and docs/
 	@$(BIN)/python src/align.py -m method=hierarchical_spectral,sparse_path hydra.launcher.n_jobs=2
 	@$(BIN)/python src/align.py -m method=sparse method.alpha=0.01,0.03,0.1,0.3 hydra.launcher.n_jobs=2
 	@$(BIN)/python src/train.py -m experiment=dynamics seed=0,1,2,3
@@ -45,7 +45,7 @@ readme: demo  ## write the demo's results and figures into the README
 	@$(BIN)/python tests/benchmarks/pictures.py
 	@$(BIN)/python tests/benchmarks/run.py readme
 
-benchmarks: $(INSTALLED)  ## measure the statistics pass and what one would use instead: hours; figures go into the README
+benchmarks: $(INSTALLED)  ## measure the statistics pass and what one would use instead: hours; tables go into docs/
 	@$(BIN)/python tests/benchmarks/run.py
 
 clean:  ## remove the environment and everything generated

@@ -1,8 +1,8 @@
-"""Runs the benchmarks one after another, keeps their figures in docs/benchmarks.json and writes them into the README.
+"""Runs the benchmarks one after another, keeps their figures in docs/benchmarks.json and fills the documents' tables.
 
 python tests/benchmarks/run.py                   # all of them: an hour or two on one core
 python tests/benchmarks/run.py accuracy pass     # some; the others' figures stay as they are
-python tests/benchmarks/run.py readme            # only write the README anew
+python tests/benchmarks/run.py readme            # only fill the tables anew
 """
 
 import argparse
@@ -14,10 +14,11 @@ from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 
+from convergent.report.readme import fill
+
 PROJECT = Path(__file__).parents[2]
 KEPT = PROJECT / "docs" / "benchmarks.json"
 PEERS = os.environ.get("PEERS", "")  # a folder with packages to compare with, see alternatives.py
-MARK = "<!-- benchmarks: written by tests/benchmarks/run.py -->"
 
 # One command of a benchmark per line.
 PASS = (
@@ -108,7 +109,7 @@ def pass_table(found: list[dict]) -> str:
 
 
 def group_of(case: str) -> str:
-    """The row of the README's table that a case of the accuracy suite belongs to."""
+    """The row of the table that a case of the accuracy suite belongs to."""
     if case.startswith("gaussian"):
         return "gaussian_1e4" if "e4" in case else "gaussian"
     return "half" if "float16" in case else next(name for name in CASES if case.startswith(name))
@@ -230,20 +231,6 @@ BENCHMARKS = {
 }
 
 
-def write_readme(kept: dict[str, list[dict]]) -> None:
-    """Put each benchmark's table between its marks."""
-    readme = PROJECT / "README.md"
-    text = readme.read_text()
-    for name, found in kept.items():
-        mark = MARK.replace("benchmarks:", f"benchmark {name}:")
-        parts = text.split(mark)
-        if len(parts) != 3:
-            print(f"{name}: {readme} has no place for it between two lines {mark}", file=sys.stderr)
-            continue
-        text = f"{parts[0]}{mark}\n{BENCHMARKS[name][1](found)}{mark}{parts[2]}"
-    readme.write_text(text)
-
-
 def main() -> None:
     """Run what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -256,7 +243,8 @@ def main() -> None:
                 found.append(line | ({} if found else {"date": date.today().isoformat()}))
                 kept[name] = found
                 KEPT.write_text(json.dumps(kept, indent=1) + "\n")  # what is measured stays if the next is stopped
-    write_readme(kept)
+    for file in fill(PROJECT, {f"benchmark {name}": BENCHMARKS[name][1](found) for name, found in kept.items()}):
+        print(f"tables written into {file}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from convergent.figures.methods import methods
 from convergent.figures.penalties import penalties, swept
 from convergent.figures.style import save
 from convergent.report.loading import Finished, agreement, clusters, comparable, find
-from convergent.report.readme import shown_figures, write_readme
+from convergent.report.readme import fill, shown_figures
 from convergent.report.tables import across, controls, explained, markdown, overview, table_1
 from convergent.storage.files import atomic
 
@@ -45,7 +45,8 @@ _NOTES = {
     "clusters": "Means over the ordered pairs of nets, which share nets.",
     "agreement": _SPREAD,
 }
-_ONE_TO_ONE = ("matching", "semimatching")  # what the README's table of controls is about
+_ONE_TO_ONE = ("matching", "semimatching")  # what the documents' table of controls is about
+_ROWS = 8  # of the README's only table
 
 
 def report(config: DictConfig) -> None:
@@ -83,12 +84,19 @@ def report(config: DictConfig) -> None:
         print(f"W&B workspace: {save_workspace(config.workspace, config.name, layers)}")
     if config.readme:
         others = (root / "outputs" / "align" / "dynamics").glob("*/figures/dynamics.png")
-        del tables["overview"]
         one_to_one = controls({name: found[name] for name in found if name in _ONE_TO_ONE})
         as_given = [result for result in results if result.name == result.method]  # a sweep would fill the page
         every = {result.folder.name: result.summary for result in as_given}
-        tables |= {"results": explained(every), "controls": one_to_one, "agreement": agreement(as_given)}
-        write_readme(root, tables, [*charts, *shown_figures(aligned), *others])
+        all_images = {label: summary for label, summary in every.items() if summary["images"] == results[0].images}
+        tables |= {
+            "demo": explained(all_images)[: _ROWS + 1],
+            "results": explained(every),
+            "controls": one_to_one,
+            "agreement": agreement(as_given),
+        }
+        texts = {name: markdown(rows) for name, rows in tables.items()}
+        for file in fill(root, texts, [*charts, *shown_figures(aligned), *others]):
+            print(f"results written into {file}")
 
 
 def _note(name: str, rows: list[list[str]]) -> str:

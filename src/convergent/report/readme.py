@@ -1,49 +1,66 @@
-"""The README's own results: tables between their marks, and the figures that it shows."""
+"""The documents' own results: what stands between the marks of README.md and docs/*.md, and the figures that they show."""
 
 from __future__ import annotations
 
+import re
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from convergent.errors import InputError
-from convergent.report.tables import markdown
 from convergent.storage.files import atomic
 
-_MARK = "<!-- {}: written by `make readme` -->"
+# A line of its own before and after what is filled in: <!-- NAME: written by COMMAND -->
+_MARK = re.compile(r"^(<!-- ([\w ]+): written by .+ -->\n)", re.MULTILINE)
+_SHOWN = re.compile(r"\]\(([^)\s]+\.png)\)")
 
 
-def write_readme(root: Path, tables: Mapping[str, Sequence[Sequence[str]]], figures: Iterable[Path]) -> None:
-    """Put each table between its marks of the README, and the figures that it shows into docs/.
+def documents(root: Path) -> list[Path]:
+    """README.md and the pages of docs/."""
+    return [file for file in (root / "README.md", *sorted((root / "docs").glob("**/*.md"))) if file.is_file()]
+
+
+def fill(root: Path, texts: Mapping[str, str], figures: Iterable[Path] = ()) -> list[Path]:
+    """Put each text between its marks, in whichever documents have them, and copy the figures that these show.
 
     Args:
         root: of the project.
-        tables: by the name in their marks, see `tables`.
-        figures: PNG files; those that the README shows as docs/NAME.png are copied, of equal names the last one.
+        texts: Markdown by the name in its marks; what is between other names' marks stays.
+        figures: PNG files, copied to where a document shows a picture of that name in docs/; of equal names the last one.
+
+    Returns:
+        The documents that were written anew.
 
     Raises:
-        InputError: if the README has no marks.
+        InputError: if a mark has no second one.
     """
-    readme = root / "README.md"
-    text = readme.read_text()
-    for name, table in tables.items():
-        mark = _MARK.format(name)
-        parts = text.split(mark)
-        if len(parts) != 3:
-            raise InputError(f"{readme} needs the line {mark} twice, but has it {len(parts) - 1} times.")
-        text = f"{parts[0]}{mark}\n{markdown(table)}{mark}{parts[2]}"
-    with atomic(readme) as file:
-        file.write_text(text)
-    (root / "docs").mkdir(exist_ok=True)
-    for figure in figures:
-        if f"(docs/{figure.name})" in text:
-            shutil.copyfile(figure, root / "docs" / figure.name)
-    print(f"results written into {readme}")
+    by_name = {figure.name: figure for figure in figures}
+    written = []
+    for file in documents(root):
+        text = file.read_text()
+        before, *pieces = _MARK.split(text)
+        marks, names, rests = pieces[::3], pieces[1::3], pieces[2::3]
+        if alone := [
+            mark for mark, first, second in zip(marks[::2], names[::2], [*names[1::2], ""]) if first != second
+        ]:
+            raise InputError(f"{file} needs the line {alone[0].strip()} twice, before and after what is filled in.")
+        for number in range(0, len(names), 2):
+            rests[number] = texts.get(names[number], rests[number])
+        filled = before + "".join(mark + rest for mark, rest in zip(marks, rests))
+        if filled != text:
+            with atomic(file) as partial:
+                partial.write_text(filled)
+            written.append(file)
+        for shown in _SHOWN.findall(filled):
+            place = (file.parent / shown).resolve()
+            if place.name in by_name and place.is_relative_to((root / "docs").resolve()):
+                place.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(by_name[place.name], place)
+    return written
 
 
 def shown_figures(aligned: Path) -> list[Path]:
-    """The methods' figures that the README may show: of equal names matching's, else that of the shortest folder's name."""
+    """The methods' figures that documents may show: of equal names matching's, else that of the shortest folder's name."""
     folders = [path.parent for path in aligned.glob("*/done")]
-    folders.sort(key=lambda folder: (folder.name != "matching", len(folder.name), folder.name))
-    figures = [figure for folder in folders for figure in sorted((folder / "figures").glob("*.png"))]
-    return list({figure.name: figure for figure in reversed(figures)}.values())
+    folders.sort(key=lambda folder: (folder.name != "matching", len(folder.name), folder.name), reverse=True)
+    return [figure for folder in folders for figure in sorted((folder / "figures").glob("*.png"))]
