@@ -1,4 +1,4 @@
-"""Takes the README's pictures of the report page and of the terminal dashboard: python tests/benchmarks/pictures.py.
+"""Takes the pictures of the report page and of the terminal dashboard: python tests/benchmarks/pictures.py.
 
 Needs Chromium, tmux and the finished demo; what is missing is said, and its picture is left as it was.
 """
@@ -17,7 +17,7 @@ from rich.terminal_theme import MONOKAI
 from rich.text import Text
 
 PROJECT = Path(__file__).parents[2]
-DOCS = PROJECT / "docs"
+DOCS = PROJECT / "docs" / "images"
 
 
 def report(browser, file, layer="fc1"):
@@ -70,7 +70,7 @@ def main():
         if shutil.which("tmux"):
             dashboard(browser, PROJECT / "outputs" / "wandb")
         else:
-            print("no tmux here: docs/leet.png is left as it was")
+            print("no tmux here: docs/images/leet.png is left as it was")
         browser.close()
 
 

@@ -26,10 +26,10 @@ def method(request):
     return instantiate(OmegaConf.load(PROJECT / "conf" / "method" / f"{request.param}.yaml"))
 
 
-def test_each_has_its_file_its_test_and_its_line_in_the_readme():
-    readme = (PROJECT / "README.md").read_text()
+def test_each_has_its_file_its_test_and_its_line_in_the_documentation():
+    commands = (PROJECT / "docs" / "commands.md").read_text()
     for name in METHODS:
-        assert f"method={name}" in readme
+        assert f"method={name}" in commands
     for file in (PROJECT / "src" / "convergent" / "methods").glob("[a-z]*.py"):
         assert (Path(__file__).parent / f"test_{file.name}").exists()
 
