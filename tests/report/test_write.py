@@ -20,6 +20,7 @@ from convergent.figures.style import NULL_MEANINGS, look_of
 from convergent.methods.matching import Matching
 from convergent.methods.semimatching import SemiMatching
 from convergent.report.gather import gather, largest, packed
+from convergent.report.opening import opening
 from convergent.report.write import write_page
 from convergent.streaming.patches import Patches, save_patches
 from convergent.streaming.receptive_fields import Span
@@ -134,6 +135,8 @@ def page(browser, page_file):
 def test_the_answer_comes_first(page, found):
     cards = page.locator(".card").all_inner_texts()
     assert [card.split("\n")[0] for card in cards] == list(UNITS)
+    assert page.locator("#answer p").first.inner_text() == opening(found)
+    assert opening(found).startswith("Among three networks, on 400 images, a unit and its best match ")
     single = max(found[name]["layers"]["conv1"]["r2_held_out"] for name in ("matching", "semimatching"))
     assert f"{round(100 * single)} %" in cards[0]
     page.wait_for_function("document.querySelectorAll('#comparison .scatterlayer .trace').length == 3")

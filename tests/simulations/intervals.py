@@ -30,8 +30,18 @@ SIZES = {
     "one holds a third": torch.cat([torch.ones(BLOCKS - 1), torch.tensor([(BLOCKS - 1) / 2])]),
 }
 
-# Shares of each net, of which a pair has the mean: a beta distribution's two numbers.
-SHARES = {"half, 50 %": (5.0, 5.0), "skewed, 20 %": (2.0, 8.0), "skewed, 10 %": (1.0, 9.0), "skewed, 3 %": (1.0, 30.0)}
+# Shares of each net, of which a pair has the mean: a beta distribution's two numbers, and the units that are counted in
+# each direction of a pair (0: the shares themselves, without noise).
+SHARES = {
+    "half, 50 %": (5.0, 5.0, 0),
+    "skewed, 20 %": (2.0, 8.0, 0),
+    "skewed, 10 %": (1.0, 9.0, 0),
+    "skewed, 3 %": (1.0, 30.0, 0),
+    "3 % of 32 units": (1.0, 30.0, 32),
+    "1 % of 128 units": (1.0, 99.0, 128),
+    "1 % of 32 units": (1.0, 99.0, 32),
+    "half a % of 128 units": (1.0, 199.0, 128),
+}
 
 
 def over_images(sizes: Tensor, dependence: float, repeats: int, seed: int = 0) -> float:
@@ -59,14 +69,22 @@ def over_images(sizes: Tensor, dependence: float, repeats: int, seed: int = 0) -
 
 
 def over_seeds(
-    nets: int, shares: tuple[float, float], repeats: int, bounds: tuple[float, float] | None, seed: int = 0
-) -> float:
-    """Coverage of the interval over nets for the mean of a share, each net with a share of its own."""
-    gamma_x = [_gamma(number, (repeats, nets), seed + side) for side, number in enumerate(shares)]
+    nets: int, shares: tuple[float, float, int], repeats: int, bounds: tuple[float, float] | None, seed: int = 0
+) -> tuple[float, float]:
+    """Coverage of the interval over nets for the mean of a share, each net with a share of its own; and its median width.
+
+    Tables of zeros, of which there is no interval, are left out.
+    """
+    *numbers, units = shares
+    gamma_x = [_gamma(number, (repeats, nets), seed + side) for side, number in enumerate(numbers)]
     share_ri = gamma_x[0] / (gamma_x[0] + gamma_x[1])
-    found = [over_nets((share_i[:, None] + share_i) / 2, bounds=bounds) for share_i in share_ri]
+    share_rij = (share_ri[:, :, None] + share_ri[:, None]) / 2
+    if units:
+        generator = torch.Generator().manual_seed(seed + 2)
+        share_rij = torch.binomial(torch.full_like(share_rij, units), share_rij, generator=generator) / units
+    found = [over_nets(share_ij, bounds=bounds) for share_ij in share_rij if share_ij.fill_diagonal_(0).any()]
     low, high = (torch.stack([getattr(each, end) for each in found]) for end in ("low", "high"))
-    return covered(low, high, torch.tensor(shares[0] / sum(shares)).double())
+    return covered(low, high, torch.tensor(numbers[0] / sum(numbers)).double()), float((high - low).median())
 
 
 def covered(low: Tensor, high: Tensor, truth: Tensor) -> float:
@@ -82,11 +100,16 @@ def rows(scale: int = 1) -> Iterator[str]:
         shares = [over_images(sizes, dependence, 300 * scale) for dependence in (0.0, 0.5, 0.9)]
         yield f"| {name} | " + " | ".join(f"{share:.1%}" for share in shares) + " |"
     yield ""
-    yield "| shares of nets | 4 nets, on the shares themselves | 4 nets, on logits | 8 nets, themselves | 8 nets, logits |"
-    yield "|---|---:|---:|---:|---:|"
+    yield "| shares of nets | 4 nets, by t | Wilson's | its median width | 8 nets, by t | Wilson's | its median width |"
+    yield "|---|---:|---:|---:|---:|---:|---:|"
     for name, numbers in SHARES.items():
-        shares = [over_seeds(nets, numbers, 1000 * scale, bounds) for nets in (4, 8) for bounds in (None, (0.0, 1.0))]
-        yield f"| {name} | " + " | ".join(f"{share:.1%}" for share in shares) + " |"
+        cells = []
+        for nets in (4, 8):
+            (by_t, _), (bounded, width) = (
+                over_seeds(nets, numbers, 1000 * scale, bounds) for bounds in (None, (0.0, 1.0))
+            )
+            cells += [f"{by_t:.1%}", f"{bounded:.1%}", f"{width:.1%}"]
+        yield f"| {name} | " + " | ".join(cells) + " |"
 
 
 def write(page: str, table: Iterator[str]) -> None:

@@ -163,8 +163,9 @@ def over_nets(value_ij: Tensor, level: float = 0.95, bounds: tuple[float, float]
 
     k nets make k (k - 1) / 2 pairs, but only k independent things: taking the pairs for independent claims far too much.
     Unbiased where each net adds its own part to its pairs; wider than needed where pairs differ by noise of their own.
-    Few nets say nothing of how skewed values are, and shares near a bound are: `bounds` finds the interval on their logits,
-    where it covers what it says unless single nets make most of the mean. Where all values are at a bound it has no width.
+    Shares near a bound are skewed, and few nets say nothing of how skewed: with `bounds` the interval is Wilson's, for as
+    many independent draws as have the same standard error. It stays inside the bounds, and is finite where most values are
+    at one of them; where all are, nothing is known of their spread and its ends are NaN.
 
     Args:
         value_ij: a value for each pair of k nets, shape (k, k), symmetric or not; the diagonal is ignored, and one
@@ -175,7 +176,8 @@ def over_nets(value_ij: Tensor, level: float = 0.95, bounds: tuple[float, float]
     Raises:
         InputError: if there are fewer than 3 nets, a pair has no finite value, or the level is not between 0 and 1.
 
-    Source: Arvesen 1969, "Jackknifing U-statistics", there also on transformed values.
+    Source: Arvesen 1969, "Jackknifing U-statistics"; Wilson 1927; with an effective number of draws: Dean, Pagano 2015,
+        "Evaluating confidence interval methods for binomial proportions in clustered surveys".
 
     >>> over_nets(torch.tensor([[1.0, 0.2, 0.3], [0.2, 1.0, 0.4], [0.3, 0.4, 1.0]])).estimate
     tensor(0.3000, dtype=torch.float64)
@@ -197,23 +199,16 @@ def over_nets(value_ij: Tensor, level: float = 0.95, bounds: tuple[float, float]
         )
     estimate = value_ij.sum() / (k * (k - 1))
     without_i = (value_ij.sum() - 2 * value_ij.sum(1)) / ((k - 1) * (k - 2))
+    se = ((without_i - without_i.mean()).square().sum() * (k - 1) / k).sqrt()
     if bounds is None:
-        return Interval.of_t(estimate, _spread(without_i), k - 1, level)
-    low, width = bounds[0], bounds[1] - bounds[0]
-    share = (estimate - low) / width
-    least = 1 / k**2  # without one net a share may be at a bound, whose logit is infinite
-    share_i = ((without_i - low) / width).clamp(least * share, 1 - least * (1 - share))
-    if not 0 < share < 1:
-        return Interval(estimate, torch.zeros_like(estimate), estimate, estimate, level)
-    of_logit = Interval.of_t(share.logit(), _spread(share_i.logit()), k - 1, level)
-    least_end, most_end = (low + width * end.sigmoid() for end in (of_logit.low, of_logit.high))
-    return Interval(estimate, of_logit.se * share * (1 - share) * width, least_end, most_end, level)
-
-
-def _spread(without_i: Tensor) -> Tensor:
-    """Standard error from the values without one of k nets each."""
-    k = len(without_i)
-    return ((without_i - without_i.mean()).square().sum() * (k - 1) / k).sqrt()
+        return Interval.of_t(estimate, se, k - 1, level)
+    least, width = bounds[0], bounds[1] - bounds[0]
+    share = (estimate - least) / width
+    variance = share * (1 - share)  # of a draw; at a bound 0, so that what follows is 0 / 0
+    weight = (float(stats.t.ppf((1 + level) / 2, k - 1)) * se / width).square() / variance
+    centre, half = (share + weight / 2) / (1 + weight), (weight * variance + weight.square() / 4).sqrt() / (1 + weight)
+    low, high = (least + width * end for end in (centre - half, centre + half))
+    return Interval(estimate, se, low, high, level)
 
 
 def _without(pair: Pair, block: int, rest: Moments) -> Pair:

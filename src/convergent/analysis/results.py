@@ -270,4 +270,6 @@ def _interval_over_nets(summaries: Sequence[dict[str, Any]], name: str) -> dict[
     if len(nets) < 3 or not torch.isfinite(table[off_diagonal]).all():
         return {}
     interval = over_nets(table, bounds=(-1, 1) if name == "mean_r" else (0, 1))
+    if not torch.isfinite(interval.low):  # all pairs at a bound
+        return {}
     return {f"{name}_nets_low": float(interval.low), f"{name}_nets_high": float(interval.high)}

@@ -20,6 +20,7 @@ from convergent.figures.methods import methods
 from convergent.figures.penalties import penalties, swept
 from convergent.figures.style import save
 from convergent.report.loading import Finished, agreement, clusters, comparable, find
+from convergent.report.opening import opening
 from convergent.report.readme import fill, shown_figures
 from convergent.report.tables import across, controls, explained, markdown, overview, table_1
 from convergent.storage.files import atomic
@@ -94,7 +95,7 @@ def report(config: DictConfig) -> None:
             "controls": one_to_one,
             "agreement": agreement(as_given),
         }
-        texts = {name: markdown(rows) for name, rows in tables.items()}
+        texts = {name: markdown(rows) for name, rows in tables.items()} | {"opening": f"{opening(found)}\n"}
         for file in fill(root, texts, [*charts, *shown_figures(aligned), *others]):
             print(f"results written into {file}")
 

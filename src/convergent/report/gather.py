@@ -22,6 +22,7 @@ from convergent.core.layer_moments import LayerMoments
 from convergent.errors import InputError
 from convergent.figures.style import NULL_MEANINGS, look_of, null_words
 from convergent.progress import track
+from convergent.report.opening import opening
 from convergent.report.sprites import Sprites
 from convergent.storage.csv_files import read_rows
 from convergent.storage.tensors import opened
@@ -72,7 +73,8 @@ def gather(root: Path, name: str, found: Mapping[str, Mapping[str, Any]], pictur
     first = next(iter(found.values()))
     nets = list(dict.fromkeys(pair["a"] for pair in first["pairs"]))
     layers = list(dict.fromkeys(layer for summary in found.values() for layer in summary["layers"]))
-    data = ReportData({"name": name, "nets": nets, "layers": layers, "images": first["images"]})
+    about = {"name": name, "nets": nets, "layers": layers, "images": first["images"], "opening": opening(found)}
+    data = ReportData(about)
     data.about["results"] = [_result(label, summary) for label, summary in found.items()]
     data.about["across"] = next((summary["across"] for summary in found.values() if summary.get("across")), {})
     data.about["nulls"] = [

@@ -121,6 +121,7 @@ function answer() {
   const nets = about.nets.length, base = about.results.filter((result) => result.images === about.images);
   const methods = new Set(base.map((result) => result.words.split(",")[0])).size;
   const by = `${methods} method${methods > 1 ? "s" : ""}${base.length > methods ? ` in ${base.length} settings` : ""}`;
+  byId("opening").textContent = about.opening;
   byId("lead").innerHTML = `${nets} nets (${about.nets.map(escaped).join(", ")}), compared unit by unit on ${count(about.images)} images by ${by}: ` +
     "how much of what a unit of one net does can be predicted from the units of another? " +
     'The question and most methods are those of <a href="https://arxiv.org/abs/1511.07543">Li, Yosinski, Clune, Lipson, Hopcroft: Convergent Learning (ICLR 2016)</a>.';

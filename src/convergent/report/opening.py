@@ -1,0 +1,146 @@
+"""What nets did learn alike, in two sentences made from finished results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+
+from convergent.analysis.intervals import over_nets
+
+_LISTED = 4  # layers that are named one by one
+_NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+
+Pairs = Mapping[str, Mapping[tuple[str, str], float]]  # a scalar by layer and ordered pair of nets
+
+
+class _Mean(NamedTuple):
+    """A mean over the ordered pairs of nets, and its 95 % interval over nets where there are three or more."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+    def __str__(self) -> str:
+        ends = "" if self.low is None or self.high is None else f" ({_signed(self.low)} to {_signed(self.high)})"
+        return _signed(self.value) + ends
+
+    @property
+    def sign(self) -> int:
+        """Of what differs from 0 by more than its interval, else 0."""
+        return 0 if self.low is None or self.high is None else (self.low > 0) - (self.high < 0)
+
+
+def opening(found: Mapping[str, Mapping[str, Any]]) -> str:
+    """How far a unit's best match and all units predict it, and what of that a random rotation leaves to the units.
+
+    Args:
+        found: summary.json by the result's label; those of the most images are used.
+    """
+    most = max(summary["images"] for summary in found.values())
+    base = {label.split(",")[0]: summary for label, summary in found.items() if summary["images"] == most}
+    first = base.get("semimatching") or next(iter(base.values()))
+    layers, nets = list(first["layers"]), list(dict.fromkeys(pair["a"] for pair in first["pairs"]))
+    best, rotated = _pairs(first, "mean_best_r"), _pairs(first, "mean_best_r_rotated")
+    if not best:
+        return ""
+    number = _NUMBERS[len(nets)] if len(nets) < len(_NUMBERS) else str(len(nets))
+    text = (
+        f"Among {number} networks, on {most:,} images, a unit and its best match in another network correlate by "
+        f"{_each(layers, _means(best), _r, named=True)} on average"
+    )
+    single, every = (
+        _means(_pairs(base.get(method, {}), "r2_held_out")) for method in ("semimatching", "least_squares")
+    )
+    if single:
+        text += f"; on held-out images the best match explains {_each(layers, single, _percent)} of the unit's variance"
+    if every:
+        joint = ", and" if single else "; on held-out images"
+        text += f"{joint} all units of that network together explain {_each(layers, every, _percent)} (least squares)"
+    return f"{text}. {_beyond(layers, best, rotated)}".strip()
+
+
+def _beyond(layers: Sequence[str], best: Pairs, rotated: Pairs) -> str:
+    """What of the best match's correlation a random rotation leaves, and of the greatest difference between layers."""
+    layers = [layer for layer in layers if layer in best and rotated.get(layer, {}).keys() == best[layer].keys()]
+    if not layers:
+        return ""
+    left = {layer: _difference(best[layer], rotated[layer]) for layer in layers}
+    means = _means(left)
+    intervals = "with 95% intervals over networks"
+    if without := any(mean.low is None for mean in means.values()):
+        intervals = "without intervals, which need all pairs of three networks or more"
+    text = (
+        "Where one network is randomly rotated before its nonlinearity, which keeps its space but not its axes, the best "
+        f"match still correlates by {_each(layers, _means(rotated), _r)}; the excess over this null is "
+        f"{_each(layers, means, str)}, {intervals}"
+    )
+    if within := [layer for layer in layers if means[layer].sign < 1 and not without]:
+        text += f", indistinguishable from none in {_listed(within)}"
+    by_r = sorted(layers, key=lambda layer: _mean(best[layer]).value)
+    least, most = by_r[0], by_r[-1]
+    before, after = (
+        _mean(_difference(values[most], values[least])) if best[most].keys() == best[least].keys() else _Mean(0.0)
+        for values in (best, left)
+    )
+    if before.sign < 1:
+        return f"{text}."
+    verdict = {0: "vanishes", 1: "does not vanish", -1: "is reversed"}[after.sign]
+    return (
+        f"{text}, and the greatest difference between layers, {before} between {most} and {least}, {verdict}: "
+        f"{after} remains."
+    )
+
+
+def _pairs(summary: Mapping[str, Any], name: str) -> Pairs:
+    """One scalar of every pair of nets that has it, by layer."""
+    values: dict[str, dict[tuple[str, str], float]] = {}
+    for pair in summary.get("pairs", ()):
+        if pair.get(name) is not None:
+            values.setdefault(pair["layer"], {})[pair["a"], pair["b"]] = pair[name]
+    return values
+
+
+def _difference(one: Mapping[Any, float], other: Mapping[Any, float]) -> dict[Any, float]:
+    return {pair: value - other[pair] for pair, value in one.items()}
+
+
+def _means(values: Pairs) -> dict[str, _Mean]:
+    return {layer: _mean(of_layer) for layer, of_layer in values.items()}
+
+
+def _mean(value: Mapping[tuple[str, str], float]) -> _Mean:
+    nets = list(dict.fromkeys(net for pair in value for net in pair))
+    mean = sum(value.values()) / len(value)
+    if len(nets) < 3 or any((a, b) not in value and (b, a) not in value for a in nets for b in nets if a != b):
+        return _Mean(mean)
+    table = [[value.get((a, b), torch.nan) for b in nets] for a in nets]
+    interval = over_nets(torch.tensor(table, dtype=torch.float64))
+    return _Mean(mean, float(interval.low), float(interval.high))
+
+
+def _each(layers: Sequence[str], means: Mapping[str, _Mean], words: Callable[[_Mean], str], named: bool = False) -> str:
+    """A figure of every layer, the layers named where these are not all; of many layers the least and the greatest."""
+    there = [layer for layer in layers if layer in means]
+    named = named or len(there) < len(layers)
+    if len(there) <= _LISTED:
+        return _listed([words(means[layer]) + (f" ({layer})" if named else "") for layer in there])
+    ends = sorted(there, key=lambda layer: means[layer].value)
+    return " to ".join(f"{words(means[layer])} ({layer})" for layer in (ends[0], ends[-1]))
+
+
+def _listed(words: Sequence[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def _r(mean: _Mean) -> str:
+    return _signed(mean.value)
+
+
+def _percent(mean: _Mean) -> str:
+    return f"{mean.value:.0%}"
+
+
+def _signed(value: float) -> str:
+    return f"{round(value, 2) + 0.0:.2f}".replace("-", "\N{MINUS SIGN}")

@@ -1,0 +1,75 @@
+"""The two sentences that open the page and the README say what the results say, and no more."""
+
+import re
+from itertools import permutations
+
+import pytest
+
+from convergent.report.opening import opening
+
+
+def result(best, rotated=None, nets="0123", images=100, part=0.01, **figures):
+    """A summary with a figure by layer; each net adds its own part to its pairs, so that there is an interval."""
+    pairs = []
+    for place, (layer, r) in enumerate(best.items()):
+        order = [*nets[place:], *nets[:place]]
+        own = {net: part * (number - (len(nets) - 1) / 2) for number, net in enumerate(order)}
+        for a, b in permutations(nets, 2):
+            row = {"layer": layer, "a": a, "b": b, "mean_best_r": r + own[a] + own[b]}
+            row |= {name: of_layer[layer] for name, of_layer in figures.items() if layer in of_layer}
+            row |= {} if rotated is None else {"mean_best_r_rotated": rotated[layer]}
+            pairs.append(row)
+    return {"images": images, "layers": {layer: {} for layer in best}, "pairs": pairs}
+
+
+def test_a_difference_between_layers_that_the_null_has_too_vanishes():
+    found = {
+        "semimatching": result(
+            {"conv1": 0.7, "fc1": 0.4}, {"conv1": 0.6, "fc1": 0.3}, r2_held_out={"conv1": 0.5, "fc1": 0.25}
+        ),
+        "least_squares": result({"conv1": 0.7, "fc1": 0.4}, r2_held_out={"conv1": 0.9, "fc1": 0.6}),
+        "semimatching,images=val": result({"conv1": 0.1}, images=20),
+    }
+    first, second = opening(found).split(". ")
+    assert first == (
+        "Among four networks, on 100 images, a unit and its best match in another network correlate by 0.70 (conv1) and "
+        "0.40 (fc1) on average; on held-out images the best match explains 50% and 25% of the unit's variance, and all "
+        "units of that network together explain 90% and 60% (least squares)"
+    )
+    assert "still correlates by 0.60 and 0.30; the excess over this null is 0.10 (0.06 to 0.14) and 0.10" in second
+    ends = r" \(\N{MINUS SIGN}?0.\d+ to 0.\d+\)"
+    assert re.search(f"layers, 0.30{ends} between conv1 and fc1, vanishes: 0.00{ends} remains.$", second)
+    assert "indistinguishable" not in second
+
+
+@pytest.mark.parametrize(
+    ("rotated", "said"),
+    [
+        ({"conv1": 0.4, "fc1": 0.3}, "does not vanish: 0.20 "),
+        ({"conv1": 0.7, "fc1": 0.3}, "is reversed: \N{MINUS SIGN}0.10 "),
+    ],
+)
+def test_what_the_null_leaves_of_a_difference_is_said_with_its_sign(rotated, said):
+    assert said in opening({"matching": result({"conv1": 0.7, "fc1": 0.4}, rotated)})
+
+
+def test_an_excess_within_its_null_is_said_so():
+    text = opening({"matching": result({"conv1": 0.5, "fc1": 0.5}, {"conv1": 0.49, "fc1": 0.2}, part=0.05)})
+    assert "indistinguishable from none in conv1" in text
+    assert "difference between layers" not in text
+
+
+def test_two_nets_give_no_interval_and_no_verdict_on_layers():
+    text = opening({"matching": result({"conv1": 0.7, "fc1": 0.4}, {"conv1": 0.4, "fc1": 0.3}, nets="01")})
+    assert text.startswith("Among two networks, ")
+    assert text.endswith(
+        "the excess over this null is 0.30 and 0.10, without intervals, which need all pairs of three networks or more."
+    )
+
+
+def test_without_a_null_one_sentence_is_left_and_many_layers_are_a_range():
+    layers = {f"layer{number}": 0.2 + number / 10 for number in range(6)}
+    assert opening({"matching": result(layers)}) == (
+        "Among four networks, on 100 images, a unit and its best match in another network correlate by 0.20 (layer0) to "
+        "0.70 (layer5) on average."
+    )
