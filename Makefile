@@ -49,4 +49,4 @@ benchmarks: $(INSTALLED)  ## measure the statistics pass and what one would use 
 	@$(BIN)/python tests/benchmarks/run.py
 
 clean:  ## remove the environment and everything generated
-	@rm -rf $(VENV) outputs/* .mypy_cache .ruff_cache .pytest_cache .hypothesis src/*.egg-info
+	@rm -rf $(VENV) outputs/* .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist src/*.egg-info

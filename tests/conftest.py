@@ -1,13 +1,17 @@
 import os
 import socket
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
+from convergent.cli.place import register_root
+
 os.environ.setdefault("WANDB_SILENT", "true")
 PROJECT = Path(__file__).parents[1]
+register_root()  # as every command does when it starts
 
 
 def pytest_collection_modifyitems(items):
@@ -26,19 +30,18 @@ def command(capsys):
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
     from hydra.core.hydra_config import HydraConfig
-    from hydra.core.plugins import Plugins
 
-    from convergent.cli.command import told
+    from convergent.cli.command import explains_mistakes
+    from convergent.cli.main import perform
 
     def run(name: str, *overrides: str) -> tuple[int, str, str]:
         GlobalHydra.instance().clear()
-        Plugins.instance()  # registers the resolver of the project's root, as on the command line
         with initialize_config_dir(str(PROJECT / "conf"), version_base="1.3"):
             config = compose(name, list(overrides), return_hydra_config=True)
             HydraConfig.instance().set_config(config)
             config = compose(name, list(overrides))
         try:
-            told(_mains()[name])(config)
+            explains_mistakes(partial(perform, name))(config)
             code = 0
         except SystemExit as left:
             code = int(left.code or 0)
@@ -47,28 +50,6 @@ def command(capsys):
 
     yield run
     HydraConfig.instance().cfg = None  # what a command line said is no matter of the tests after it
-
-
-def _mains():
-    from convergent.cli.align import align
-    from convergent.cli.jobs import AlignJob, TrainJob
-    from convergent.cli.prepare import prepare
-    from convergent.cli.report import report
-    from convergent.cli.train import train
-
-    def train_main(config):
-        job = TrainJob.of(config)
-        with job.alone():
-            if job.begin():
-                train(job)
-
-    def align_main(config):
-        job = AlignJob.of(config)
-        with job.alone():
-            if job.begin():
-                align(job)
-
-    return {"train": train_main, "align": align_main, "report": report, "prepare": prepare}
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,6 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.plugins import Plugins
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
@@ -31,7 +30,6 @@ def words(group):
 
 def composed(name, *overrides):
     GlobalHydra.instance().clear()
-    Plugins.instance()
     with initialize_config_dir(str(PROJECT / "conf"), version_base="1.3"):
         config = compose(name, list(overrides))
     OmegaConf.to_container(config, resolve=True, throw_on_missing=True)

@@ -1,7 +1,8 @@
-"""Hydra launcher that runs each job of a sweep in a process of its own, and the `project_root` resolver.
+"""Hydra launcher that runs each job of a sweep in a process of its own.
 
 Lightning's DDP starts its processes by running the command line again, which a sweep's command line does not survive; a
-process per job with the job's own command line does, and a job that fails takes no other along.
+process per job with the job's own command line does, and a job that fails takes no other along. Every application of Hydra
+imports this module to learn its name: it costs nothing, and nothing happens unless a configuration asks for the launcher.
 """
 
 import os
@@ -17,11 +18,9 @@ from queue import SimpleQueue
 from hydra.core.utils import JobReturn, JobStatus, filter_overrides
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from convergent.cli.processes import PARENT
-
-OmegaConf.register_new_resolver("project_root", lambda: str(Path(__file__).parents[2]), replace=True)
+_STOPPED = 130  # the exit code of a job that Ctrl-C has stopped
 
 
 class ProcessLauncher(Launcher):
@@ -44,15 +43,15 @@ class ProcessLauncher(Launcher):
         slots: SimpleQueue[int] = SimpleQueue()
         for slot in range(self.n_jobs):
             slots.put(slot)
-
-        stopped = threading.Event()
+        stopped, printing, titles = threading.Event(), threading.Lock(), _titles(job_overrides)
 
         def run(job: int) -> int:
             slot = slots.get()
             try:
-                code = (
-                    _STOPPED if stopped.is_set() else self._run(list(job_overrides[job]), initial_job_idx + job, slot)
-                )
+                if stopped.is_set():
+                    return _STOPPED
+                command, environment = self._command(list(job_overrides[job]), initial_job_idx + job, slot)
+                code = _run(command, environment, "" if self.n_jobs == 1 else titles[job], printing)
             finally:
                 slots.put(slot)
             if code in (_STOPPED, -signal.SIGINT):  # Ctrl-C reaches the jobs, too: no other is to begin
@@ -68,55 +67,55 @@ class ProcessLauncher(Launcher):
         if stopped.is_set():
             print("stopped; what is finished is kept, the same command does the rest.", file=sys.stderr, flush=True)
             sys.exit(_STOPPED)
-        if failed := [" ".join(filter_overrides(job_overrides[job])) for job, code in enumerate(codes) if code]:
+        if failed := [title for title, code in zip(titles, codes) if code]:
             print(f"{len(failed)} of {len(codes)} jobs failed: {'; '.join(failed)}", file=sys.stderr, flush=True)
             sys.exit(1)
-        return [_returned(list(overrides)) for overrides in job_overrides]
+        return [_completed(list(overrides)) for overrides in job_overrides]
 
-    def _run(self, overrides: list[str], job: int, slot: int) -> int:
-        """Run one job to its end and return its exit code."""
+    def _command(self, overrides: list[str], job: int, slot: int) -> tuple[list[str], dict[str, str]]:
+        """The command line and the environment of one job."""
+        from convergent.cli.processes import PARENT
+
         of_sweep = ("hydra.mode=", "hydra.sweep", "hydra/sweeper", "hydra.launcher", "hydra/launcher")
         hydra = [o for o in self.config.hydra.overrides.hydra if not o.lstrip("+").startswith(of_sweep)]
-        own = ["hydra.mode=RUN", f"hydra.job.num={job}"]
-        command = [
-            sys.executable,
-            str(Path(sys.argv[0]).resolve()),
-            *_config_flags(sys.argv[1:]),
-            *overrides,
-            *hydra,
-            *own,
-        ]
+        script = [sys.executable, str(Path(sys.argv[0]).resolve()), *_config_flags(sys.argv[1:])]
         environment = os.environ | {PARENT: str(os.getpid())}  # a job ends with its sweep, even one that is killed
         if gpus := _share(self.devices, slot, self.n_jobs):
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
-        if self.n_jobs == 1:
-            return subprocess.run(command, env=environment, check=False).returncode
-        threads = max(1, (os.cpu_count() or 1) // self.n_jobs)
-        environment.setdefault("OMP_NUM_THREADS", str(threads))  # jobs side by side share the cores
-        title = " ".join(filter_overrides(overrides))
-        with subprocess.Popen(
-            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        ) as job_:
-            for line in job_.stdout or ():
-                with _PRINTING:
-                    print(f"[{title}] {line}", end="", flush=True)
-        return job_.returncode
+        if self.n_jobs > 1:  # jobs side by side share the cores
+            environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // self.n_jobs)))
+        return [*script, *overrides, *hydra, "hydra.mode=RUN", f"hydra.job.num={job}"], environment
 
 
-_PRINTING = threading.Lock()
-_STOPPED = 130  # the exit code of a job that Ctrl-C has stopped
+def _run(command: Sequence[str], environment: dict[str, str], title: str, printing: threading.Lock) -> int:
+    """Run one job to its end, each line that it prints after its title where it has one, and return its exit code."""
+    if not title:
+        return subprocess.run(command, env=environment, check=False).returncode
+    output = subprocess.PIPE
+    with subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT, text=True) as job:
+        for line in job.stdout or ():
+            with printing:
+                print(f"[{title}] {line}", end="", flush=True)
+    return job.returncode
+
+
+def _titles(job_overrides: Sequence[Sequence[str]]) -> list[str]:
+    """What tells each job from the others: its overrides without those of all jobs."""
+    overrides = [filter_overrides(of_job) for of_job in job_overrides]
+    shared = set(overrides[0]).intersection(*overrides) if len(overrides) > 1 else set()
+    return [" ".join(override for override in of_job if override not in shared) for of_job in overrides]
 
 
 def _config_flags(arguments: Sequence[str]) -> list[str]:
     """The command line's choice of a configuration folder or file, which a job needs as well."""
     names = ("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn")
-    kept: list[str] = []
+    flags: list[str] = []
     for place, argument in enumerate(arguments):
         if argument in names:
-            kept += arguments[place : place + 2]
+            flags += arguments[place : place + 2]
         elif argument.split("=")[0] in names:
-            kept.append(argument)
-    return kept
+            flags.append(argument)
+    return flags
 
 
 def _share(devices: Sequence[int] | None, slot: int, slots: int) -> list[str]:
@@ -130,7 +129,7 @@ def _share(devices: Sequence[int] | None, slot: int, slots: int) -> list[str]:
     return visible[slot::slots] or visible[slot % len(visible) :][:1] if visible else []
 
 
-def _returned(overrides: list[str]) -> JobReturn:
-    returned = JobReturn(overrides=overrides, status=JobStatus.COMPLETED)
-    returned.return_value = None
-    return returned
+def _completed(overrides: list[str]) -> JobReturn:
+    job = JobReturn(overrides=overrides, status=JobStatus.COMPLETED)
+    job.return_value = None
+    return job

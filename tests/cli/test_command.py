@@ -2,7 +2,7 @@
 
 import pytest
 
-from convergent.cli.command import told
+from convergent.cli.command import explains_mistakes
 from convergent.cli.jobs import TrainJob
 from convergent.cli.report import show
 from convergent.cli.train import stoppable
@@ -12,7 +12,7 @@ from convergent.training.runs import Run
 
 def stopped(capsys, main):
     with pytest.raises(SystemExit) as left:
-        told(main)(None)
+        explains_mistakes(main)(None)
     assert left.value.code == 130
     return capsys.readouterr().err
 

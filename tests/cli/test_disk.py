@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from safetensors import SafetensorError
 
 from conftest import PROJECT
-from convergent.cli.command import told
+from convergent.cli.command import explains_mistakes
 from convergent.storage.files import atomic
 from convergent.storage.tensors import save_tensors
 from convergent.training.runs import Run, build
@@ -88,7 +88,7 @@ def test_a_full_disk_is_told_with_the_file_and_leaves_nothing(tmp_path, capsys, 
             full() if kind == "text" else save_tensors({"x": torch.ones(10)}, file)
 
     with pytest.raises(SystemExit) as left:
-        told(main)(None)
+        explains_mistakes(main)(None)
     assert left.value.code == 1
     said = capsys.readouterr().err
     assert said.startswith(f"error: {tmp_path}/table.safetensors cannot be read or written (No space left on device)")

@@ -6,7 +6,6 @@ from functools import partial
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.plugins import Plugins
 from omegaconf import OmegaConf
 
 from conftest import PROJECT
@@ -38,7 +37,6 @@ RIGHT = [
 
 def composed(name, *overrides):
     GlobalHydra.instance().clear()
-    Plugins.instance()
     with initialize_config_dir(str(PROJECT / "conf"), version_base="1.3"):
         return compose(name, list(overrides))
 

@@ -5,7 +5,6 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.plugins import Plugins
 from PIL import Image
 from scipy.io import savemat
 
@@ -47,7 +46,6 @@ def imagenet_tree(root, train=4, val=6, size=(300, 260), flat=False):
 
 def configured(name, *overrides):
     GlobalHydra.instance().clear()
-    Plugins.instance()
     with initialize_config_dir(str(PROJECT / "conf"), version_base="1.3"):
         return compose(name, list(overrides))
 

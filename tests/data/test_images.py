@@ -7,7 +7,6 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.plugins import Plugins
 from PIL import Image
 
 from convergent.cli.train import build_data
@@ -21,7 +20,6 @@ def configured(*overrides):
     from conftest import PROJECT
 
     GlobalHydra.instance().clear()
-    Plugins.instance()
     with initialize_config_dir(str(PROJECT / "conf"), version_base="1.3"):
         return compose("train", ["order_seed=0", "augment_seed=0", *overrides])
 

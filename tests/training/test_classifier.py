@@ -7,7 +7,6 @@ import pytorch_lightning as pl
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.plugins import Plugins
 from hydra.utils import instantiate
 from torch import nn
 
@@ -23,7 +22,6 @@ QUIET = {"logger": False, "enable_progress_bar": False, "enable_model_summary": 
 
 def trained(tmp_path, epochs, resume=None, seed=0, stop_after=None):
     GlobalHydra.instance().clear()
-    Plugins.instance()
     overrides = [f"seed={seed}", "order_seed=0", f"augment_seed={seed}", f"epochs={epochs}"]
     with initialize_config_dir(str(PROJECT / "conf"), version_base="1.3"):
         config = compose("train", [*overrides, "net.module.widths=[4,4,4,8]", "data.batch_size=256"])

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 from hydra.errors import InstantiationException
 from omegaconf.errors import OmegaConfBaseException
 
+from convergent.cli.place import as_typed
 from convergent.cli.processes import end_with_parent
 from convergent.errors import InputError
 
@@ -36,7 +37,7 @@ _DISK = {
 }  # fmt: skip
 
 
-def told(main: Callable[[Any], None]) -> Callable[[Any], None]:
+def explains_mistakes(main: Callable[[Any], None]) -> Callable[[Any], None]:
     """Wrap a command's main function: what the user can mend is printed as one sentence on stderr, and exits with 1."""
 
     @functools.wraps(main)
@@ -72,5 +73,5 @@ def told(main: Callable[[Any], None]) -> Callable[[Any], None]:
 
 def leave(sentence: str) -> NoReturn:
     """End the program with what its user can mend."""
-    print(f"error: {sentence}", file=sys.stderr, flush=True)
+    print(f"error: {as_typed(sentence)}", file=sys.stderr, flush=True)
     sys.exit(1)

@@ -1,37 +1,37 @@
-"""What a command says of itself: at once, for Hydra takes longer to list the choices than people like to wait."""
+"""What the commands say of themselves: at once, for Hydra takes longer to list the choices than people like to wait."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
-CONF = Path(__file__).parents[3] / "conf"
+from convergent.cli.place import as_typed, conf
 
-# What every command's --help stands in for; the rest of Hydra's help is there with --hydra-help.
-_ASKED = {"--help", "-h"}
+OVERVIEW = """\
+Do different neural networks learn the same representations?
 
+  convergent train -m seed=0,1,2,3    trains nets: four on scikit-learn's digits, or on the images of your choice
+  convergent align method=matching    aligns them, every layer and pair of nets, by one method or several
+  convergent report                   all finished methods in one table and one page to look at
+  convergent prepare ...              decodes a data set once, from which nets are then fed faster
 
-def answered(command: str) -> bool:
-    """Print a command's help if it is asked for on the command line; whether it was."""
-    if not _ASKED & set(sys.argv[1:]):
-        return False
-    print(help_of(command), end="")
-    return True
+Each says more with --help, as convergent train --help. Results are in outputs/ of the current folder (of the project's
+folder in a checkout), or where root=FOLDER says. In Python: import convergent as cv; cv.compare(...).
+"""
 
 
 def help_of(command: str) -> str:
     """The help text of conf/hydra/help/COMMAND.yaml, with the choices there are."""
     import yaml
 
-    told = yaml.safe_load((CONF / "hydra" / "help" / f"{command}.yaml").read_text())
-    text: str = told["template"].replace("${hydra.help.header}", told["header"])
-    return text.replace("$APP_CONFIG_GROUPS", _choices(text))
+    page = yaml.safe_load((conf() / "hydra" / "help" / f"{command}.yaml").read_text())
+    text: str = page["template"].replace("${hydra.help.header}", page["header"])
+    return as_typed(text.replace("$APP_CONFIG_GROUPS", _choices(with_methods="method=" in text)))
 
 
-def _choices(text: str) -> str:
-    """A line for each folder of choices, with the names of its files, as far as the command has them."""
-    groups = sorted(folder for folder in CONF.iterdir() if folder.is_dir() and folder.name != "hydra")
-    shown = [folder for folder in groups if folder.name != "method" or "method=" in text]
+def _choices(*, with_methods: bool) -> str:
+    """A line for each folder of choices, with the names of its files."""
+    groups = sorted(folder for folder in conf().iterdir() if folder.is_dir() and folder.name != "hydra")
+    shown = [folder for folder in groups if folder.name != "method" or with_methods]
     return "\n".join(f"  {folder.name:<16}{', '.join(_names(folder))}" for folder in shown)
 
 

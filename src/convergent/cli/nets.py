@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from convergent.cli.folders import IRRELEVANT, flat
-from convergent.cli.help import CONF
+from convergent.cli.place import conf
 from convergent.errors import InputError
 from convergent.training.runs import Run, build, load_weights
 
@@ -251,9 +251,9 @@ def _overrides(name: str) -> str:
     data, _, net = name.partition("-")
     if name == "digits-convnet":
         return ""
-    if (CONF / "experiment" / f"{name}.yaml").is_file():
+    if (conf() / "experiment" / f"{name}.yaml").is_file():
         return f" experiment={name}"
-    if (CONF / "data" / f"{data}.yaml").is_file() and (CONF / "net" / f"{net}.yaml").is_file():
+    if (conf() / "data" / f"{data}.yaml").is_file() and (conf() / "net" / f"{net}.yaml").is_file():
         return f" data={data} net={net}"
     return f" name={name}"
 
