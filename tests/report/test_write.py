@@ -136,7 +136,7 @@ def test_the_answer_comes_first(page, found):
     cards = page.locator(".card").all_inner_texts()
     assert [card.split("\n")[0] for card in cards] == list(UNITS)
     assert page.locator("#answer p").first.inner_text() == opening(found)
-    assert opening(found).startswith("Among three networks, on 400 images, a unit and its best match ")
+    assert opening(found).startswith("Among three networks, on 400 images, the best match in another network explains ")
     single = max(found[name]["layers"]["conv1"]["r2_held_out"] for name in ("matching", "semimatching"))
     assert f"{round(100 * single)} %" in cards[0]
     page.wait_for_function("document.querySelectorAll('#comparison .scatterlayer .trace').length == 3")

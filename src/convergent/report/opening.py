@@ -9,7 +9,6 @@ import torch
 
 from convergent.analysis.intervals import over_nets
 
-_LISTED = 4  # layers that are named one by one
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 
 Pairs = Mapping[str, Mapping[tuple[str, str], float]]  # a scalar by layer and ordered pair of nets
@@ -41,46 +40,50 @@ def opening(found: Mapping[str, Mapping[str, Any]]) -> str:
     most = max(summary["images"] for summary in found.values())
     base = {label.split(",")[0]: summary for label, summary in found.items() if summary["images"] == most}
     first = base.get("semimatching") or next(iter(base.values()))
-    layers, nets = list(first["layers"]), list(dict.fromkeys(pair["a"] for pair in first["pairs"]))
+    nets = dict.fromkeys(pair["a"] for pair in first["pairs"])
     best, rotated = _pairs(first, "mean_best_r"), _pairs(first, "mean_best_r_rotated")
     if not best:
         return ""
     number = _NUMBERS[len(nets)] if len(nets) < len(_NUMBERS) else str(len(nets))
-    text = (
-        f"Among {number} networks, on {most:,} images, a unit and its best match in another network correlate by "
-        f"{_each(layers, _means(best), _r, named=True)} on average"
-    )
     single, every = (
         _means(_pairs(base.get(method, {}), "r2_held_out")) for method in ("semimatching", "least_squares")
     )
+    text, r = (
+        f"Among {number} networks, on {most:,} images, the best match in another network ",
+        _range(_means(best), _r),
+    )
     if single:
-        text += f"; on held-out images the best match explains {_each(layers, single, _percent)} of the unit's variance"
+        text += f"explains {_range(single, _percent)} of a unit's variance on held-out images (mean correlation {r})"
+    else:
+        text += f"correlates with a unit by {r}"
     if every:
-        joint = ", and" if single else "; on held-out images"
-        text += f"{joint} all units of that network together explain {_each(layers, every, _percent)} (least squares)"
-    return f"{text}. {_beyond(layers, best, rotated)}".strip()
+        of = "" if single else " of its variance on held-out images"
+        text += f", and all units of that network together explain {_range(every, _percent)}{of} (least squares)"
+    return f"{text}. {_beyond(best, rotated)}".strip()
 
 
-def _beyond(layers: Sequence[str], best: Pairs, rotated: Pairs) -> str:
+def _beyond(best: Pairs, rotated: Pairs) -> str:
     """What of the best match's correlation a random rotation leaves, and of the greatest difference between layers."""
-    layers = [layer for layer in layers if layer in best and rotated.get(layer, {}).keys() == best[layer].keys()]
+    layers = [layer for layer in best if rotated.get(layer, {}).keys() == best[layer].keys()]
     if not layers:
         return ""
     left = {layer: _difference(best[layer], rotated[layer]) for layer in layers}
-    means = _means(left)
-    intervals = "with 95% intervals over networks"
-    if without := any(mean.low is None for mean in means.values()):
-        intervals = "without intervals, which need all pairs of three networks or more"
+    excess = _means(left)
+    above = [layer for layer in layers if excess[layer].sign > 0]
+    where = "every layer" if above == layers else _listed(above) + " only" if above else "no layer"
+    known = all(mean.low is not None for mean in excess.values())
     text = (
         "Where one network is randomly rotated before its nonlinearity, which keeps its space but not its axes, the best "
-        f"match still correlates by {_each(layers, _means(rotated), _r)}; the excess over this null is "
-        f"{_each(layers, means, str)}, {intervals}"
+        f"match still correlates by {_range(_means(rotated), _r)}; the excess over this null is {_range(excess, _r)}, "
+        + (
+            f"above zero in {where} (95% intervals over networks)"
+            if known
+            else "for which there are no intervals over networks"
+        )
     )
-    if within := [layer for layer in layers if means[layer].sign < 1 and not without]:
-        text += f", indistinguishable from none in {_listed(within)}"
     by_r = sorted(layers, key=lambda layer: _mean(best[layer]).value)
     least, most = by_r[0], by_r[-1]
-    before, after = (
+    before, after = (  # compared pair by pair
         _mean(_difference(values[most], values[least])) if best[most].keys() == best[least].keys() else _Mean(0.0)
         for values in (best, left)
     )
@@ -120,14 +123,10 @@ def _mean(value: Mapping[tuple[str, str], float]) -> _Mean:
     return _Mean(mean, float(interval.low), float(interval.high))
 
 
-def _each(layers: Sequence[str], means: Mapping[str, _Mean], words: Callable[[_Mean], str], named: bool = False) -> str:
-    """A figure of every layer, the layers named where these are not all; of many layers the least and the greatest."""
-    there = [layer for layer in layers if layer in means]
-    named = named or len(there) < len(layers)
-    if len(there) <= _LISTED:
-        return _listed([words(means[layer]) + (f" ({layer})" if named else "") for layer in there])
-    ends = sorted(there, key=lambda layer: means[layer].value)
-    return " to ".join(f"{words(means[layer])} ({layer})" for layer in (ends[0], ends[-1]))
+def _range(means: Mapping[str, _Mean], words: Callable[[_Mean], str]) -> str:
+    """The least and the greatest of the layers."""
+    ends = sorted(means, key=lambda layer: means[layer].value)
+    return " to ".join(f"{words(means[layer])} ({layer})" for layer in dict.fromkeys((ends[0], ends[-1])))
 
 
 def _listed(words: Sequence[str]) -> str:
