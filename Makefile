@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 # Without byte code every process would pay five seconds more of imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test lint lock readme benchmarks clean
+.PHONY: help demo test lint docs lock readme benchmarks clean
 help:  ## list the commands
 	@sed -n 's/^\([a-z]*\):.*## */make \1|/p' $(firstword $(MAKEFILE_LIST)) | while IFS='|' read -r name text; do printf '%-12s %s\n' "$$name" "$$text"; done
 
@@ -33,6 +33,14 @@ test: $(INSTALLED)  ## all tests: no network, no GPU, no account
 lint: $(INSTALLED)  ## style, types and spelling, as in CI
 	@$(BIN)/pre-commit run --all-files
 
+docs: $(INSTALLED)  ## build the documentation into outputs/docs, with its notebooks and gallery; a warning fails
+	@$(BIN)/python -c 'import furo, myst_nb, sphinx_copybutton, sphinx_gallery' 2>/dev/null \
+	  || $(BIN)/uv pip install --quiet --python $(BIN)/python -e '.[dev,docs]' -c constraints.txt \
+	  || $(BIN)/python -m pip install --disable-pip-version-check -e '.[dev,docs]' -c constraints.txt
+	@rm -rf docs/generated
+	@$(BIN)/sphinx-build --fresh-env --fail-on-warning --keep-going --quiet docs outputs/docs
+	@echo "open outputs/docs/index.html"
+
 lock:  ## pin every package of pyproject.toml in constraints.txt (pins only, no addresses)
 	@$(BIN)/uv pip compile --universal --no-header --no-annotate --extra dev --extra docs --extra slurm pyproject.toml -o constraints.txt --upgrade --quiet
 
@@ -49,4 +57,4 @@ benchmarks: $(INSTALLED)  ## measure the statistics pass and what one would use 
 	@$(BIN)/python tests/benchmarks/run.py
 
 clean:  ## remove the environment and everything generated
-	@rm -rf $(VENV) outputs/* .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist src/*.egg-info
+	@rm -rf $(VENV) outputs/* docs/generated .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist src/*.egg-info

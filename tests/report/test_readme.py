@@ -114,7 +114,7 @@ def test_the_callback_runs_in_a_run_of_ones_own():
         return nn.Sequential(OrderedDict(layer1=nn.Linear(4, 3), layer4=nn.Linear(3, 2)))
 
     pictures = [(torch.randn(4), 0, image) for image in range(20)]
-    names = {"net1": net(), "net2": net(), "loader": DataLoader(pictures, 5), "pytorch_lightning": pytorch_lightning}
+    names = {"net_a": net(), "net_b": net(), "loader": DataLoader(pictures, 5), "pytorch_lightning": pytorch_lightning}
     exec(code, names)
     assert names["callback"].moments["layer1"].images == 20
     assert names["alignment"].map_ab.shape == (3, 3)
@@ -124,6 +124,6 @@ def test_the_callback_runs_in_a_run_of_ones_own():
 
     counted = HistogramsCallback(layers=["layer1"])  # alone, in a pass of its own
     trainer = pytorch_lightning.Trainer(callbacks=[counted], logger=False, enable_checkpointing=False)
-    trainer.predict(names["Nets"]({"one": names["net1"], "two": names["net2"]}), names["loader"])
+    trainer.predict(names["Nets"]({"one": names["net_a"], "two": names["net_b"]}), names["loader"])
     pair = counted.histograms["layer1"].with_moments(names["callback"].moments["layer1"].pair("one", "two"))
     assert (MutualInformation()(pair).partner_b >= 0).all()
