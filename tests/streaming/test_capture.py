@@ -1,6 +1,8 @@
 """Hooks: what is captured, and that the nets are left as they were."""
 
 import hashlib
+from collections import namedtuple
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -10,9 +12,10 @@ from convergent.errors import InputError
 from convergent.streaming.capture import Capture
 
 
-def run(net, layers, x):
+def run(net, layers, x, output=None):
     seen, by_net = {}, {layer: {"n": layer} for layer in layers}
-    with Capture({"n": net}, by_net, lambda _, layer, y: seen.__setitem__(layer, y.clone())) as capture:
+    keep = lambda _, layer, y: seen.__setitem__(layer, y.clone())  # noqa: E731
+    with Capture({"n": net}, by_net, keep, output=output) as capture:
         capture.begin()
         net(x)
         capture.end()
@@ -34,11 +37,18 @@ def test_hooks_go_even_when_the_pass_fails():
     assert not net[0]._forward_hooks
 
 
-def test_a_module_called_twice_is_refused():
+def test_of_a_module_called_twice_each_call_has_a_name():
     shared = nn.Linear(2, 2)
-    net = nn.Sequential(shared, nn.ReLU(), shared)
-    with pytest.raises(InputError, match="called more than once"):
-        run(net, ["0"], torch.zeros(1, 2))
+    net, x = nn.Sequential(shared, nn.ReLU(), shared), torch.randn(3, 2)
+    seen = run(net, ["0#0", "0#1"], x)
+    assert torch.equal(seen["0#0"], shared(x))
+    assert torch.equal(seen["0#1"], shared(shared(x).relu()))
+    with pytest.raises(InputError, match=r"0 of net n is called more than once .*, as 0#0 for the first one"):
+        run(net, ["0"], x)
+    with pytest.raises(InputError, match="Layer 0#2 of net n was called 2 times only"):
+        run(net, ["0#2"], x)
+    with pytest.raises(InputError, match="has no layer 'zero#0'; near names are 0, 1, 2"):
+        run(net, ["zero#0"], x)
 
 
 def test_a_layer_that_is_never_reached_is_refused():
@@ -54,9 +64,44 @@ def test_a_layer_that_is_never_reached_is_refused():
         run(Net(), ["used", "unused"], torch.zeros(1, 2))
 
 
+@dataclass
+class Record:
+    hidden: torch.Tensor
+    weights: torch.Tensor
+
+
+class Returns(nn.Module):
+    def __init__(self, make):
+        super().__init__()
+        self.make = make
+
+    def forward(self, x):
+        return self.make(x, 2 * x)
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (lambda x, y: (x, y), 1),
+        (lambda x, y: [x, (y, x)], -1),
+        (lambda x, y: {"hidden": x, "weights": y}, "weights"),
+        (Record, "weights"),
+        (namedtuple("Named", ["hidden", "weights"]), "weights"),
+        (namedtuple("Named", ["hidden", "weights"]), 1),
+    ],
+)
+def test_of_an_output_of_several_tensors_the_first_or_the_named_one_is_taken(make, name):
+    net, x = nn.Sequential(Returns(make)), torch.randn(4, 3)
+    assert torch.equal(run(net, ["0"], x)["0"], x)
+    assert torch.equal(run(net, ["0"], x, name)["0"], 2 * x)
+
+
 def test_a_layer_that_returns_no_tensor_is_refused():
-    with pytest.raises(InputError, match="returns a tuple"):
-        run(nn.Sequential(nn.LSTM(2, 3)), ["0"], torch.zeros(4, 1, 2))
+    for make, message in ((lambda x, y: "text", "returns a str, not a tensor"), (lambda x, y: (), "returns a tuple")):
+        with pytest.raises(InputError, match=message):
+            run(nn.Sequential(Returns(make)), ["0"], torch.zeros(4, 2))
+    with pytest.raises(InputError, match="returns hidden, weights, but no attention; name one of these as output="):
+        run(nn.Sequential(Returns(Record)), ["0"], torch.zeros(4, 2), "attention")
 
 
 def test_a_net_is_left_as_it_was():

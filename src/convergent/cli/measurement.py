@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -92,7 +92,7 @@ class Measurement:
             "nets": dict(zip(names_of(self.nets), (net.content() for net in self.nets))),
             "images": self.data.measured.manifest(),
             "views": dict(self.views),
-            "how": {key: value for key, value in asdict(self.how).items() if key not in ("products", "device")},
+            "how": self.how.identity,
             "pairs": self.pairs,
         }
         return self.cache / hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]

@@ -6,7 +6,7 @@ Axes: `k` blocks of images, `u` units of all nets side by side, `a` and `b` unit
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations_with_replacement
 
 import torch
@@ -82,6 +82,14 @@ class LayerMoments:
             if rows != columns:
                 scatter_kuu[:, columns, rows] = s_kab.mT
         return Moments(self.count_k, mean_ku, scatter_kuu)
+
+    def without_empty_blocks(self) -> LayerMoments:
+        """The same without blocks of which no image was read; itself where there are none."""
+        there_k = self.count_k > 0
+        if there_k.all():
+            return self
+        scatter = {ij: s_kab[there_k] for ij, s_kab in self.scatter.items()}
+        return replace(self, count_k=self.count_k[there_k], mean_ku=self.mean_ku[there_k], scatter=scatter)
 
     def _scatter(self, i: int, j: int) -> Tensor:
         if (min(i, j), max(i, j)) not in self.scatter:

@@ -11,7 +11,7 @@ from torch import Tensor
 from convergent.core.matrices import described
 from convergent.errors import InputError
 
-_WHOLE = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+WHOLE = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
 def check_batch(batch: Any) -> None:
@@ -24,7 +24,7 @@ def check_batch(batch: Any) -> None:
         pictures = list(batch[0].values()) if isinstance(batch[0], Mapping) else [batch[0]]
         if all(isinstance(x, Tensor) and x.ndim for x in (*pictures, batch[2])):
             lengths = {len(x) for x in (*pictures, batch[2])}
-            if pictures and len(lengths) == 1 and batch[2].ndim == 1 and batch[2].dtype in _WHOLE:
+            if pictures and len(lengths) == 1 and batch[2].ndim == 1 and batch[2].dtype in WHOLE:
                 return
     raise InputError(
         "A pass needs batches of (pictures, classes, image numbers), pictures a tensor or {view: tensor}, numbers a "

@@ -140,7 +140,7 @@ class Accumulator:
     def begin(self, block_n: Sequence[int]) -> None:
         """Start a batch of images, given the block of each."""
         self._batch += 1
-        if self._block_n and self._block_n[-1] != block_n[0]:
+        if self._block_n and block_n and self._block_n[-1] != block_n[0]:
             self._multiply(everything=True)
         while len(self._buffers) * self._images < self._fill + len(block_n):
             shape = len(self.shift_u), self._images * self.positions

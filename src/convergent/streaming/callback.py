@@ -16,7 +16,6 @@ from torch.utils.data import DataLoader, IterableDataset
 from convergent.core.histogram_source import Counting
 from convergent.core.layer_moments import LayerMoments
 from convergent.core.matrices import described
-from convergent.core.pairs import block_of_image
 from convergent.data.images import Batch
 from convergent.data.numbered import check_batch, check_numbers
 from convergent.errors import InputError
@@ -25,13 +24,11 @@ from convergent.streaming.collector import Collector, Reading, Start, part_of
 from convergent.streaming.histograms.histogram_pass import HistogramPass
 from convergent.streaming.histograms.layer_histograms import LayerHistograms
 from convergent.streaming.layers import Layer
+from convergent.streaming.loader import first_batches
 from convergent.streaming.snapshots import Snapshots
 from convergent.streaming.statistics_pass import StatisticsPass
 
 log = logging.getLogger(__name__)
-
-_AT_ONCE = 32  # images that are read before the pass
-_ALONE = 1024  # up to so many of them are read without workers, which take seconds to start
 
 
 class Nets(pl.LightningModule):
@@ -262,17 +259,5 @@ class HistogramsCallback(PassCallback):
 
 def _first_images(module: Nets, loader: DataLoader[Any], n: int) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
     """Up to n of the first images of the seeded order: numbers, and what each net sees, in batches."""
-    images = len(loader.dataset)  # type: ignore[arg-type]
-    order_n = block_of_image(images, images).argsort()[:n]
-    reader: DataLoader[Any] = DataLoader(
-        loader.dataset,
-        _AT_ONCE,
-        sampler=order_n.tolist(),
-        num_workers=loader.num_workers if len(order_n) > _ALONE else 0,
-        collate_fn=loader.collate_fn,
-        generator=torch.Generator(),  # or its seed would come from the caller's random state
-        multiprocessing_context=loader.multiprocessing_context if len(order_n) > _ALONE else None,
-    )
-    for batch in reader:
-        batch = module.transfer_batch_to_device(batch, module.device, 0)
-        yield batch[2].cpu(), module.seen_by(batch[0])
+    for image_n, batch in first_batches(loader, n):
+        yield image_n, module.seen_by(module.transfer_batch_to_device(batch, module.device, 0)[0])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Self
 
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from convergent.errors import InputError
-from convergent.streaming.layers import Layer, find_layer
+from convergent.streaming.layers import Layer, find_layer, module_and_call
 from convergent.streaming.pre_activations import PreActivations
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class Capture:
         nets: by name.
         layers: {name of the layer: {net: path of its module}}, see `layers.resolve`.
         observer: called with the net's name, the layer's name and the activation.
+        output: which tensor of an output that has several, see `tensor_of`.
         rotations: the observer is given the activations on rotated axes too, under the rotated nets' names.
 
     Raises:
@@ -53,15 +55,14 @@ class Capture:
         layers: Mapping[str, Layer],
         observer: Observer,
         rotations: Rotations | None = None,
+        output: str | int | None = None,
     ) -> None:
-        self.observer, self.rotations = observer, rotations
-        self.modules = {
-            (net, name): find_layer(nets[net], path, net)
-            for name, layer in layers.items()
-            for net, path in layer.items()
-        }
+        self.observer, self.rotations, self.output = observer, rotations, output
+        paths = {(net, name): path for name, layer in layers.items() for net, path in layer.items()}
+        self.modules = {(net, name): find_layer(nets[net], path, net) for (net, name), path in paths.items()}
+        self._wanted = {of: module_and_call(path)[1] for of, path in paths.items()}
+        self._calls = dict.fromkeys(self.modules, 0)
         self._handles: list[RemovableHandle] = []
-        self._seen: set[tuple[str, str]] = set()
         self._reading = False
 
     def __enter__(self) -> Self:
@@ -78,8 +79,8 @@ class Capture:
             self.rotations.__exit__()
 
     def begin(self) -> None:
-        """Start a batch: from here on each layer may be seen once."""
-        self._seen.clear()
+        """Start a batch."""
+        self._calls = dict.fromkeys(self.modules, 0)
         self._reading = True
 
     def end(self) -> None:
@@ -89,30 +90,70 @@ class Capture:
             InputError: if a layer was not reached by the forward pass.
         """
         self._reading = False
-        if missed := sorted(set(self.modules) - self._seen):
-            net, layer = missed[0]
-            raise InputError(f"Layer {layer} of net {net} was never called in the forward pass; choose another layer.")
+        for (net, layer), calls in self._calls.items():
+            if not calls:
+                raise InputError(
+                    f"Layer {layer} of net {net} was never called in the forward pass; choose another layer."
+                )
+            if calls <= (self._wanted[net, layer] or 0):
+                raise InputError(
+                    f"Layer {layer} of net {net} was called {calls} times only, and calls are numbered from 0; choose one "
+                    "that every forward pass has."
+                )
 
     def _see(self, net: str, layer: str, _module: nn.Module, _args: object, output: object) -> None:
         if not self._reading:
             return
-        if (net, layer) in self._seen:
+        wanted, call = self._wanted[net, layer], self._calls[net, layer]
+        self._calls[net, layer] += 1
+        if wanted is None and call:
             raise InputError(
                 f"Layer {layer} of net {net} is called more than once in a forward pass, so its units have no single "
-                "activation; give each call a module of its own or choose another layer."
+                f"activation; say which call it is, as {layer}#0 for the first one, or choose another layer."
             )
-        if not isinstance(output, Tensor):
+        if wanted is not None and call != wanted:
+            return
+        where = f"Layer {layer} of net {net}"
+        activation = tensor_of(output, self.output, where)
+        if activation.is_complex() or activation.layout != torch.strided:
+            kind = "complex numbers" if activation.is_complex() else "a sparse or nested tensor"
             raise InputError(
-                f"Layer {layer} of net {net} returns a {type(output).__name__}, not a tensor; choose a layer inside it."
-            )
-        if output.is_complex() or output.layout != torch.strided:
-            kind = "complex numbers" if output.is_complex() else "a sparse or nested tensor"
-            raise InputError(
-                f"Layer {layer} of net {net} returns {kind}, where a dense tensor of real numbers is needed; choose another "
+                f"{where} returns {kind}, where a dense tensor of real numbers is needed; choose another "
                 "layer, or a module that returns such a tensor (of complex numbers the parts or the magnitude)."
             )
-        self._seen.add((net, layer))
         with PreActivations.looking_away():
-            self.observer(net, layer, output)
-            for name, rotated in self.rotations.of(net, layer, output) if self.rotations else ():
+            self.observer(net, layer, activation)
+            for name, rotated in self.rotations.of(net, layer, activation) if self.rotations else ():
                 self.observer(name, layer, rotated)
+
+
+def tensor_of(output: object, name: str | int | None, where: str) -> Tensor:
+    """The tensor that a layer's output is, or of a tuple or record the named one; the first by default.
+
+    Args:
+        output: a tensor, or a tuple, dictionary or dataclass of tensors.
+        name: the key, attribute or place of the one that is meant where there are several.
+        where: how a message names the layer.
+
+    Raises:
+        InputError: if there is none.
+
+    >>> tensor_of({"hidden": torch.ones(2), "weights": torch.zeros(3)}, "weights", "")
+    tensor([0., 0., 0.])
+    """
+    if isinstance(output, Tensor):
+        return output
+    parts: dict[str, object] = {}
+    if isinstance(output, Mapping):
+        parts = {str(key): part for key, part in output.items()}
+    elif is_dataclass(output):
+        parts = {of.name: getattr(output, of.name) for of in fields(output)}
+    elif isinstance(output, Sequence) and not isinstance(output, str):
+        names = getattr(output, "_fields", range(len(output)))
+        parts = {str(key): part for key, part in zip(names, output)}
+        name = str(names[name]) if isinstance(name, int) and -len(output) <= name < len(output) else name
+    if not parts:
+        raise InputError(f"{where} returns a {type(output).__name__}, not a tensor; choose a layer inside it.")
+    if name is not None and str(name) not in parts:
+        raise InputError(f"{where} returns {', '.join(parts)}, but no {name}; name one of these as output=.")
+    return tensor_of(next(iter(parts.values())) if name is None else parts[str(name)], None, where)

@@ -15,12 +15,14 @@ from torch import Tensor, nn
 
 from convergent.errors import InputError
 from convergent.streaming.capture import Capture
+from convergent.streaming.inputs import Seen
 from convergent.streaming.layers import Layer, by_unit, layout, resolve, samples
+from convergent.streaming.masks import Unmasked, remaining
 from convergent.streaming.rotations import Rotations, rotated_from
 from convergent.streaming.unit_axis import axis_by_type
 
 # So many of the first images of the seeded order, the same in all processes: batches of (image numbers, what each net sees).
-First = Callable[[int], Iterator[tuple[Tensor, Mapping[str, Tensor]]]]
+First = Callable[[int], Iterator[tuple[Tensor, Mapping[str, Seen]]]]
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,11 @@ class Reading:
         block_memory: bytes that one layer's blocks may take.
         products: backend of the float32 matrix products, see `products.chosen`.
         device: where products are made and summed, as torch names it; None for where the nets are.
+        output: which tensor of layers that give several, see `capture.tensor_of`; None for the first.
+        drop: positions that are no samples, such as [0] for a class token; negative ones from the end.
+        mask: which positions are samples and which are padding: the key of a mapping's mask, or a function from a batch to
+            one, shape (n, positions), true for samples; None where all are.
+        forward: how a net takes a batch that is neither pictures nor a mapping of its arguments: forward(net, batch).
     """
 
     sample: str | int = "every"
@@ -42,6 +49,17 @@ class Reading:
     block_memory: float = 1e9
     products: str = "auto"
     device: str | None = None
+    output: str | int | None = None
+    drop: Sequence[int] = ()
+    mask: str | Callable[[Any], Tensor] | None = "attention_mask"
+    forward: Callable[[nn.Module, Any], object] | None = None
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What of it the moments of images depend on, for their key; what was added later counts where it is set."""
+        later = {"output": self.output, "drop": list(self.drop)}
+        same = {name: getattr(self, name) for name in ("sample", "units", "blocks", "block_memory")}
+        return same | {name: value for name, value in later.items() if value not in (None, [])}
 
     def units_of(self, net: str) -> str:
         """Where a net's activations have their units."""
@@ -78,6 +96,7 @@ class Collector(ABC):
         nets: their names.
         images: how many were read; those of all processes after `finish`.
         image_n: numbers of the images of the batch, on the host.
+        unmasked: which positions of these images are samples; None for all.
 
     Raises:
         InputError: if a net has no such layer.
@@ -93,13 +112,14 @@ class Collector(ABC):
         self.nets, self.layers = list(nets), resolve(nets, layers)
         self.how, self.rotations = how, rotations
         self.images, self.image_n = 0, torch.empty(0, dtype=torch.long)
+        self.unmasked: Unmasked | None = None
         self._there_n: dict[torch.device, Tensor] = {}  # the same where the activations are
         self._by_type = {
             (net, layer): axis_by_type(nets[net], path)
             for layer, paths in self.layers.items()
             for net, path in paths.items()
         }
-        self._capture = Capture(nets, self.layers, self.see, rotations)
+        self._capture = Capture(nets, self.layers, self.see, rotations, self.how.output)
 
     def __enter__(self) -> Self:
         self._capture.__enter__()
@@ -108,10 +128,10 @@ class Collector(ABC):
     def __exit__(self, *exception: object) -> None:
         self._capture.__exit__()
 
-    def begin(self, image_n: Tensor) -> None:
-        """Start a batch of these images, numbers on the host."""
+    def begin(self, image_n: Tensor, mask_np: Tensor | None = None) -> None:
+        """Start a batch of these images: numbers, and where some positions are padding which are not, on the host."""
         self.images += len(image_n)
-        self.name_images(image_n)
+        self.name_images(image_n, mask_np)
         self._capture.begin()
 
     @abstractmethod
@@ -153,9 +173,10 @@ class Collector(ABC):
         """Whose activations of a layer are seen: the nets, then the rotated ones."""
         return [*self.nets, *(self.rotations.names(layer) if self.rotations else ())]
 
-    def name_images(self, image_n: Tensor) -> None:
-        """Say which images come next, numbers on the host."""
+    def name_images(self, image_n: Tensor, mask_np: Tensor | None = None) -> None:
+        """Say which images come next, see `begin`."""
         self.image_n, self._there_n = image_n, {}
+        self.unmasked = None if mask_np is None else Unmasked.of(mask_np, self.how.sample, self.how.drop, image_n)
 
     def units(self, net: str, layer: str, shape: Sequence[int]) -> str:
         """Where the units of a layer's activation of this shape are: "channel" (axis 1), "last" or "flat"."""
@@ -166,11 +187,25 @@ class Collector(ABC):
         return by_unit(activation, self.units(net, layer, activation.shape), f"Layer {layer} of net {net}")
 
     def samples(self, net: str, layer: str, activation: Tensor) -> Tensor:
-        """The samples of an activation of the batch, shape (n images, c units, p positions)."""
-        random = isinstance(self.how.sample, int) and len(self.image_n)
-        image_n = self.images_on(activation.device) if random else None
+        """The samples of an activation of the batch, shape (n images, c units, p positions).
+
+        Where positions are masked, shape (s samples, c units, 1): `unmasked` says which images these are of.
+
+        Raises:
+            InputError: if there is not one activation for each image.
+        """
+        where, n = f"Layer {layer} of net {net}", len(self.image_n)
         x_nc = self.by_unit(net, layer, activation)
-        return samples(x_nc, self.how.sample, f"Layer {layer} of net {net}", image_n)
+        if n and len(x_nc) != n:
+            raise InputError(
+                f"{where} gives {len(x_nc)} activations for a batch of {n} images; choose a layer whose first axis is the "
+                "batch (batch_first=True for recurrent nets and transformers)."
+            )
+        x_nc = remaining(x_nc, self.how.drop, where)
+        if self.unmasked and self.unmasked.of_layer(x_nc, where):
+            return self.unmasked.samples(x_nc.flatten(2))
+        random = isinstance(self.how.sample, int) and n
+        return samples(x_nc, self.how.sample, where, self.images_on(activation.device) if random else None)
 
     def images_on(self, device: torch.device) -> Tensor:
         """The numbers of the batch's images on a device, without waiting for it."""
@@ -181,8 +216,8 @@ class Collector(ABC):
         return self._there_n[device]
 
 
-# What starts a collector, given the nets, the number of images in all processes together, and the first of them.
-Start = Callable[[Mapping[str, nn.Module], int, First], Collector]
+# What starts a collector, given the nets, the number of images in all processes together where it is known, and the first.
+Start = Callable[[Mapping[str, nn.Module], int | None, First], Collector]
 
 
 def table_of(headings: Sequence[str], rows: Sequence[Sequence[str]], text_columns: int) -> str:

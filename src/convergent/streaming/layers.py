@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from convergent.errors import InputError
 
-# What is compared under one name: {net: path of its module, as get_submodule takes it}.
+# What is compared under one name: {net: path of its module, as get_submodule takes it}. Of a module that is called several
+# times in a forward pass (a recurrent cell, a shared module) #0, #1, ... behind the path is one of its calls: "cell#0".
 Layer = Mapping[str, str]
 
 UNITS = ("auto", "channel", "last", "flat")
@@ -58,16 +59,29 @@ def resolve(nets: Mapping[str, nn.Module], wanted: Sequence[str | Sequence[str] 
 
 
 def find_layer(net: nn.Module, path: str, name: str) -> nn.Module:
-    """The module that `get_submodule` names.
+    """The module that `get_submodule` names, whichever of its calls is meant.
 
     Raises:
         InputError: if there is none, with the nearest names there are.
     """
-    modules: dict[str, nn.Module] = {path: module for path, module in net.named_modules() if path}
-    if path in modules:
-        return modules[path]
-    near = difflib.get_close_matches(path, modules, n=5, cutoff=0.5) or list(modules)[:12]
-    raise InputError(f"Net {name} has no layer {path!r}; near names are {', '.join(near)}.")
+    modules: dict[str, nn.Module] = {of: it for of, it in net.named_modules(remove_duplicate=False) if of}
+    module, _ = module_and_call(path)
+    if module in modules:
+        return modules[module]
+    near = difflib.get_close_matches(module, modules, n=5, cutoff=0.5) or list(modules)[:12]
+    raise InputError(
+        f"Net {name} has no layer {path!r}; near names are {', '.join(near) or 'none, for it has no parts'}."
+    )
+
+
+def module_and_call(path: str) -> tuple[str, int | None]:
+    """The path of a layer's module, and which of its calls in a forward pass is meant; None where it has one.
+
+    >>> module_and_call("decoder.cell#2"), module_and_call("fc1")
+    (('decoder.cell', 2), ('fc1', None))
+    """
+    module, sign, call = path.rpartition("#")
+    return (module, int(call)) if sign and call.isdigit() else (path, None)
 
 
 def layout(shape: Sequence[int], units: str, by_type: str | None = None) -> str:
@@ -189,13 +203,16 @@ def _matching(nets: Mapping[str, nn.Module], pattern: str) -> list[str]:
     """
     if not set(pattern) & set("*?["):
         return [pattern]
-    parts = pattern.split(".")
+    modules, call = module_and_call(pattern)
+    parts, ending = modules.split("."), "" if call is None else f"#{call}"
 
     def matches(path: str) -> bool:
-        found = path.split(".")
-        return len(found) == len(parts) and all(map(fnmatchcase, found, parts))
+        names = path.split(".")
+        return len(names) == len(parts) and all(map(fnmatchcase, names, parts))
 
-    lists = {name: [path for path, _ in net.named_modules() if path and matches(path)] for name, net in nets.items()}
+    lists = {
+        name: [path + ending for path, _ in net.named_modules() if path and matches(path)] for name, net in nets.items()
+    }
     first, *others = lists.items()
     if not first[1]:
         raise InputError(

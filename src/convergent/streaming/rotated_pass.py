@@ -76,7 +76,7 @@ class RotatedPass(StatisticsPass):
         """
         wanted = None if pairs is None else list(pairs)
 
-        def started(nets: Mapping[str, nn.Module], images: int, first: First) -> RotatedPass:
+        def started(nets: Mapping[str, nn.Module], images: int | None, first: First) -> RotatedPass:
             every = resolve(nets, layers)
             rotations = Rotations(nets, every, how, first, draws)
             _, x = next(first(CALIBRATION))

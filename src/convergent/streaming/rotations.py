@@ -23,6 +23,7 @@ from convergent.core.moments import Moments
 from convergent.core.rotation import turning
 from convergent.errors import InputError
 from convergent.streaming.capture import Capture
+from convergent.streaming.inputs import run
 from convergent.streaming.layers import layout, random_positions
 from convergent.streaming.pre_activations import PreActivations
 from convergent.streaming.unit_axis import axis_by_type
@@ -192,12 +193,12 @@ class Rotations:
                 batch = [(moments + more, there) for (moments, there), (more, _) in zip(before, batch)]
             pre[net, layer] = batch
 
-        with self, Capture(self.nets, layers, measure) as capture:
+        with self, Capture(self.nets, layers, measure, output=self.how.output) as capture:
             for image_n, x in first(_CALIBRATION):
                 numbers.append(image_n)
                 capture.begin()
                 for name, net in self.nets.items():
-                    net(x[name])
+                    run(net, x[name])
                 capture.end()
         return pre
 

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from convergent.core.layer_moments import LayerMoments
 from convergent.core.packing import blocks_within
-from convergent.core.pairs import block_of_image
 from convergent.core.products import chosen
 from convergent.errors import InputError
 from convergent.memory import check_memory
@@ -27,6 +26,8 @@ from convergent.streaming.collector import (
     part_of,
     table_of,
 )
+from convergent.streaming.deal import Deal
+from convergent.streaming.inputs import Seen, mask_of, run
 from convergent.streaming.layers import Layer
 from convergent.streaming.rotations import Rotations
 
@@ -68,8 +69,8 @@ class StatisticsPass(Collector):
         self,
         nets: Mapping[str, nn.Module],
         layers: Sequence[str | Sequence[str] | Layer],
-        images: int,
-        calibration: Mapping[str, Tensor],
+        images: int | None,
+        calibration: Mapping[str, Seen],
         how: Reading | None = None,
         pairs: Iterable[tuple[str, str]] | None = None,
         rotations: Rotations | None = None,
@@ -79,8 +80,8 @@ class StatisticsPass(Collector):
         Args:
             nets: by name.
             layers: what is compared, see `layers.resolve`.
-            images: how many there will be, in all processes together.
-            calibration: a few images for each net, the same in all processes; units are shifted by their mean there.
+            images: how many there will be, in all processes together; None where nobody knows.
+            calibration: what each net sees of a few images, the same in all processes; their mean is the units' shift.
             how: activations are read.
             pairs: names of the nets that are to be compared; all with all by default.
             rotations: of the nets, that are to be compared too.
@@ -89,9 +90,11 @@ class StatisticsPass(Collector):
             InputError: if a layer cannot be captured, the nets disagree on its positions, or memory does not suffice.
         """
         super().__init__(nets, layers, how or Reading(), rotations)
-        self.block_n = block_of_image(images, self.how.blocks)
+        self.deal = Deal(images, self.how.blocks)
         self.pairs = None if pairs is None else list(pairs)
         self._shapes: dict[str, dict[str, list[int]]] = {layer: {} for layer in self.layers}
+        self._masked: set[str] = set()  # layers whose samples are the unmasked positions
+        self._per_image: dict[str, float] = {}  # samples, of the calibration
         seen = self._calibrate(nets, calibration)
         self.accumulators = {layer: self._accumulator(layer, seen[layer]) for layer in self.layers}
         self._check_memory()
@@ -106,18 +109,20 @@ class StatisticsPass(Collector):
         """What starts this collector in a pass; arguments as for the class."""
         wanted = None if pairs is None else list(pairs)
 
-        def started(nets: Mapping[str, nn.Module], images: int, first: First) -> StatisticsPass:
+        def started(nets: Mapping[str, nn.Module], images: int | None, first: First) -> StatisticsPass:
             _, x = next(first(CALIBRATION))
             return cls(nets, layers, images, x, how, wanted)
 
         return started
 
-    def begin(self, image_n: Tensor) -> None:
-        """Start a batch of these images, numbers on the host."""
-        super().begin(image_n)
-        block_n = self.block_n[image_n]
-        for accumulator in self.accumulators.values():
-            accumulator.begin((block_n * accumulator.blocks // self._finest).tolist())
+    def begin(self, image_n: Tensor, mask_np: Tensor | None = None) -> None:
+        """Start a batch of these images: numbers, and where some positions are padding which are not, on the host."""
+        super().begin(image_n, mask_np)
+        block_n = self.deal.block(image_n)
+        block_s = block_n[self.unmasked.image_s] if self.unmasked else block_n
+        for layer, accumulator in self.accumulators.items():
+            of_layer = block_s if layer in self._masked else block_n
+            accumulator.begin((of_layer * accumulator.blocks // self.deal.blocks).tolist())
 
     def see(self, net: str, layer: str, activation: Tensor) -> None:
         """Copy an activation into the buffer."""
@@ -139,7 +144,8 @@ class StatisticsPass(Collector):
             accumulator.close()
             for sums_f in accumulator.sums_kf:  # block by block bounds the memory that this takes
                 over_processes(sums_f, accumulator.device)
-        return {layer: accumulator.moments(self.images) for layer, accumulator in self.accumulators.items()}
+        moments = {layer: accumulator.moments(self.images) for layer, accumulator in self.accumulators.items()}
+        return moments if self.deal.images else {layer: of.without_empty_blocks() for layer, of in moments.items()}
 
     def state(self) -> dict[str, Tensor]:
         """All that was read so far, for a process that takes the pass up where this one was killed."""
@@ -162,7 +168,7 @@ class StatisticsPass(Collector):
         accumulator, shapes = self.accumulators[layer], self._shapes[layer]
         where = [self.units(net, layer, [1, *shape]) for net, shape in shapes.items()]
         widths = [units.stop - units.start for units in accumulator.units.values()]
-        samples = len(self.block_n) * accumulator.positions
+        samples = round((self.deal.images or 0) * self._per_image[layer])
         return (
             layer,
             _told(" x ".join(map(str, shape)) for shape in shapes.values()),
@@ -183,18 +189,14 @@ class StatisticsPass(Collector):
             InputError: that says what takes more than there is.
         """
         advice = (
-            f"ask for fewer blocks (blocks={max(1, self._finest // 4)}, block_memory=), for the layers in several passes "
-            "(layers_per_pass=1), or for some pairs of nets only (pairs=[[NET,NET],...])"
+            f"ask for fewer blocks (blocks={max(1, self.deal.blocks // 4)}, block_memory=), for the layers in several "
+            "passes (layers_per_pass=1), or for some pairs of nets only (pairs=[[NET,NET],...])"
         )
         pass_bytes = sum(accumulator.pass_memory for accumulator in self.accumulators.values())
         check_memory(pass_bytes, "The sums of these layers, with a copy to be saved,", advice)
         for layer, accumulator in self.accumulators.items():
             what = f"The moments of two nets in layer {layer}, with what a method makes of them,"
             check_memory(accumulator.method_memory, what, advice)
-
-    @property
-    def _finest(self) -> int:
-        return int(self.block_n.max()) + 1
 
     def _accumulator(self, layer: str, seen: Mapping[str, Tensor]) -> Accumulator:
         positions = {net: x_ncp.shape[2] for net, x_ncp in seen.items()}
@@ -207,7 +209,7 @@ class StatisticsPass(Collector):
         shift_u = grid_shift(x_us.mean(1).nan_to_num(), x_us.std(1, correction=0).nan_to_num())
         shift_u = self.how.placed(shift_u)
         p = next(iter(positions.values()))
-        small = len(self.block_n) * p < FLOAT64_BELOW
+        small = (self.deal.images or 0) * self._per_image[layer] < FLOAT64_BELOW
         dtype = torch.float64 if small and self.exact else torch.float32
         # which product is the fastest is timed: where that matters little, it may not change the bits of another run
         product = chosen(
@@ -217,8 +219,9 @@ class StatisticsPass(Collector):
         kinds = {x_ncp.dtype for x_ncp in seen.values()}
         quantised = dtype == torch.float32 and any(on_grid(x_us, kind) for kind in kinds)
         scale = OFF_GRID if quantised else 1.0
-        found = Accumulator(layer, widths, p, shift_u, dtype, self._finest, self.pairs_of(layer), product, scale)
-        found.blocks = blocks_within(found.packing, self._finest, self.how.block_memory)
+        finest = self.deal.blocks
+        found = Accumulator(layer, widths, p, shift_u, dtype, finest, self.pairs_of(layer), product, scale)
+        found.blocks = blocks_within(found.packing, finest, self.how.block_memory)
         return found
 
     def pairs_of(self, _layer: str) -> list[tuple[int, int]] | None:
@@ -226,19 +229,25 @@ class StatisticsPass(Collector):
         numbers = {name: number for number, name in enumerate(self.nets)}
         return None if self.pairs is None else [(numbers[a], numbers[b]) for a, b in self.pairs]
 
-    def _calibrate(self, nets: Mapping[str, nn.Module], x: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    def _calibrate(self, nets: Mapping[str, nn.Module], x: Mapping[str, Seen]) -> dict[str, dict[str, Tensor]]:
         """The samples of every layer of every net for a few images: {layer: {net: (n images, c units, p positions)}}."""
         seen: dict[str, dict[str, Tensor]] = {layer: {} for layer in self.layers}
+        if (mask_np := mask_of(x)) is not None:
+            self.name_images(torch.arange(len(mask_np)), mask_np)
 
         def keep(net: str, layer: str, activation: Tensor) -> None:
             self._shapes[layer][net] = list(activation.shape[1:])
-            seen[layer][net] = self.samples(net, layer, activation).clone()
+            seen[layer][net] = x_ncp = self.how.placed(self.samples(net, layer, activation)).clone()
+            self._per_image[layer] = x_ncp[:, 0].numel() / len(activation)
+            if self.unmasked and self.by_unit(net, layer, activation).ndim > 2:
+                self._masked.add(layer)
 
-        with Capture(nets, self.layers, keep, self.rotations) as capture:
+        with Capture(nets, self.layers, keep, self.rotations, self.how.output) as capture:
             capture.begin()
             for name, net in nets.items():
-                net(x[name])
+                run(net, x[name])
             capture.end()
+        self.name_images(torch.empty(0, dtype=torch.long))
         return {layer: {name: seen[layer][name] for name in self.names(layer)} for layer in self.layers}
 
 

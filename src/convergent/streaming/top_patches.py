@@ -48,13 +48,14 @@ class TopPatches(Collector):
         """
         super().__init__(nets, layers, how or Reading())
         _, x = next(first(1))
-        self._device = {net: x[net].device for net in nets}
+        pictures = {net: seen for net, seen in x.items() if isinstance(seen, Tensor)}
+        self._device = {net: pictures[net].device for net in nets}
         self._counters: dict[str, dict[str, TopCounter]] = {layer: {} for layer in self.layers}
         self._across: dict[tuple[str, str], int] = {}
         self._new = partial(TopCounter, k=k, lowest=lowest)
         self._fields: dict[tuple[str, str], Field] = {}
         for net, module in nets.items():
-            found = receptive_fields(module, x[net], {layer: paths[net] for layer, paths in self.layers.items()})
+            found = receptive_fields(module, pictures[net], {layer: paths[net] for layer, paths in self.layers.items()})
             self._fields |= {(net, layer): of for layer, of in found.items()}
 
     @classmethod

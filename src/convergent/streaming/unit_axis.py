@@ -8,6 +8,8 @@ from typing import TypeGuard
 from torch import nn
 from torch.nn.modules import activation, batchnorm, conv, dropout, instancenorm, pooling
 
+from convergent.streaming.layers import module_and_call
+
 # Units are axis 1 of what these give, whatever comes behind it.
 _CHANNEL = (
     conv._ConvNd,
@@ -59,12 +61,13 @@ def axis_by_type(net: nn.Module, path: str) -> str | None:
 
     Args:
         net: that the layer belongs to.
-        path: of the module, as `get_submodule` takes it.
+        path: of the module, see `layers.Layer`.
 
     >>> net = nn.Sequential(nn.Conv1d(1, 5, 3), nn.ReLU(), nn.Flatten(), nn.Linear(240, 9))
     >>> [axis_by_type(net, path) for path in ("0", "1", "2", "3")]
     ['channel', 'channel', None, 'last']
     """
+    path, _ = module_and_call(path)
     said = _of(net.get_submodule(path))
     while said == _AS_BEFORE and path:
         path, _, name = path.rpartition(".")

@@ -28,6 +28,7 @@ from convergent.streaming.collector import (
 )  # fmt: skip
 from convergent.streaming.histograms.fold_counter import FoldCounter
 from convergent.streaming.histograms.layer_histograms import LayerHistograms
+from convergent.streaming.inputs import run
 from convergent.streaming.layers import Layer, check_size, random_positions, resolve
 from convergent.streaming.rotations import Rotations
 
@@ -99,7 +100,12 @@ class HistogramPass(Collector):
         """What starts this collector in a pass; arguments as for the class, and of how many rotations it is instead."""
         wanted = None if pairs is None else list(pairs)
 
-        def started(nets: Mapping[str, nn.Module], images: int, first: First) -> HistogramPass:
+        def started(nets: Mapping[str, nn.Module], images: int | None, first: First) -> HistogramPass:
+            if images is None:
+                raise InputError(
+                    "Joint histograms need to know how many images there are, which this loader does not say; give a "
+                    "DataLoader of a data set with a length, or a list of batches."
+                )
             every, reading = resolve(nets, layers), how or Reading()
             rotations = Rotations(nets, every, reading, first, lambda _: range(rotated)) if rotated else None
             return cls(nets, layers, images, first, reading, wanted, counting, rotations)
@@ -110,8 +116,10 @@ class HistogramPass(Collector):
         """Keep some positions of an activation until all nets are there.
 
         Raises:
-            InputError: if there are not as many positions as announced.
+            InputError: if there are not as many positions as announced, or some are masked.
         """
+        if self.unmasked:
+            raise InputError("Joint histograms cannot leave padding out; give texts of one length, or another method.")
         x_ncp = self.samples(net, layer, activation)
         units = self._layers[layer].widths[net]
         check_size(x_ncp, units, self._positions[layer], f"Layer {layer} of net {net}")
@@ -209,12 +217,12 @@ class HistogramPass(Collector):
             x_ncp = _some(x_ncp, self.images_on(activation.device), some)
             seen[layer][net].append(x_ncp.transpose(0, 1).flatten(1).clone())
 
-        with Capture(nets, self.layers, keep, self.rotations) as capture:
+        with Capture(nets, self.layers, keep, self.rotations, self.how.output) as capture:
             for image_n, x in first(images):
                 self.name_images(image_n)
                 capture.begin()
                 for name, net in nets.items():
-                    net(x[name])
+                    run(net, x[name])
                 capture.end()
         return {layer: {net: torch.cat(parts, 1) for net, parts in of.items()} for layer, of in seen.items()}
 
