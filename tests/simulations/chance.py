@@ -27,7 +27,7 @@ FIGURES = {
     "cliques": "cliques",
     "cycles": "cycles",
     "consensus_r": "consensus r",
-    "found_in_all": "found in all others",
+    "found_in_all": "matched in all others",
 }
 
 
