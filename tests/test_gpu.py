@@ -18,7 +18,7 @@ def read(nets, x, batch, how, **debug):
     """The moments of a pass over images x in batches."""
     with torch.inference_mode():
         reading = StatisticsPass(nets, ["conv1", "fc1"], len(x), dict.fromkeys(nets, x[:32]), how)
-        order = reading.block_n.argsort(stable=True)
+        order = reading.deal.block(torch.arange(reading.deal.images)).argsort(stable=True)
         with reading:
             for image_n in order.split(batch):
                 seen = x[image_n.to(x.device)]

@@ -77,7 +77,9 @@ def measured(case: str, k: int, count: int, how: Reading, rotations: bool) -> di
     with torch.inference_mode():
         readings = collectors(nets, layers, x, how, rotations)
         reading = readings[0]
-        order = reading.block_n.argsort(stable=True)  # block after block, as the data module reads
+        order = reading.deal.block(torch.arange(50_000)).argsort(
+            stable=True
+        )  # block after block, as the data module reads
         forward(nets, x)
         for first in range(0, count + batch, batch):
             start = time.process_time()

@@ -13,11 +13,11 @@ from typing import Any
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from convergent.analysis.null_pairs import NullPairs
 from convergent.cli.cut_out import cut_out
 from convergent.cli.jobs import AlignJob, images_config
 from convergent.cli.measurement import Measurement
 from convergent.cli.nets import VIEW, names_of
-from convergent.cli.null_pairs import NullPairs
 from convergent.cli.preferred import preferred
 from convergent.cli.train import build_data
 from convergent.core.histogram_source import NeedsHistograms

@@ -159,7 +159,7 @@ def test_edges_are_those_of_all_images_where_there_are_no_more_than_digits_has()
 def test_workers_read_the_same_first_images(monkeypatch):
     two, data = Nets(dense()), dataset(100)
     alone = list(_first_images(two, DataLoader(data, 10), 90))
-    monkeypatch.setattr("convergent.streaming.callback._ALONE", 40)
+    monkeypatch.setattr("convergent.streaming.loader._ALONE", 40)
     state = torch.get_rng_state()
     by_workers = list(_first_images(two, DataLoader(data, 10, num_workers=2), 90))
     assert torch.equal(torch.get_rng_state(), state)
