@@ -129,7 +129,9 @@ def test_what_chance_gives_stands_beside_every_mean(aligned):
 
 
 def test_untrained_nets_are_those_that_the_training_began_with(trained, root, command):
-    code, _, _ = command("align", "nets=untrained", "layers=[conv1]", "nulls=[]", f"root='{root}'", "logger=csv")
+    code, _, _ = command(
+        "align", "nets=untrained", "layers=[conv1]", "evaluation.nulls=[]", f"root='{root}'", "logger=csv"
+    )
     assert code == 0
     label = "matching,layers=[conv1],nets=untrained,nulls=[]"
     summary = json.loads((root / "outputs" / "align" / "digits-convnet" / label / "summary.json").read_text())
@@ -171,8 +173,8 @@ def test_the_report_lists_every_method(aligned, root, command):
 
 
 def test_clusters_are_kept_and_drawn_and_reported_beside_the_other_methods(aligned, root, command):
-    how = ("method=spectral", "nulls=[rotated]", "layers=[fc1]", f"root='{root}'", "logger=csv")
-    assert command("align", *how)[0] == 0
+    options = ("method=spectral", "evaluation.nulls=[rotated]", "layers=[fc1]", f"root='{root}'", "logger=csv")
+    assert command("align", *options)[0] == 0
     folder = aligned / "spectral,layers=[fc1],nulls=[rotated]"
     pair = json.loads((folder / "summary.json").read_text())["pairs"][0]
     assert pair["solver_clusters"] >= 1
@@ -222,7 +224,7 @@ def test_damaged_moments_are_measured_again(aligned, root, command, caplog, dama
 
 
 def test_mutual_information_is_counted_beside_the_moments_that_are_there(aligned, root, command):
-    code, _, err = command("align", "method=mutual_information", f"root='{root}'", "logger=csv", "folds=3")
+    code, _, err = command("align", "method=mutual_information", f"root='{root}'", "logger=csv", "evaluation.folds=3")
     assert code == 0, err
     counted = root / "outputs" / "moments"
     assert {path.parent.parent for path in counted.glob("*/histograms,bins=10,samples=1000000,folds=3/fc1.*")} == {
@@ -250,8 +252,16 @@ def test_mutual_information_is_counted_beside_the_moments_that_are_there(aligned
 
 
 def test_all_held_out_figures_of_a_row_are_of_the_folds_that_were_asked_for(aligned, root, command):
-    how = ("method=sparse", "folds=3", "layers=[fc1]", "nulls=[]", "pictures=null", "label=threefold", "logger=csv")
-    code, _, err = command("align", *how, f"root='{root}'")
+    options = (
+        "method=sparse",
+        "evaluation.folds=3",
+        "layers=[fc1]",
+        "evaluation.nulls=[]",
+        "pictures=null",
+        "label=threefold",
+        "logger=csv",
+    )
+    code, _, err = command("align", *options, f"root='{root}'")
     assert code == 0, err
     for pair in json.loads((aligned / "threefold" / "summary.json").read_text())["pairs"]:
         assert pair["r2_held_out"] == pytest.approx(pair["r2_held_out"])
@@ -263,8 +273,15 @@ def test_without_folds_nothing_is_held_out_and_no_file_has_a_column_for_it(align
     shutil.copytree(trained, trained.parent / "no folds")
     there = ("name='no folds'", f"root='{root}'")
     for method in ("sparse", "least_squares"):
-        how = (f"method={method}", "folds=0", "layers=[fc1]", "nulls=[rotated]", "pictures=null", "logger=csv")
-        code, _, err = command("align", *how, *there)
+        options = (
+            f"method={method}",
+            "evaluation.folds=0",
+            "layers=[fc1]",
+            "evaluation.nulls=[rotated]",
+            "pictures=null",
+            "logger=csv",
+        )
+        code, _, err = command("align", *options, *there)
         assert code == 0, err
     code, out, err = command("report", *there)
     assert code == 0, err
@@ -292,7 +309,7 @@ def test_two_processes_measure_in_two_passes_what_one_does_in_one(aligned, train
         "trainer.accelerator=cpu",
         "label=ddp",
         "logger=csv",
-        "layers_per_pass=2",
+        "reading.layers_per_pass=2",
     )
     typed(*script("align", "method=matching", *ddp, f"root='{root}'"), cwd="/")
     for name, content in alone.items():
@@ -421,8 +438,15 @@ def test_modules_of_other_architectures_and_views_are_compared_layer_by_layer(ro
     view = "prepare: [{_target_: torchvision.transforms.v2.Resize, size: [32,32]}]"
     nets = f"nets=[{_RESNET},{{module: {_VIT},{view}}}]"
     layers = "layers=[[layer1.0,encoder.layers.encoder_layer_0],{resnet18: layer4, visiontransformer: encoder.ln}]"
-    images = ("data=folder", f"data.folder={tmp_path}", "data.workers=0", f"root='{root}'", "logger=csv", "blocks=8")
-    code, _, err = command("align", nets, layers, *images, "sample=pooled", "label=it")
+    images = (
+        "data=folder",
+        f"data.folder={tmp_path}",
+        "data.workers=0",
+        f"root='{root}'",
+        "logger=csv",
+        "reading.blocks=8",
+    )
+    code, _, err = command("align", nets, layers, *images, "reading.sample=pooled", "label=it")
     assert code == 0, err
     folder = root / "outputs" / "align" / "resnet18~visiontransformer" / "it"
     summary = json.loads((folder / "summary.json").read_text())
@@ -437,15 +461,15 @@ def test_modules_of_other_architectures_and_views_are_compared_layer_by_layer(ro
     code, _, err = command("align", nets, layers, *images)
     assert code == 1
     assert "unequal numbers of positions" in err
-    assert "sample=pooled" in err
+    assert "reading.sample=pooled" in err
 
 
 def test_nets_along_their_training_are_compared_epoch_by_epoch(root, command):
     for seed in (0, 1):
         some = (f"seed={seed}", "epochs=2", "keep_epochs=[0,2]", SMALL[1], "name=along", f"root='{root}'", "logger=csv")
         assert command("train", *some)[0] == 0
-    how = ("name=along", "at_epochs=kept", "layers=[conv1]", f"root='{root}'", "logger=csv")
-    assert command("align", *how)[0] == 0
+    options = ("name=along", "at_epochs=kept", "layers=[conv1]", f"root='{root}'", "logger=csv")
+    assert command("align", *options)[0] == 0
     folder = root / "outputs" / "align" / "along" / "matching,at_epochs=kept,layers=[conv1]"
     summary = json.loads((folder / "summary.json").read_text())
     assert list(summary["epochs"]) == ["0", "2"]
@@ -501,25 +525,28 @@ def test_an_unknown_layer_lists_near_names(trained, refused):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("blocks=0", "blocks needs to be a whole number, 1 or more, not 0"),
-        ("folds=half", "folds needs to be"),
-        ("sample=some", "sample needs to be every, pooled or centre, or a whole number, 1 or more, not 'some'"),
+        ("reading.blocks=0", "blocks needs to be a whole number, 1 or more, not 0"),
+        ("evaluation.folds=half", "folds needs to be"),
+        ("reading.sample=some", "sample needs to be every, pooled or centre, or a whole number, 1 or more, not 'some'"),
         ("images=test", "one of train, val, all, not 'test'"),
         ("layers=[fc2]", ""),
         ("layers=['conx*']", "Pattern 'conx*' means no layer of net seed=0; its layers are conv1"),
         ("pairs=[['seed=0','seed=7']]", "pairs needs lists of two of seed=0, seed=1, as pairs=[[A,B],[A,C]]"),
-        ("units=rows", "units needs to be auto, channel, last or flat, or a dictionary from nets to these, not 'rows'"),
+        (
+            "reading.units=rows",
+            "units needs to be auto, channel, last or flat, or a dictionary from nets to these, not 'rows'",
+        ),
         ("at_epochs=kept", "(none), not kept; train with keep_epochs=[...]"),
         (
-            "nulls=null",
+            "evaluation.nulls=null",
             "nulls needs to be a list of different values, each rotated, rotated_after or shuffled, not null",
         ),
         (
-            "nulls=rotated",
+            "evaluation.nulls=rotated",
             "nulls needs to be a list of different values, each rotated, rotated_after or shuffled, not 'rotated'",
         ),
-        ("layers_per_pass=-1", "layers_per_pass needs to be a whole number, 1 or more, or null, not -1"),
-        ("nulls=[rotations]", "each rotated, rotated_after or shuffled, not ['rotations']"),
+        ("reading.layers_per_pass=-1", "layers_per_pass needs to be a whole number, 1 or more, or null, not -1"),
+        ("evaluation.nulls=[rotations]", "each rotated, rotated_after or shuffled, not ['rotations']"),
     ],
 )
 def test_an_option_that_cannot_be_is_told(trained, refused, override, message, command, root):
@@ -538,8 +565,8 @@ def test_other_pictures_than_a_finished_results_are_told(aligned, refused):
 
 
 def test_more_clusters_than_units_are_told(trained, refused):
-    how = ("layers=[conv1]", "nulls=[]", "intervals=false", "logger=csv")
-    said = refused("align", "method=spectral", "method.clusters=500", *how)
+    options = ("layers=[conv1]", "evaluation.nulls=[]", "evaluation.intervals=false", "logger=csv")
+    said = refused("align", "method=spectral", "method.clusters=500", *options)
     assert "500 clusters need as many units, but layer conv1 has 12 in all nets; ask for fewer" in said
 
 

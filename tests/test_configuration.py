@@ -2,6 +2,7 @@
 
 import inspect
 import itertools
+import re
 import resource
 import subprocess
 
@@ -13,8 +14,10 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from conftest import PROJECT
-from convergent.cli.jobs import TrainJob, label_of
+from convergent.cli.align_job import label_of
+from convergent.cli.help import help_of
 from convergent.cli.train import build_data, build_trainer
+from convergent.cli.train_job import TrainJob
 from convergent.training.optimizers import warm_cycle
 from convergent.training.runs import build
 
@@ -74,7 +77,9 @@ def test_trainer(word):
 def test_an_experiment_composes_for_train_and_for_align(word):
     train, align = composed("train", f"experiment={word}"), composed("align", f"experiment={word}")
     assert align.nets.endswith(f"outputs/train/{train.name}")
-    assert not {"layers", "at_epochs", "nulls"} & set(TrainJob.of(train).config)  # train keeps no alignment's settings
+    assert not {"layers", "at_epochs", "evaluation"} & set(
+        TrainJob.of(train).config
+    )  # train keeps no alignment's settings
     assert set(align.layers or []) <= {name for name, _ in build(train.net.module).named_modules()}
 
 
@@ -145,7 +150,25 @@ def test_help_says_what_a_newcomer_needs_at_once(name, script):
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.5  # seconds, whoever else is busy
     assert f"python src/{name}.py" in said
-    assert len(said.splitlines()) < 45
+    assert len(said.splitlines()) < 70  # with every option of the command, of its groups and of the method
     if name in ("train", "align"):
         groups = ("data", "net", "trainer", *(["method"] if name == "align" else []))
         assert all(word in said for group in groups for word in words(group))
+
+
+def test_help_lists_the_options_of_the_groups_and_of_what_is_chosen_with_their_meaning(tmp_path):
+    said = help_of("align", ["method=sparse"])
+    assert re.search(r"reading\.sample=every +of a layer with positions", said)
+    assert re.search(r"evaluation\.folds=5 +of blocks", said)
+    assert re.search(r"method\.alpha=null +on standardised units", said)
+    assert "method.absolute=false     " in help_of("align")  # what its file does not say, its class does
+    for method in words("method"):
+        said = help_of("align", [f"method={method}"])
+        for name in set(composed("align", f"method={method}").method) - {"_target_"}:
+            assert re.search(rf"method\.{name}=\S.*  +[\w(\[|]", said), name
+    assert "data.per_class=200" in help_of("train", ["data=fractals"])
+    (tmp_path / "net").mkdir()
+    (tmp_path / "net" / "mine.yaml").write_text("module:\n  _target_: my.Net\n  width: 5   # of its layers\n")
+    said = help_of("train", ["net=mine", "--config-dir", str(tmp_path)])
+    assert re.search(r"net +.*, mine, ", said)
+    assert re.search(r"net\.module\.width=5 +of its layers", said)

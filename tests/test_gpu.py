@@ -5,7 +5,8 @@ import torch
 
 from convergent.core.moments import Moments
 from convergent.nets.convnet import ConvNet
-from convergent.streaming.statistics_pass import Reading, StatisticsPass
+from convergent.streaming.reading import Reading
+from convergent.streaming.statistics_pass import StatisticsPass
 from convergent.streaming.top_images import TopCounter
 
 pytestmark = [

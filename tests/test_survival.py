@@ -22,12 +22,12 @@ PASS = (
     "label=it",
     "name=it",
     "logger=csv",
-    "blocks=8",
-    "folds=2",
+    "reading.blocks=8",
+    "evaluation.folds=2",
     "images=val",
 )
 TWO = ("trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu")
-SLOW = ("data.batch_size=1", "snapshot_minutes=0")
+SLOW = ("data.batch_size=1", "reading.snapshot_minutes=0")
 
 
 def started(arguments, **environment):

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.command
 
 UV = Path(sys.executable).parent / "uv"
 SMALL = ("net.module.widths=[4,4,4,6]", "logger=csv")
-CHEAP = ("layers=[fc1]", "nulls=[]", "intervals=false", "pictures=null", "logger=csv")
+CHEAP = ("layers=[fc1]", "evaluation.nulls=[]", "evaluation.intervals=false", "pictures=null", "logger=csv")
 
 
 def says(*command, cwd, code=0):

@@ -10,7 +10,7 @@ import math
 import os
 import types
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cache
 from numbers import Integral, Real
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -25,6 +25,7 @@ class Kind:
     Attributes:
         words: that say so, after "needs to be".
         fits: whether a value is of this kind.
+        identifies: whether another value of the option makes another result, see `aside`.
 
     >>> check("folds", 5, whole(2) | NULL)
     >>> check("folds", "half", whole(2) | NULL)
@@ -34,10 +35,21 @@ class Kind:
 
     words: str
     fits: Callable[[Any], bool]
+    identifies: bool = True
 
     def __or__(self, other: Kind) -> Kind:
         comma = "," if "," in self.words or " or " in self.words else ""
         return Kind(f"{self.words}{comma} or {other.words}", lambda value: self.fits(value) or other.fits(value))
+
+
+def saying(words: str, kind: Kind) -> Kind:
+    """A kind in other words."""
+    return replace(kind, words=words)
+
+
+def aside(kind: Kind) -> Kind:
+    """A kind whose option changes no result: where things are, on which machine, how often they are saved."""
+    return replace(kind, identifies=False)
 
 
 def check(name: str, value: Any, kind: Kind) -> None:
@@ -58,6 +70,20 @@ def check_fields(record: Any) -> None:
     """
     for name, kind in kinds_of(type(record)).items():  # type: ignore[arg-type]
         check(name, getattr(record, name), kind)
+
+
+# Of a dataclass's field that came when there were results already: it makes another result where it is set.
+LATER = {"later": True}
+
+
+def identity(record: Any) -> dict[str, Any]:
+    """The fields of a dataclass that make another result where they are other, see `aside` and `LATER`."""
+    kinds, values = kinds_of(type(record)), {}  # type: ignore[arg-type]
+    for of in fields(record):
+        value, aside = getattr(record, of.name), of.name in kinds and not kinds[of.name].identifies
+        if not aside and not (of.metadata and value in (of.default, [])):
+            values[of.name] = value
+    return values
 
 
 def shown(value: Any) -> str:

@@ -24,8 +24,17 @@ def test_figures_of_a_result_stand_beside_those_on_random_axes(command, trained)
     small = ["net.module.widths=[6,8,8,24]", "logger=csv", f"root={trained}", "trainer=cpu"]
     for seed in range(3):
         assert command("train", f"seed={seed}", "epochs=1", *small)[0] == 0
-    of = [f"root={trained}", "logger=csv", "trainer=cpu", "pictures=null", "intervals=false", "layers=[conv1,fc1]"]
-    code, _, err = command("align", "nulls=[rotated,rotated_after,shuffled]", "rotations=4", "label=all", *of)
+    of = [
+        f"root={trained}",
+        "logger=csv",
+        "trainer=cpu",
+        "pictures=null",
+        "evaluation.intervals=false",
+        "layers=[conv1,fc1]",
+    ]
+    code, _, err = command(
+        "align", "evaluation.nulls=[rotated,rotated_after,shuffled]", "evaluation.rotations=4", "label=all", *of
+    )
     assert code == 0, err
     found = summary_of(trained, "all")
     for figures in found["layers"].values():
@@ -46,22 +55,22 @@ def test_figures_of_a_result_stand_beside_those_on_random_axes(command, trained)
     saved = list((trained / "outputs/moments").glob("*/rotated,rotations=4*/fc1.safetensors"))
     assert len(saved) == 2
 
-    code, _, err = command("align", "nulls=[]", "label=none", *of)
+    code, _, err = command("align", "evaluation.nulls=[]", "label=none", *of)
     assert code == 0, err
     assert "excess" not in columns_of(trained, "none")
     assert not [key for key in summary_of(trained, "none")["layers"]["fc1"] if "rotated" in key or key == "excess"]
 
-    code, _, err = command("align", "method=mutual_information", "nulls=[rotated]", "label=nats", *of)
+    code, _, err = command("align", "method=mutual_information", "evaluation.nulls=[rotated]", "label=nats", *of)
     assert code == 0, err
     nats = summary_of(trained, "nats")["layers"]["fc1"]
     assert 0 < nats["nats_rotated"] < 1.2 * nats["nats"]
 
-    code, _, err = command("align", "method=spectral", "nulls=[rotated]", "label=clusters", *of)
+    code, _, err = command("align", "method=spectral", "evaluation.nulls=[rotated]", "label=clusters", *of)
     assert code == 0, err
     clusters = summary_of(trained, "clusters")["layers"]["fc1"]
     assert {"similarity_between_rotated", "subspace_span_explained_rotated"} <= set(clusters)
 
-    code, _, err = command("align", "method=sparse", "nulls=[rotated]", "label=codes", *of)
+    code, _, err = command("align", "method=sparse", "evaluation.nulls=[rotated]", "label=codes", *of)
     assert code == 0, err
     assert {"local_rotated", "distributed_rotated"} <= set(summary_of(trained, "codes")["layers"]["fc1"])
 

@@ -19,8 +19,9 @@ from torchvision.models import get_model
 
 from convergent.nets.caffenet import CaffeNet
 from convergent.streaming.accumulate import add_products
+from convergent.streaming.reading import Reading
 from convergent.streaming.rotated_pass import SavedRotations
-from convergent.streaming.statistics_pass import Reading, StatisticsPass
+from convergent.streaming.statistics_pass import StatisticsPass
 from streaming import machine
 
 ROWS = 4096  # of a product

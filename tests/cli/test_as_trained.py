@@ -7,7 +7,7 @@ from omegaconf import OmegaConf
 
 from conftest import PROJECT
 from convergent.cli import as_trained
-from convergent.cli.nets import Built
+from convergent.cli.built import Built
 from convergent.errors import InputError
 from convergent.training.runs import Run
 
@@ -27,8 +27,8 @@ def read(tmp_path, monkeypatch):
         (tmp_path / "seed=0").mkdir(exist_ok=True)
         OmegaConf.save(OmegaConf.create(config), tmp_path / "seed=0" / "config.yaml")
         run = Run(tmp_path / "seed=0")
-        monkeypatch.setattr(as_trained, "said", lambda: [override.partition("=")[0] for override in overrides])
-        as_trained.read_as_said([run], composed("align", *overrides))
+        monkeypatch.setattr(as_trained, "given_options", lambda: [override.partition("=")[0] for override in overrides])
+        as_trained.read_as_given([run], composed("align", *overrides))
         return run.config
 
     return read
@@ -75,8 +75,8 @@ def test_what_would_have_no_effect_is_refused(read, tmp_path, override, sentence
 def test_modules_are_compared_on_the_images_of_the_command_line(monkeypatch):
     nets = [Built("a", {"_target_": "torch.nn.Identity"}), Built("b", {"_target_": "torch.nn.Identity"})]
     config = composed("align", "data.mean=[0.9]")
-    monkeypatch.setattr(as_trained, "said", lambda: ["data.mean"])
-    as_trained.read_as_said(nets, config)
-    monkeypatch.setattr(as_trained, "said", lambda: ["net.module.dropout"])
+    monkeypatch.setattr(as_trained, "given_options", lambda: ["data.mean"])
+    as_trained.read_as_given(nets, config)
+    monkeypatch.setattr(as_trained, "given_options", lambda: ["net.module.dropout"])
     with pytest.raises(InputError, match=r"net\.module\.dropout has no effect here"):
-        as_trained.read_as_said(nets, config)
+        as_trained.read_as_given(nets, config)

@@ -3,9 +3,9 @@
 import pytest
 
 from convergent.cli.command import explains_mistakes
-from convergent.cli.jobs import TrainJob
 from convergent.cli.report import show
 from convergent.cli.train import stoppable
+from convergent.cli.train_job import TrainJob
 from convergent.progress import track
 from convergent.training.runs import Run
 
@@ -21,7 +21,7 @@ def test_a_stop_says_what_is_kept(tmp_path, capsys):
     job = TrainJob([Run(tmp_path / "seed=0")], [], "")
 
     def main(_):
-        with stoppable(job.kept):
+        with stoppable(job.after_stop):
             raise SystemExit  # what Lightning makes of Ctrl-C
 
     (tmp_path / "seed=0").mkdir()

@@ -16,7 +16,7 @@ from convergent.storage.files import atomic
 from convergent.storage.tensors import save_tensors
 from convergent.training.runs import Run, build
 
-CHEAP = ("logger=csv", "nulls=[]", "intervals=false", "pictures=null", "blocks=8")
+CHEAP = ("logger=csv", "evaluation.nulls=[]", "evaluation.intervals=false", "pictures=null", "reading.blocks=8")
 
 
 @pytest.fixture(scope="module")

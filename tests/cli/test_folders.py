@@ -4,6 +4,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from convergent.cli.folders import claim, component, remove_result, shortened
+from convergent.cli.schema import OPTIONS
 from convergent.errors import InputError
 from convergent.storage.files import atomic, write_json
 
@@ -27,7 +28,9 @@ def contents(folder):
 def test_a_folder_is_claimed_once_and_found_again(folder):
     claim(folder, config(), force=False)
     (folder / "done").touch()
-    claim(folder, config(root="there", data={"folder": "y"}), force=False)  # neither changes the result
+    claim(
+        folder, config(root="there", data={"folder": "y"}), force=False, options=OPTIONS["train"]
+    )  # neither changes the result
     assert OmegaConf.load(folder / "config.yaml").root == "here"
 
 

@@ -10,7 +10,7 @@ from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
 
 from conftest import PROJECT
-from convergent.cli.jobs import AlignJob
+from convergent.cli.align_job import AlignJob
 from convergent.cli.locks import alone
 
 

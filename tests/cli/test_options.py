@@ -9,8 +9,8 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from conftest import PROJECT
+from convergent.cli.align_job import label_of
 from convergent.cli.checking import check_launcher, check_objects, check_options, check_targets, check_values
-from convergent.cli.jobs import label_of
 from convergent.cli.sweep import CheckSweep
 from convergent.errors import InputError
 from convergent.options import COMPONENT
@@ -30,7 +30,7 @@ WRONG = {
 RIGHT = [
     ("trainer.devices", -1), ("trainer.devices", [1]), ("trainer.devices", 5), ("trainer.deterministic", True),
     ("trainer.num_sanity_val_steps", -1), ("order_seed", None), ("method.good", -1), ("method.clusters", 5),
-    ("pictures", None), ("sample", 5), ("processes", 5), ("setup", None), ("name", 5),
+    ("pictures", None), ("reading.sample", 5), ("processes", 5), ("setup", None), ("name", 5),
     ("data.name", 5), ("net.name", 5), ("logger.name", 5), ("gpus_per_node", None),
 ]  # fmt: skip
 
@@ -171,7 +171,7 @@ def test_a_name_is_one_folder_and_no_other(name):
 
 
 def test_a_derived_label_is_one_folder_of_at_most_100_bytes():
-    label = label_of("sparse", ["layers=[" + ",".join("é" * 9 for _ in range(9)) + "]", "units=../../x"])
+    label = label_of("sparse", ["layers=[" + ",".join("é" * 9 for _ in range(9)) + "]", "reading.units=../../x"])
     assert len(label.encode()) <= 100
     assert COMPONENT.fits(label)
 

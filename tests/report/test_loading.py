@@ -7,6 +7,7 @@ from safetensors.torch import save_file
 
 from convergent.figures.methods import methods
 from convergent.report.loading import agreement, clusters, comparable, find
+from convergent.storage.layout import LAYOUT
 
 
 def result(aligned, name, images=100, labels=None, tree=None, **figures):
@@ -14,7 +15,8 @@ def result(aligned, name, images=100, labels=None, tree=None, **figures):
     folder = aligned / name
     (folder / "alignments").mkdir(parents=True)
     (folder / "config.yaml").write_text(
-        f"images: {images}\nnets: {{one: a, two: b}}\nmethod: {{_target_: {name[:4]}}}\n"
+        f"layout: {LAYOUT}\nimages: {images}\nnets: {{one: a, two: b}}\nmethod: {{_target_: {name[:4]}}}\n"
+        "pairs: null\nat_epochs: null\nreading: {sample: every, units: auto}\nevaluation: {folds: 5}\n"
     )
     row = {"layer": "fc1", "a": "one", "b": "two", "predictors": 2.0, "r2_held_out": 0.5} | figures
     summary = {"images": images, "layers": {"fc1": row}, "pairs": [row]}

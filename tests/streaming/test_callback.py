@@ -15,8 +15,9 @@ from convergent.core.pairs import Pair
 from convergent.data.order import BlockOrder
 from convergent.errors import InputError
 from convergent.streaming.callback import HistogramsCallback, MomentsCallback, Nets
+from convergent.streaming.reading import Reading
 from convergent.streaming.snapshots import Snapshots
-from convergent.streaming.statistics_pass import Reading, StatisticsPass
+from convergent.streaming.statistics_pass import StatisticsPass
 
 QUIET = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
 

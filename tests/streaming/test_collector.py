@@ -12,7 +12,8 @@ from torch import nn
 from convergent.cli.measurement import Measurement
 from convergent.data.images import ImageData
 from convergent.streaming.callback import Nets, PassCallback
-from convergent.streaming.collector import Collector, Reading, over_processes
+from convergent.streaming.collector import Collector, over_processes
+from convergent.streaming.reading import Reading
 from convergent.streaming.snapshots import Snapshots
 from convergent.streaming.statistics_pass import StatisticsPass
 

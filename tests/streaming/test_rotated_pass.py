@@ -9,8 +9,8 @@ from convergent.core.pairs import Pair
 from convergent.core.products import portable
 from convergent.core.rotation import turning
 from convergent.nets.convnet import ConvNet
-from convergent.streaming.collector import Reading
 from convergent.streaming.pre_activations import PreActivations
+from convergent.streaming.reading import Reading
 from convergent.streaming.rotated_pass import SavedRotations
 from convergent.streaming.rotations import Rotations, rotated_name
 

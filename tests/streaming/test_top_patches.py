@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from convergent.streaming.collector import Reading
+from convergent.streaming.reading import Reading
 from convergent.streaming.receptive_fields import Span
 from convergent.streaming.top_patches import TopPatches
 

@@ -9,8 +9,8 @@ from torchvision.models import swin_t
 from torchvision.models.convnext import LayerNorm2d
 
 from convergent.streaming.callback import MomentsCallback, Nets
-from convergent.streaming.collector import Reading
 from convergent.streaming.layers import layout
+from convergent.streaming.reading import Reading
 from convergent.streaming.statistics_pass import StatisticsPass
 from convergent.streaming.unit_axis import axis_by_type
 

@@ -11,9 +11,9 @@ from hydra.utils import instantiate
 
 from convergent.analysis.findings import Findings, Telling, mean_curves
 from convergent.analysis.results import by_layer, compare
+from convergent.cli.align_job import AlignJob
 from convergent.cli.dashboard import log_alignment, start_logger
 from convergent.cli.folders import claim
-from convergent.cli.jobs import AlignJob
 from convergent.cli.measured import kept_of, load_pairs, measurements_of, patches_of, without_constant
 from convergent.cli.measurement import Measurement
 from convergent.cli.processes import first_process, part
@@ -90,7 +90,7 @@ def _align_pairs(
 ) -> Aligned:
     """Align every pair of nets in both directions, layer by layer; maps go to disk as they come, for they may be large."""
     aligned = Aligned()
-    layers = load_pairs(measurement, shuffled, job.config)
+    layers = load_pairs(measurement, shuffled, job.evaluation)
     for layer, pairs, nulls in track(layers, f"aligning by {job.label}", len(measurement.layers)):
         alignments = {}
         for number, (a, b) in enumerate(layer.pairs):
@@ -103,7 +103,7 @@ def _align_pairs(
                     layer.images,
                     null_pairs,
                     rotated_a,
-                    interval=job.config.intervals,
+                    interval=job.evaluation.intervals,
                 )
                 aligned.results.append(result)
                 alignments[f"{directed.name_a} to {directed.name_b}"] = alignment

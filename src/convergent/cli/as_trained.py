@@ -7,19 +7,20 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from convergent.cli.checking import said
+from convergent.cli.command import given_options
 from convergent.cli.nets import GivenNet
+from convergent.cli.schema import DATA
 from convergent.errors import InputError
 from convergent.options import shown
 from convergent.training.runs import Run
 
 # Options of data that change nothing of what a net sees; the first two say where the images are by now.
 _PLACES = ("folder", "store")
-_READING = (*_PLACES, "download", "workers", "batch_size", "skip_corrupt")
+_READING = {"batch_size", "skip_corrupt", *(name.rstrip("?") for name, kind in DATA.items() if not kind.identifies)}
 _TRAINING = ("data", "net", "optimizer")
 
 
-def read_as_said(nets: Sequence[GivenNet], config: DictConfig) -> None:
+def read_as_given(nets: Sequence[GivenNet], config: DictConfig) -> None:
     """Let the command line's options of reading images take effect on trained nets, and refuse what has none.
 
     Args:
@@ -29,7 +30,7 @@ def read_as_said(nets: Sequence[GivenNet], config: DictConfig) -> None:
     Raises:
         InputError: if an option says otherwise than the training.
     """
-    keys = [key for key in said() if key.split(".")[0] in _TRAINING]
+    keys = [key for key in given_options() if key.split(".")[0] in _TRAINING]
     runs = [net for net in nets if isinstance(net, Run)]
     if not runs and (vain := [key for key in keys if key.split(".")[0] != "data" and key not in ("net", "net.name")]):
         raise InputError(f"{vain[0]} has no effect here, for nets= says what is compared; leave it out.")

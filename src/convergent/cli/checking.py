@@ -9,11 +9,11 @@ from collections.abc import Collection, Iterator, Mapping, Set
 from pkgutil import resolve_name
 from typing import Any
 
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryValue
 
-from convergent.cli.schema import FOREIGN, OPTIONS, TARGET, Options
+from convergent.cli.command import given_options
+from convergent.cli.schema import OPTIONS, TARGET, Options, foreign, renaming
 from convergent.errors import InputError
 from convergent.options import FINITE, FLAG, TEXT, Kind, check, kinds_of, listed, shown, word
 
@@ -37,7 +37,7 @@ def check_options(command: str, config: DictConfig) -> None:
     Raises:
         InputError: if a value is none that its option can have, an option is unknown, or options do not go together.
     """
-    check_values(command, _plain(config), set(re.findall(r"\$\{([\w.]+)", OmegaConf.to_yaml(config))))
+    check_values(command, resolved(config), set(re.findall(r"\$\{([\w.]+)", OmegaConf.to_yaml(config))))
 
 
 def check_values(command: str, values: Mapping[str, Any], referred: Set[str] = frozenset()) -> None:
@@ -49,7 +49,7 @@ def check_values(command: str, values: Mapping[str, Any], referred: Set[str] = f
     options = OPTIONS[command]
     if command in ("train", "align"):  # an experiment's file holds the options of both, a command line its own
         other = "align" if command == "train" else "train"
-        for name in (key.split(".")[0] for key in said()):
+        for name in (key.split(".")[0] for key in given_options()):
             if name in OPTIONS[other] and name not in options:
                 raise InputError(f"{command} has no option {name}; it is one of src/{other}.py.")
         options = {f"{name}?": kind for name, kind in OPTIONS[other].items() if name not in options} | dict(options)
@@ -58,8 +58,8 @@ def check_values(command: str, values: Mapping[str, Any], referred: Set[str] = f
         needed = missing if command == "train" else [path for path in missing if path in options]
         if needed:
             raise InputError(f"{needed[0]} has no value; set it on the command line, as {needed[0]}=...")
-    for path, node in _targets("", values):
-        _check_arguments(path, node, _foreign(node["_target_"]))
+    for path, node in targets("", values):
+        _check_arguments(path, node, foreign(node["_target_"]))
     _check_together(command, values)
 
 
@@ -69,7 +69,7 @@ def check_targets(config: DictConfig) -> None:
     Raises:
         InputError: if there is no such object, it takes no such argument, or not such a value.
     """
-    check_objects(_plain(config))
+    check_objects(resolved(config))
 
 
 def check_objects(values: Mapping[str, Any]) -> None:
@@ -78,7 +78,7 @@ def check_objects(values: Mapping[str, Any]) -> None:
     Raises:
         InputError: as `check_targets`.
     """
-    for path, node in _targets("", values):
+    for path, node in targets("", values):
         name = node["_target_"]
         if name == _MISSING:
             continue
@@ -93,7 +93,7 @@ def check_objects(values: Mapping[str, Any]) -> None:
         if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in takes.values()):
             for unknown in (argument for argument in node if argument not in (*takes, *_OF_HYDRA)):
                 raise InputError(f"{path} is a {name}, which takes no {unknown}{_near(unknown, takes)}.")
-        declared = kinds_of(target) | _foreign(name)
+        declared = {**kinds_of(target), **foreign(name)}
         defaults = {argument: parameter.default for argument, parameter in takes.items()}
         as_given = {key: value for key, value in node.items() if key not in defaults or value is not defaults[key]}
         _check_arguments(path, as_given, declared)
@@ -111,8 +111,8 @@ def check_launcher(config: DictConfig) -> None:
     Raises:
         InputError: if an option cannot be what it is.
     """
-    launcher = _plain(config.hydra.launcher)
-    _check_arguments("hydra.launcher", launcher, _foreign(launcher["_target_"]))
+    launcher = resolved(config.hydra.launcher)
+    _check_arguments("hydra.launcher", launcher, foreign(launcher["_target_"]))
 
 
 def _check_group(path: str, values: Any, options: Options, referred: Set[str]) -> None:
@@ -127,7 +127,8 @@ def _check_group(path: str, values: Any, options: Options, referred: Set[str]) -
         full = f"{path}.{name}" if path else str(name)
         wanted = options.get(name, options.get(f"{name}?"))
         if wanted is None and full not in referred:
-            raise InputError(f"There is no option {full}{_near(full, _names(options, path))}.")
+            unknown = f"There is no option {full}{_near(full, _names(options, path))}."
+            raise InputError(renaming("align", [full]) or unknown)
         if isinstance(wanted, Mapping):
             _check_group(full, value, wanted, referred)
         elif value != _MISSING:
@@ -151,12 +152,6 @@ def _check_arguments(path: str, node: Mapping[str, Any], kinds: Mapping[str, Kin
     for name, value in node.items():
         if value != _MISSING and not TARGET.fits(value):
             _check_kind(f"{path}.{name}", value, _OF_HYDRA.get(name) or kinds.get(name))
-
-
-def _foreign(target: str) -> dict[str, Kind]:
-    """The declared arguments of another package's object."""
-    found = [kinds for beginning, kinds in FOREIGN.items() if target.startswith(beginning)]
-    return dict(found[0]) if found else {}
 
 
 def _check_together(command: str, values: Mapping[str, Any]) -> None:
@@ -185,19 +180,13 @@ def _check_together(command: str, values: Mapping[str, Any]) -> None:
         )
 
 
-def said() -> list[str]:
-    """The options on the command line, by their full names."""
-    overrides = HydraConfig.get().overrides.task if HydraConfig.initialized() else ()
-    return [re.split(r"[=@]", override.lstrip("+~"))[0] for override in overrides]
-
-
-def _plain(config: Any) -> Any:
+def resolved(config: Any) -> Any:
     """The resolved values, in which what has none is ???."""
-    if isinstance(config, DictConfig) and not config._is_none():
-        return {str(name): _plain(_child(config, name)) for name in config}
-    if isinstance(config, ListConfig) and not config._is_none():
-        return [_plain(_child(config, place)) for place in range(len(config))]
-    return None if OmegaConf.is_config(config) else config
+    if isinstance(config, DictConfig):
+        return {str(name): resolved(_child(config, name)) for name in config}
+    if isinstance(config, ListConfig):
+        return [resolved(_child(config, place)) for place in range(len(config))]
+    return config
 
 
 def _child(config: Any, name: Any) -> Any:
@@ -217,13 +206,13 @@ def _leaves(path: str, value: Any) -> Iterator[tuple[str, Any]]:
         yield from _leaves(f"{path}.{name}" if path else str(name), inner)
 
 
-def _targets(path: str, value: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+def targets(path: str, value: Any) -> Iterator[tuple[str, dict[str, Any]]]:
     """Every dictionary with a `_target_`, by path."""
     if isinstance(value, dict) and TARGET.fits(value):
         yield path, value
     inside = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
     for name, inner in inside:
-        yield from _targets(f"{path}.{name}" if path else str(name), inner)
+        yield from targets(f"{path}.{name}" if path else str(name), inner)
 
 
 def _names(options: Options, path: str = "") -> list[str]:
@@ -237,6 +226,6 @@ def _near(name: str, known: Collection[str]) -> str:
     """The known names that are called almost like this one, those of its own group first."""
     group, _, last = name.rpartition(".")
     near = difflib.get_close_matches(last, sorted({full.rpartition(".")[2] for full in known}), n=2)
-    found = [full for full in known if full.rpartition(".")[2] in near]
-    found = [full for full in found if full.rpartition(".")[0] == group] or found
-    return f"; near is {' or '.join(found[:2])}" if found else ""
+    full_names = [full for full in known if full.rpartition(".")[2] in near]
+    full_names = [full for full in full_names if full.rpartition(".")[0] == group] or full_names
+    return f"; near is {' or '.join(full_names[:2])}" if full_names else ""

@@ -1,20 +1,24 @@
-"""How a command tells a user's mistake: one sentence, exit code 1, no traceback."""
+"""The command line: what was typed, and a user's mistake as one sentence with exit code 1 and no traceback."""
 
 from __future__ import annotations
 
 import errno
 import functools
+import re
+import shlex
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
 from omegaconf.errors import OmegaConfBaseException
 
 from convergent.cli.place import as_typed
 from convergent.cli.processes import end_with_parent
+from convergent.cli.schema import RENAMED
 from convergent.errors import InputError
 
 # Warnings about what we mean to do, and about what libraries owe one another; pyproject.toml has those of the tests.
@@ -22,7 +26,7 @@ _NOISE = (
     "Checkpoint directory .* exists and is not empty",  # a training that goes on
     ".*does not have many workers",  # data.workers= says how many, and 0 suits small images
     ".*isinstance.treespec, LeafSpec",  # Lightning uses what torch has deprecated
-    "predict returned None",  # a pass keeps what it finds in its callbacks
+    "predict returned None",  # its callbacks hold the results of a pass
     "You are using a custom batch sampler",  # batches end where blocks of images do
     "You have overridden `transfer_batch_to_device`",  # the numbers of images stay on the host
     "The number of training batches .* is smaller than the logging interval",  # epochs are logged, too
@@ -50,7 +54,7 @@ def explains_mistakes(main: Callable[[Any], None]) -> Callable[[Any], None]:
             main(config)
         except InputError as error:
             # a data loader's worker wraps its traceback around the sentence, which is its last line
-            leave(str(error).strip().rsplit("InputError: ", 1)[-1])
+            leave(_as_typed(str(error).strip().rsplit("InputError: ", 1)[-1]))
         except InstantiationException as error:
             cause = error.__cause__ if isinstance(error.__cause__, InputError) else error
             leave(" ".join(str(cause).split()))
@@ -63,12 +67,41 @@ def explains_mistakes(main: Callable[[Any], None]) -> Callable[[Any], None]:
             leave(
                 f"{place} cannot be read or written ({error.strerror}); mend that, then the same command does the rest."
             )
-        except KeyboardInterrupt as stop:  # what was being done may say what is kept
-            kept = stop.args[0] if stop.args else "what is finished is kept, the same command does the rest"
-            print(f"stopped; {kept}.", file=sys.stderr, flush=True)
+        except KeyboardInterrupt as stop:  # what was being done may say what is there
+            left = stop.args[0] if stop.args else "what is finished is kept, the same command does the rest"
+            print(f"stopped; {left}.", file=sys.stderr, flush=True)
             sys.exit(130)
 
     return wrapped
+
+
+def _as_typed(sentence: str) -> str:
+    """A sentence in which arguments of the library are options of the command line, as sample= is reading.sample=.
+
+    >>> _as_typed("choose sample=every or method.seed=1")
+    'choose reading.sample=every or method.seed=1'
+    """
+    return re.sub(rf"(?<![\w.])({'|'.join(RENAMED)})=", lambda option: f"{RENAMED[option[1]]}=", sentence)
+
+
+def overrides() -> Sequence[str]:
+    """The options of the command line, as they were typed."""
+    return HydraConfig.get().overrides.task if HydraConfig.initialized() else ()
+
+
+def given_options() -> list[str]:
+    """The options on the command line, by their full names."""
+    return [re.split(r"[=@]", override.lstrip("+~"))[0] for override in overrides()]
+
+
+def command_of(script: str, given: Sequence[str]) -> str:
+    """The command line of a job, without what is of this machine only.
+
+    >>> command_of("align", ["method=sparse", "layers=[conv1]", "root=elsewhere"])
+    "python src/align.py method=sparse 'layers=[conv1]'"
+    """
+    there = [override for override in given if override.partition("=")[0] not in ("root", "force")]
+    return shlex.join(["python", f"src/{script}.py", *there])
 
 
 def leave(sentence: str) -> NoReturn:

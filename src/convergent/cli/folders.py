@@ -1,4 +1,4 @@
-"""Result folders: made once, found again, never half written, and nothing removed that is not ours.
+"""Result folders: made once, read again, never half written, and nothing removed that is not ours.
 
 Light to import, so that what is done is said at once.
 """
@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from convergent.cli.schema import identifying
 from convergent.errors import InputError
 from convergent.options import COMPONENT, LONGEST_NAME, check
 from convergent.storage.files import atomic
+from convergent.storage.layout import LAYOUT, modern, outdated
 
 # What makes a folder worth keeping: the mark of a finished result, and what an unfinished training resumes from.
 RESULTS = ("done", "last.ckpt")
@@ -28,12 +30,6 @@ _OURS = (
     "csv/version_*/hparams.yaml", "*/.*.[0-9]*", ".*.[0-9]*", "config.yaml",
 )  # fmt: skip
 _KINDS = {"train": {"data", "net", "seed"}, "align": {"method", "nets", "images"}}  # what our configurations say
-
-# What may differ between two jobs of one configuration without changing its result.
-IRRELEVANT = (
-    "force", "root", "logger", "snapshot_minutes", "data.folder", "data.store", "data.download", "data.workers",
-    "trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy",
-)  # fmt: skip
 
 
 def component(name: object, what: str) -> str:
@@ -115,43 +111,45 @@ def _lies_in(folder: Path, path: Path) -> bool:
     return path != folder and path.parent.resolve() == folder.resolve() / path.parent.relative_to(folder)
 
 
-def claim(folder: Path, config: DictConfig, *, force: bool, other: str = "name=") -> None:
+def claim(
+    folder: Path, config: DictConfig, *, force: bool, other: str = "name=", options: Mapping[str, Any] | None = None
+) -> None:
     """Make a result folder ours: new, or of the very configuration that is asked for.
 
     Args:
         folder: of the result.
-        config: resolved, to be kept there as config.yaml.
+        config: resolved, to be written there as config.yaml.
         force: remove the result that is there.
         other: the option that names another folder, for the message.
+        options: declared for it, of which some change no result; None for a record of nothing but what does, beside tables
+            that are to be of today.
 
     Raises:
         InputError: if the folder holds the result of another configuration, or something that is no result of ours.
     """
-    ours = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    ours: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     check_ours(folder, other)
     if force and _is_ours(folder):
         remove_result(folder)
-    kept = folder / "config.yaml"
+    record = folder / "config.yaml"
     if not any((folder / name).exists() for name in RESULTS):
-        with atomic(kept) as file:
-            OmegaConf.save(OmegaConf.create(ours), file)
+        with atomic(record) as file:
+            OmegaConf.save(OmegaConf.create({"layout": LAYOUT, **ours}), file)
         return
-    before, now = flat(OmegaConf.to_container(OmegaConf.load(kept)), IRRELEVANT), flat(ours, IRRELEVANT)
-    if differing := [key for key in {**before, **now} if before.get(key) != now.get(key)]:
-        shown = ", ".join(f"{key} is {before.get(key)} there and {now.get(key)} here" for key in differing[:3])
+    there: Any = OmegaConf.to_container(OmegaConf.load(record))
+    if options is None and (sentence := outdated(there, folder)):
+        raise InputError(sentence)
+    before, now = identifying(modern(there, record), options or {}), identifying(ours, options or {})
+    if different := differences(before, now):
         raise InputError(
-            f"{folder} holds the result of another configuration ({shown}); replace it with force=true or keep both "
+            f"{folder} holds the result of another configuration ({different}); replace it with force=true or keep both "
             f"with another {other}."
         )
 
 
-def flat(value: Any, without: Sequence[str] = (), key: str = "") -> dict[str, Any]:
-    """The leaves of nested dictionaries by their dotted keys, leaving out the branches `without`."""
-    if key in without:
-        return {}
-    if not isinstance(value, dict):
-        return {key: value}
-    leaves = {}
-    for name, inner in value.items():
-        leaves.update(flat(inner, without, f"{key}.{name}" if key else str(name)))
-    return leaves
+def differences(
+    there: Mapping[str, Any], here: Mapping[str, Any], words: str = "{} is {there} there and {here} here"
+) -> str:
+    """The first three options that differ, in these words; empty where none does."""
+    names = [name for name in {**there, **here} if there.get(name) != here.get(name)]
+    return ", ".join(words.format(name, there=there.get(name), here=here.get(name)) for name in names[:3])

@@ -1,7 +1,15 @@
-"""What the commands say of themselves: at once, for Hydra takes longer to list the choices than people like to wait."""
+"""What the commands say of themselves: at once, for Hydra takes longer to list the choices than people like to wait.
+
+Options are listed with the comments that their YAML files have on them, and a method's also with its class's docstring.
+"""
 
 from __future__ import annotations
 
+import ast
+import re
+import textwrap
+from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from convergent.cli.place import as_typed, conf
@@ -18,22 +26,83 @@ Each says more with --help, as convergent train --help. Results are in outputs/ 
 folder in a checkout), or where root=FOLDER says. In Python: import convergent as cv; cv.compare(...).
 """
 
+_OPTION = re.compile(r"(?P<indent> *)(?P<name>\w+): *(?P<value>.*?)(?: +# *(?P<comment>.*))?")
+_COLUMN, _WIDTH = 34, 125
 
-def help_of(command: str) -> str:
-    """The help text of conf/hydra/help/COMMAND.yaml, with the choices there are."""
+
+def help_of(command: str, arguments: Sequence[str] = ()) -> str:
+    """The help text of conf/hydra/help/COMMAND.yaml, with the choices and the options there are.
+
+    Args:
+        command: train, align, report or prepare.
+        arguments: of the command line, which may choose a method, a data set, ... whose options are listed.
+    """
     import yaml
 
+    folders = [conf(), *_named_folders(arguments)]
     page = yaml.safe_load((conf() / "hydra" / "help" / f"{command}.yaml").read_text())
     text: str = page["template"].replace("${hydra.help.header}", page["header"])
-    return as_typed(text.replace("$APP_CONFIG_GROUPS", _choices(with_methods="method=" in text)))
+    files = [conf() / f"{command}.yaml", *([conf() / "defaults.yaml"] if command in ("train", "align") else [])]
+    options = [line for file in files for line in _options(file)]
+    chosen = {"method": "matching"} if command == "align" else {}
+    chosen |= dict(argument.split("=", 1) for argument in arguments if "=" in argument)
+    for group, word in chosen.items():
+        for file in (folder / group / f"{word}.yaml" for folder in folders):
+            if file.is_file():
+                options += ["", f"  Options of {group}={word}:", *_options(file, f"{group}.")]
+    text = text.replace("$OPTIONS", "\n".join(options))
+    return as_typed(text.replace("$CHOICES", _choices(folders, with_methods=command == "align")))
 
 
-def _choices(*, with_methods: bool) -> str:
+def _options(file: Path, group: str = "") -> Iterator[str]:
+    """A line, or several, for each option of a file of conf/, with what its comment or its class's docstring says."""
+    path: list[str] = []
+    text = file.read_text()
+    target = re.search(r"^_target_: (\S+)", text, re.MULTILINE)
+    described = _attributes(target[1]) if target else {}
+    for option in map(_OPTION.fullmatch, text.splitlines()):
+        if not option or (option["name"] in ("defaults", "hydra", "_target_") and not option["indent"]):
+            path = path if option is None else ["hydra"]
+            continue
+        path = [*path[: len(option["indent"]) // 2], option["name"]]
+        if path[0] == "hydra" or "_target_" in (option["name"], *option["value"].split(":")):
+            continue
+        says = option["comment"] or described.get(option["name"], "")
+        if option["value"] or says:
+            yield _line(f"{group}{'.'.join(path)}={option['value'] if option['value'] else '...'}", says)
+
+
+def _line(option: str, says: str) -> str:
+    head = f"    {option}"
+    gap = " " * max(2, _COLUMN - len(head)) if says else ""
+    return textwrap.fill(head + gap + says, _WIDTH, subsequent_indent=" " * _COLUMN, break_on_hyphens=False)
+
+
+def _attributes(target: str) -> dict[str, str]:
+    """What a class's docstring says of its attributes, read without importing what the class needs."""
+    module, _, name = target.rpartition(".")
+    try:
+        spec = find_spec(module)
+    except ImportError:
+        spec = None
+    tree = ast.parse(Path(spec.origin).read_text() if spec and spec.origin else "")
+    documents = [
+        ast.get_docstring(node) or "" for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name
+    ]
+    entries = re.findall(r"^    (\w+): (.*(?:\n {5,}.*)*)", documents[0] if documents else "", re.MULTILINE)
+    return {attribute: " ".join(says.split()) for attribute, says in entries}
+
+
+def _named_folders(arguments: Sequence[str]) -> list[Path]:
+    """The command line's own folder of configuration."""
+    named = re.findall(r"(?:--config-dir|-cd)[= ](\S+)", " ".join(arguments))
+    return [Path(folder) for folder in named]
+
+
+def _choices(folders: Sequence[Path], *, with_methods: bool) -> str:
     """A line for each folder of choices, with the names of its files."""
-    groups = sorted(folder for folder in conf().iterdir() if folder.is_dir() and folder.name != "hydra")
-    shown = [folder for folder in groups if folder.name != "method" or with_methods]
-    return "\n".join(f"  {folder.name:<16}{', '.join(_names(folder))}" for folder in shown)
-
-
-def _names(folder: Path) -> list[str]:
-    return sorted(file.stem for file in folder.glob("*.yaml"))
+    words: dict[str, set[str]] = {}
+    for file in (file for folder in folders for file in folder.glob("*/*.yaml")):
+        words.setdefault(file.parent.name, set()).add(file.stem)
+    shown = [group for group in sorted(words) if group != "hydra" and (group != "method" or with_methods)]
+    return "\n".join(f"  {group:<16}{', '.join(sorted(words[group]))}" for group in shown)

@@ -36,11 +36,15 @@ def main() -> None:
 def run(name: str) -> None:
     """Run one of the commands with the options of the command line."""
     if {"--help", "-h"} & set(sys.argv[1:]):
-        print(help_of(name), end="")  # the rest of Hydra's help is there with --hydra-help
+        print(help_of(name, sys.argv[1:]), end="")  # the rest of Hydra's help is there with --hydra-help
         return
     import hydra
 
-    from convergent.cli.command import explains_mistakes
+    from convergent.cli.command import explains_mistakes, leave
+    from convergent.cli.schema import renaming
+
+    if sentence := renaming(name, sys.argv[1:]):
+        leave(sentence)
 
     @explains_mistakes
     def task(config: DictConfig) -> None:
@@ -61,7 +65,7 @@ def perform(name: str, config: DictConfig) -> None:
 
         prepare(config)
     elif name == "train":
-        from convergent.cli.jobs import TrainJob
+        from convergent.cli.train_job import TrainJob
 
         job = TrainJob.of(config)
         with job.alone():
@@ -70,7 +74,7 @@ def perform(name: str, config: DictConfig) -> None:
 
                 train(job)
     else:
-        from convergent.cli.jobs import AlignJob
+        from convergent.cli.align_job import AlignJob
 
         comparison = AlignJob.of(config)
         with comparison.alone():

@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
+from convergent.analysis.evaluation import Evaluation
 from convergent.analysis.null_pairs import NullPairs
+from convergent.cli.align_job import AlignJob, images_config
+from convergent.cli.built import VIEW
 from convergent.cli.cut_out import cut_out
-from convergent.cli.jobs import AlignJob, images_config
 from convergent.cli.measurement import Measurement
-from convergent.cli.nets import VIEW, names_of
+from convergent.cli.nets import names_of
 from convergent.cli.preferred import preferred
 from convergent.cli.train import build_data
 from convergent.core.histogram_source import NeedsHistograms
@@ -25,7 +27,6 @@ from convergent.core.layer_moments import LayerMoments
 from convergent.core.pairs import Pair
 from convergent.data.images import ImageData, prepared
 from convergent.errors import InputError
-from convergent.streaming.collector import Reading
 from convergent.streaming.histograms.layer_histograms import LayerHistograms
 from convergent.streaming.histograms.saved_histograms import SavedHistograms
 from convergent.streaming.patches import Patches
@@ -40,12 +41,12 @@ PICTURES = {None: (), "top": (_TOP,), "bottom": (_TOP, _BOTTOM), "ascent": (_TOP
 
 def measurements_of(job: AlignJob, method: object) -> tuple[Measurement, Measurement | None]:
     """What is measured for a job, and the same with other images for each net where that null is asked for."""
-    config = job.config
+    evaluation = job.evaluation
     counted, rotated = [], []
-    if "rotated" in config.nulls:
-        rotated = [SavedRotations(config.rotations), SavedRotations(config.rotations, scored=False)]
+    if "rotated" in evaluation.nulls:
+        rotated = [SavedRotations(evaluation.rotations), SavedRotations(evaluation.rotations, scored=False)]
     if isinstance(method, NeedsHistograms):
-        counting = replace(method.counting, folds=config.folds)
+        counting = replace(method.counting, folds=evaluation.folds)
         counted = [SavedHistograms(counting), *([SavedHistograms(counting, rotated=1)] if rotated else ())]
     data, views = build_images(job)
     measurement = Measurement(
@@ -53,21 +54,12 @@ def measurements_of(job: AlignJob, method: object) -> tuple[Measurement, Measure
         wanted=job.wanted,
         data=data,
         views=views,
-        how=Reading(
-            sample=config.sample,
-            units=config.units if isinstance(config.units, str) else dict(config.units),
-            blocks=config.blocks,
-            block_memory=config.block_memory * 1e9,
-            products=config.products,
-            device=config.device,
-        ),
+        reading=job.reading,
         pairs=job.pairs,
-        cache=Path(config.root) / "outputs" / "moments",
-        layers_per_pass=config.layers_per_pass,
-        snapshot_minutes=config.snapshot_minutes,
-        also=[*counted, *rotated, *PICTURES[config.pictures]],
+        cache=Path(job.config.root) / "outputs" / "moments",
+        also=[*counted, *rotated, *PICTURES[job.config.pictures]],
     )
-    return measurement, shuffle(measurement, build_images(job)[0]) if "shuffled" in config.nulls else None
+    return measurement, shuffle(measurement, build_images(job)[0]) if "shuffled" in evaluation.nulls else None
 
 
 def without_constant(measurement: Measurement, shuffled: Measurement | None) -> tuple[Measurement, Measurement | None]:
@@ -135,19 +127,23 @@ def kept_of(*measurements: Measurement | None) -> str:
 
 
 def load_pairs(
-    measurement: Measurement, shuffled: Measurement | None, config: DictConfig
+    measurement: Measurement, shuffled: Measurement | None, evaluation: Evaluation
 ) -> Iterator[tuple[LayerMoments, Callable[[int, int], Pair], NullPairs]]:
     """The layers' moments one after another, what makes pairs of nets, and the pairs of the nulls that were asked for.
 
     Args:
         measurement: that has been made.
         shuffled: the same with other images for each net, where that null was asked for.
-        config: of the job, for its nulls and for the folds that every held-out score is made of.
+        evaluation: for its nulls and for the folds that every held-out score is made of.
     """
-    others = _pairs(shuffled, config.folds) if shuffled else repeat((None, None))
+    others = _pairs(shuffled, evaluation.folds) if shuffled else repeat((None, None))
     rotations = zip(load_rotations(measurement), _histograms(measurement, rotated=1))
-    for (layer, pair), (of_layer, counted), (_, other) in zip(_pairs(measurement, config.folds), rotations, others):
-        yield layer, pair, NullPairs(pair, of_layer, counted, other, "rotated_after" in config.nulls, config.folds)
+    for (layer, pair), (of_layer, counted), (_, other) in zip(_pairs(measurement, evaluation.folds), rotations, others):
+        yield (
+            layer,
+            pair,
+            NullPairs(pair, of_layer, counted, other, "rotated_after" in evaluation.nulls, evaluation.folds),
+        )
 
 
 def load_rotations(measurement: Measurement) -> Iterator[Sequence[RotatedMoments]]:

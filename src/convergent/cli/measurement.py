@@ -19,11 +19,13 @@ from convergent.cli.nets import GivenNet, names_of
 from convergent.cli.processes import as_first, first_process
 from convergent.data.images import ImageData
 from convergent.errors import InputError
+from convergent.options import identity
 from convergent.storage.files import atomic, remove_leftovers
 from convergent.storage.tensors import opened
 from convergent.streaming.callback import Nets, PassCallback
-from convergent.streaming.collector import Reading, Start
+from convergent.streaming.collector import Start
 from convergent.streaming.layers import Layer, resolve
+from convergent.streaming.reading import Reading
 from convergent.streaming.saved_moments import SavedMoments
 from convergent.streaming.snapshots import Snapshots
 
@@ -64,12 +66,9 @@ class Measurement:
         wanted: layers, see `layers.resolve`.
         data: the images.
         views: which view of the images each net takes, by name; none where all take the same.
-        how: activations are read; its `products` and `device` are no part of the key, for they agree to 1e-6 in any
-            correlation.
+        reading: how activations are read; options of it that change no result are no part of the key.
         pairs: names of the nets to be compared; None for all with all.
         cache: folder of all saved moments.
-        layers_per_pass: read the images anew for every so many layers, to save memory; None for one pass.
-        snapshot_minutes: between two snapshots of a pass.
         also: what is to be collected beside the moments.
     """
 
@@ -77,11 +76,9 @@ class Measurement:
     wanted: Sequence[str | Sequence[str] | Layer]
     data: ImageData
     views: Mapping[str, str]
-    how: Reading
+    reading: Reading
     pairs: Sequence[tuple[str, str]] | None
     cache: Path
-    layers_per_pass: int | None = None
-    snapshot_minutes: float = 5.0
     also: Sequence[Artifact] = ()
 
     @cached_property
@@ -92,7 +89,7 @@ class Measurement:
             "nets": dict(zip(names_of(self.nets), (net.content() for net in self.nets))),
             "images": self.data.measured.manifest(),
             "views": dict(self.views),
-            "how": self.how.identity,
+            "how": identity(self.reading),  # its name since the first of these files
             "pairs": self.pairs,
         }
         return self.cache / hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
@@ -175,7 +172,7 @@ class Measurement:
 
     def _measure(self, missing: list[set[str]], trainer: Callable[[list[pl.Callback]], pl.Trainer]) -> None:
         layers = [layer for layer in self.layers if any(layer in of_product for of_product in missing)]
-        size = self.layers_per_pass or len(layers)
+        size = self.reading.layers_per_pass or len(layers)
         for first in range(0, len(layers), max(size, 1)):
             wanted = [[x for x in layers[first : first + size] if x in of_product] for of_product in missing]
             self._pass([(product, of) for product, of in zip(self.products, wanted) if of], trainer)
@@ -185,12 +182,13 @@ class Measurement:
     ) -> None:
         products = [[type(product).__name__, product.folder, layers] for product, layers in wanted]
         about = json.dumps([_FORMAT, products, self.data.batch_size])
-        snapshots = Snapshots(self.folder, about, self.snapshot_minutes)
+        snapshots = Snapshots(self.folder, about, self.reading.snapshot_minutes)
         starts = [
-            product.start([self.layers[layer] for layer in layers], self.how, self.pairs) for product, layers in wanted
+            product.start([self.layers[layer] for layer in layers], self.reading, self.pairs)
+            for product, layers in wanted
         ]
         callback = PassCallback(starts, snapshots)
-        self.data.blocks, self.data.read_before = self.how.blocks, snapshots.batches
+        self.data.blocks, self.data.read_before = self.reading.blocks, snapshots.batches
         trainer([callback]).predict(self._modules, datamodule=self.data, return_predictions=False)
         if not first_process():
             return

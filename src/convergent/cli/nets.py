@@ -2,120 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-import hashlib
 import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from convergent.cli.folders import IRRELEVANT, flat
+from convergent.cli.built import Built
+from convergent.cli.checking import resolved, targets
+from convergent.cli.folders import differences
 from convergent.cli.place import conf
+from convergent.cli.schema import OPTIONS, identifying
 from convergent.errors import InputError
-from convergent.training.runs import Run, build, load_weights
-
-if TYPE_CHECKING:
-    from torch import nn
-
-# What may be said of a net that is built from its `module`.
-_KEYS = ("module", "name", "weights", "seed", "layers", "channels", "prepare", "mean", "std")
+from convergent.storage.layout import modern
+from convergent.training.runs import Run
 
 # What may differ between the trainings of one experiment, beside what changes no result.
 _OF_ONE_NET = ("name", "seed", "order_seed", "augment_seed", "keep_epochs", "channels_last")
-
-# How a net wants its images; what is not said is as the measured images are prepared.
-VIEW = ("channels", "prepare", "mean", "std")
-
-
-@dataclass(frozen=True)
-class Built:
-    """A net that is not trained here.
-
-    Attributes:
-        name: what it is called.
-        module: what it is built from, with a `_target_`.
-        weights: file of its weights (.safetensors, or .pt and .pth with nothing but tensors in it); None for random ones.
-        seed: of random weights.
-        layers: that are compared unless told otherwise.
-        view: how it wants its images, some of `VIEW`.
-    """
-
-    name: str
-    module: dict[str, Any]
-    weights: Path | None = None
-    seed: int = 0
-    layers: tuple[str, ...] = ()
-    view: DictConfig | None = None
-
-    @classmethod
-    def of(cls, given: Mapping[str, Any], number: int) -> Built:
-        """The net of an entry of `nets`: {_target_: ..., arguments} or {module: {_target_: ...}, weights: FILE, ...}.
-
-        Args:
-            given: the entry.
-            number: of the entry in its list, the seed of random weights unless said otherwise.
-
-        Raises:
-            InputError: if something else is said of it.
-        """
-        entry: dict[str, Any] = {"module": given} if "_target_" in given else dict(given)
-        if unknown := sorted(set(entry) - set(_KEYS)):
-            raise InputError(f"A net of nets has no {unknown[0]!r}; what can be said is {', '.join(_KEYS)}.")
-        if "_target_" not in (entry.get("module") or {}):
-            raise InputError(f"A net needs to be a run folder or {{_target_: MODULE, ...}}, not {dict(given)}.")
-        weights = entry.get("weights")
-        if weights is not None and not Path(weights).is_file():
-            raise InputError(f"There is no file of weights {weights}.")
-        view = {key: entry[key] for key in VIEW if entry.get(key) is not None}
-        return cls(
-            name=entry.get("name") or str(entry["module"]["_target_"]).rpartition(".")[2].lower(),
-            module=dict(entry["module"]),
-            weights=None if weights is None else Path(weights),
-            seed=number if entry.get("seed") is None else entry["seed"],
-            layers=tuple(entry.get("layers") or ()),
-            view=OmegaConf.create(view) if view else None,
-        )
-
-    @property
-    def group(self) -> str:
-        """What its experiment is called: itself."""
-        return self.name
-
-    @cached_property
-    def _net(self) -> nn.Module:
-        net = build(self.module, self.seed)
-        if self.weights is not None:
-            load_weights(net, self.weights)
-        return net.eval()
-
-    def net(self) -> nn.Module:
-        """The net, in evaluation mode.
-
-        Raises:
-            InputError: if it cannot be built, or its weights are of another architecture.
-        """
-        return self._net
-
-    def content(self) -> str:
-        """A key of the net itself: what it is built from and the bytes of its weights.
-
-        Raises:
-            InputError: as `net`.
-        """
-        import torch
-
-        digest = hashlib.sha256(json.dumps(self.module, sort_keys=True, default=str).encode())
-        for name, tensor in self._net.state_dict().items():
-            digest.update(name.encode())
-            digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()
-
 
 # What can be compared.
 GivenNet = Run | Built
@@ -134,25 +44,25 @@ def find_nets(
     Raises:
         InputError: if there are fewer than two, or they do not go together.
     """
-    found: list[GivenNet]
+    nets: list[GivenNet]
     if isinstance(given, str):
         folders = sorted((f for f in Path(given).glob("*") if (f / "config.yaml").exists()), key=_natural)
         runs = [run for run in (Run(folder, trust=trust) for folder in folders) if run.finished]
         _check_alike(runs if len(runs) > 1 else [])
-        found = [*runs]
+        nets = [*runs]
         where, overrides = f"{given}{_near(Path(given))}", _overrides(Path(given).name)
     else:
-        found = [_given(entry, number, trust) for number, entry in enumerate(given)]
+        nets = [_given(entry, number, trust) for number, entry in enumerate(given)]
         where, overrides = "nets", ""
     if at_epochs is not None:
-        found = [net for run in found for net in _at_epochs(run, at_epochs)]
-    if len(found) < 2:
+        nets = [net for run in nets for net in _at_epochs(run, at_epochs)]
+    if len(nets) < 2:
         raise InputError(
-            f"Aligning needs at least two finished nets, but {where} has {len(found)}; make them with: "
+            f"Aligning needs at least two finished nets, but {where} has {len(nets)}; make them with: "
             f"python src/train.py -m seed=0,1,2,3{overrides}"
         )
-    _check_images([run for run in found if isinstance(run, Run)])
-    return _distinct(found)
+    _check_images([run for run in nets if isinstance(run, Run)])
+    return _distinct(nets)
 
 
 def names_of(nets: Sequence[GivenNet]) -> list[str]:
@@ -177,10 +87,10 @@ def _given(entry: Any, number: int, trust: tuple[str, ...]) -> GivenNet:
         raise InputError(f"{entry} names no epoch; write FOLDER@epoch=3.")
     run = Run(Path(folder), int(epoch) if epoch else None, trust)
     if not run.finished:
-        kept = ", ".join(map(str, run.epochs())) if epoch and run.epochs() else ""
+        there = ", ".join(map(str, run.epochs())) if epoch and run.epochs() else ""
         raise InputError(
-            f"{folder} has kept no epoch {epoch}, only {kept}; train it with keep_epochs=[{epoch}] to keep it."
-            if kept
+            f"{folder} has kept no epoch {epoch}, only {there}; train it with keep_epochs=[{epoch}] to keep it."
+            if there
             else f"{folder} holds no finished run; train it to the end or leave it out of nets."
         )
     return run
@@ -189,13 +99,13 @@ def _given(entry: Any, number: int, trust: tuple[str, ...]) -> GivenNet:
 def _at_epochs(run: GivenNet, epochs: str | Sequence[int]) -> list[GivenNet]:
     if isinstance(run, Built):
         raise InputError(f"at_epochs needs run folders, but {run.name} is a module.")
-    kept = run.epochs()
-    wanted = kept if epochs == "kept" else epochs
-    missing = [wanted] if isinstance(wanted, str) else [epoch for epoch in wanted if epoch not in (0, *kept)]
+    there = run.epochs()
+    wanted = there if epochs == "kept" else epochs
+    missing = [wanted] if isinstance(wanted, str) else [epoch for epoch in wanted if epoch not in (0, *there)]
     if missing or not wanted:
         raise InputError(
             f"at_epochs needs to be kept or a list of epochs that {run.folder} has kept "
-            f"({', '.join(map(str, kept)) or 'none'}), not {epochs}; train with keep_epochs=[...] to keep others."
+            f"({', '.join(map(str, there)) or 'none'}), not {epochs}; train with keep_epochs=[...] to keep others."
         )
     return [replace(run, epoch=int(epoch)) for epoch in wanted]
 
@@ -206,16 +116,41 @@ def _check_alike(runs: Sequence[Run]) -> None:
     Raises:
         InputError: naming one that differs from most, and in what.
     """
-    settings = [flat(OmegaConf.to_container(run.config), (*IRRELEVANT, *_OF_ONE_NET)) for run in runs]
+    settings = [_setting(OmegaConf.to_container(run.config)) for run in runs]
     texts = [json.dumps(setting, sort_keys=True, default=str) for setting in settings]
     usual = texts.index(Counter(texts).most_common(1)[0][0]) if texts else 0
     for run, setting in zip(runs, settings):
-        if differing := [key for key in {**settings[usual], **setting} if settings[usual].get(key) != setting.get(key)]:
-            shown = ", ".join(f"{key} is {setting.get(key)}, not {settings[usual].get(key)}" for key in differing[:3])
+        if different := differences(settings[usual], setting, "{} is {here}, not {there}"):
             raise InputError(
-                f"{run.folder} is of another training than {runs[usual].name} beside it ({shown}); name the nets to be "
+                f"{run.folder} is of another training than {runs[usual].name} beside it ({different}); name the nets to be "
                 "compared as nets=[...], or train it under another name=."
             )
+
+
+def difference_beside(run: Run) -> str:
+    """In what a net's training is another than that of a net beside it, in words; empty if in nothing."""
+    settings = {}
+    for file in [run.folder / "config.yaml", *sorted(run.folder.parent.glob("*/config.yaml"))]:
+        with contextlib.suppress(Exception):  # whatever a damaged file makes of a parser: align says so
+            settings[file.parent.name] = _setting(modern(OmegaConf.to_container(OmegaConf.load(file)), file))  # type: ignore[arg-type]
+    here = settings.pop(run.name, {})
+    different = {name: differences(there, here) for name, there in settings.items() if here}
+    return next((f"{name} beside it is of another training ({text})" for name, text in different.items() if text), "")
+
+
+def _setting(config: Any) -> dict[str, Any]:
+    """What is the same for all nets of one training."""
+    return identifying({name: value for name, value in config.items() if name not in _OF_ONE_NET}, OPTIONS["train"])
+
+
+def trusted(config: DictConfig) -> tuple[str, ...]:
+    """The classes that run folders may name beside the known ones: what the command and its own conf/ name themselves."""
+    named = [node["_target_"] for _, node in targets("", {name: resolved(config[name]) for name in ("net", "data")})]
+    for source in HydraConfig.get().runtime.config_sources if HydraConfig.initialized() else ():
+        for group in ("net", "data", "experiment") if source.schema == "file" else ():
+            for file in (Path(source.path) / group).rglob("*.yaml"):
+                named += re.findall(r"""_target_:\s*["']?([\w.]+)""", file.read_text())
+    return (*config.trust, *named)
 
 
 def _check_images(runs: Sequence[Run]) -> None:

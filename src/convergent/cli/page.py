@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from convergent.cli.jobs import command_of
+from convergent.cli.command import command_of
 from convergent.figures.style import save
 from convergent.progress import track
 from convergent.report.gather import gather, left_out_if_damaged

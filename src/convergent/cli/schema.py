@@ -1,11 +1,15 @@
-"""What every option of conf/ may be: one table for each command, and one for objects of other packages."""
+"""What options of conf/ may be that no object of this package declares: a table for each command, one for other packages.
+
+An option that is put `aside` changes no result: it is no part of what a result is known by.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Any, TypeAlias
 
+from convergent.analysis.evaluation import Evaluation
 from convergent.options import (
     COMPONENT,
     FINITE,
@@ -13,19 +17,21 @@ from convergent.options import (
     NULL,
     TEXT,
     Kind,
+    aside,
+    kinds_of,
     listed,
     number,
+    saying,
     table,
     whole,
     word,
-)
+)  # fmt: skip
+from convergent.streaming.reading import Reading
 
 # A group of options by name; a name that ends in ? may be missing.
 Options: TypeAlias = Mapping[str, "Kind | Options"]
 
-_UNITS = word("auto", "channel", "last", "flat")
 _SEED = whole(0, 2**32 - 1)  # what numpy takes
-_MINUTES = number(0)
 
 
 def _is_target(value: Any) -> bool:
@@ -43,18 +49,18 @@ def _is_workspace(value: Any) -> bool:
 
 # An object that is made here; convergent.cli.checking looks at its arguments.
 TARGET = Kind("an object, as {_target_: MODULE.CLASS, ...}", _is_target)
-_OBJECTS = replace(listed(TARGET, 0), words="a list of objects, as [{_target_: MODULE.CLASS, ...}]")
-_NAMED = replace(listed(TEXT, 0), words="a list of layers, as [conv1,fc1]")
-_PATHS = replace(
-    listed(TEXT | listed(TEXT) | table(TEXT), 0), words="a list of layers, as [conv1,fc1] or [[PATH_IN_A,PATH_IN_B]]"
+_OBJECTS = saying("a list of objects, as [{_target_: MODULE.CLASS, ...}]", listed(TARGET, 0))
+_NAMED = saying("a list of layers, as [conv1,fc1]", listed(TEXT, 0))
+_PATHS = saying(
+    "a list of layers, as [conv1,fc1] or [[PATH_IN_A,PATH_IN_B]]", listed(TEXT | listed(TEXT) | table(TEXT))
 )
-_PAIRS = replace(listed(listed(TEXT, 2, 2, distinct=True)), words="a list of lists of two nets, as [[A,B],[A,C]]")
-_NETS = replace(
-    TEXT | listed(TEXT | table(FINITE)),
-    words="a folder of run folders, or a list of run folders and {_target_: MODULE}",
+_PAIRS = saying("a list of lists of two nets, as [[A,B],[A,C]]", listed(listed(TEXT, 2, 2, distinct=True)))
+_NETS = saying(
+    "a folder of run folders, or a list of run folders and {_target_: MODULE}", TEXT | listed(TEXT | table(FINITE))
 )
+_TRUST = saying("a list of classes in full, as [mypackage.MyNet]", listed(Kind("", _is_full), 0))
 
-_DATA: Options = {
+DATA: Mapping[str, Kind] = {
     "name": COMPONENT,
     "channels": word(1, 3),
     "size": whole(1),
@@ -63,35 +69,54 @@ _DATA: Options = {
     "mean": listed(number()),
     "std": listed(number(0, above=True)),
     "batch_size": whole(1),
-    "workers": whole(),
+    "workers": aside(whole()),
     "skip_corrupt": FLAG,
-    "value_range?": replace(listed(number(), 2, 2), words="the values of black and of white, as [0,4095]") | NULL,
+    "value_range?": saying("the values of black and of white, as [0,4095]", listed(number(), 2, 2)) | NULL,
     "augment": _OBJECTS,
     "prepare": _OBJECTS,
     "sources": table(TARGET),
-    "folder?": TEXT,
-    "store?": TEXT,
+    "folder?": aside(TEXT),
+    "store?": aside(TEXT),
     "mean_image?": TEXT,
-    "download?": FLAG,
+    "download?": aside(FLAG),
     "per_class?": whole(1),
     "seed?": _SEED,
 }
 
-_BOTH: Options = {
+_EXPERIMENT: Options = {
     "name": COMPONENT,
-    "root": TEXT,
-    "force": FLAG,
-    "data": _DATA,
+    "root": aside(TEXT),
+    "force": aside(FLAG),
+    "data": DATA,
     "net": {"name": COMPONENT, "layers": _NAMED, "module": TARGET},
     "optimizer": {"optimizer": TARGET, "scheduler": TARGET | NULL},
     "trainer": TARGET,
-    "logger": TARGET,
-    "snapshot_minutes": _MINUTES,
+    "logger": aside(TARGET),
+}
+
+# The groups that are objects; on the command line reading.sample, evaluation.folds.
+GROUPS = {"reading": Reading, "evaluation": Evaluation}
+
+# What an alignment is made of, beside the nets.
+ALIGNMENT: Options = {
+    "method": TARGET,
+    "nets": aside(_NETS),  # their contents are part of the record
+    "trust": aside(_TRUST),
+    "at_epochs": word("kept") | listed(whole(), example="[0,1,5]") | NULL,
+    "pairs": _PAIRS | NULL,
+    "label": aside(COMPONENT | NULL),
+    "layers": _PATHS | NULL,
+    "images": TEXT | NULL,
+    "pictures": aside(word("top", "bottom", "ascent") | NULL),
+    **{
+        group: {f"{name}?": kind for name, kind in {"_target_": TEXT, **kinds_of(of)}.items()}
+        for group, of in GROUPS.items()
+    },
 }
 
 OPTIONS: Mapping[str, Options] = {
     "train": {
-        **_BOTH,
+        **_EXPERIMENT,
         "seed": _SEED,
         "seeds": listed(_SEED, distinct=True, example="[0,1,2,3]") | NULL,
         "order_seed": _SEED | NULL,
@@ -99,31 +124,10 @@ OPTIONS: Mapping[str, Options] = {
         "epochs": whole(),
         "keep_epochs": listed(whole(), 0, example="[0,1,5]"),
         "channels_last": FLAG,
+        "snapshot_minutes": aside(number(0)),
         "precision": word("32-true", "bf16-mixed", "16-mixed"),
     },
-    "align": {
-        **_BOTH,
-        "method": TARGET,
-        "nets": _NETS,
-        "trust": replace(listed(Kind("", _is_full), 0), words="a list of classes in full, as [mypackage.MyNet]"),
-        "at_epochs": word("kept") | listed(whole(), example="[0,1,5]") | NULL,
-        "pairs": _PAIRS | NULL,
-        "label": COMPONENT | NULL,
-        "layers": replace(_PATHS, fits=lambda value: bool(value) and _PATHS.fits(value)) | NULL,
-        "images": TEXT | NULL,
-        "sample": word("every", "pooled", "centre") | whole(1),
-        "units": _UNITS | replace(table(_UNITS), words="a dictionary from nets to these"),
-        "blocks": whole(1),
-        "block_memory": number(0, above=True),
-        "layers_per_pass": whole(1) | NULL,
-        "products": word("auto", "portable", "onednn", "tf32"),
-        "device": TEXT | NULL,
-        "folds": word(0) | whole(2),
-        "intervals": FLAG,
-        "pictures": word("top", "bottom", "ascent") | NULL,
-        "nulls": listed(word("rotated", "rotated_after", "shuffled"), 0, distinct=True),
-        "rotations": whole(1) | NULL,
-    },
+    "align": {**_EXPERIMENT, **ALIGNMENT},
     "report": {
         "name": COMPONENT,
         "root": TEXT,
@@ -133,7 +137,7 @@ OPTIONS: Mapping[str, Options] = {
     },
     "prepare": {
         "root": TEXT,
-        "data": _DATA,
+        "data": DATA,
         "store": TEXT,
         "splits": listed(word("train", "val"), distinct=True),
         "size": whole(1),
@@ -145,9 +149,24 @@ OPTIONS: Mapping[str, Options] = {
     },
 }
 
+# The options of the groups by what they were called before the groups were objects, which is what the library calls them.
+RENAMED = {of.name: f"{group}.{of.name}" for group, made in GROUPS.items() for of in fields(made)}
+
+
+def renaming(command: str, overrides: Sequence[str]) -> str:
+    """A sentence with the new name of the first option that was called otherwise before the groups were objects.
+
+    >>> renaming("align", ["method=sparse", "folds=3"]), renaming("train", ["snapshot_minutes=1"])
+    ('folds is evaluation.folds now.', '')
+    """
+    names = (override.lstrip("+~").partition("=")[0] for override in overrides)
+    old = next((name for name in names if name in RENAMED and name not in OPTIONS[command]), "")
+    return f"{old} is {RENAMED[old]} now{', in bytes' if old == 'block_memory' else ''}." if old else ""
+
+
 _SIDES = whole(1) | listed(whole(1), 1, 2)
 _BORDER = whole() | listed(whole(), 1, 4)
-_TASKS = replace(whole(1), words="a whole number, 1 or more (set trainer.devices to one)")
+_TASKS = saying("a whole number, 1 or more (set trainer.devices to one)", whole(1))
 
 # Arguments of other packages' objects, by what their `_target_` begins with; others are what their annotations say there.
 # This package's own objects say it in their annotations.
@@ -165,10 +184,10 @@ FOREIGN: Mapping[str, Mapping[str, Kind]] = {
     "torchvision.datasets.": {"root": TEXT, "train": FLAG, "download": FLAG},
     "torchvision.models.": {"name": TEXT, "weights": TEXT | NULL, "num_classes": whole(1)},
     "pytorch_lightning.Trainer": {
-        "accelerator": TEXT,
-        "strategy": TEXT | TARGET,
-        "devices": word("auto", -1) | whole(1) | listed(whole(), distinct=True),
-        "num_nodes": whole(1),
+        "accelerator": aside(TEXT),
+        "strategy": aside(TEXT | TARGET),
+        "devices": aside(word("auto", -1) | whole(1) | listed(whole(), distinct=True)),
+        "num_nodes": aside(whole(1)),
         "sync_batchnorm": FLAG,
         "deterministic": FLAG | word("warn"),
         "use_distributed_sampler": FLAG,
@@ -197,3 +216,24 @@ FOREIGN: Mapping[str, Mapping[str, Kind]] = {
         "additional_parameters": table(FINITE),
     },
 }
+
+
+def foreign(target: str) -> Mapping[str, Kind]:
+    """The declared arguments of another package's object."""
+    return next((kinds for beginning, kinds in FOREIGN.items() if target.startswith(beginning)), {})
+
+
+def identifying(values: Mapping[str, Any], options: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+    """The leaves of a configuration by their dotted paths, without those of options that change no result."""
+    leaves: dict[str, Any] = {}
+    for name, value in values.items():
+        kind = options.get(name, options.get(f"{name}?", {}))
+        if isinstance(kind, Kind) and not kind.identifies:
+            continue
+        full = f"{path}.{name}" if path else str(name)
+        if not isinstance(value, Mapping):
+            leaves[full] = value
+            continue
+        inner = foreign(value["_target_"]) if _is_target(value) else kind
+        leaves |= identifying(value, inner if isinstance(inner, Mapping) else {}, full)
+    return leaves

@@ -19,8 +19,8 @@ from pytorch_lightning.accelerators import CPUAccelerator
 from pytorch_lightning.callbacks import Callback, RichProgressBar
 
 from convergent.cli.dashboard import log_run, start_logger
-from convergent.cli.jobs import TrainJob
 from convergent.cli.processes import first_process, part
+from convergent.cli.train_job import TrainJob
 from convergent.data.images import ImageData
 from convergent.errors import InputError
 from convergent.heartbeat import Heartbeat
@@ -42,7 +42,7 @@ def train(job: TrainJob) -> None:
         InputError: for whatever the user can mend.
         KeyboardInterrupt: if the user stops it; the last checkpoint is kept.
     """
-    job = job.left()
+    job = job.unfinished()
     config, checkpoints = job.config, Checkpoints(job.runs)
     try:
         classifier, data, trainer = _prepared(job, checkpoints)
@@ -51,7 +51,7 @@ def train(job: TrainJob) -> None:
             for run, of_run in zip(job.runs, job.configs)
             if (logger := start_logger(config.logger, of_run, run.folder, config.name, run.name, "train"))
         ]
-        with stoppable(job.kept):
+        with stoppable(job.after_stop):
             trainer.fit(classifier, data, ckpt_path="last.ckpt" if checkpoints.there else None, weights_only=True)
     except Requeued:
         for logger in trainer.loggers:
@@ -71,7 +71,7 @@ def train(job: TrainJob) -> None:
             (run.folder / "command.txt").write_text(f"{job.command}\n")
             run.finish(classifier.learners[number].net, classifier.found[number])  # type: ignore[arg-type]
             log_run(trainer.loggers[number] if trainer.loggers else None, run)
-            job.say(f"{run.told()}, in {run.folder}", run)
+            job.say(f"{run.accuracies()}, in {run.folder}", run)
         if skipped := data.skipped():
             job.say(f"{skipped} images could not be read and were skipped")
     part()

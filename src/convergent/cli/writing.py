@@ -12,7 +12,7 @@ from convergent.analysis.across import across
 from convergent.analysis.findings import Findings, rows_by_table
 from convergent.analysis.null_pairs import best_by_chance, rotated_nets
 from convergent.analysis.results import Result, by_layer
-from convergent.cli.jobs import AlignJob
+from convergent.cli.align_job import AlignJob
 from convergent.cli.measured import load_rotations
 from convergent.cli.measurement import Measurement
 from convergent.cli.versions import versions

@@ -18,6 +18,7 @@ from omegaconf import OmegaConf
 from convergent.analysis.cluster_quality import adjusted_rand
 from convergent.errors import InputError
 from convergent.storage.csv_files import check_rows, read_rows
+from convergent.storage.layout import outdated
 from convergent.storage.tensors import opened
 
 log = logging.getLogger(__name__)
@@ -44,12 +45,12 @@ class Finished:
         Raises:
             InputError: if one of its files is missing or damaged.
         """
-        file = folder / "config.yaml"
+        file, another = folder / "config.yaml", ""
         try:
             record: Any = OmegaConf.to_container(OmegaConf.load(file))
-            kept = {
-                key: record.get(key) for key in ("nets", "images", "sample", "units", "pairs", "at_epochs", "folds")
-            }
+            another = outdated(record, folder)
+            made = record["reading"] | record["evaluation"] | record
+            kept = {key: made[key] for key in ("nets", "images", "sample", "units", "pairs", "at_epochs", "folds")}
             file = folder / "summary.json"
             summary = json.loads(file.read_text())
             int(summary["images"]), [(pair["layer"], pair["a"], pair["b"]) for pair in summary["pairs"]]
@@ -62,10 +63,12 @@ class Finished:
                 file = folder / "alignments" / f"{layer}.safetensors"
                 opened(file)
         except Exception as error:  # whatever a damaged file makes of a parser
+            problem = "missing" if isinstance(error, FileNotFoundError) else "damaged"
             raise InputError(
-                f"{file} is {'missing' if isinstance(error, FileNotFoundError) else 'damaged'}; make that result again with "
-                f"force=true or delete {folder}."
+                another or f"{file} is {problem}; make that result again with force=true or delete {folder}."
             ) from None
+        if another:
+            raise InputError(another)
         return cls(folder, summary, json.dumps(kept, sort_keys=True))
 
     @property

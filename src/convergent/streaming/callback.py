@@ -20,11 +20,12 @@ from convergent.data.images import Batch
 from convergent.data.numbered import check_batch, check_numbers
 from convergent.errors import InputError
 from convergent.heartbeat import Heartbeat
-from convergent.streaming.collector import Collector, Reading, Start, part_of
+from convergent.streaming.collector import Collector, Start, part_of
 from convergent.streaming.histograms.histogram_pass import HistogramPass
 from convergent.streaming.histograms.layer_histograms import LayerHistograms
 from convergent.streaming.layers import Layer
 from convergent.streaming.loader import first_batches
+from convergent.streaming.reading import Reading
 from convergent.streaming.snapshots import Snapshots
 from convergent.streaming.statistics_pass import StatisticsPass
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Self
 
 import torch
@@ -18,67 +17,12 @@ from convergent.streaming.capture import Capture
 from convergent.streaming.inputs import Seen
 from convergent.streaming.layers import Layer, by_unit, layout, resolve, samples
 from convergent.streaming.masks import Unmasked, remaining
+from convergent.streaming.reading import Reading
 from convergent.streaming.rotations import Rotations, rotated_from
 from convergent.streaming.unit_axis import axis_by_type
 
 # So many of the first images of the seeded order, the same in all processes: batches of (image numbers, what each net sees).
 First = Callable[[int], Iterator[tuple[Tensor, Mapping[str, Seen]]]]
-
-
-@dataclass(frozen=True)
-class Reading:
-    """How activations are read.
-
-    Attributes:
-        sample: of a layer with positions, see `layers.samples`.
-        units: which axis of an activation they are, see `layers.by_unit`; or a dictionary that says so per net.
-        blocks: of images; layers too wide for `block_memory` get a half, a quarter, ... of them.
-        block_memory: bytes that one layer's blocks may take.
-        products: backend of the float32 matrix products, see `products.chosen`.
-        device: where products are made and summed, as torch names it; None for where the nets are.
-        output: which tensor of layers that give several, see `capture.tensor_of`; None for the first.
-        drop: positions that are no samples, such as [0] for a class token; negative ones from the end.
-        mask: which positions are samples and which are padding: the key of a mapping's mask, or a function from a batch to
-            one, shape (n, positions), true for samples; None where all are.
-        forward: how a net takes a batch that is neither pictures nor a mapping of its arguments: forward(net, batch).
-    """
-
-    sample: str | int = "every"
-    units: str | Mapping[str, str] = "auto"
-    blocks: int = 64
-    block_memory: float = 1e9
-    products: str = "auto"
-    device: str | None = None
-    output: str | int | None = None
-    drop: Sequence[int] = ()
-    mask: str | Callable[[Any], Tensor] | None = "attention_mask"
-    forward: Callable[[nn.Module, Any], object] | None = None
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """What of it the moments of images depend on, for their key; what was added later counts where it is set."""
-        later = {"output": self.output, "drop": list(self.drop)}
-        same = {name: getattr(self, name) for name in ("sample", "units", "blocks", "block_memory")}
-        return same | {name: value for name, value in later.items() if value not in (None, [])}
-
-    def units_of(self, net: str) -> str:
-        """Where a net's activations have their units."""
-        return self.units if isinstance(self.units, str) else self.units.get(rotated_from(net), "auto")
-
-    def placed(self, x: Tensor) -> Tensor:
-        """A tensor on the device where the work is to be done.
-
-        Raises:
-            InputError: if there is no such device.
-        """
-        if self.device is None:
-            return x
-        try:
-            return x.to(self.device)
-        except (RuntimeError, AssertionError) as error:  # torch raises either
-            raise InputError(
-                f"device needs to be cpu or a GPU that is here, not {self.device} ({str(error).splitlines()[0]})."
-            ) from None
 
 
 class Collector(ABC):
@@ -180,7 +124,7 @@ class Collector(ABC):
 
     def units(self, net: str, layer: str, shape: Sequence[int]) -> str:
         """Where the units of a layer's activation of this shape are: "channel" (axis 1), "last" or "flat"."""
-        return layout(shape, self.how.units_of(net), self._by_type[rotated_from(net), layer])
+        return layout(shape, self.how.units_of(rotated_from(net)), self._by_type[rotated_from(net), layer])
 
     def by_unit(self, net: str, layer: str, activation: Tensor) -> Tensor:
         """An activation with its units in axis 1, see `layers.by_unit`."""

@@ -20,8 +20,8 @@ from convergent.core.matrices import described
 from convergent.core.pairs import block_of_image
 from convergent.data.numbered import WHOLE, check_numbers
 from convergent.errors import InputError
-from convergent.streaming.collector import Reading
 from convergent.streaming.inputs import Input, Seen
+from convergent.streaming.reading import Reading
 
 _AT_ONCE = 32  # images that are read before the pass
 _ALONE = 1024  # up to so many of them are read without workers, which take seconds to start

@@ -13,10 +13,11 @@ from torch import nn
 from convergent.core.layer_moments import LayerMoments
 from convergent.core.matrices import described
 from convergent.errors import InputError
-from convergent.streaming.collector import Reading, Start
+from convergent.streaming.collector import Start
 from convergent.streaming.inputs import mask_of, run
 from convergent.streaming.layers import Layer
 from convergent.streaming.loader import Batches, device_of
+from convergent.streaming.reading import Reading
 from convergent.streaming.statistics_pass import StatisticsPass
 
 Nets = Mapping[str, nn.Module] | Sequence[nn.Module]

@@ -13,8 +13,9 @@ from torch import nn
 from convergent.core.layer_moments import LayerMoments
 from convergent.core.pairs import Pair
 from convergent.storage.tensors import opened
-from convergent.streaming.collector import First, Reading, Start, table_of
+from convergent.streaming.collector import First, Start, table_of
 from convergent.streaming.layers import Layer, resolve
+from convergent.streaming.reading import Reading
 from convergent.streaming.rotations import AFTER, BEFORE, Rotations, draws_of, rotated_name
 from convergent.streaming.saved_moments import SavedMoments
 from convergent.streaming.statistics_pass import CALIBRATION, StatisticsPass

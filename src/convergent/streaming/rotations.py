@@ -29,8 +29,9 @@ from convergent.streaming.pre_activations import PreActivations
 from convergent.streaming.unit_axis import axis_by_type
 
 if TYPE_CHECKING:
-    from convergent.streaming.collector import First, Reading
+    from convergent.streaming.collector import First
     from convergent.streaming.layers import Layer
+    from convergent.streaming.reading import Reading
 
 BEFORE, LINEAR, AFTER = "before", "linear", "after"
 

@@ -12,8 +12,9 @@ from pathlib import Path
 
 from convergent.core.layer_moments import LayerMoments
 from convergent.storage.tensors import opened, save_tensors
-from convergent.streaming.collector import Reading, Start
+from convergent.streaming.collector import Start
 from convergent.streaming.layers import Layer
+from convergent.streaming.reading import Reading
 from convergent.streaming.saved_tensors import SavedTensors
 from convergent.streaming.statistics_pass import StatisticsPass
 

@@ -20,7 +20,6 @@ from convergent.streaming.capture import Capture
 from convergent.streaming.collector import (
     Collector,
     First,
-    Reading,
     Start,
     over_processes,
     part_of,
@@ -29,6 +28,7 @@ from convergent.streaming.collector import (
 from convergent.streaming.deal import Deal
 from convergent.streaming.inputs import Seen, mask_of, run
 from convergent.streaming.layers import Layer
+from convergent.streaming.reading import Reading
 from convergent.streaming.rotations import Rotations
 
 # Columns of the table of what is planned; the first few are text.

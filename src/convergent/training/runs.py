@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from convergent.errors import InputError
 from convergent.storage.files import atomic, write_json
+from convergent.storage.layout import modern
 from convergent.storage.tensors import check, save_net
 from convergent.training.trust import check_trusted
 
@@ -82,18 +83,20 @@ class Run:
         """
         file = self.folder / "config.yaml"
         try:
-            config = OmegaConf.load(file)
-            content: Any = OmegaConf.to_container(config)
+            content: Any = modern(OmegaConf.to_container(OmegaConf.load(file)), file)  # type: ignore[arg-type]
             assert content["net"]["module"]["_target_"]
             assert isinstance(content["net"]["layers"], list)
             assert isinstance(content["data"]["name"], str)
+        except InputError:
+            raise
         except Exception as error:
             raise InputError(
                 f"{self.folder} is no run folder: its config.yaml cannot be read or is of something else "
                 f"({type(error).__name__}); remove that folder and train the net again, or leave it out of nets."
             ) from None
         check_trusted(file, content, self.trust)
-        return config  # type: ignore[return-value]
+        config: DictConfig = OmegaConf.create(content)
+        return config
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -109,7 +112,7 @@ class Run:
         """The epochs whose weights were kept."""
         return sorted(int(file.stem) for file in (self.folder / "epochs").glob("*.safetensors"))
 
-    def told(self) -> str:
+    def accuracies(self) -> str:
         """The finished training's accuracies in one line.
 
         Raises:

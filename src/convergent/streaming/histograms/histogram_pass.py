@@ -20,7 +20,6 @@ from convergent.streaming.capture import Capture
 from convergent.streaming.collector import (
     Collector,
     First,
-    Reading,
     Start,
     from_first_process,
     part_of,
@@ -30,6 +29,7 @@ from convergent.streaming.histograms.fold_counter import FoldCounter
 from convergent.streaming.histograms.layer_histograms import LayerHistograms
 from convergent.streaming.inputs import run
 from convergent.streaming.layers import Layer, check_size, random_positions, resolve
+from convergent.streaming.reading import Reading
 from convergent.streaming.rotations import Rotations
 
 # Edges are those of all images up to 10,000, of all their positions where these make 131,072 samples at most. Of more images

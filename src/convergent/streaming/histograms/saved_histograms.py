@@ -15,10 +15,11 @@ import torch
 from convergent.core.histogram_source import Counting
 from convergent.core.joint_histograms import Histograms
 from convergent.storage.tensors import opened, save_tensors
-from convergent.streaming.collector import Reading, Start
+from convergent.streaming.collector import Start
 from convergent.streaming.histograms.histogram_pass import HistogramPass
 from convergent.streaming.histograms.layer_histograms import LayerHistograms
 from convergent.streaming.layers import Layer
+from convergent.streaming.reading import Reading
 from convergent.streaming.rotations import rotated_name
 from convergent.streaming.saved_tensors import SavedTensors
 
