@@ -59,13 +59,14 @@ def test_products_are_full_float32_unless_asked_otherwise():
     x_nu = torch.randn(1_000_000, 12) * 3 + 1
     from convergent.core.products import chosen
     from convergent.streaming.accumulate import Accumulator
+    from convergent.streaming.arithmetic import Arithmetic
 
     errors = {}
     before = torch.get_float32_matmul_precision()
     for products in ("auto", "tf32"):
         torch.set_float32_matmul_precision("high")  # as many nets are run
         product = chosen(products, torch.device("cuda"), torch.float32)
-        accumulator = Accumulator("x", {"a": 12}, 500, torch.zeros(12).cuda(), torch.float32, product=product)
+        accumulator = Accumulator("x", {"a": 12}, 500, Arithmetic(torch.zeros(12).cuda(), torch.float32, product))
         for x in x_nu.view(-1, 500, 12).transpose(1, 2).split(100):
             accumulator.begin([0] * len(x))
             accumulator.write("a", x.cuda())

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from convergent.core.moments import Moments
-from convergent.core.products import Artifact, chosen, portable
+from convergent.core.products import Product, chosen, portable
 from convergent.errors import InputError
 from streaming import Batch, machine, streamed
 
@@ -141,7 +141,7 @@ def naive(case: str, units: int, batches: int) -> dict[str, Tensor]:
     return {name: correlation(s_uu[name] / count - torch.outer(mean_u[name], mean_u[name])) for name in kinds}
 
 
-def backends() -> dict[str, Artifact]:
+def backends() -> dict[str, Product]:
     """Every float32 product of this machine by name, portable first."""
     found = {"portable": portable}
     try:
@@ -151,7 +151,7 @@ def backends() -> dict[str, Artifact]:
     return found
 
 
-def measured(case: str, units: int, batches: int, products: dict[str, Artifact]) -> dict:
+def measured(case: str, units: int, batches: int, products: dict[str, Product]) -> dict:
     """The largest error of a correlation by every way."""
     start = time.process_time()
     expected = exact(case, units, batches)

@@ -44,7 +44,7 @@ def forward(nets: dict, x: torch.Tensor) -> None:
 def rare_products(reading: StatisticsPass) -> float:
     """Seconds of the products of layers with one row per image, which fall once in so many images."""
     spent = 0.0
-    for accumulator in reading.accumulators.values():
+    for accumulator in (accumulator for parts in reading.accumulators.values() for accumulator in parts):
         if accumulator.positions == 1:
             x_us = torch.randn(accumulator.packing.width, ROWS, dtype=accumulator.dtype)
             open_f = torch.zeros(accumulator.packing.size, dtype=torch.float64)
@@ -56,19 +56,18 @@ def rare_products(reading: StatisticsPass) -> float:
     return spent
 
 
-def collectors(nets: dict, layers: list, x: torch.Tensor, how: Reading, rotations: bool) -> list[StatisticsPass]:
+def collectors(nets: dict, layers: list, x: torch.Tensor, reading: Reading, rotations: bool) -> list[StatisticsPass]:
     """What reads the nets: the statistics, and those of nets on rotated axes where these are asked for."""
 
     def first(count: int) -> Iterator:
         for image_n in torch.arange(min(count, 256)).split(len(x)):
             yield image_n, dict.fromkeys(nets, x[: len(image_n)])
 
-    rotated = [SavedRotations(), SavedRotations(scored=False)] if rotations else []
-    more = [product.start(layers, how, None)(nets, 50_000, first) for product in rotated]
-    return [StatisticsPass(nets, layers, 50_000, dict.fromkeys(nets, x[:8]), how), *more]
+    more = [SavedRotations().start(layers, reading, None)(nets, 50_000, first)] if rotations else []
+    return [StatisticsPass(nets, layers, 50_000, dict.fromkeys(nets, x[:8]), reading), *more]
 
 
-def measured(case: str, k: int, count: int, how: Reading, rotations: bool) -> dict:
+def measured(case: str, k: int, count: int, reading: Reading, rotations: bool) -> dict:
     """Seconds of the pass with statistics over seconds of the bare forward pass, for `count` images."""
     make, size, batch, layers = CASES[case]
     torch.manual_seed(0)
@@ -76,11 +75,10 @@ def measured(case: str, k: int, count: int, how: Reading, rotations: bool) -> di
     x = torch.randn(batch, 3, size, size)
     bare_s, with_s = [], []
     with torch.inference_mode():
-        readings = collectors(nets, layers, x, how, rotations)
-        reading = readings[0]
-        order = reading.deal.block(torch.arange(50_000)).argsort(
-            stable=True
-        )  # block after block, as the data module reads
+        start = time.process_time()
+        passes = collectors(nets, layers, x, reading, rotations)
+        started = time.process_time() - start
+        order = passes[0].deal.block(torch.arange(50_000)).argsort(stable=True)  # block after block, as it is read
         forward(nets, x)
         for first in range(0, count + batch, batch):
             start = time.process_time()
@@ -88,29 +86,35 @@ def measured(case: str, k: int, count: int, how: Reading, rotations: bool) -> di
             bare_s.append(time.process_time() - start)
             start = time.process_time()
             with ExitStack() as hooks:
-                for each in readings:
+                for each in passes:
                     hooks.enter_context(each)
                     each.begin(order[first : first + batch])
                 forward(nets, x)
-                for each in readings:
+                for each in passes:
                     each.end()
             with_s.append(time.process_time() - start)
         bare_s, with_s = bare_s[1:], with_s[1:]  # the first batch warms up
         start = time.process_time()
-        finished, *_ = [each.finish() for each in readings]
+        finished, *_ = [each.finish() for each in passes]
         last = time.process_time() - start
-    found = {"case": f"{case}:{k}", "products": how.products, "sample": how.sample, "batch": batch, "images": count}
-    found |= {"rotations": {layer: [len(each.rotations.draws[layer]) for each in readings[1:]] for layer in layers}}
-    found |= {"blocks": {layer: len(moments.count_k) for layer, moments in finished.items()}}
+    result = {
+        "case": f"{case}:{k}",
+        "products": reading.products,
+        "sample": reading.sample,
+        "batch": batch,
+        "images": count,
+    }
+    result |= {"rotations": {layer: [len(each.rotations.draws[layer]) for each in passes[1:]] for layer in layers}}
+    result |= {"blocks": {layer: len(moments.count_k) for layer, moments in finished.items()}}
     ratios = [w / b for w, b in zip(with_s, bare_s)]
-    found |= {"median_of_batches": statistics.median(ratios), "least": min(ratios), "most": max(ratios)}
-    late_s = sum(map(rare_products, readings)) * count / ROWS if count < ROWS else 0.0
-    found |= {
+    result |= {"median_of_batches": statistics.median(ratios), "least": min(ratios), "most": max(ratios)}
+    late_s = sum(map(rare_products, passes)) * count / ROWS if count < ROWS else 0.0
+    result |= {
         "whole": (sum(with_s) + late_s) / sum(bare_s),
         "of_it_rare": late_s / sum(bare_s),
         "bare_s_per_image": sum(bare_s) / count,
     }
-    return found | {"finish_s": last}  # once per pass, whatever the number of images
+    return result | {"start_s": started, "finish_s": last}  # once per pass, whatever the number of images
 
 
 def main() -> None:
@@ -127,8 +131,8 @@ def main() -> None:
     print(json.dumps(machine()), flush=True)
     for case in options.cases:
         name, _, k = case.partition(":")
-        how = Reading(options.sample, blocks=options.blocks, products=options.products)
-        print(json.dumps(measured(name, int(k or 2), options.images, how, options.rotations)), flush=True)
+        reading = Reading(options.sample, blocks=options.blocks, products=options.products)
+        print(json.dumps(measured(name, int(k or 2), options.images, reading, options.rotations)), flush=True)
 
 
 if __name__ == "__main__":

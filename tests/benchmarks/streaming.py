@@ -11,25 +11,22 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).parents[2] / "src"))
 
 from convergent.core.moments import Moments
-from convergent.core.products import Artifact, chosen
-from convergent.streaming.accumulate import OFF_GRID, Accumulator, grid_shift, on_grid
+from convergent.core.products import Product, chosen
+from convergent.streaming.accumulate import Accumulator
+from convergent.streaming.arithmetic import Arithmetic
 
 Batch = tuple[Tensor, Tensor]  # the two nets' activations, each (n images, c units, p positions)
 
 
-def streamed(batches: Iterable[Batch], images: int, dtype: torch.dtype, product: Artifact, blocks: int = 1) -> Moments:
+def streamed(batches: Iterable[Batch], images: int, dtype: torch.dtype, product: Product, blocks: int = 1) -> Moments:
     """The joint moments of two nets' units, calibrated on the first batch as the pass does it."""
     accumulator, done = None, 0
     for batch in batches:
         if accumulator is None:
             x_us = torch.cat([x_ncp.double().transpose(0, 1).flatten(1) for x_ncp in batch])
-            shift_u = grid_shift(x_us.mean(1), x_us.std(1, correction=0))
-            quantised = dtype == torch.float32 and on_grid(x_us, batch[0].dtype)
             widths = {name: x_ncp.shape[1] for name, x_ncp in zip(("one", "two"), batch)}
-            accumulator = Accumulator(
-                "layer", widths, batch[0].shape[2], shift_u, dtype, blocks,
-                product=product, scale=OFF_GRID if quantised else 1.0,
-            )  # fmt: skip
+            arithmetic = Arithmetic.of(x_us, [batch[0].dtype], dtype, product)
+            accumulator = Accumulator("layer", widths, batch[0].shape[2], arithmetic, blocks)
             del x_us
         accumulator.begin([image * blocks // images for image in range(done, done + len(batch[0]))])
         for net, x_ncp in zip(accumulator.nets, batch):

@@ -27,6 +27,19 @@ def test_strips_give_the_products_of_the_wanted_pairs(widths, some):
     assert not flat_f[: 1 + u].any()  # count and sums of units are not products
 
 
+def test_without_products_within_nets_there_are_squares():
+    packing = Packing.of([3, 5, 2], [(0, 2), (1, 2)], within=False)
+    x_us, flat_f = torch.randn(10, 20).double(), torch.zeros(packing.size).double()
+    add_products(flat_f, x_us, packing)
+    expected_uu = x_us @ x_us.T
+    assert list(packing.blocks()) == [(0, 2), (1, 2)]
+    for i, j in packing.blocks():
+        assert torch.allclose(packing.block(flat_f, i, j), expected_uu[packing.units[i], packing.units[j]])
+    assert torch.allclose(packing.squares(flat_f), expected_uu.diagonal())
+    assert packing.multiplications == 3 * 2 + 5 * 2
+    assert Packing.of([4, 6]).multiplications == 4 * 6 + (4**2 + 6**2) // 2
+
+
 def test_only_wanted_pairs_take_memory():
     widths = [64] * 10
     every, chain = Packing.of(widths), Packing.of(widths, [(i, i + 1) for i in range(9)])

@@ -6,7 +6,7 @@ import torch
 
 from convergent.analysis import nulls
 from convergent.core.moments import Moments
-from convergent.core.rotation import rotated_before, rotation, turning
+from convergent.core.rotation import GroupRotation, rotated_before, rotation, turning, wide_turning
 from convergent.errors import InputError
 
 
@@ -100,6 +100,29 @@ def test_with_another_net_only_what_is_predicted_from_it_is_rotated_and_each_uni
     assert Moments.of(torch.cat([part, turned_part], 1)).corr_uu[:12, 12:].diagonal().abs().max() < 0.9
     few = rotated_before(pre_nb[:9], lambda h: h, 3, pre_na[:9])  # from as many units as samples all is predicted
     assert torch.allclose(few, rotated_before(pre_nb[:9], lambda h: h, 3), atol=1e-6)
+
+
+@pytest.mark.parametrize("n", [1025, 1300])
+def test_a_rotation_of_many_units_is_orthogonal_and_its_entries_are_spread_like_a_random_one(n):
+    q_nn = GroupRotation.draw(n, generator(), torch.empty(0, dtype=torch.float64))(torch.eye(n).double())
+    assert torch.allclose(q_nn @ q_nn.T, torch.eye(n).double(), atol=1e-12)
+    z_nn = q_nn * n**0.5  # of Haar's measure nearly standard normal
+    assert z_nn.pow(4).mean() == pytest.approx(3, abs=0.05)
+    assert z_nn.abs().max() < 7
+    assert z_nn.square().mean(0).sub(1).abs().max() < 1e-9
+    assert z_nn.mean().abs() < 4 / n
+
+
+def test_many_units_keep_means_deviations_and_constants_when_they_are_rotated():
+    pre_us = torch.randn(1500, 400, generator=generator()) * torch.linspace(0.1, 9, 1500)[:, None] + 30
+    pre_us[7] = 3.0
+    turned_us = wide_turning(pre_us, generator())(pre_us)
+    assert torch.allclose(turned_us.mean(1), pre_us.mean(1), atol=1e-4)
+    assert torch.allclose(turned_us.std(1), pre_us.std(1), rtol=1e-4)
+    assert torch.equal(turned_us[7], pre_us[7])
+    assert torch.equal(turned_us, wide_turning(pre_us, generator())(pre_us))
+    r_u = torch.corrcoef(torch.cat([pre_us[:7], turned_us[:7]]))[:7, 7:].diagonal()
+    assert r_u.abs().max() < 0.3
 
 
 def test_what_cannot_be_rotated_is_refused():

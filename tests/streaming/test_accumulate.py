@@ -6,7 +6,8 @@ import torch
 from convergent.core.moments import Moments
 from convergent.core.products import _works, onednn, portable
 from convergent.errors import InputError
-from convergent.streaming.accumulate import OFF_GRID, Accumulator, grid_shift, on_grid
+from convergent.streaming.accumulate import Accumulator
+from convergent.streaming.arithmetic import Arithmetic, grid_shift, on_grid
 
 WIDTHS = {"one": 5, "two": 7}
 UNITS = {"one": slice(0, 5), "two": slice(5, 12)}
@@ -15,10 +16,8 @@ UNITS = {"one": slice(0, 5), "two": slice(5, 12)}
 def accumulator_of(x_nup, block_n, dtype=torch.float64, product=portable):
     """An accumulator calibrated as the pass does it."""
     first = x_nup[:8].double().transpose(0, 1).flatten(1)
-    shift_u = grid_shift(first.mean(1), first.std(1, correction=0))
-    blocks = int(block_n.max()) + 1
-    scale = OFF_GRID if dtype == torch.float32 and on_grid(first, x_nup.dtype) else 1.0
-    return Accumulator("layer", WIDTHS, x_nup.shape[2], shift_u, dtype, blocks, product=product, scale=scale)
+    arithmetic, blocks = Arithmetic.of(first, [x_nup.dtype], dtype, product), int(block_n.max()) + 1
+    return Accumulator("layer", WIDTHS, x_nup.shape[2], arithmetic, blocks)
 
 
 def fed(accumulator, x_nup, block_n, batch):
@@ -172,7 +171,7 @@ def test_nan_is_told_with_net_layer_and_batch(bad):
 
 
 def test_images_of_another_size_are_refused():
-    accumulator = Accumulator("layer", WIDTHS, 4, torch.zeros(12), torch.float64)
+    accumulator = Accumulator("layer", WIDTHS, 4, Arithmetic(torch.zeros(12)))
     accumulator.begin([0])
     with pytest.raises(InputError, match=r"9 positions here, but 4 .*resize pictures .*pad tokens"):
         accumulator.write("one", torch.zeros(1, 5, 9))

@@ -200,7 +200,7 @@ def dataset_of_seed():
 
 def test_the_plan_is_stated_and_memory_checked_before_the_pass(monkeypatch):
     both, x = nets(), torch.randn(8, 1, 8, 8)
-    how = {"images": 50, "calibration": dict.fromkeys(both, x), "how": Reading(blocks=8)}
+    how = {"images": 50, "calibration": dict.fromkeys(both, x), "reading": Reading(blocks=8)}
     lines = StatisticsPass(both, ["1", "2"], **how).plan().splitlines()
     assert len(lines) == 3
     told = "1 4 x 6 x 6, 6 x 6 x 6 channel 4, 6 36 1,800 8 float64 1 MB 0 MB"

@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 import torchvision
@@ -9,6 +11,7 @@ from convergent.core.pairs import Pair
 from convergent.core.products import portable
 from convergent.core.rotation import turning
 from convergent.nets.convnet import ConvNet
+from convergent.streaming.layers import random_positions
 from convergent.streaming.pre_activations import PreActivations
 from convergent.streaming.reading import Reading
 from convergent.streaming.rotated_pass import SavedRotations
@@ -54,15 +57,15 @@ def test_a_rotated_net_is_what_rotated_pre_activations_give_behind_its_own_nonli
                 h = getattr(net, layer)[0](below)
                 h = h if h.ndim == 2 else h.permute(0, 2, 3, 1).flatten(0, 2)
                 pre[name], x[name] = h.double(), h.relu().double()
-            maps = Rotations(
+            turns = Rotations(
                 of,
                 {layer: dict.fromkeys(of, layer)},
                 Reading(),
                 lambda _: iter([(torch.arange(100), dict.fromkeys(of, x_n))]),
-                lambda _: range(2),
-            )._maps
+                lambda _: 2,
+            )._turns
             for draw in (0, 1):
-                ((turn_cc, offset_c),) = maps["seed=1", layer][draw]
+                ((turn_cc, offset_c),) = turns["seed=1", layer][draw]
                 rotated_nb = (pre["seed=1"] @ turn_cc.double() + offset_c.double()).relu()
                 expected = Pair.of(x["seed=0"], rotated_nb)
                 pair = found[layer].pair(0, 1, draw)
@@ -74,7 +77,7 @@ def test_a_rotated_net_is_what_rotated_pre_activations_give_behind_its_own_nonli
 def test_rotated_units_fire_as_often_as_the_units_themselves_and_span_the_same_pre_activations():
     of, x_n = nets(1) | {"other": nets(3)["seed=2"]}, torch.randn(300, 1, 8, 8)
     _, found = read(SavedRotations(1), of, ["conv1"], x_n)
-    moments = found["conv1"].moments
+    (moments,) = found["conv1"].parts
     itself, rotated = (moments.moments([name]).total for name in ("other", rotated_name("other", 0)))
     assert (itself.mean_u - rotated.mean_u).abs().max() < 0.25 * itself.mean_u.max()
     assert (itself.sd_u - rotated.sd_u).abs().max() < 0.25 * itself.sd_u.max()
@@ -89,39 +92,113 @@ def test_order_and_batches_change_nothing(batch):
         assert (one["conv3"].pair(a, b, 1).corr_ab - other["conv3"].pair(a, b, 1).corr_ab).abs().max() < 1e-6
 
 
-def test_few_rotations_have_blocks_and_the_others_are_more_in_narrow_layers(tmp_path):
+def test_few_rotations_have_blocks_and_there_are_more_in_narrow_layers(tmp_path):
     of, x_n = nets(3), torch.randn(60, 1, 8, 8)
-    scored, others = SavedRotations(), SavedRotations(scored=False)
-    for product, draws, blocks in ((scored, 3, 10), (others, 7, 1)):
-        _, found = read(product, of, ["conv1"], x_n)
-        product.save(found["conv1"], tmp_path / "conv1.safetensors")
-        again = product.load(tmp_path / "conv1.safetensors", "conv1", list(of))
-        assert len(again.draws) == draws
-        assert again.pair(0, 2, again.draws[-1]).blocks == blocks
+    _, found = read(SavedRotations(), of, ["conv1"], x_n)
+    SavedRotations().save(found["conv1"], tmp_path / "conv1.safetensors")
+    again = SavedRotations().load(tmp_path / "conv1.safetensors", "conv1", list(of))
+    assert list(again.draws) == list(range(10))
+    for draw, blocks in ((0, 10), (2, 10), (3, 1), (9, 1)):
+        assert again.pair(0, 2, draw).blocks == blocks
         for both in (False, True):
-            ours, saved = (every.pair(2, 1, every.draws[0], both=both) for every in (found["conv1"], again))
+            ours, saved = (every.pair(2, 1, draw, both=both) for every in (found["conv1"], again))
             assert torch.equal(ours.corr_ab, saved.corr_ab)
+            assert ours.active_b.any()
+
+
+def test_rotations_beyond_the_few_have_the_correlations_with_other_nets_and_none_within_a_net():
+    of, x_n = nets(3), torch.randn(60, 1, 8, 8)
+    collector, found = read(SavedRotations(4), of, ["conv2"], x_n)
+    scored, other = (found["conv2"].pair(0, 1, draw) for draw in (0, 3))
+    assert torch.isfinite(scored.corr_aa).all()
+    assert other.corr_aa.isnan().sum() == other.p * (other.p - 1)
+    assert torch.equal(scored.total.sd_u[scored.a], scored.total.sd_u[scored.a])
+    assert (scored.total.sd_u[scored.a] - other.total.sd_u[other.a]).abs().max() < 1e-5
+    (turns,) = collector.rotations._turns["seed=1", "conv2"][3]
+    pre, x = {}, {}
+    with torch.no_grad():
+        for name, net in of.items():
+            h = net.conv2[0](net.conv1(x_n)).permute(0, 2, 3, 1).flatten(0, 2)
+            pre[name], x[name] = h, h.relu()
+        expected = Pair.of(x["seed=0"], turns(pre["seed=1"].T).T.relu())
+    assert (other.corr_ab - expected.corr_ab).abs().max() < 1e-5
+
+
+def test_two_nets_need_no_comparison_on_axes_that_are_both_rotated():
+    _, found = read(SavedRotations(2), nets(2), ["conv1"], torch.randn(60, 1, 8, 8))
+    with pytest.raises(ValueError, match="not among the pairs"):
+        found["conv1"].pair(0, 1, 0, both=True)
 
 
 def test_a_wide_layer_has_no_rotations_beyond_those_with_blocks(tmp_path):
     of, x_n = {f"{seed}": nn.Sequential(nn.Linear(3, 500), nn.ReLU()).eval() for seed in range(2)}, torch.randn(60, 3)
-    _, found = read(SavedRotations(scored=False), of, ["1"], x_n)
-    SavedRotations(scored=False).save(found["1"], tmp_path / "1.safetensors")
-    assert not list(SavedRotations(scored=False).load(tmp_path / "1.safetensors", "1", list(of)).draws)
+    _, found = read(SavedRotations(), of, ["1"], x_n)
+    SavedRotations().save(found["1"], tmp_path / "1.safetensors")
+    again = SavedRotations().load(tmp_path / "1.safetensors", "1", list(of))
+    assert list(again.draws) == [0, 1, 2]
+    assert len(again.parts) == 1
+
+
+@pytest.mark.parametrize("pooled", [False, True])
+def test_of_many_positions_some_random_ones_are_read_the_same_of_all_nets(monkeypatch, pooled):
+    monkeypatch.setattr("convergent.streaming.rotated_pass._SAMPLES", 1)
+    monkeypatch.setattr("convergent.streaming.rotated_pass._POSITIONS", 5)
+    of, x_n = {}, torch.randn(300, 1, 9, 9)
+    for seed in range(2):
+        torch.manual_seed(seed)
+        parts = [nn.Conv2d(1, 6, 3), nn.ReLU(), *([nn.MaxPool2d(2, 1)] if pooled else [])]
+        of[f"{seed}"] = nn.Sequential(nn.Sequential(*parts)).eval()
+    collector, some = read(SavedRotations(1), of, ["0"], x_n)
+    assert collector.accumulators["0"][0].positions == 5
+    assert collector.rotations._positions["1", "0"] == (49 if pooled else 5)  # pooling needs its neighbours
+    monkeypatch.setattr("convergent.streaming.rotated_pass._POSITIONS", 49)
+    _, every = read(SavedRotations(1), of, ["0"], x_n)
+    some, every = some["0"].pair(0, 1, 0), every["0"].pair(0, 1, 0)
+    assert some.count == 1500
+    assert 0 < (some.corr_ab - every.corr_ab).abs().max() < 0.1
+    (turn,) = collector.rotations._turns["1", "0"][0]
+    with torch.no_grad():  # from these positions of both nets, by hand
+        positions_np = random_positions(torch.arange(300), 36 if pooled else 49, 5)
+        pre = of["1"][0][0](x_n)
+        turned = of["1"][0][1:](turn(pre.transpose(0, 1).flatten(1)).view(6, 300, 7, 7).transpose(0, 1))
+        x_na, x_nb = (
+            x.flatten(2).gather(2, positions_np[:, None].expand(-1, 6, -1)).transpose(1, 2).flatten(0, 1)
+            for x in (of["0"](x_n), turned)
+        )
+    assert (some.corr_ab - Pair.of(x_na, x_nb).corr_ab).abs().max() < 1e-5
+
+
+def test_positions_of_tokens_and_of_pictures_with_units_in_the_last_axis_are_chosen_alike(monkeypatch):
+    monkeypatch.setattr("convergent.streaming.rotated_pass._SAMPLES", 1)
+    monkeypatch.setattr("convergent.streaming.rotated_pass._POSITIONS", 4)
+    of = {f"{seed}": nn.Sequential(nn.Linear(3, 7), nn.ReLU()).eval() for seed in range(2)}
+    x_n = torch.randn(80, 25, 3)
+    _, tokens = read(SavedRotations(1), of, ["1"], x_n, Reading(units="last"))
+    _, pictures = read(SavedRotations(1), of, ["1"], x_n.view(80, 5, 5, 3), Reading(units="last"))
+    tokens, pictures = (found["1"].pair(0, 1, 0) for found in (tokens, pictures))
+    assert (tokens.count, tokens.q) == (320, 7)
+    assert (tokens.corr_ab - pictures.corr_ab).abs().max() < 1e-5
+
+
+def test_the_plan_says_what_the_rotations_take():
+    of = {f"{seed}": nn.Sequential(nn.Linear(3, 500), nn.ReLU()).eval() for seed in range(2)}
+    collector, _ = read(SavedRotations(), of, ["1"], torch.randn(60, 3))
+    # 2 nets x 3 rotations; products of 8 nets with themselves, halved, and of each rotated net with the other one
+    work = 6 * 500**2 + 4 * 500**2 + 6 * 500**2
+    assert f"{work / 1e6:,.0f} M " in collector.plan()
+    assert "multiplications" in collector.plan()
 
 
 @pytest.mark.parametrize("fastest", [True, False])
 def test_small_layers_have_the_same_bits_whichever_product_is_timed_to_be_the_fastest(monkeypatch, fastest):
     monkeypatch.setattr("convergent.core.products._faster", lambda: fastest)
     collector, _ = read(SavedRotations(1), nets(), ["conv1", "fc1"], torch.randn(50, 1, 8, 8))
-    assert {accumulator.product for accumulator in collector.accumulators.values()} == {portable}
+    assert {part.product for parts in collector.accumulators.values() for part in parts} == {portable}
 
 
 def test_each_net_and_layer_is_rotated_by_its_own_rotation():
-    net = nets(1)["seed=0"]
-    _, found = read(
-        SavedRotations(1), {"a": net, "b": ConvNet(1, 8, 10, (6, 8, 8, 12)).eval()}, ["conv2"], torch.randn(50, 1, 8, 8)
-    )
+    of = {name: copy.deepcopy(nets(1)["seed=0"]) for name in "abc"}
+    _, found = read(SavedRotations(1), of, ["conv2"], torch.randn(50, 1, 8, 8))
     both = found["conv2"].pair(0, 1, 0, both=True)
     assert not torch.allclose(both.corr_aa, both.corr_bb)
 
@@ -176,8 +253,8 @@ def test_a_gated_unit_has_gate_and_value_rotated_by_one_matrix():
     x_n = torch.randn(64, 5)
     first = lambda n: iter([(torch.arange(64), dict.fromkeys(net, x_n))])  # noqa: E731
     with torch.no_grad():
-        rotations = Rotations(net, {"unit": dict.fromkeys(net, "unit")}, Reading(), first, lambda _: range(1))
-    (gate, _), (value, _) = rotations._maps["one", "unit"][0]
+        rotations = Rotations(net, {"unit": dict.fromkeys(net, "unit")}, Reading(), first, lambda _: 1)
+    (gate, _), (value, _) = rotations._turns["one", "unit"][0]
     pre = {name: Moments.of(getattr(net["one"], name)(x_n)) for name in ("gate", "value")}
     for name, turn_cc in (("gate", gate), ("value", value)):
         expected, _ = turning(pre[name], torch.Generator().manual_seed(0))

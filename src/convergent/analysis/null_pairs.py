@@ -29,7 +29,7 @@ class NullPairs:
 
     Attributes:
         pair: makes the pair of two nets as they are.
-        rotations: moments on rotated axes, those with blocks of images first; none where this null was not asked for.
+        rotations: moments on rotated axes; None where this null was not asked for.
         counted: joint histograms of the first rotation, for methods that need them.
         shuffled: makes the pair of two nets that read other images each, where that null was asked for.
         after: whether rotated activations were asked for.
@@ -37,7 +37,7 @@ class NullPairs:
     """
 
     pair: Callable[[int, int], Pair]
-    rotations: Sequence[RotatedMoments] = ()
+    rotations: RotatedMoments | None = None
     counted: LayerHistograms | None = None
     shuffled: Callable[[int, int], Pair] | None = None
     after: bool = False
@@ -47,8 +47,8 @@ class NullPairs:
         """The draws of every null, by its name: the pair of two nets with b's units without meaning."""
         found: dict[str, Sequence[Pair]] = {}
         if self.rotations:
-            draws = [(part, draw) for part in self.rotations for draw in part.draws]
-            found["rotated"] = _Made([partial(self._rotated, part, a, b, draw) for part, draw in draws])
+            rotated = partial(self._rotated, self.rotations, a, b)
+            found["rotated"] = _Made([partial(rotated, draw) for draw in self.rotations.draws])
         if self.after:
             found["rotated_after"] = _Made([partial(self._after, a, b, seed) for seed in range(_AFTER)])
         if self.shuffled:
@@ -61,11 +61,11 @@ class NullPairs:
         pairs = there.get("rotated", there.get("rotated_after", ()))
         return _Made([partial(_flipped, pairs, draw) for draw in range(len(pairs))])
 
-    def _rotated(self, part: RotatedMoments, a: int, b: int, draw: int) -> Pair:
+    def _rotated(self, rotations: RotatedMoments, a: int, b: int, draw: int) -> Pair:
         joint = None
         if self.counted and draw == 0:
-            joint = self.counted.joint(part.nets[a], rotated_name(part.nets[b], draw))
-        return replace(part.pair(a, b, draw), held_out_folds=self.folds, joint=joint)
+            joint = self.counted.joint(rotations.nets[a], rotated_name(rotations.nets[b], draw))
+        return replace(rotations.pair(a, b, draw), held_out_folds=self.folds, joint=joint)
 
     def _after(self, a: int, b: int, seed: int) -> Pair:
         return rotated(_ordered(self.pair, a, b), seed)
@@ -96,19 +96,22 @@ def _flipped(pairs: Sequence[Pair], draw: int) -> Pair:
     return pairs[draw].flip()
 
 
-def rotated_nets(rotations: Sequence[RotatedMoments]) -> list[SeveralNets]:
+def rotated_nets(rotations: RotatedMoments | None) -> list[SeveralNets]:
     """A layer with every net rotated, each by a rotation of its own; a draw each."""
-    found = []
-    for part in rotations:
-        for draw in part.draws:
-            pairs = {(i, j): part.pair(i, j, draw, both=True) for i, j in combinations(range(len(part.nets)), 2)}
-            active = {j: pair.active_b for (_, j), pair in pairs.items()} | {0: pairs[0, 1].active_a}
-            corr = {ij: pair.corr_ab.clone() for ij, pair in pairs.items()}  # a view would keep the pair's moments
-            found.append(SeveralNets(part.nets, corr, [active[i] for i in range(len(part.nets))]))
+    if rotations is None:
+        return []
+    found, k = [], len(rotations.nets)
+    for draw in rotations.draws:
+        pairs = {(i, j): rotations.pair(i, j, draw, both=True) for i, j in combinations(range(k), 2)}
+        active = {j: pair.active_b for (_, j), pair in pairs.items()} | {0: pairs[0, 1].active_a}
+        corr = {ij: pair.corr_ab.clone() for ij, pair in pairs.items()}  # a view would keep the pair's moments
+        found.append(SeveralNets(rotations.nets, corr, [active[i] for i in range(k)]))
     return found
 
 
-def best_by_chance(rotations: Sequence[RotatedMoments]) -> list[dict[tuple[int, int], Tensor]]:
+def best_by_chance(rotations: RotatedMoments | None) -> list[dict[tuple[int, int], Tensor]]:
     """For every draw {(i, j): the highest correlation of each unit of net i, rotated, with those of net j as it is}."""
-    nets = [(i, j) for part in rotations[:1] for i, j in permutations(range(len(part.nets)), 2)]
-    return [{(i, j): best(part.pair(j, i, draw)) for i, j in nets} for part in rotations for draw in part.draws]
+    if rotations is None:
+        return []
+    nets = list(permutations(range(len(rotations.nets)), 2))
+    return [{(i, j): best(rotations.pair(j, i, draw)) for i, j in nets} for draw in rotations.draws]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from itertools import repeat
@@ -44,7 +44,7 @@ def measurements_of(job: AlignJob, method: object) -> tuple[Measurement, Measure
     evaluation = job.evaluation
     counted, rotated = [], []
     if "rotated" in evaluation.nulls:
-        rotated = [SavedRotations(evaluation.rotations), SavedRotations(evaluation.rotations, scored=False)]
+        rotated = [SavedRotations(evaluation.rotations)]
     if isinstance(method, NeedsHistograms):
         counting = replace(method.counting, folds=evaluation.folds)
         counted = [SavedHistograms(counting), *([SavedHistograms(counting, rotated=1)] if rotated else ())]
@@ -146,10 +146,10 @@ def load_pairs(
         )
 
 
-def load_rotations(measurement: Measurement) -> Iterator[Sequence[RotatedMoments]]:
-    """The moments on rotated axes of one layer after another, those with blocks first; none where none were asked for."""
-    products = [product for product in measurement.also if isinstance(product, SavedRotations)]
-    yield from zip(*(measurement.load(product) for product in products)) if products else repeat(())
+def load_rotations(measurement: Measurement) -> Iterator[RotatedMoments | None]:
+    """The moments on rotated axes of one layer after another; None where none were asked for."""
+    artifacts = [artifact for artifact in measurement.also if isinstance(artifact, SavedRotations)]
+    yield from measurement.load(artifacts[0]) if artifacts else repeat(None)
 
 
 def _pairs(measurement: Measurement, folds: int) -> Iterator[tuple[LayerMoments, Callable[[int, int], Pair]]]:

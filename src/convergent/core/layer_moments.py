@@ -29,7 +29,7 @@ class LayerMoments:
         count_k: number of samples, shape (k,).
         mean_ku: means, shape (k, u).
         scatter: {(i, j): centred sums of products, shape (k, units of net i, units of net j)} for i <= j; may be read from
-            disk when asked for.
+            disk when asked for. Of a net with itself there may be squares only, shape (k, units): its products are NaN.
         images: how many images were read.
     """
 
@@ -97,4 +97,8 @@ class LayerMoments:
                 f"Layer {self.layer} has no moments of {self.nets[i]} with {self.nets[j]}, which were not among the pairs "
                 "of the pass; measure them too."
             )
-        return self.scatter[i, j] if i <= j else self.scatter[j, i].mT
+        s_kab = self.scatter[min(i, j), max(i, j)]
+        if s_kab.ndim < 3:
+            unknown = ~torch.eye(s_kab.shape[1], dtype=torch.bool)
+            return torch.diag_embed(s_kab).masked_fill_(unknown, torch.nan)
+        return s_kab if i <= j else s_kab.mT

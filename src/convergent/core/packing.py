@@ -26,6 +26,7 @@ class Packing:
     Attributes:
         units: which of the u units are each net's.
         pairs: numbers (i, j) of nets, i < j, whose products are wanted.
+        within: whether each net's products with itself are wanted; otherwise there are only its units' squares.
 
     >>> packing = Packing.of([2, 3, 1], [(0, 2)])
     >>> packing.size  # 1 + (2 + 3 + 1) + 2 x (2 + 1) + 3 x 3 + 1 x 1
@@ -34,14 +35,17 @@ class Packing:
 
     units: Sequence[slice]
     pairs: Sequence[tuple[int, int]]
+    within: bool = True
 
     @classmethod
-    def of(cls, widths: Sequence[int], pairs: Iterable[tuple[int, int]] | None = None) -> Packing:
+    def of(
+        cls, widths: Sequence[int], pairs: Iterable[tuple[int, int]] | None = None, *, within: bool = True
+    ) -> Packing:
         """The packing of nets of these numbers of units; all pairs by default."""
         edges = [sum(widths[:i]) for i in range(len(widths) + 1)]
         every = [(i, j) for i in range(len(widths)) for j in range(i + 1, len(widths))]
         wanted = every if pairs is None else sorted({(min(pair), max(pair)) for pair in pairs if pair[0] != pair[1]})
-        return cls([slice(*edges[i : i + 2]) for i in range(len(widths))], wanted)
+        return cls([slice(*edges[i : i + 2]) for i in range(len(widths))], wanted, within)
 
     @property
     def width(self) -> int:
@@ -57,8 +61,12 @@ class Packing:
         """The sums of all units, as a view, shape (..., u)."""
         return flat_f[..., 1 : 1 + self.width]
 
+    def squares(self, flat_f: Tensor) -> Tensor:
+        """The sums of squares of all units where there are no products within nets, as a view, shape (..., u)."""
+        return flat_f[..., 1 + self.width : 1 + 2 * self.width]
+
     def products(self, flat_f: Tensor) -> Tensor:
-        """All sums of products, as a view, shape (..., rest)."""
+        """All sums of products, squares among them, as a view, shape (..., rest)."""
         return flat_f[..., 1 + self.width :]
 
     def block(self, flat_f: Tensor, i: int, j: int) -> Tensor:
@@ -67,10 +75,16 @@ class Packing:
         return self._rows(flat_f, i)[..., column : column + _length(self.units[j])]
 
     def blocks(self) -> Iterator[tuple[int, int]]:
-        """All pairs (i, j) that there are, each net with itself included."""
+        """All pairs (i, j) that there are, each net with itself among them where that is wanted."""
         for i, columns in enumerate(self._columns):
             for j in columns:
                 yield i, j
+
+    @property
+    def multiplications(self) -> int:
+        """Of all wanted pairs' products, for one sample."""
+        halved = sum(_length(units) ** 2 // 2 for units in self.units) if self.within else 0
+        return self.size - self._starts[0] - halved
 
     def strips(self, flat_f: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
         """(Rows, columns, where their products are summed) of the matrix products that make up the wanted pairs.
@@ -79,6 +93,8 @@ class Packing:
         """
         longest = next((rows for units, rows in _STRIP if self.width <= units), _LONGEST_STRIP)
         for i, columns in enumerate(self._columns):
+            if not columns:
+                continue
             rows, own = self._rows(flat_f, i), self.units[i]
             count = -(-_length(own) // longest)
             edges = [_length(own) * strip // count for strip in range(count + 1)]
@@ -96,11 +112,11 @@ class Packing:
 
     @cached_property
     def _columns(self) -> list[list[int]]:
-        return [[i, *(b for a, b in self.pairs if a == i)] for i in range(len(self.units))]
+        return [[*([i] if self.within else ()), *(b for a, b in self.pairs if a == i)] for i in range(len(self.units))]
 
     @cached_property
     def _starts(self) -> list[int]:
-        starts = [1 + self.width]
+        starts = [1 + self.width * (1 if self.within else 2)]
         for units, columns in zip(self.units, self._columns):
             starts.append(starts[-1] + _length(units) * sum(_length(self.units[j]) for j in columns))
         return starts

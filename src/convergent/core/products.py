@@ -16,7 +16,7 @@ from torch import Tensor
 from convergent.errors import InputError
 
 # a_is, b_js -> their product over s, shape (i, j)
-Artifact = Callable[[Tensor, Tensor], Tensor]
+Product = Callable[[Tensor, Tensor], Tensor]
 
 # A backend is taken only if it is faster by this factor, so that noise decides nothing where they are alike.
 _CLEARLY = 1.2
@@ -44,7 +44,7 @@ def tf32(a_is: Tensor, b_js: Tensor) -> Tensor:
         return a_is @ b_js.T
 
 
-_BACKENDS: dict[str, Artifact] = {"portable": portable, "onednn": onednn, "tf32": tf32}
+_BACKENDS: dict[str, Product] = {"portable": portable, "onednn": onednn, "tf32": tf32}
 
 
 @contextmanager
@@ -64,7 +64,7 @@ def _precision(name: str) -> Iterator[None]:
         torch.set_float32_matmul_precision(before)
 
 
-def chosen(products: str, device: torch.device, dtype: torch.dtype) -> Artifact:
+def chosen(products: str, device: torch.device, dtype: torch.dtype) -> Product:
     """The backend of that name, or for "auto" the fastest, the same in all processes.
 
     Args:

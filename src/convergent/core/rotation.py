@@ -5,7 +5,8 @@ Axes: `n` samples, `u` units of a layer, `b` units of net b.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,35 +15,118 @@ from convergent.core.moments import Moments
 from convergent.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     import numpy as np
 
 
-def rotation(n: int, generator: torch.Generator) -> Tensor:
-    """A random orthogonal matrix, every one equally likely (Haar), shape (n, n), float64.
+# Up to so many units a rotation is Haar's; of more, whose QR takes minutes, a product of rotations of random groups.
+HAAR = 1024
+_GROUP, _ROUNDS = 128, 3
+
+
+def rotation(n: int, generator: torch.Generator, groups: tuple[int, ...] = ()) -> Tensor:
+    """A random orthogonal matrix, every one equally likely (Haar), or several, shape (*groups, n, n), float64.
 
     Source: Mezzadri 2007, "How to generate random matrices from the classical compact groups".
     """
-    q_nn, r_nn = torch.linalg.qr(torch.randn(n, n, generator=generator, dtype=torch.float64))
+    q_nn, r_nn = torch.linalg.qr(torch.randn(*groups, n, n, generator=generator, dtype=torch.float64))
     # only the QR with R's diagonal positive is unique, and hence Haar: LAPACK's signs are not random
-    return torch.where(r_nn.diagonal() < 0, -q_nn, q_nn)
+    return torch.where(r_nn.diagonal(dim1=-2, dim2=-1)[..., None, :] < 0, -q_nn, q_nn)
 
 
-def turning(pre: Moments, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+@dataclass(frozen=True)
+class GroupRotation:
+    """A random orthogonal matrix of many units: several times they are shuffled into groups, each rotated by Haar's measure.
+
+    Three rounds of groups of 128 mix each unit with all others, up to some millions, at 3 x 128 multiplications a unit; what
+    nulls say is Haar's within simulations' errors (docs/chance.md).
+
+    Attributes:
+        rounds: of each the shuffled units, and the groups' matrices, shape (groups, units, units): the larger groups first.
+    """
+
+    rounds: Sequence[tuple[Tensor, Sequence[Tensor]]]
+
+    @classmethod
+    def draw(cls, n: int, generator: torch.Generator, like: Tensor) -> GroupRotation:
+        """The next one of n units, on the device and of the type of another tensor."""
+        groups, rounds = -(-n // _GROUP), []
+        for _ in range(_ROUNDS):
+            order_u = torch.randperm(n, generator=generator)
+            sizes = ((n % groups, n // groups + 1), (groups - n % groups, n // groups))
+            parts = [rotation(size, generator, (count,)).to(like) for count, size in sizes if count]
+            rounds.append((order_u.to(like.device), parts))
+        return cls(rounds)
+
+    @property
+    def multiplications(self) -> int:
+        """Of one sample."""
+        return sum(q.numel() for _, parts in self.rounds for q in parts)
+
+    def __call__(self, x_us: Tensor) -> Tensor:
+        """Samples in columns, rotated, shape (u, s)."""
+        for order_u, parts in self.rounds:
+            slices = torch.split(x_us[order_u], [q.shape[0] * q.shape[1] for q in parts])
+            x_us = torch.cat([(q @ x.view(*q.shape[:2], -1)).flatten(0, 1) for q, x in zip(parts, slices)])
+        return x_us
+
+
+class Turn(NamedTuple):
+    """An affine map that rotates a layer's pre-activations, see `turning`: h' = turn_uu.T @ h + offset_u.
+
+    Attributes:
+        turn_uu: shape (units, units).
+        offset_u: shape (units,).
+    """
+
+    turn_uu: Tensor
+    offset_u: Tensor
+
+    @property
+    def multiplications(self) -> int:
+        """Of one sample."""
+        return self.turn_uu.numel()
+
+    def __call__(self, x_us: Tensor) -> Tensor:
+        """Samples in columns, rotated, shape (units, s)."""
+        return torch.addmm(self.offset_u[:, None], self.turn_uu.T, x_us)
+
+
+@dataclass(frozen=True)
+class WideTurn:
+    """The same for many units, by a `GroupRotation` of the active ones; all arrays have the shape (active units, 1)."""
+
+    active_u: Tensor
+    mean_u: Tensor
+    scale_u: Tensor
+    gain_u: Tensor
+    rotation: GroupRotation
+
+    @property
+    def multiplications(self) -> int:
+        """Of one sample."""
+        return self.rotation.multiplications
+
+    def __call__(self, x_us: Tensor) -> Tensor:
+        """Samples in columns, rotated, shape (units, s)."""
+        turned_us = x_us.clone()
+        z_us = (x_us[self.active_u] - self.mean_u) * self.scale_u
+        turned_us[self.active_u] = self.rotation(z_us) * self.gain_u + self.mean_u
+        return turned_us
+
+
+def turning(pre: Moments, generator: torch.Generator, like: Tensor | None = None) -> Turn:
     """The affine map that rotates a layer's pre-activations at random and leaves each unit its mean and deviation.
 
     Pre-activations are standardised, multiplied by a random orthogonal matrix, standardised again, and given each unit's own
-    mean and standard deviation back: h' = h @ turn_uu + offset_u. So a rotated unit fires about as often as the unit
-    whose place it takes, which is what a rotation of the activations themselves cannot do.
+    mean and standard deviation back. So a rotated unit fires about as often as the unit whose place it takes, which is what
+    a rotation of the activations themselves cannot do. Constant units stay as they are and take no part.
 
     Args:
         pre: moments of the pre-activations of a layer's units, without block axis: `Moments.of(pre_nu)`.
         generator: of the rotation; each call takes the next one from it.
-
-    Returns:
-        turn_uu, shape (units, units), and offset_u, shape (units,), float64. Constant units stay as they are and take no
-        part: the identity in turn_uu, 0 in offset_u.
+        like: on whose device and of whose type the map is to be; float64 on the host by default.
 
     Raises:
         InputError: if the moments have a block axis.
@@ -60,7 +144,18 @@ def turning(pre: Moments, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     mean_u = pre.mean_u[active]
     offset_u = torch.zeros_like(pre.mean_u)
     offset_u[active] = mean_u - mean_u @ turn_uu[active[:, None], active]
-    return turn_uu, offset_u
+    like = turn_uu if like is None else like
+    return Turn(turn_uu.to(like), offset_u.to(like))
+
+
+def wide_turning(pre_us: Tensor, generator: torch.Generator) -> WideTurn:
+    """The same as `turning` for many units, whose products would take long: from samples, shape (units, s)."""
+    sd_u, mean_u = torch.std_mean(pre_us.double(), 1, correction=0)
+    active_u = (sd_u > torch.finfo(torch.float32).eps * mean_u.abs()).nonzero()[:, 0]
+    mean_u, sd_u = (x_u[active_u, None].to(pre_us) for x_u in (mean_u, sd_u))
+    turn = GroupRotation.draw(len(active_u), generator, pre_us)
+    turned_us = turn((pre_us[active_u] - mean_u) / sd_u)
+    return WideTurn(active_u, mean_u, 1 / sd_u, sd_u / turned_us.std(1, correction=0, keepdim=True), turn)
 
 
 def rotated_before(

@@ -9,60 +9,21 @@ of images, `f` sums in the order of a `Packing`, `g` groups of images that are m
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from convergent.core.layer_moments import LayerMoments
 from convergent.core.packing import Packing
-from convergent.core.products import Artifact, full_precision, portable
+from convergent.core.products import Product, full_precision, portable
 from convergent.errors import InputError
+from convergent.streaming.arithmetic import Arithmetic
 from convergent.streaming.layers import check_size
 
 # Samples per matrix product: enough that adding the product to the float64 sums is a few per cent of its cost, few
 # enough that float32 products lose nothing (their error grows with the samples summed in float32).
 _SAMPLES = 4096
-
-# Below this many samples a layer is accumulated in float64 throughout: it costs little there, and float32's error, which
-# averages out over many products, is largest for few.
-FLOAT64_BELOW = 1_000_000
-
-
-# Activations that are few distinct numbers (of half precision, or with a mean of many deviations) less a shift are whole
-# multiples of a power of two, and so are their products: what float32 sums of those round off is then no noise but of one
-# sign, and errs by 1e-6 in a correlation however many samples there are. A factor that is no short binary fraction ends
-# that; zeros stay zeros.
-OFF_GRID = 0.7390851332151607
-_MANY_DEVIATIONS = 128
-
-
-def on_grid(x_us: Tensor, dtype: torch.dtype) -> bool:
-    """Whether activations are so few distinct numbers that they are to be multiplied by `OFF_GRID`.
-
-    Args:
-        x_us: samples of a calibration batch, shape (u, s), float64.
-        dtype: that the net gave them in.
-    """
-    if dtype in (torch.float16, torch.bfloat16):
-        return True
-    mean_u, sd_u = x_us.mean(1).abs(), x_us.std(1, correction=0)
-    return bool(((mean_u > _MANY_DEVIATIONS * sd_u) & (sd_u > 0)).any())
-
-
-def grid_shift(mean_u: Tensor, sd_u: Tensor) -> Tensor:
-    """A shift near the mean with few significant bits: round(mean / q) q, q the power of two below the deviation.
-
-    Subtracting it rounds almost nothing, zeros of sparse rectified units stay zeros (it is 0 for |mean| < q / 2), and
-    what is left of the mean is at most half a standard deviation, so sums of products in float32 keep their digits.
-
-    Args:
-        mean_u: mean of a calibration batch, shape (u,).
-        sd_u: its standard deviation, shape (u,).
-    """
-    sd_u = sd_u.double().clamp(min=torch.finfo(torch.float32).tiny)
-    q_u = torch.exp2(torch.floor(torch.log2(sd_u)))
-    return (torch.round(mean_u.double() / q_u) * q_u).float()
 
 
 class Accumulator:
@@ -77,12 +38,9 @@ class Accumulator:
         layer: str,
         widths: Mapping[str, int],
         positions: int,
-        shift_u: Tensor,
-        dtype: torch.dtype,
+        arithmetic: Arithmetic,
         blocks: int = 1,
-        pairs: Iterable[tuple[int, int]] | None = None,
-        product: Artifact = portable,
-        scale: float = 1.0,
+        packing: Packing | None = None,
     ) -> None:
         """Prepare to read.
 
@@ -90,18 +48,17 @@ class Accumulator:
             layer: name of the layer.
             widths: number of units of each net, by name.
             positions: samples per image.
-            shift_u: subtracted from every sample; the same in all processes; its device is where the work is done.
-            dtype: of the products, float32 or float64.
+            arithmetic: of the sums; the device of its shift is where the work is done.
             blocks: of images.
-            pairs: numbers of the nets that are to be compared; all with all by default.
-            product: how matrices are multiplied, see `products`.
-            scale: multiplies the shifted samples, see `OFF_GRID`.
+            packing: of these nets: which are to be compared; all with all by default.
         """
         self.layer, self.nets, self.positions = layer, list(widths), positions
-        self.packing = Packing.of(list(widths.values()), pairs)
+        self.packing = Packing.of(list(widths.values())) if packing is None else packing
         self.units = dict(zip(widths, self.packing.units))
-        self.dtype, self.blocks, self.product, self.scale = dtype, blocks, product, scale
-        self.shift_u = shift_u.to(dtype)  # float32 activations less a float32 shift would round in float32
+        self.dtype, self.product, self.scale = arithmetic.dtype, arithmetic.product, arithmetic.scale
+        self.blocks = blocks
+        shift_u = arithmetic.shift_u
+        self.shift_u = shift_u.to(self.dtype)  # float32 activations less a float32 shift would round in float32
         self.sums_kf = torch.zeros(0)
         self._images = max(1, _SAMPLES // positions)  # of one product
         self._buffers: list[Tensor] = []  # each of shape (u, s), for one product; filled one after another
@@ -197,7 +154,12 @@ class Accumulator:
             packing.products(self.sums_kf).div_(self.scale**2)
         mean_ku = packing.sums(self.sums_kf) / count_k.clamp(min=1)[:, None]  # from the shift
         scatter = {(i, j): packing.block(self.sums_kf, i, j) for i, j in packing.blocks()}
+        if not packing.within:
+            squares_ku = packing.squares(self.sums_kf) - count_k[:, None] * mean_ku.square()
+            scatter |= {(i, i): squares_ku[:, units] for i, units in enumerate(packing.units)}
         for (i, j), s_kab in scatter.items():
+            if s_kab.ndim < 3:
+                continue
             for k, count in enumerate(count_k.tolist()):
                 mean_a, mean_b = mean_ku[k, packing.units[i]], mean_ku[k, packing.units[j]]
                 if i == j:  # strips leave the part below the diagonal out
@@ -254,11 +216,11 @@ class Accumulator:
                 whole = len(of_block) == len(block_n)
                 part_us = x_us if whole else x_us.view(len(x_us), -1, p)[:, of_block].flatten(1)
                 self._add(block, part_us, self._batches[first])
-        kept = 0 if everything else self._fill - full * m
-        self._buffers = self._buffers[full:] + self._buffers[:full]  # what is kept comes first
-        self._block_n = self._block_n[self._fill - kept : self._fill]
-        self._batches = self._batches[self._fill - kept : self._fill]
-        self._fill = kept
+        left = 0 if everything else self._fill - full * m
+        self._buffers = self._buffers[full:] + self._buffers[:full]  # what is left comes first
+        self._block_n = self._block_n[self._fill - left : self._fill]
+        self._batches = self._batches[self._fill - left : self._fill]
+        self._fill = left
 
     def _add(self, block: int, x_us: Tensor, batch: int) -> None:
         if self._open is None or self._open[0] != block:
@@ -301,7 +263,7 @@ class Accumulator:
         self._open = None
 
 
-def add_products(open_f: Tensor, x_us: Tensor, packing: Packing, product: Artifact = portable) -> None:
+def add_products(open_f: Tensor, x_us: Tensor, packing: Packing, product: Product = portable) -> None:
     """Add the products of the wanted pairs of units to the sums, strip by strip of the upper triangle.
 
     Args:
@@ -310,6 +272,8 @@ def add_products(open_f: Tensor, x_us: Tensor, packing: Packing, product: Artifa
         packing: which pairs, and where they lie.
         product: of two matrices over their columns.
     """
+    if not packing.within:
+        packing.squares(open_f).add_(torch.linalg.vector_norm(x_us, dim=1).double().square())
     with full_precision():
         for rows, columns, into in packing.strips(open_f):
             into.add_(product(x_us[rows], x_us[columns]))

@@ -33,7 +33,7 @@ class Collector(ABC):
     Args:
         nets: by name.
         layers: whose activations are seen, see `layers.resolve`.
-        how: activations are read.
+        reading: how activations are read.
         rotations: of the nets, whose activations are seen too, under the rotated nets' names.
 
     Attributes:
@@ -50,11 +50,11 @@ class Collector(ABC):
         self,
         nets: Mapping[str, nn.Module],
         layers: Sequence[str | Sequence[str] | Layer],
-        how: Reading,
+        reading: Reading,
         rotations: Rotations | None = None,
     ) -> None:
         self.nets, self.layers = list(nets), resolve(nets, layers)
-        self.how, self.rotations = how, rotations
+        self.reading, self.rotations = reading, rotations
         self.images, self.image_n = 0, torch.empty(0, dtype=torch.long)
         self.unmasked: Unmasked | None = None
         self._there_n: dict[torch.device, Tensor] = {}  # the same where the activations are
@@ -63,7 +63,7 @@ class Collector(ABC):
             for layer, paths in self.layers.items()
             for net, path in paths.items()
         }
-        self._capture = Capture(nets, self.layers, self.see, rotations, self.how.output)
+        self._capture = Capture(nets, self.layers, self.see, rotations, self.reading.output)
 
     def __enter__(self) -> Self:
         self._capture.__enter__()
@@ -120,11 +120,17 @@ class Collector(ABC):
     def name_images(self, image_n: Tensor, mask_np: Tensor | None = None) -> None:
         """Say which images come next, see `begin`."""
         self.image_n, self._there_n = image_n, {}
-        self.unmasked = None if mask_np is None else Unmasked.of(mask_np, self.how.sample, self.how.drop, image_n)
+        self.unmasked = (
+            None if mask_np is None else Unmasked.of(mask_np, self.reading.sample, self.reading.drop, image_n)
+        )
+        if self.rotations:  # which choose no positions themselves where some are left out
+            self.rotations.image_n = None if mask_np is not None or self.reading.drop else image_n
 
     def units(self, net: str, layer: str, shape: Sequence[int]) -> str:
         """Where the units of a layer's activation of this shape are: "channel" (axis 1), "last" or "flat"."""
-        return layout(shape, self.how.units_of(rotated_from(net)), self._by_type[rotated_from(net), layer])
+        if self.rotations and (recorded := rotated_from(net)) != net:  # whose shape may be of some positions only
+            return self.rotations.layout(recorded, layer)
+        return layout(shape, self.reading.units_of(net), self._by_type[net, layer])
 
     def by_unit(self, net: str, layer: str, activation: Tensor) -> Tensor:
         """An activation with its units in axis 1, see `layers.by_unit`."""
@@ -145,11 +151,11 @@ class Collector(ABC):
                 f"{where} gives {len(x_nc)} activations for a batch of {n} images; choose a layer whose first axis is the "
                 "batch (batch_first=True for recurrent nets and transformers)."
             )
-        x_nc = remaining(x_nc, self.how.drop, where)
+        x_nc = remaining(x_nc, self.reading.drop, where)
         if self.unmasked and self.unmasked.of_layer(x_nc, where):
             return self.unmasked.samples(x_nc.flatten(2))
-        random = isinstance(self.how.sample, int) and n
-        return samples(x_nc, self.how.sample, where, self.images_on(activation.device) if random else None)
+        random = isinstance(self.reading.sample, int) and n
+        return samples(x_nc, self.reading.sample, where, self.images_on(activation.device) if random else None)
 
     def images_on(self, device: torch.device) -> Tensor:
         """The numbers of the batch's images on a device, without waiting for it."""

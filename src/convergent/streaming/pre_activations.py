@@ -37,6 +37,10 @@ _LINEAR = _names(
     "einsum batch_norm layer_norm group_norm instance_norm rms_norm scaled_dot_product_attention "
     "multi_head_attention_forward embedding"
 )
+# act on every element alone, whatever its place, given the net's own parameters
+_BY_ELEMENT = _NONLINEAR | _names(
+    "dropout alpha_dropout batch_norm clone contiguous detach to float half bfloat16 double neg div mul add sub"
+)
 _SUMS = frozenset(["add", "sub"])  # of linear functions' outputs are linear, a rectified unit plus another is neither
 
 
@@ -78,6 +82,20 @@ class Nonlinearity:
     def gave(self, x: Tensor) -> bool:
         """Whether a tensor came out of it."""
         return any(out is x for _, out in self.steps)
+
+    @property
+    def by_element(self) -> bool:
+        """Whether every element of the output is of one element of each source, so that some of them may be done alone."""
+        shape = self.sources[0].shape
+        known = [*self.sources, *(out for _, out in self.steps)]
+        return all(x.shape == shape for x in known) and all(
+            call.name in _BY_ELEMENT
+            and (
+                call.name in ("batch_norm", "prelu")
+                or all(x.numel() == 1 or any(x is y for y in known) for x in call.inputs)
+            )
+            for call, _ in self.steps
+        )
 
     def again(self, instead: Sequence[Tensor], output: Tensor) -> Tensor:
         """What would be in the place of one of its outputs for other values of its sources, which it may overwrite."""

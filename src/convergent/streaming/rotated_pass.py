@@ -5,25 +5,38 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
 
-import torch
-from torch import nn
+from torch import Tensor, nn
 
 from convergent.core.layer_moments import LayerMoments
 from convergent.core.pairs import Pair
-from convergent.storage.tensors import opened
+from convergent.storage.tensors import opened, save_tensors
 from convergent.streaming.collector import First, Start, table_of
 from convergent.streaming.layers import Layer, resolve
 from convergent.streaming.reading import Reading
 from convergent.streaming.rotations import AFTER, BEFORE, Rotations, draws_of, rotated_name
-from convergent.streaming.saved_moments import SavedMoments
-from convergent.streaming.statistics_pass import CALIBRATION, StatisticsPass
+from convergent.streaming.saved_moments import moments_of, tensors_of
+from convergent.streaming.statistics_pass import CALIBRATION, Part, StatisticsPass
 
-# Rotations of which blocks of images are kept apart, so that methods have held-out scores there, and how many blocks.
+# So many rotations have products within nets, and blocks of images, so that methods can be fitted and have held-out scores;
+# of the others only correlations with other nets are known. And how many blocks.
 SCORED, BLOCKS = 3, 10
 
-_HEADINGS = ("random rotations of", "before the nonlinearity", "rotations", "blocks", "memory")
+# A null is read at as many random positions of each image as make up so many samples in all, and at no fewer than some: what
+# more of them would change in a correlation is far below what another rotation does.
+_SAMPLES, _POSITIONS = 1_000_000, 64
+
+_HEADINGS = (
+    "random rotations of",
+    "before the nonlinearity",
+    "rotations",
+    "blocks",
+    "positions",
+    "multiplications",
+    "memory",
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,129 +44,146 @@ class RotatedMoments:
     """The second moments of a layer's nets and of their random rotations.
 
     Attributes:
-        moments: nets first, then rotation by rotation the rotated nets.
         nets: names of the nets.
         draws: numbers of the rotations.
         weaker: nets that were rotated after their nonlinearity, for it could not be seen.
+        parts: the moments, each of nets first, then rotation by rotation the rotated nets. The first few rotations have
+            blocks of images; of the others the products within a net are unknown, all but the squares.
     """
 
-    moments: LayerMoments
     nets: Sequence[str]
     draws: Sequence[int]
     weaker: Sequence[str]
+    parts: Sequence[LayerMoments]
 
     def pair(self, a: int, b: int, draw: int, *, both: bool = False) -> Pair:
-        """Net a as it is (or rotated too, by a rotation of its own) and net b rotated, under the nets' own names."""
+        """Net a as it is (or rotated too, by a rotation of its own) and net b rotated, under the nets' own names.
+
+        Raises:
+            InputError: if there is no such rotation, or two rotated nets were not compared.
+        """
         name_a, name_b = self.nets[a], self.nets[b]
-        of_a = rotated_name(name_a, draw) if both else name_a
-        return replace(self.moments.pair(of_a, rotated_name(name_b, draw)), name_a=name_a, name_b=name_b)
+        of_b = rotated_name(name_b, draw)
+        part = next((part for part in self.parts if of_b in part.nets), self.parts[0])
+        return replace(part.pair(rotated_name(name_a, draw) if both else name_a, of_b), name_a=name_a, name_b=name_b)
 
 
 class RotatedPass(StatisticsPass):
     """Collects the second moments of all layers on randomly rotated axes, each rotated net with every other net.
 
-    Attributes:
-        idle: layers so wide that the few rotations which they get are not among those collected here.
+    Nets are compared on the axes of the same rotation, too, where there are three or more that are all compared.
     """
 
     exact = False  # what chance gives need not be known to twelve digits
-    idle: Sequence[str] = ()
 
     @classmethod
     def start_rotated(
         cls,
         layers: Sequence[str | Sequence[str] | Layer],
-        how: Reading,
+        reading: Reading,
         pairs: Iterable[tuple[str, str]] | None,
-        draws: Callable[[int], range],
+        draws: Callable[[int], int],
     ) -> Start:
         """What starts this collector in a pass.
 
         Args:
             layers: what is compared, see `layers.resolve`.
-            how: activations are read.
+            reading: how activations are read.
             pairs: names of the nets that are to be compared; all with all by default.
-            draws: which rotations a layer of so many units gets.
+            draws: how many rotations a layer of so many units gets.
         """
         wanted = None if pairs is None else list(pairs)
 
         def started(nets: Mapping[str, nn.Module], images: int | None, first: First) -> RotatedPass:
-            every = resolve(nets, layers)
-            rotations = Rotations(nets, every, how, first, draws)
+            some = max(_POSITIONS, -(-_SAMPLES // images)) if images and reading.sample == "every" else reading.sample
+            thinned = replace(reading, sample=some, blocks=min(reading.blocks, BLOCKS))
+            rotations = Rotations(nets, resolve(nets, layers), thinned, first, draws)
             _, x = next(first(CALIBRATION))
-            rotated = [paths for layer, paths in every.items() if rotations.draws[layer]]
-            started = cls(nets, rotated, images, x, how, wanted, rotations)
-            started.idle = [layer for layer in every if not rotations.draws[layer]]
-            return started
+            return cls(nets, layers, images, x, thinned, wanted, rotations)
 
         return started
 
-    def pairs_of(self, layer: str) -> list[tuple[int, int]]:
-        """Every rotated net with the others, as they are and on the axes of the same rotation."""
+    def parts(self, layer: str) -> list[Part]:
+        """The rotations that methods are fitted to, and the others."""
         assert self.rotations is not None
-        return self.rotations.pairs(layer, super().pairs_of(layer), both=True)
+        draws, pairs = self.rotations.draws[layer], self.pairs or list(combinations(range(len(self.nets)), 2))
+        together = len(self.nets) > 2 and len(pairs) == len(self.nets) * (len(self.nets) - 1) // 2
+        scored, others = (
+            Part(
+                [*self.nets, *self.rotations.names(layer, some)],
+                self.rotations.pairs(len(some), pairs, both=together),
+                blocks,
+                within,
+            )
+            for some, blocks, within in ((draws[:SCORED], self.deal.blocks, True), (draws[SCORED:], 1, False))
+        )
+        return [scored, others] if draws[SCORED:] else [scored]
 
-    def collected(self) -> dict[str, RotatedMoments]:  # type: ignore[override]
-        """The moments of every layer, summed over all processes."""
+    def record(self, layer: str, moments: Sequence[LayerMoments]) -> RotatedMoments:
+        """The moments of a layer with how it was rotated."""
         assert self.rotations is not None
-        rotations, found = self.rotations, {}
-        for layer, moments in super().collected().items():
-            weaker = [net for net in self.nets if rotations.kind[net, layer] == AFTER]
-            found[layer] = RotatedMoments(moments, self.nets, rotations.draws[layer], weaker)
-        for layer in self.idle:
-            none = LayerMoments(layer, self.nets, [], torch.zeros(0), torch.zeros(0, 0), {}, self.images)
-            found[layer] = RotatedMoments(none, self.nets, (), ())
-        return found
+        weaker = [net for net in self.nets if self.rotations.kind[net, layer] == AFTER]
+        return RotatedMoments(self.nets, self.rotations.draws[layer], weaker, moments)
 
     def plan(self) -> str:
-        """A table of what is rotated and what it takes, a line per layer."""
+        """A table of what is rotated and what it takes, a line per layer; multiplications are of each image."""
         assert self.rotations is not None
         rows = []
-        for layer, accumulator in self.accumulators.items():
+        for layer, parts in self.accumulators.items():
             kinds = {self.rotations.kind[net, layer] for net in self.nets}
-            told = "no: none was seen" if AFTER in kinds else "yes" if kinds == {BEFORE} else "yes, or there is none"
-            draws = self.rotations.draws[layer]
-            memory = f"{accumulator.memory / 1e6:,.0f} MB"
-            rows.append([layer, told, f"{len(draws)}", f"{accumulator.blocks}", memory])
+            before = "no: none was seen" if AFTER in kinds else "yes" if kinds == {BEFORE} else "yes, or there is none"
+            work = self.rotations.multiplications(layer)
+            work += sum(accumulator.packing.multiplications * accumulator.positions for accumulator in parts)
+            memory = sum(accumulator.memory for accumulator in parts)
+            rows.append([
+                layer,
+                before,
+                f"{len(self.rotations.draws[layer])}",
+                f"{parts[0].blocks}",
+                f"{parts[0].positions:,}",
+                f"{work / 1e6:,.0f} M",
+                f"{memory / 1e6:,.0f} MB",
+            ])  # fmt: skip
         return table_of(_HEADINGS, rows, 2)
 
 
 @dataclass(frozen=True)
 class SavedRotations:
-    """Moments on rotated axes as a product of a pass, see `measurement.Artifact`.
+    """Moments on rotated axes as an artifact of a pass, see `measurement.Artifact`.
 
     Attributes:
         rotations: how many of each layer; None for as many as `rotations.draws_of` gives its width.
-        scored: the first few, in blocks of images, for whole methods; otherwise the others, for what costs little.
     """
 
     rotations: int | None = None
-    scored: bool = True
 
     @property
     def folder(self) -> str:
         """Named after all that they depend on beside the moments' key."""
-        some = "" if self.rotations is None else f",rotations={self.rotations}"
-        return f"rotated{some}{'' if self.scored else ',others'}"
+        return "rotations" if self.rotations is None else f"rotations={self.rotations}"
 
-    def draws(self, units: int) -> range:
-        """Which rotations of a layer of so many units."""
-        every = draws_of(units, self.rotations)
-        return range(min(SCORED, every)) if self.scored else range(SCORED, every)
-
-    def start(self, layers: Sequence[Layer], how: Reading, pairs: Iterable[tuple[str, str]] | None) -> Start:
+    def start(self, layers: Sequence[Layer], reading: Reading, pairs: Iterable[tuple[str, str]] | None) -> Start:
         """What starts their collector."""
-        blocks = BLOCKS if self.scored else 1
-        return RotatedPass.start_rotated(layers, replace(how, blocks=min(how.blocks, blocks)), pairs, self.draws)
+        return RotatedPass.start_rotated(layers, reading, pairs, lambda units: draws_of(units, self.rotations))
 
-    def save(self, found: RotatedMoments, file: Path) -> None:
+    def save(self, rotated: RotatedMoments, file: Path) -> None:
         """Save those of one layer."""
-        about = {"nets": found.nets, "draws": list(found.draws), "weaker": found.weaker}
-        SavedMoments().save(found.moments, file, {"rotations": json.dumps(about)})
+        about = {"nets": rotated.nets, "draws": list(rotated.draws), "weaker": rotated.weaker}
+        tensors: dict[str, Tensor] = {}
+        texts = {"rotations": json.dumps(about)}
+        for number, part in enumerate(rotated.parts):
+            of_part, about_part = tensors_of(part, f"{number} ")
+            tensors |= of_part
+            texts |= about_part
+        save_tensors(tensors, file, texts)
 
     def load(self, file: Path, layer: str, nets: Sequence[str]) -> RotatedMoments:
         """Those of one layer; sums of products are read when asked for."""
         with opened(file) as saved:
             about = json.loads(saved.metadata()["rotations"])
-        names = [*nets, *(rotated_name(net, draw) for draw in about["draws"] for net in nets)]
-        return RotatedMoments(SavedMoments().load(file, layer, names), nets, about["draws"], about["weaker"])
+        draws, parts = about["draws"], []
+        for number, some in enumerate((draws[:SCORED], draws[SCORED:])):
+            if some or not number:
+                names = [*nets, *(rotated_name(net, draw) for draw in some for net in nets)]
+                parts.append(moments_of(file, layer, names, f"{number} "))
+        return RotatedMoments(nets, draws, about["weaker"], parts)

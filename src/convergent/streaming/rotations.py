@@ -3,7 +3,7 @@
 A layer's pre-activations are rotated and sent through its own nonlinearity while the net runs; nothing of the net is run
 twice.
 
-Axes: `n` images of a batch, `c` units of one net, `p` positions, `s` samples.
+Axes: `n` images of a batch, `p` positions.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
 from functools import partial
 from itertools import combinations
 from typing import TYPE_CHECKING
@@ -19,13 +18,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from convergent.core.moments import Moments
-from convergent.core.rotation import turning
 from convergent.errors import InputError
 from convergent.streaming.capture import Capture
 from convergent.streaming.inputs import run
 from convergent.streaming.layers import layout, random_positions
 from convergent.streaming.pre_activations import PreActivations
+from convergent.streaming.pre_samples import ByUnit, PreSamples, at_positions, unit_axis_of
 from convergent.streaming.unit_axis import axis_by_type
 
 if TYPE_CHECKING:
@@ -35,7 +33,7 @@ if TYPE_CHECKING:
 
 BEFORE, LINEAR, AFTER = "before", "linear", "after"
 
-_CALIBRATION, _POSITIONS = 256, 64  # images that give means and deviations of pre-activations, and positions of each
+_CALIBRATION = 256  # images that give means and deviations of pre-activations
 
 
 def rotated_name(net: str, draw: int) -> str:
@@ -58,7 +56,7 @@ def draws_of(units: int, wanted: int | None = None) -> int:
     >>> draws_of(32), draws_of(128), draws_of(1024), draws_of(1024, wanted=10)
     (10, 10, 3, 10)
     """
-    return max(3, min(10, 1280 // max(units, 1))) if wanted is None else wanted
+    return wanted or (10 if units < 256 else 3)
 
 
 class Rotations:
@@ -71,14 +69,17 @@ class Rotations:
     Args:
         nets: by name.
         layers: {name of the layer: {net: path of its module}}.
-        how: activations are read.
+        reading: how activations are read. Of a number of random positions of each image only these are rotated, where the
+            nonlinearity acts on each position by itself.
         first: gives the first images, the same in all processes: means and deviations of pre-activations come from them.
-        draws: which rotations a layer of so many units gets.
+        draws: how many rotations a layer of so many units gets.
         seed: of all rotations.
 
     Attributes:
         kind: {(net, layer): how it is rotated}.
         nets: by name.
+        draws: of each layer.
+        image_n: numbers of the images that are read, shape (n,); None where all positions are wanted.
 
     Source: docs/chance.md.
     """
@@ -87,30 +88,33 @@ class Rotations:
         self,
         nets: Mapping[str, nn.Module],
         layers: Mapping[str, Layer],
-        how: Reading,
+        reading: Reading,
         first: First,
-        draws: Callable[[int], range],
+        draws: Callable[[int], int],
         seed: int = 0,
     ) -> None:
-        self.nets, self.how = nets, how
+        self.nets, self.reading = nets, reading
+        self.image_n: Tensor | None = torch.empty(0, dtype=torch.long)
         self.kind: dict[tuple[str, str], str] = {}
-        self.draws: dict[str, range] = {}
         self._by_type = {
             (net, layer): axis_by_type(nets[net], path) for layer in layers for net, path in layers[layer].items()
         }
-        self._units: dict[tuple[str, str], tuple[int, int]] = {}  # how many, and in which axis of the output
+        self._units: dict[tuple[str, str], tuple[int, str]] = {}  # how many, and where in the output
+        self._positions: dict[tuple[str, str], int] = {}  # of each image that are rotated
         self._watching = {net: PreActivations() for net in nets}
         self._handles = ExitStack()
         pre = self._calibrate(layers, first)
-        for layer in layers:
-            self.draws[layer] = draws(max(self._units[net, layer][0] for net in nets))
-        self._maps = {
+        self.draws = {layer: range(draws(self.units(layer))) for layer in layers}
+        self._turns = {
             (net, layer): [
-                [_on(source, *turning(moments, _generator(seed, draw, net, layer))) for moments, source in sources]
-                for draw in self.draws[layer]
+                [source.turn(_generator(seed, draw, net, layer)) for source in sources] for draw in self.draws[layer]
             ]
             for (net, layer), sources in pre.items()
         }
+
+    def units(self, layer: str) -> int:
+        """How many units a layer has in its widest net."""
+        return max(self._units[net, layer][0] for net in self.nets)
 
     def __enter__(self) -> None:
         for net, module in self.nets.items():
@@ -135,48 +139,74 @@ class Rotations:
                 f"Layer {layer} of net {net} ends in another function here than for the first images, so it cannot be "
                 "rotated before its nonlinearity; leave it out, or this null (nulls=[shuffled])."
             )
-        found = self._watching[net].nonlinearity(output)
-        spread = [_Spread.of(source, *self._units[net, layer]) for source in sources]
-        for draw, maps in zip(self.draws[layer], self._maps[net, layer]):
-            turned = [source.turned(*of) for source, of in zip(spread, maps)]
-            yield rotated_name(net, draw), found.again(turned, output) if found and kind == BEFORE else turned[0]
+        units, axis = self._units[net, layer]
+        nonlinearity = self._watching[net].nonlinearity(output) if kind == BEFORE else None
+        if (chosen_np := self._chosen(net, layer, output)) is not None:
+            sources = [at_positions(source, axis, chosen_np) for source in sources]
+        spread = [ByUnit.of(source, units, axis) for source in sources]
+        for draw, turns in zip(self.draws[layer], self._turns[net, layer]):
+            turned = [source.turned(turn) for source, turn in zip(spread, turns)]
+            yield rotated_name(net, draw), nonlinearity.again(turned, output) if nonlinearity else turned[0]
 
-    def names(self, layer: str) -> list[str]:
+    def names(self, layer: str, draws: Iterable[int] | None = None) -> list[str]:
         """What a layer's rotated nets are called, rotation by rotation."""
-        return [rotated_name(net, draw) for draw in self.draws[layer] for net in self.nets]
+        return [
+            rotated_name(net, draw) for draw in (self.draws[layer] if draws is None else draws) for net in self.nets
+        ]
 
     def pairs(
-        self, layer: str, wanted: Iterable[tuple[int, int]] | None = None, *, both: bool = False
+        self, draws: int, pairs: Iterable[tuple[int, int]] | None = None, *, both: bool = False
     ) -> list[tuple[int, int]]:
-        """Every rotated net of a layer with the other nets, by their numbers in the order of nets, then `names`.
+        """Every rotated net with the other nets, by their numbers in the order of nets, then `names`.
 
         Args:
-            layer: its name.
-            wanted: pairs of nets that are to be compared; all with all by default.
+            draws: how many rotations.
+            pairs: of nets that are to be compared; all with all by default.
             both: also of two nets that are both rotated, by the same draw.
         """
-        k, found = len(self.nets), []
-        for place in range(k, k * (1 + len(self.draws[layer])), k):
-            for a, b in wanted or combinations(range(k), 2):
-                found += [(a, place + b), (b, place + a), *([(place + a, place + b)] if both else ())]
-        return found
+        k, of_rotated = len(self.nets), []
+        for place in range(k, k * (1 + draws), k):
+            for a, b in pairs or combinations(range(k), 2):
+                of_rotated += [(a, place + b), (b, place + a), *([(place + a, place + b)] if both else ())]
+        return of_rotated
+
+    def multiplications(self, layer: str) -> int:
+        """How many the rotations of a layer take for each image, at all positions of the first ones that are rotated."""
+        return sum(
+            turn.multiplications * self._positions[net, layer]
+            for net in self.nets
+            for turns in self._turns[net, layer]
+            for turn in turns
+        )
+
+    def layout(self, net: str, layer: str) -> str:
+        """Where a rotated net's activations have their units: where the net's own have them."""
+        return self._units[net, layer][1]
 
     def _sources(self, net: str, layer: str, output: Tensor) -> tuple[str, list[Tensor]]:
         """How a layer's output is rotated, and what is."""
         watching = self._watching[net]
-        axis = layout(output.shape, self.how.units_of(net), self._by_type[net, layer])
+        axis = layout(output.shape, self.reading.units_of(net), self._by_type[net, layer])
         units = {"channel": output.shape[1], "last": output.shape[-1], "flat": output[:1].numel()}[axis]
-        self._units[net, layer] = units, -1 if axis == "last" else 1
-        found = watching.nonlinearity(output)
-        if found and all(_axis(source, *self._units[net, layer]) is not None for source in found.sources):
-            return BEFORE, found.sources
+        self._units[net, layer] = units, axis
+        nonlinearity = watching.nonlinearity(output)
+        if nonlinearity and all(unit_axis_of(source, units, axis) is not None for source in nonlinearity.sources):
+            return BEFORE, nonlinearity.sources
         return LINEAR if watching.mixes(output) else AFTER, [output]
 
-    def _calibrate(
-        self, layers: Mapping[str, Layer], first: First
-    ) -> dict[tuple[str, str], list[tuple[Moments, Tensor]]]:
-        """The moments of the first images' pre-activations, and a tensor on their device: {(net, layer): of each source}."""
-        pre: dict[tuple[str, str], list[tuple[Moments, Tensor]]] = {}
+    def _chosen(self, net: str, layer: str, output: Tensor) -> Tensor | None:
+        """The positions of each image that are rotated, shape (n, chosen); None where all are."""
+        positions, chosen = output[:1].numel() // self._units[net, layer][0], self.reading.sample
+        nonlinearity = self._watching[net].nonlinearity(output) if self.kind[net, layer] == BEFORE else None
+        apart = nonlinearity is None or nonlinearity.by_element
+        if self.image_n is None or not apart or not isinstance(chosen, int) or not 0 < chosen < positions:
+            return None
+        image_n = self.image_n if len(self.image_n) else torch.arange(len(output))
+        return random_positions(image_n.to(output.device), positions, chosen)
+
+    def _calibrate(self, layers: Mapping[str, Layer], first: First) -> dict[tuple[str, str], list[PreSamples]]:
+        """What the first images' pre-activations are like: {(net, layer): of each source}."""
+        pre: dict[tuple[str, str], list[PreSamples]] = {}
         numbers: list[Tensor] = []
 
         def measure(net: str, layer: str, output: Tensor) -> None:
@@ -187,14 +217,12 @@ class Rotations:
                     f"Layer {layer} of net {net} gives NaN or infinite activations in the first images; check its weights "
                     "and the images, or leave this net or layer out."
                 )
-            batch = [
-                (Moments.of(_samples(source, *self._units[net, layer], numbers[-1])), source[:0]) for source in sources
-            ]
-            if before := pre.get((net, layer)):
-                batch = [(moments + more, there) for (moments, there), (more, _) in zip(before, batch)]
-            pre[net, layer] = batch
+            for known, source in zip(pre.setdefault((net, layer), [PreSamples() for _ in sources]), sources):
+                known.add(source, *self._units[net, layer], numbers[-1])
+            chosen_np, units = self._chosen(net, layer, output), self._units[net, layer][0]
+            self._positions[net, layer] = sources[0][:1].numel() // units if chosen_np is None else chosen_np.shape[1]
 
-        with self, Capture(self.nets, layers, measure, output=self.how.output) as capture:
+        with self, Capture(self.nets, layers, measure, output=self.reading.output) as capture:
             for image_n, x in first(_CALIBRATION):
                 numbers.append(image_n)
                 capture.begin()
@@ -202,58 +230,6 @@ class Rotations:
                     run(net, x[name])
                 capture.end()
         return pre
-
-
-def _axis(x: Tensor, units: int, usual: int) -> int | None:
-    """Where a tensor has its units: the usual axis, another one, 0 for "every element of an image", None for nowhere."""
-    for axis in (usual, 1, -1):
-        if x.ndim > 1 and x.shape[axis] == units:
-            return axis % x.ndim
-    return 0 if x[:1].numel() == units * len(x[:1]) else None
-
-
-def _last(x: Tensor, units: int, usual: int) -> Tensor:
-    """A tensor as a view with its units in the last axis."""
-    axis = _axis(x, units, usual)
-    return x.movedim(axis, -1) if axis else x.flatten(1)
-
-
-def _samples(x: Tensor, units: int, usual: int, image_n: Tensor) -> Tensor:
-    """Some positions of every image as samples, shape (s, c)."""
-    x_npc = _last(x, units, usual).reshape(len(x), -1, units)
-    if x_npc.shape[1] > _POSITIONS:
-        chosen_np = random_positions(image_n.to(x.device), x_npc.shape[1], _POSITIONS)
-        x_npc = x_npc.gather(1, chosen_np[:, :, None].expand(-1, -1, units))
-    return x_npc.flatten(0, 1)
-
-
-@dataclass(frozen=True)
-class _Spread:
-    """A tensor laid out unit by unit, shape (c, s), as one matrix product wants it, for all rotations."""
-
-    x: Tensor
-    x_cs: Tensor
-    axis: int
-
-    @classmethod
-    def of(cls, x: Tensor, units: int, usual: int) -> _Spread:
-        axis = _axis(x, units, usual) or 0
-        x_cs = (x.movedim(axis, 0) if axis else x.flatten(1).T).reshape(units, -1)
-        return cls(x, x_cs.to(torch.promote_types(x.dtype, torch.float32)), axis)
-
-    def turned(self, turn_cc: Tensor, offset_c: Tensor) -> Tensor:
-        """The tensor rotated over its units."""
-        turned_cs = torch.addmm(offset_c[:, None], turn_cc.T, self.x_cs).to(self.x.dtype)
-        if not self.axis:
-            return turned_cs.T.reshape(self.x.shape)
-        others = [size for axis, size in enumerate(self.x.shape) if axis != self.axis]
-        return turned_cs.view(-1, *others).movedim(0, self.axis)
-
-
-def _on(x: Tensor, turn_cc: Tensor, offset_c: Tensor) -> tuple[Tensor, Tensor]:
-    """A rotation on the device of what it is to rotate, in float32 at least."""
-    dtype = torch.promote_types(x.dtype, torch.float32)
-    return turn_cc.to(x.device, dtype), offset_c.to(x.device, dtype)
 
 
 def _generator(seed: int, draw: int, net: str, layer: str) -> torch.Generator:

@@ -6,9 +6,11 @@ Axes: `k` blocks of images, `u` units of all nets side by side.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from torch import Tensor
 
 from convergent.core.layer_moments import LayerMoments
 from convergent.storage.tensors import opened, save_tensors
@@ -21,29 +23,40 @@ from convergent.streaming.statistics_pass import StatisticsPass
 
 @dataclass(frozen=True)
 class SavedMoments:
-    """The second moments as a product of a pass, see `measurement.Artifact`."""
+    """The second moments as an artifact of a pass, see `measurement.Artifact`."""
 
     folder: str = ""
 
-    def start(self, layers: Sequence[Layer], how: Reading, pairs: Iterable[tuple[str, str]] | None) -> Start:
+    def start(self, layers: Sequence[Layer], reading: Reading, pairs: Iterable[tuple[str, str]] | None) -> Start:
         """What starts their collector."""
-        return StatisticsPass.start(layers, how, pairs)
+        return StatisticsPass.start(layers, reading, pairs)
 
-    def save(self, found: LayerMoments, file: Path, more: Mapping[str, str] | None = None) -> None:
-        """Save those of one layer, with more text about them where there is some."""
-        about = dict(more or {}) | {
-            "images": str(found.images),
-            "units": json.dumps([[units.start, units.stop] for units in found.units]),
-        }
-        tensors = {"count_k": found.count_k, "mean_ku": found.mean_ku}
-        tensors |= {f"scatter_kab {i} {j}": s_kab for (i, j), s_kab in found.scatter.items()}
+    def save(self, moments: LayerMoments, file: Path) -> None:
+        """Save those of one layer."""
+        tensors, about = tensors_of(moments)
         save_tensors(tensors, file, about)
 
     def load(self, file: Path, layer: str, nets: Sequence[str]) -> LayerMoments:
         """Those of one layer; sums of products are read when asked for."""
-        with opened(file) as saved:
-            about, count_k, mean_ku = saved.metadata(), saved.get_tensor("count_k"), saved.get_tensor("mean_ku")
-        units = [slice(*edges) for edges in json.loads(about["units"])]
-        return LayerMoments(
-            layer, nets, units, count_k, mean_ku, SavedTensors(file, "scatter_kab"), int(about["images"])
-        )
+        return moments_of(file, layer, nets)
+
+
+def tensors_of(moments: LayerMoments, prefix: str = "") -> tuple[dict[str, Tensor], dict[str, str]]:
+    """What is saved of a layer's moments, and the text about it, under names that begin in the same way."""
+    tensors = {"count_k": moments.count_k, "mean_ku": moments.mean_ku}
+    tensors |= {f"scatter_kab {i} {j}": s_kab for (i, j), s_kab in moments.scatter.items()}
+    about = {
+        "images": str(moments.images),
+        "units": json.dumps([[units.start, units.stop] for units in moments.units]),
+    }
+    return {f"{prefix}{name}": x for name, x in tensors.items()}, {f"{prefix}{name}": t for name, t in about.items()}
+
+
+def moments_of(file: Path, layer: str, nets: Sequence[str], prefix: str = "") -> LayerMoments:
+    """The moments that were saved under names that begin in this way; sums of products are read when asked for."""
+    with opened(file) as saved:
+        about = saved.metadata()
+        count_k, mean_ku = (saved.get_tensor(f"{prefix}{name}") for name in ("count_k", "mean_ku"))
+    units = [slice(*edges) for edges in json.loads(about[f"{prefix}units"])]
+    scatter = SavedTensors(file, f"{prefix}scatter_kab")
+    return LayerMoments(layer, nets, units, count_k, mean_ku, scatter, int(about[f"{prefix}images"]))

@@ -32,7 +32,7 @@ class TopPatches(Collector):
         nets: Mapping[str, nn.Module],
         layers: Sequence[str | Sequence[str] | Layer],
         first: First,
-        how: Reading | None = None,
+        reading: Reading | None = None,
         k: int = 9,
         *,
         lowest: bool = False,
@@ -43,11 +43,11 @@ class TopPatches(Collector):
             nets: by name.
             layers: see `layers.resolve`.
             first: image of the pass, of which only the size matters.
-            how: which axis of an activation its units are.
+            reading: which axis of an activation its units are.
             k: images of each unit.
             lowest: the lowest activations instead.
         """
-        super().__init__(nets, layers, how or Reading())
+        super().__init__(nets, layers, reading or Reading())
         _, x = next(first(1))
         pictures = {net: seen for net, seen in x.items() if isinstance(seen, Tensor)}
         self._device = {net: pictures[net].device for net in nets}
@@ -60,9 +60,11 @@ class TopPatches(Collector):
             self._fields |= {(net, layer): of for layer, of in found.items()}
 
     @classmethod
-    def start(cls, layers: Sequence[Layer], how: Reading | None = None, k: int = 9, *, lowest: bool = False) -> Start:
+    def start(
+        cls, layers: Sequence[Layer], reading: Reading | None = None, k: int = 9, *, lowest: bool = False
+    ) -> Start:
         """What starts this collector in a pass; arguments as for the class."""
-        return lambda nets, _images, first: cls(nets, layers, first, how, k, lowest=lowest)
+        return lambda nets, _images, first: cls(nets, layers, first, reading, k, lowest=lowest)
 
     def see(self, net: str, layer: str, activation: Tensor) -> None:
         """Compare the highest activations of the batch with those kept."""
@@ -150,9 +152,9 @@ class SavedPatches:
     lowest: bool = False
     folder: str = field(default="patches", kw_only=True)
 
-    def start(self, layers: Sequence[Layer], how: Reading, _pairs: Iterable[tuple[str, str]] | None) -> Start:
+    def start(self, layers: Sequence[Layer], reading: Reading, _pairs: Iterable[tuple[str, str]] | None) -> Start:
         """What starts their collector."""
-        return TopPatches.start(layers, how, self.k, lowest=self.lowest)
+        return TopPatches.start(layers, reading, self.k, lowest=self.lowest)
 
     def save(self, found: Mapping[str, Patches], file: Path) -> None:
         """Save those of one layer."""

@@ -54,7 +54,7 @@ class HistogramPass(Collector):
         layers: Sequence[str | Sequence[str] | Layer],
         images: int,
         first: First,
-        how: Reading | None = None,
+        reading: Reading | None = None,
         pairs: Iterable[tuple[str, str]] | None = None,
         counting: Counting | None = None,
         rotations: Rotations | None = None,
@@ -66,7 +66,7 @@ class HistogramPass(Collector):
             layers: what is compared, see `layers.resolve`.
             images: how many there will be, in all processes together.
             first: gives the first of them.
-            how: activations are read.
+            reading: how activations are read.
             pairs: names of the nets that are to be compared; all with all by default.
             counting: how finely.
             rotations: of the nets; the histograms of these with the nets are counted instead of those of the nets.
@@ -75,13 +75,16 @@ class HistogramPass(Collector):
             InputError: if a layer cannot be captured, the nets disagree on its positions, an activation is NaN or infinite,
                 or memory does not suffice.
         """
-        super().__init__(nets, layers, how or Reading(), rotations)
+        super().__init__(nets, layers, reading or Reading(), rotations)
         self.counting = counting or Counting()
-        self.block_n = block_of_image(images, self.how.blocks)
+        self.block_n = block_of_image(images, self.reading.blocks)
         self._per_image = max(1, self.counting.samples // images)
         numbers = {name: number for number, name in enumerate(nets)}
         wanted = None if pairs is None else [(numbers[a], numbers[b]) for a, b in pairs]
-        self._pairs = {layer: rotations.pairs(layer, wanted) if rotations else wanted for layer in self.layers}
+        self._pairs = {
+            layer: rotations.pairs(len(rotations.draws[layer]), wanted) if rotations else wanted
+            for layer in self.layers
+        }
         self._positions: dict[str, int] = {}
         seen = self._calibrate(nets, first)
         self._layers = {layer: self._counters(layer, seen[layer]) for layer in self.layers}
@@ -92,7 +95,7 @@ class HistogramPass(Collector):
     def start(
         cls,
         layers: Sequence[str | Sequence[str] | Layer],
-        how: Reading | None = None,
+        reading: Reading | None = None,
         pairs: Iterable[tuple[str, str]] | None = None,
         counting: Counting | None = None,
         rotated: int = 0,
@@ -106,9 +109,9 @@ class HistogramPass(Collector):
                     "Joint histograms need to know how many images there are, which this loader does not say; give a "
                     "DataLoader of a data set with a length, or a list of batches."
                 )
-            every, reading = resolve(nets, layers), how or Reading()
-            rotations = Rotations(nets, every, reading, first, lambda _: range(rotated)) if rotated else None
-            return cls(nets, layers, images, first, reading, wanted, counting, rotations)
+            every, read = resolve(nets, layers), reading or Reading()
+            rotations = Rotations(nets, every, read, first, lambda _: rotated) if rotated else None
+            return cls(nets, layers, images, first, read, wanted, counting, rotations)
 
         return started
 
@@ -192,10 +195,12 @@ class HistogramPass(Collector):
         from_first_process(edges_ue, x_us.device)  # another kind of processor may round otherwise
         widths = {net: len(x_cs) for net, x_cs in seen.items()}
         finest = int(self.block_n.max()) + 1
-        blocks = blocks_within(Packing.of(list(widths.values()), self._pairs[layer]), finest, self.how.block_memory)
+        blocks = blocks_within(Packing.of(list(widths.values()), self._pairs[layer]), finest, self.reading.block_memory)
         folds = max(1, min(self.counting.folds, blocks))
         fold_n = self.block_n * blocks // finest % folds
-        return FoldCounter(layer, widths, self.how.placed(edges_ue.to(x_us.device)), fold_n, folds, self._pairs[layer])
+        return FoldCounter(
+            layer, widths, self.reading.placed(edges_ue.to(x_us.device)), fold_n, folds, self._pairs[layer]
+        )
 
     def _calibrate(self, nets: Mapping[str, nn.Module], first: First) -> dict[str, dict[str, Tensor]]:
         """Samples of every layer of every net for the first images: {layer: {net: (c units, s samples)}}."""
@@ -217,7 +222,7 @@ class HistogramPass(Collector):
             x_ncp = _some(x_ncp, self.images_on(activation.device), some)
             seen[layer][net].append(x_ncp.transpose(0, 1).flatten(1).clone())
 
-        with Capture(nets, self.layers, keep, self.rotations, self.how.output) as capture:
+        with Capture(nets, self.layers, keep, self.rotations, self.reading.output) as capture:
             for image_n, x in first(images):
                 self.name_images(image_n)
                 capture.begin()

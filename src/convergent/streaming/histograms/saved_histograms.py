@@ -42,9 +42,9 @@ class SavedHistograms:
         counting = f"bins={self.counting.bins},samples={self.counting.samples},folds={self.counting.folds}"
         return f"histograms,{counting}" + (f",rotated={self.rotated}" if self.rotated else "")
 
-    def start(self, layers: Sequence[Layer], how: Reading, pairs: Iterable[tuple[str, str]] | None) -> Start:
+    def start(self, layers: Sequence[Layer], reading: Reading, pairs: Iterable[tuple[str, str]] | None) -> Start:
         """What starts their collector."""
-        return HistogramPass.start(layers, how, pairs, self.counting, self.rotated)
+        return HistogramPass.start(layers, reading, pairs, self.counting, self.rotated)
 
     def save(self, found: LayerHistograms, file: Path) -> None:
         """Save those of one layer."""

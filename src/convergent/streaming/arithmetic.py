@@ -1,0 +1,80 @@
+"""How samples become sums of products without losing digits: a shift, a type, a product, a factor.
+
+Axes: `u` units of all nets side by side, `s` samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from convergent.core.products import Product, portable
+
+# Below this many samples a layer is accumulated in float64 throughout: it costs little there, and float32's error, which
+# averages out over many products, is largest for few.
+FLOAT64_BELOW = 1_000_000
+
+
+# Activations that are few distinct numbers (of half precision, or with a mean of many deviations) less a shift are whole
+# multiples of a power of two, and so are their products: what float32 sums of those round off is then no noise but of one
+# sign, and errs by 1e-6 in a correlation however many samples there are. A factor that is no short binary fraction ends
+# that; zeros stay zeros.
+OFF_GRID = 0.7390851332151607
+_MANY_DEVIATIONS = 128
+
+
+def on_grid(x_us: Tensor, dtype: torch.dtype) -> bool:
+    """Whether activations are so few distinct numbers that they are to be multiplied by `OFF_GRID`.
+
+    Args:
+        x_us: samples of a calibration batch, shape (u, s), float64.
+        dtype: that the net gave them in.
+    """
+    if dtype in (torch.float16, torch.bfloat16):
+        return True
+    mean_u, sd_u = x_us.mean(1).abs(), x_us.std(1, correction=0)
+    return bool(((mean_u > _MANY_DEVIATIONS * sd_u) & (sd_u > 0)).any())
+
+
+def grid_shift(mean_u: Tensor, sd_u: Tensor) -> Tensor:
+    """A shift near the mean with few significant bits: round(mean / q) q, q the power of two below the deviation.
+
+    Subtracting it rounds almost nothing, zeros of sparse rectified units stay zeros (it is 0 for |mean| < q / 2), and
+    what is left of the mean is at most half a standard deviation, so sums of products in float32 keep their digits.
+
+    Args:
+        mean_u: mean of a calibration batch, shape (u,).
+        sd_u: its standard deviation, shape (u,).
+    """
+    sd_u = sd_u.double().clamp(min=torch.finfo(torch.float32).tiny)
+    q_u = torch.exp2(torch.floor(torch.log2(sd_u)))
+    return (torch.round(mean_u.double() / q_u) * q_u).float()
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """How the sums of a layer are made.
+
+    Attributes:
+        shift_u: subtracted from every sample; the same in all processes.
+        dtype: of the products, float32 or float64.
+        product: how matrices are multiplied, see `products`.
+        scale: multiplies the shifted samples, see `OFF_GRID`.
+    """
+
+    shift_u: Tensor
+    dtype: torch.dtype = torch.float64
+    product: Product = portable
+    scale: float = 1.0
+
+    @classmethod
+    def of(
+        cls, x_us: Tensor, given: Iterable[torch.dtype], dtype: torch.dtype = torch.float64, product: Product = portable
+    ) -> Arithmetic:
+        """For samples like these, shape (u, s), float64, which the nets gave in some types."""
+        shift_u = grid_shift(x_us.mean(1).nan_to_num(), x_us.std(1, correction=0).nan_to_num())
+        quantised = dtype == torch.float32 and any(on_grid(x_us, kind) for kind in given)
+        return cls(shift_u, dtype, product, OFF_GRID if quantised else 1.0)
