@@ -1,4 +1,4 @@
-"""What an option may be: declared once, as a kind, wherever the option is, and told in one sentence where it is not.
+"""What an option may be: declared once, as a kind, wherever the option is, and named in one sentence where it is not.
 
 A class or function of this package says so in its annotations, `ridge: Annotated[float, number(above=True)] = 1e-3`; the
 options of the commands are declared in convergent.cli.schema.
@@ -121,8 +121,8 @@ def whole(least: int | None = 0, most: int | None = None) -> Kind:
 def word(*words: str | int) -> Kind:
     """One of some words."""
     *some, last = map(str, words)
-    told = f"{', '.join(some)} or {last}" if some else last
-    return Kind(told, lambda value: not isinstance(value, bool | float) and value in words)
+    either = f"{', '.join(some)} or {last}" if some else last
+    return Kind(either, lambda value: not isinstance(value, bool | float) and value in words)
 
 
 def listed(kind: Kind, least: int = 1, most: int | None = None, *, distinct: bool = False, example: str = "") -> Kind:
@@ -192,7 +192,7 @@ def kind_of(hint: Any) -> Kind | None:
     if origin is Annotated:
         return next((extra for extra in inner[1:] if isinstance(extra, Kind)), None) or kind_of(inner[0])
     if origin in (Union, types.UnionType):
-        kinds = [kind_of(one) for one in inner]
+        kinds = [kind_of(part) for part in inner]
         known = [kind for kind in kinds if kind]
         if len(known) < len(kinds):
             return None

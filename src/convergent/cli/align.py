@@ -14,7 +14,7 @@ from convergent.analysis.results import by_layer, compare
 from convergent.cli.align_job import AlignJob
 from convergent.cli.dashboard import log_alignment, start_logger
 from convergent.cli.folders import claim
-from convergent.cli.measured import kept_of, load_pairs, measurements_of, patches_of, without_constant
+from convergent.cli.measured import after_stop, load_pairs, measurements_of, patches_of, without_constant
 from convergent.cli.measurement import Measurement
 from convergent.cli.processes import first_process, part
 from convergent.cli.train import build_trainer, stoppable
@@ -44,7 +44,7 @@ def align(job: AlignJob) -> None:
     config, folder = job.config, job.folder
     method = instantiate(config.method)
     measurement, shuffled = measurements_of(job, method)
-    with stoppable(lambda: kept_of(measurement, shuffled)):
+    with stoppable(lambda: after_stop(measurement, shuffled)):
         for each in [measurement, shuffled] if shuffled else [measurement]:
             each.ensure(lambda callbacks: build_trainer(config, callbacks, logger=False))
         part()

@@ -18,7 +18,7 @@ from convergent.training.runs import build, load_weights
 if TYPE_CHECKING:
     from torch import nn
 
-# What may be said of a net that is built from its `module`.
+# What there is to say of a net that is built from its `module`.
 _KEYS = ("module", "name", "weights", "seed", "layers", "channels", "prepare", "mean", "std")
 
 # How a net wants its images; what is not said is as the measured images are prepared.
@@ -34,7 +34,7 @@ class Built:
         module: what it is built from, with a `_target_`.
         weights: file of its weights (.safetensors, or .pt and .pth with nothing but tensors in it); None for random ones.
         seed: of random weights.
-        layers: that are compared unless told otherwise.
+        layers: that are compared unless layers= names others.
         view: how it wants its images, some of `VIEW`.
     """
 
@@ -51,7 +51,7 @@ class Built:
 
         Args:
             given: the entry.
-            number: of the entry in its list, the seed of random weights unless said otherwise.
+            number: of the entry in its list, the seed of random weights unless it has a seed.
 
         Raises:
             InputError: if something else is said of it.

@@ -1,4 +1,4 @@
-"""The units' patches: cut out of the images once, and kept beside the moments."""
+"""The units' patches: cut out of the images once, and saved beside the moments."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from convergent.streaming.patches import Patches, cut, load_patches, save_patche
 from convergent.streaming.top_patches import SavedPatches
 
 
-def cut_out(measurement: Measurement, product: SavedPatches) -> dict[str, dict[str, Patches]]:
+def cut_out(measurement: Measurement, artifact: SavedPatches) -> dict[str, dict[str, Patches]]:
     """The patches of every layer and net with their tiles; images are read, once, for tiles that are not there yet."""
-    files = {layer: measurement.folder / product.folder / f"{layer}.safetensors" for layer in measurement.layers}
-    found = {layer: load_patches(file) for layer, file in files.items()}
-    todo = [layer for layer, nets in found.items() if not all(of.tile_ckhwd.numel() for of in nets.values())]
+    files = {layer: measurement.folder / artifact.folder / f"{layer}.safetensors" for layer in measurement.layers}
+    patches = {layer: load_patches(file) for layer, file in files.items()}
+    todo = [layer for layer, nets in patches.items() if not all(of.tile_ckhwd.numel() for of in nets.values())]
     if not todo:
-        return found
-    flat = {f"{net}\n{layer}": of for layer in todo for net, of in found[layer].items()}
+        return patches
+    flat = {f"{net}\n{layer}": of for layer in todo for net, of in patches[layer].items()}
     view = {name: measurement.views.get(name.partition("\n")[0], "") for name in flat}
 
     def seen(wanted: list[int]) -> Iterator[tuple[int, dict[str, Tensor]]]:
@@ -31,8 +31,8 @@ def cut_out(measurement: Measurement, product: SavedPatches) -> dict[str, dict[s
 
     for name, of in cut(flat, seen).items():
         net, _, layer = name.partition("\n")
-        found[layer][net] = of
+        patches[layer][net] = of
     for layer in todo:
         with atomic(files[layer]) as file:
-            save_patches(found[layer], file)
-    return found
+            save_patches(patches[layer], file)
+    return patches

@@ -73,12 +73,12 @@ def without_constant(measurement: Measurement, shuffled: Measurement | None) -> 
         if nets := [net for net in layer.nets if not layer.active(net).any()]:
             constant[layer.layer] = f"{layer.layer} (of {', '.join(nets)})"
     left = [layer for name, layer in measurement.layers.items() if name not in constant]
-    told = f"All units are constant on these images in {', '.join(constant.values())}"
+    sentence = f"All units are constant on these images in {', '.join(constant.values())}"
     if not left:
-        raise InputError(f"{told}, so there is nothing to align; choose other layers or train the nets again.")
+        raise InputError(f"{sentence}, so there is nothing to align; choose other layers or train the nets again.")
     if not constant:
         return measurement, shuffled
-    log.warning("%s: left out, for a unit that never changes has no correlation.", told)
+    log.warning("%s: left out, for a unit that never changes has no correlation.", sentence)
     return replace(measurement, wanted=left), replace(shuffled, wanted=left) if shuffled else None
 
 
@@ -107,19 +107,18 @@ def shuffle(measurement: Measurement, data: ImageData) -> Measurement:
     names = names_of(measurement.nets)
     data.views = measurement.data.views
     data.shuffled = {name: measurement.views.get(name) for name in names}
-    kept = [product for product in measurement.also if isinstance(product, SavedHistograms) and not product.rotated]
-    return replace(measurement, data=data, views={name: name for name in names}, also=kept)
+    return replace(measurement, data=data, views={name: name for name in names}, also=_counted(measurement, rotated=0))
 
 
 def patches_of(measurement: Measurement, pictures: str | None) -> list[Mapping[str, Mapping[str, Patches]]]:
     """The units' pictures of each kind that is asked for, by layer and net."""
-    patches = [cut_out(measurement, product) for product in measurement.also if isinstance(product, SavedPatches)]
-    if pictures == "ascent":
-        patches.append(preferred(measurement, patches[0]))
-    return [*patches]
+    patches: list[Mapping[str, Mapping[str, Patches]]] = [
+        cut_out(measurement, artifact) for artifact in measurement.also if isinstance(artifact, SavedPatches)
+    ]
+    return [*patches, preferred(measurement, patches[0])] if pictures == "ascent" else patches
 
 
-def kept_of(*measurements: Measurement | None) -> str:
+def after_stop(*measurements: Measurement | None) -> str:
     """What a stopped pass leaves."""
     if any(any(of.folder.rglob("*.safetensors")) for of in measurements if of):
         return "what was measured is kept, the same command goes on from there"
@@ -139,11 +138,8 @@ def load_pairs(
     others = _pairs(shuffled, evaluation.folds) if shuffled else repeat((None, None))
     rotations = zip(load_rotations(measurement), _histograms(measurement, rotated=1))
     for (layer, pair), (of_layer, counted), (_, other) in zip(_pairs(measurement, evaluation.folds), rotations, others):
-        yield (
-            layer,
-            pair,
-            NullPairs(pair, of_layer, counted, other, "rotated_after" in evaluation.nulls, evaluation.folds),
-        )
+        after, folds = "rotated_after" in evaluation.nulls, evaluation.folds
+        yield layer, pair, NullPairs(pair, of_layer, counted, other, after, folds)
 
 
 def load_rotations(measurement: Measurement) -> Iterator[RotatedMoments | None]:
@@ -160,9 +156,13 @@ def _pairs(measurement: Measurement, folds: int) -> Iterator[tuple[LayerMoments,
 
 def _histograms(measurement: Measurement, rotated: int) -> Iterator[LayerHistograms | None]:
     """The joint histograms of one layer after another, of the nets or of their rotations, where they were counted."""
-    products = [product for product in measurement.also if isinstance(product, SavedHistograms)]
-    counted = [product for product in products if product.rotated == rotated]
+    counted = _counted(measurement, rotated)
     yield from measurement.load(counted[0]) if counted else repeat(None)
+
+
+def _counted(measurement: Measurement, rotated: int) -> list[SavedHistograms]:
+    histograms = [artifact for artifact in measurement.also if isinstance(artifact, SavedHistograms)]
+    return [artifact for artifact in histograms if artifact.rotated == rotated]
 
 
 def _pair(layer: LayerMoments, histograms: LayerHistograms | None, folds: int, a: int, b: int) -> Pair:

@@ -1,4 +1,4 @@
-"""What a statistics pass measures, on disk: once for the same nets, images and sampling, found again by every later job."""
+"""What a statistics pass measures, on disk: once for the same nets, images and reading, and loaded by every later job."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import pytorch_lightning as pl
 from filelock import AcquireReturnProxy, FileLock, Timeout
@@ -34,8 +34,11 @@ log = logging.getLogger(__name__)
 _FORMAT = "convergent moments 3"  # part of every key: change it when the meaning of the files changes
 
 
+MakesTrainer: TypeAlias = Callable[[list[pl.Callback]], pl.Trainer]
+
+
 class Artifact(Protocol):
-    """One thing that is collected of every layer, and kept in a file per layer.
+    """One thing that is collected of every layer, with a file per layer.
 
     Attributes:
         folder: of its files inside the measurement's folder: a name that says all that they depend on beside nets, images
@@ -48,7 +51,7 @@ class Artifact(Protocol):
     def start(self, layers: Sequence[Layer], how: Reading, pairs: Sequence[tuple[str, str]] | None) -> Start:
         """What starts its collector in a pass over these layers, with `Measurement`'s settings."""
 
-    def save(self, found: Any, file: Path) -> None:
+    def save(self, collected: Any, file: Path) -> None:
         """Save what was collected of one layer."""
 
     def load(self, file: Path, layer: str, nets: Sequence[str]) -> Any:
@@ -57,7 +60,7 @@ class Artifact(Protocol):
 
 @dataclass(frozen=True)
 class Measurement:
-    """What a statistics pass measures, and where it is kept: a folder per (nets, images, sampling), a file per layer.
+    """What a statistics pass measures, on disk: a folder per (nets, images, reading), a file per layer.
 
     All that is missing is measured in one pass: moments, and whatever else is wanted.
 
@@ -118,11 +121,11 @@ class Measurement:
         return Nets({name: net.net() for name, net in zip(names_of(self.nets), self.nets)}, self.views)
 
     @property
-    def products(self) -> list[Artifact]:
+    def artifacts(self) -> list[Artifact]:
         """All that is collected: moments first."""
         return [SavedMoments(), *self.also]
 
-    def ensure(self, trainer: Callable[[list[pl.Callback]], pl.Trainer]) -> None:
+    def ensure(self, trainer: MakesTrainer) -> None:
         """Measure what is not saved yet, in one pass or as many as are asked for.
 
         Jobs that run at the same time measure once: the first holds a lock, which its death releases, the others wait.
@@ -131,9 +134,7 @@ class Measurement:
             trainer: makes the trainer of the pass, given its callbacks.
         """
         folder = self.folder
-        if (
-            not first_process()
-        ):  # before there is a group, it finds what the first process finds, which then waits for it
+        if not first_process():  # does what the first process says, which waits for it where there is no group yet
             self._measure(as_first(self._missing(quiet=True)), trainer)
             return
         folder.mkdir(parents=True, exist_ok=True)
@@ -145,21 +146,23 @@ class Measurement:
             else:
                 log.info("Moments of %d layers found in %s", len(self.layers), folder)
 
-    def load(self, product: Artifact | None = None) -> Iterator[Any]:
-        """What was saved of the layers, one after another: their `LayerMoments`, or another product."""
-        product = product or self.products[0]
+    def load(self, artifact: Artifact | None = None) -> Iterator[Any]:
+        """What was saved of the layers, one after another: their `LayerMoments`, or another artifact."""
+        artifact = artifact or self.artifacts[0]
         for layer in self.layers:
-            yield product.load(self._file(product, layer), layer, names_of(self.nets))
+            yield artifact.load(self._file(artifact, layer), layer, names_of(self.nets))
 
-    def _file(self, product: Artifact, layer: str) -> Path:
-        return self.folder / product.folder / f"{layer}.safetensors"
+    def _file(self, artifact: Artifact, layer: str) -> Path:
+        return self.folder / artifact.folder / f"{layer}.safetensors"
 
     def _missing(self, *, quiet: bool = False) -> list[set[str]]:
-        """The layers of each product that are not saved."""
-        return [{layer for layer in self.layers if not self._saved(product, layer, quiet)} for product in self.products]
+        """The layers of each artifact that are not saved."""
+        return [
+            {layer for layer in self.layers if not self._saved(artifact, layer, quiet)} for artifact in self.artifacts
+        ]
 
-    def _saved(self, product: Artifact, layer: str, quiet: bool) -> bool:
-        file = self._file(product, layer)
+    def _saved(self, artifact: Artifact, layer: str, quiet: bool) -> bool:
+        file = self._file(artifact, layer)
         try:
             with opened(file, "measuring it again"):
                 return True
@@ -170,33 +173,28 @@ class Measurement:
                 log.warning("%s", error if isinstance(error, InputError) else f"{error}; measuring it again.")
             return False
 
-    def _measure(self, missing: list[set[str]], trainer: Callable[[list[pl.Callback]], pl.Trainer]) -> None:
-        layers = [layer for layer in self.layers if any(layer in of_product for of_product in missing)]
+    def _measure(self, missing: list[set[str]], trainer: MakesTrainer) -> None:
+        layers = [layer for layer in self.layers if any(layer in of_artifact for of_artifact in missing)]
         size = self.reading.layers_per_pass or len(layers)
         for first in range(0, len(layers), max(size, 1)):
-            wanted = [[x for x in layers[first : first + size] if x in of_product] for of_product in missing]
-            self._pass([(product, of) for product, of in zip(self.products, wanted) if of], trainer)
+            wanted = [[x for x in layers[first : first + size] if x in of_artifact] for of_artifact in missing]
+            self._pass([(artifact, of) for artifact, of in zip(self.artifacts, wanted) if of], trainer)
 
-    def _pass(
-        self, wanted: list[tuple[Artifact, list[str]]], trainer: Callable[[list[pl.Callback]], pl.Trainer]
-    ) -> None:
-        products = [[type(product).__name__, product.folder, layers] for product, layers in wanted]
-        about = json.dumps([_FORMAT, products, self.data.batch_size])
+    def _pass(self, wanted: list[tuple[Artifact, list[str]]], trainer: MakesTrainer) -> None:
+        about = json.dumps(
+            [_FORMAT, [[type(of).__name__, of.folder, layers] for of, layers in wanted], self.data.batch_size]
+        )
         snapshots = Snapshots(self.folder, about, self.reading.snapshot_minutes)
-        starts = [
-            product.start([self.layers[layer] for layer in layers], self.reading, self.pairs)
-            for product, layers in wanted
-        ]
+        starts = [of.start([self.layers[layer] for layer in layers], self.reading, self.pairs) for of, layers in wanted]
         callback = PassCallback(starts, snapshots)
         self.data.blocks, self.data.read_before = self.reading.blocks, snapshots.batches
         trainer([callback]).predict(self._modules, datamodule=self.data, return_predictions=False)
         if not first_process():
             return
-        for (product, _), found in zip(wanted, callback.found):
-            for layer, of_layer in found.items():
-                file = self._file(product, layer)
-                with atomic(file) as partial:
-                    product.save(of_layer, partial)
+        for (artifact, _), layers in zip(wanted, callback.found):
+            for layer, of_layer in layers.items():
+                with atomic(self._file(artifact, layer)) as partial:
+                    artifact.save(of_layer, partial)
         snapshots.remove()
         if skipped := len(self.data.measured) - callback.images:
             log.warning("%d of %d images could not be read and were skipped", skipped, len(self.data.measured))

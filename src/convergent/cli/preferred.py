@@ -1,4 +1,4 @@
-"""The pictures that the units of trained nets prefer, made by gradient ascent once and kept beside the moments.
+"""The pictures that the units of trained nets prefer, made by gradient ascent once and saved beside the moments.
 
 Axes: `c` units of one net.
 """
@@ -22,27 +22,27 @@ _AT_ONCE = 64  # units
 
 
 def preferred(
-    measurement: Measurement, patches: Mapping[str, Mapping[str, Patches]], how: Ascent | None = None
+    measurement: Measurement, patches: Mapping[str, Mapping[str, Patches]], ascent: Ascent | None = None
 ) -> dict[str, dict[str, Patches]]:
     """One picture per unit of every layer and net, with the activation that it reaches.
 
     Args:
         measurement: of the nets.
         patches: of every layer and net: they say what a unit sees.
-        how: pictures are made.
+        ascent: how pictures are made.
     """
-    found = {}
+    pictures = {}
     for layer in track(patches, "making units' preferred pictures"):
         file = measurement.folder / "ascent" / f"{layer}.safetensors"
         if not file.is_file():
-            made = {net: _made(measurement, layer, net, of, how or Ascent()) for net, of in patches[layer].items()}
+            made = {net: _made(measurement, layer, net, of, ascent or Ascent()) for net, of in patches[layer].items()}
             with atomic(file) as partial:
                 save_patches(made, partial)
-        found[layer] = load_patches(file)
-    return found
+        pictures[layer] = load_patches(file)
+    return pictures
 
 
-def _made(measurement: Measurement, layer: str, net: str, patches: Patches, how: Ascent) -> Patches:
+def _made(measurement: Measurement, layer: str, net: str, patches: Patches, ascent: Ascent) -> Patches:
     images = measurement.data.measured
     assert isinstance(images, Images)
     view = measurement.views.get(net)
@@ -54,7 +54,7 @@ def _made(measurement: Measurement, layer: str, net: str, patches: Patches, how:
     c = len(patches.top.image_ck)
     tiles, reached = [], []
     for some in torch.split(torch.arange(c), _AT_ONCE):
-        made = how.pictures(module, measurement.layers[layer][net], some.tolist(), shape, *limits(transform))
+        made = ascent.pictures(module, measurement.layers[layer][net], some.tolist(), shape, *limits(transform))
         reached.append(made.activation_u.float().cpu())
         for picture in made.picture_uchw.cpu():
             box = boxed(patches.field, made.position, patches.across)

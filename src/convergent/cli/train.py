@@ -17,6 +17,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.accelerators import CPUAccelerator
 from pytorch_lightning.callbacks import Callback, RichProgressBar
+from torch import nn
 
 from convergent.cli.dashboard import log_run, start_logger
 from convergent.cli.processes import first_process, part
@@ -31,6 +32,8 @@ from convergent.training.requeue import Requeue, Requeued, leave
 from convergent.training.runs import Run, build
 
 _FEW_PROCESSES = 8  # any machine may try so many on its processor; more than it has cores only wait for one another
+
+_BATCH_NORM = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # importing it sets INFO
 
@@ -97,7 +100,7 @@ def _prepared(job: TrainJob, checkpoints: Checkpoints) -> tuple[Classifier, Imag
     if trainer.world_size > 1 and not torch.cuda.is_available() and _has_batch_norm(learners) and first_process():
         job.say("without GPUs each process has BatchNorm's statistics of its own part of a batch")
     classifier = Classifier(learners, make, schedule)
-    classifier.optimizers_of(1000)  # of whatever length: what torch says of their options is to be said now
+    classifier.optimizers_of(1000)  # of whatever length: what torch says of their options comes now
     return classifier, data, trainer
 
 
@@ -121,8 +124,8 @@ class Watch(Callback):
         self.heartbeat.__exit__(type(exception))
 
 
-def _has_batch_norm(modules: Sequence[torch.nn.Module]) -> bool:
-    return any(isinstance(part, torch.nn.modules.batchnorm._BatchNorm) for one in modules for part in one.modules())
+def _has_batch_norm(modules: Sequence[nn.Module]) -> bool:
+    return any(isinstance(part, _BATCH_NORM) for net in modules for part in net.modules())
 
 
 class KeepEpochs(Callback):
@@ -158,11 +161,11 @@ class KeepEpochs(Callback):
 
 
 @contextlib.contextmanager
-def stoppable(kept: Callable[[], str]) -> Iterator[None]:
+def stoppable(after_stop: Callable[[], str]) -> Iterator[None]:
     """Let Ctrl-C through as what it is, with what it leaves: Lightning turns it into an exit of its own.
 
     Args:
-        kept: says what is kept.
+        after_stop: says what is left.
 
     Raises:
         KeyboardInterrupt: if the user stops the trainer.
@@ -170,13 +173,12 @@ def stoppable(kept: Callable[[], str]) -> Iterator[None]:
     try:
         yield
     except (SystemExit, KeyboardInterrupt):
-        raise KeyboardInterrupt(kept()) from None
+        raise KeyboardInterrupt(after_stop()) from None
 
 
 def build_data(config: DictConfig, **changes: Any) -> ImageData:
     """The data module of a configuration of train or align, with some of its arguments changed."""
-    named = [key for key in inspect.signature(ImageData).parameters if key in config.data]
-    settings = {key: config.data[key] for key in named}
+    settings = {key: config.data[key] for key in inspect.signature(ImageData).parameters if key in config.data}
     taken = {
         key: instantiate(value, _convert_="all") if OmegaConf.is_config(value) else value
         for key, value in settings.items()

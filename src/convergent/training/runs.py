@@ -100,7 +100,7 @@ class Run:
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """That are compared unless told otherwise."""
+        """That are compared unless layers= names others."""
         return tuple(self.config.net.layers)
 
     @property
@@ -109,7 +109,7 @@ class Run:
         return self.config.data  # type: ignore[no-any-return]
 
     def epochs(self) -> list[int]:
-        """The epochs whose weights were kept."""
+        """The epochs whose weights are there."""
         return sorted(int(file.stem) for file in (self.folder / "epochs").glob("*.safetensors"))
 
     def accuracies(self) -> str:
