@@ -7,6 +7,7 @@ from convergent.cli.folders import claim, component, remove_result, shortened
 from convergent.cli.schema import OPTIONS
 from convergent.errors import InputError
 from convergent.storage.files import atomic, write_json
+from convergent.storage.layout import LAYOUT
 
 
 def config(**changes):
@@ -213,3 +214,41 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path):
         file.write_text(None)
     assert (tmp_path / "x.json").read_text() == '{\n "a": 1\n}\n'
     assert [path.name for path in tmp_path.iterdir()] == ["x.json"]
+
+
+def test_a_training_of_an_earlier_version_is_the_same_by_the_names_of_today(folder):
+    folder.mkdir(parents=True)
+    old = {
+        "optimizer": {"_target_": "convergent.optimizers.cosine", "steps": [{"_target_": "convergent.optimizers.x"}]}
+    }
+    OmegaConf.save(OmegaConf.merge(config(), old), folder / "config.yaml")
+    (folder / "done").touch()
+    new = {
+        "_target_": "convergent.training.optimizers.cosine",
+        "steps": [{"_target_": "convergent.training.optimizers.x"}],
+    }
+    claim(folder, config(optimizer=new), force=False, options=OPTIONS["train"])
+    with pytest.raises(InputError, match="seed is 0 there and 1 here"):
+        claim(folder, config(optimizer=new, seed=1), force=False, options=OPTIONS["train"])
+
+
+def test_an_alignment_of_an_earlier_version_is_refused_with_what_to_do(tmp_path):
+    folder = tmp_path / "outputs" / "align" / "experiment" / "matching"
+    folder.mkdir(parents=True)
+    record = OmegaConf.create({"method": 1, "nets": 2, "images": 3})
+    OmegaConf.save(record, folder / "config.yaml")
+    (folder / "done").touch()
+    with pytest.raises(
+        InputError, match="of another version, whose tables have other columns; make it again with force=true"
+    ):
+        claim(folder, record, force=False)
+    claim(folder, record, force=True)
+    (folder / "done").touch()
+    claim(folder, record, force=False)
+
+
+def test_a_training_of_a_later_version_is_refused(folder):
+    claim(folder, config(layout=LAYOUT + 1), force=False)
+    (folder / "done").touch()
+    with pytest.raises(InputError, match=f"is of layout {LAYOUT + 1}, but this version reads {LAYOUT}"):
+        claim(folder, config(), force=False, options=OPTIONS["train"])

@@ -1,6 +1,8 @@
 """Every option of conf/ has a type and a range: each gets wrong values, which one sentence that names it refuses."""
 
+import json
 import math
+import subprocess
 from functools import partial
 
 import pytest
@@ -9,11 +11,14 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from conftest import PROJECT
+from convergent.analysis.evaluation import Evaluation
 from convergent.cli.align_job import label_of
 from convergent.cli.checking import check_launcher, check_objects, check_options, check_targets, check_values
+from convergent.cli.schema import OPTIONS, RENAMED, identifying, renaming
 from convergent.cli.sweep import CheckSweep
 from convergent.errors import InputError
-from convergent.options import COMPONENT
+from convergent.options import COMPONENT, identity
+from convergent.streaming.reading import Reading
 
 NEEDED = {
     "folder": ["data.classes=3", "data.folder=x"],
@@ -213,3 +218,45 @@ def test_a_sweep_whose_launcher_cannot_be_ends_before_its_first_job(capsys):
     said = capsys.readouterr().err
     assert said == "error: hydra.launcher.n_jobs needs to be a whole number, 1 or more, not 0.\n"
     assert "CheckSweep" in str(OmegaConf.load(PROJECT / "conf" / "defaults.yaml").hydra.callbacks)
+
+
+def test_an_option_by_its_old_name_is_refused_with_the_new_one(script):
+    for name, new in RENAMED.items():
+        assert renaming("align", ["method=sparse", f"+{name}=1"]).startswith(f"{name} is {new} now")
+        if name != "snapshot_minutes":  # which training has, too
+            with pytest.raises(InputError, match=f"^{name} is {new} now"):  # in an experiment's file of one's own
+                check_options("align", composed("align", f"+{name}=1"))
+    assert renaming("train", ["snapshot_minutes=1"]) == ""  # is training's own
+    done = subprocess.run(script("align", "-m", "folds=2,3"), capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "error: folds is evaluation.folds now.\n")
+
+
+def test_a_result_is_known_by_what_changes_it():
+    moments = identity(Reading(device="cpu", products="portable", layers_per_pass=1, snapshot_minutes=0))
+    assert json.dumps(moments) == '{"sample": "every", "units": "auto", "blocks": 64, "block_memory": 1000000000.0}'
+    assert identity(Reading(drop=[0], output=1)) == moments | {
+        "output": 1,
+        "drop": [0],
+    }  # came later: older moments are read
+    values = OmegaConf.to_container(composed("train"), resolve=True)
+    known = identifying(values, OPTIONS["train"])
+    there = {"force", "root", "snapshot_minutes", "data.workers", "trainer.devices", "trainer.strategy", "logger.mode"}
+    assert not there & set(known)
+    assert {"seed", "data.mean", "optimizer.optimizer.lr", "trainer.deterministic", "net.module.dropout"} <= set(known)
+    kept = [
+        "reading.device=cpu",
+        "trainer=cpu",
+        "pictures=null",
+        "logger=csv",
+        "root=/x",
+        "trust=[a.B]",
+        "method=sparse",
+    ]
+    assert label_of("sparse", ["reading.drop=[0]", *kept, "evaluation.folds=3"]) == "sparse,drop=[0],folds=3"
+
+
+def test_an_object_of_a_group_checks_its_options_itself():
+    with pytest.raises(InputError, match=r"^sample needs to be every, pooled or centre, or a whole number, 1 or more"):
+        Reading(sample="some")
+    with pytest.raises(InputError, match=r"^folds needs to be 0 or a whole number, 2 or more, not 1"):
+        Evaluation(folds=1)

@@ -6,7 +6,6 @@ An option that is put `aside` changes no result: it is no part of what a result 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from typing import Any, TypeAlias
 
 from convergent.analysis.evaluation import Evaluation
@@ -150,7 +149,7 @@ OPTIONS: Mapping[str, Options] = {
 }
 
 # The options of the groups by what they were called before the groups were objects, which is what the library calls them.
-RENAMED = {of.name: f"{group}.{of.name}" for group, made in GROUPS.items() for of in fields(made)}
+RENAMED = {name: f"{group}.{name}" for group, made in GROUPS.items() for name in kinds_of(made)}
 
 
 def renaming(command: str, overrides: Sequence[str]) -> str:
