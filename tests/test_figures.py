@@ -55,7 +55,7 @@ def test_figures_are_saved_in_both_formats(tmp_path):
     _, back = compare(method, pair().flip(), 200)
     summaries = [result.summary(), back.summary()]
     figures = {
-        "correlations": correlations(pair(), alignment),
+        "correlations": correlations(alignment),
         "curves": curves([result, back], name),
         "means": means(summaries, name),
         "comparison": comparison({name: summaries}),

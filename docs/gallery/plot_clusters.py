@@ -21,4 +21,4 @@ for counts in sizes.values():
     x.append(latent_ng[:, group_u] + torch.randn(1500, len(group_u), generator=generator))
 
 pair = cv.Pair.of(*x)
-figure = clusters(pair, cv.SpectralClustering()(pair))
+figure = clusters(cv.SpectralClustering()(pair))

@@ -18,4 +18,4 @@ x_na = torch.relu(shared_nu + torch.randn(2000, 40, generator=generator))
 x_nb = torch.relu(shared_nu + torch.randn(2000, 40, generator=generator))[:, torch.randperm(40, generator=generator)]
 
 pair = cv.Pair.of(x_na, x_nb)
-figure = correlations(pair, cv.Matching()(pair))
+figure = correlations(cv.Matching()(pair))

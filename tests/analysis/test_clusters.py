@@ -1,4 +1,4 @@
-"""What clusterings tell: numbers, tables, curves and figures, whatever the clusters are."""
+"""Reports on clusters: numbers, tables, curves and figures, whatever the clusters are."""
 
 import math
 
@@ -6,9 +6,15 @@ import pytest
 import torch
 
 from conftest import blocks
-from convergent.analysis.findings import mean_curves, rows_by_table
+from convergent.analysis.clusters import clusters
 from convergent.analysis.nulls import rotated
+from convergent.analysis.reports import mean_curves, rows_by_table
+from convergent.core.alignment import align
 from convergent.core.pairs import Pair
+from convergent.figures.clusters import clusters as matrix
+from convergent.figures.composition import composition
+from convergent.figures.similarity import similarity
+from convergent.figures.subspaces import subspaces
 from convergent.methods.hierarchical_spectral import HierarchicalSpectralClustering
 from convergent.methods.spectral import SpectralClustering
 
@@ -24,26 +30,25 @@ def pair(noise=0.6):
     [
         SpectralClustering(),
         HierarchicalSpectralClustering(),
-        SpectralClustering(assign="kmeans", restarts=1, runs=3),
+        SpectralClustering(assign="kmeans", restarts=1),
         SpectralClustering(clusters=1),
         SpectralClustering(clusters=28, threshold=0.0),
         SpectralClustering(threshold=1.0),
     ],
 )
-def test_everything_is_told_and_drawn_also_of_one_cluster_of_single_units_and_of_none(method):
-    told = [method.tell(each, method(each)) for each in (pair(), pair().flip())]
-    drawn = dict(method.overview(told)) | {name: draw() for name, draw in told[0].drawings.items()}
-    assert set(drawn) == {"similarity", "composition", "subspaces", "clusters"}
-    for figure in drawn.values():
+def test_everything_is_reported_and_drawn_also_of_one_cluster_of_single_units_and_of_none(method):
+    alignments = [align(method, each) for each in (pair(), pair().flip())]
+    reports = [clusters(alignment, runs=3 if method.assign == "kmeans" else 10) for alignment in alignments]
+    for figure in (matrix(alignments[0]), similarity(reports), composition(reports), subspaces(reports)):
         figure.draw_without_rendering()
-    assert all(math.isfinite(value) for found in told for value in found.figures.values())
-    assert mean_curves(told)["similarity"][""]["similarity"][-1] == 1
-    rows = rows_by_table(told).get("clusters", [])
+    assert all(math.isfinite(value) for report in reports for value in report.scalars.values())
+    assert mean_curves(reports)["similarity"][""]["similarity"][-1] == 1
+    rows = rows_by_table(reports).get("clusters", [])
     assert sum(row["units_a"] + row["units_b"] for row in rows) in (0, 2 * 27)
 
 
 def test_planted_groups_have_the_numbers_that_they_must_have():
-    found = SpectralClustering().tell(pair(), SpectralClustering()(pair()))
+    found = clusters(align(SpectralClustering(), pair()))
     planted = 1 / (1 + 0.6**2)  # correlation of two noisy copies of one latent
     rows = found.tables["clusters"]
     _, _, group_a, group_b = blocks()
@@ -51,13 +56,13 @@ def test_planted_groups_have_the_numbers_that_they_must_have():
     sizes = [(int((group_a == group).sum()), int((group_b == group).sum())) for group in range(4)]
     assert sorted((row["units_a"], row["units_b"]) for row in rows) == sorted(sizes)
     assert all(row["similarity_between"] == pytest.approx(planted, abs=0.04) for row in rows)
-    assert found.figures["similarity_between"] == pytest.approx(planted, abs=0.03)
+    assert found.scalars["similarity_between"] == pytest.approx(planted, abs=0.03)
     null = rotated(pair())
-    assert SpectralClustering().tell(null, SpectralClustering()(null)).figures["similarity_between"] < 0.6 * planted
-    assert found.figures["rand"] == 1
-    assert found.figures["mixed"] == 1
-    assert found.figures["subspace_span_explained"] > found.figures["subspace_matched_explained"]
-    assert found.figures["subspace_span_explained"] > 1.7 * found.figures["subspace_random_explained"]
+    assert clusters(align(SpectralClustering(), null)).scalars["similarity_between"] < 0.6 * planted
+    assert found.scalars["rand"] == 1
+    assert found.scalars["mixed"] == 1
+    assert found.scalars["subspace_span_explained"] > found.scalars["subspace_matched_explained"]
+    assert found.scalars["subspace_span_explained"] > 1.7 * found.scalars["subspace_random_explained"]
     between = torch.tensor(found.curves["similarity"]["between"])
     assert between[0] == 1
     assert (between.diff() <= 0).all()

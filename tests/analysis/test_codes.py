@@ -52,8 +52,8 @@ def test_gains_by_block_are_the_held_out_scores_of_all_and_of_the_best_one():
     pair = pair_of(3, 0.5, 300, None, 0)
     b = torch.tensor([0, 5, 7])
     gains = Gains.of(pair, b)
-    beside = FewToOne.of([LeastSquares()], pair, torch.zeros(pair.q, dtype=torch.bool).index_fill(0, b, True))
-    assert torch.allclose(beside.methods[0], held_out(LeastSquares(), pair)[b])
+    beside = FewToOne.of(pair, torch.zeros(pair.q, dtype=torch.bool).index_fill(0, b, True))
+    assert torch.allclose(beside.all, held_out(LeastSquares(), pair)[b])
     total_b = gains.total_kb.sum(0)
     fitted = Pair.of_moments(pair, pair.moments)
     best = pair.corr_ab[:, b].abs().argmax(0)
@@ -70,6 +70,6 @@ def test_silent_units_and_two_blocks_are_no_trouble():
     x_na[:, 1], x_nb[:, 2], x_nb[:, 3] = 0, 0, 0
     x_nb[7, 3] = 1  # fires in one image
     for blocks in (2, 60):
-        codes = FewToOne.of([], Pair.of(x_na, x_nb, blocks=blocks), torch.ones(6, dtype=torch.bool)).codes()
+        codes = FewToOne.of(Pair.of(x_na, x_nb, blocks=blocks), torch.ones(6, dtype=torch.bool)).codes()
         assert sum(codes.values()) == pytest.approx(1)
         assert codes["local"] + codes["slightly_distributed"] + codes["distributed"] == 0

@@ -24,7 +24,7 @@ def four_and_four(n=6000):
 def planted_tree():
     pair = four_and_four()
     alignment = SparsePrediction(alpha=0.05)(pair)
-    return pair, alignment, Tree.of(pair, alignment)
+    return pair, alignment, Tree.of(alignment)
 
 
 def test_the_tree_is_of_the_mapping_with_both_nets_units():
@@ -70,7 +70,7 @@ def test_constant_units_and_those_not_asked_for_are_left_out():
     x_na, x_nb = torch.randn(100, 4), torch.randn(100, 6)
     x_na[:, 1], x_nb[:, 2] = 3, 0
     pair = Pair.of(x_na, x_nb)
-    tree = Tree.of(pair, SparsePrediction(0.01, targets=3)(pair))
+    tree = Tree.of(SparsePrediction(0.01, targets=3)(pair))
     assert len(tree.units) <= 3 + 3
     assert 1 not in tree.units[~tree.of_b]
     assert 2 not in tree.units[tree.of_b]

@@ -16,9 +16,11 @@ import torch
 from playwright.sync_api import sync_playwright
 from torch.nn.functional import interpolate
 
-from convergent.cli.writing import save_alignments, write_rows
+from convergent.cli.writing import save_alignments, tensors_of, write_rows
 from convergent.core.alignment import Alignment
 from convergent.core.layer_moments import LayerMoments
+from convergent.core.moments import Moments
+from convergent.core.pairs import Pair
 from convergent.report.gather import gather
 from convergent.report.write import write_page
 from convergent.streaming.patches import Patches, save_patches
@@ -58,16 +60,17 @@ def patches(q):
 def result(folder, used):
     rows, figures = [], {}
     for layer, q in UNITS.items():
-        alignments = {}
+        tensors, total = {}, Moments.of(torch.rand(9, 2 * q))
         for a, b in permutations(NETS, 2):
             map_ab = torch.zeros(q, q)
             map_ab.scatter_(0, torch.rand(q, q).topk(min(used, q), 0).indices, torch.rand(min(used, q), q))
-            alignments[f"{a} to {b}"] = Alignment(map_ab, torch.rand(q))
+            pair = Pair(Moments.stack([total]), slice(0, q), slice(q, 2 * q), a, b)
+            tensors |= tensors_of(Alignment(pair, map_ab), [])
             head = {"layer": layer, "a": a, "b": b, "active": 1, "partner": 0, "predictors": used, "best": 0}
             scores = ("r", "best_r", "excess", "r2_in_sample", "r2_held_out")
             table = torch.rand(q, len(scores)).tolist()
             rows += [head | {"unit": unit} | dict(zip(scores, values)) for unit, values in enumerate(table)]
-        save_alignments(folder / "alignments" / f"{layer}.safetensors", alignments)
+        save_alignments(folder / "alignments" / f"{layer}.safetensors", tensors)
         figures[layer] = {"mean_r": 0.5, "r2_held_out": 0.4, "r2_in_sample": 0.4, "predictors": used}
     write_rows(folder / "scores.csv", rows)
     pairs = [{"layer": layer, "a": a, "b": b, **of} for layer, of in figures.items() for a, b in permutations(NETS, 2)]

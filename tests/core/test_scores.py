@@ -7,13 +7,16 @@ import torch
 from sklearn.metrics import r2_score
 
 from conftest import planted
-from convergent.analysis.findings import Telling
+from convergent.analysis.balanced import tree
+from convergent.analysis.codes import codes
 from convergent.analysis.nulls import rotated
+from convergent.analysis.path import path
 from convergent.analysis.results import compare
 from convergent.core.alignment import Alignment
 from convergent.core.pairs import Pair, block_of_image
 from convergent.core.prediction import errors, explained
 from convergent.core.scores import held_out
+from convergent.figures.few_to_one import few_to_one, path_figure
 from convergent.methods.least_squares import LeastSquares
 from convergent.methods.matching import Matching
 from convergent.methods.semimatching import SemiMatching
@@ -50,7 +53,7 @@ def test_a_map_of_zeros_explains_nothing_on_any_images():
     fit, rest = next(Pair.of(x_na, x_nb).folds(4))
     error_b, mean_b = errors(torch.zeros(6, 6).double(), fit, rest)
     assert torch.equal(error_b, mean_b)
-    zeros = lambda pair: Alignment.of(pair, torch.zeros(pair.p, pair.q).double())  # noqa: E731
+    zeros = lambda pair: Alignment(pair, torch.zeros(pair.p, pair.q).double())  # noqa: E731
     assert held_out(zeros, Pair.of(x_na, x_nb)).abs().max() == 0
 
 
@@ -94,11 +97,11 @@ def test_the_tables_figure_is_the_public_functions_mean_over_active_units():
 
 
 @pytest.mark.parametrize("method", [SparsePrediction(alpha=0.1), SparsePath(alphas=[0.3, 0.1])])
-def test_every_held_out_figure_of_a_row_is_of_as_many_folds_as_the_pair_says(method):
+def test_every_held_out_number_of_a_row_is_of_as_many_folds_as_the_pair_says(method):
     x_na, x_nb, _ = planted(120, 8, 8, noise=1.5)
     three = replace(Pair.of(x_na, x_nb), held_out_folds=3)
     alignment, result = compare(method, three, 120, {"shuffled": [replace(three)]})
-    figures = result.summary() | method.tell(three, alignment).figures
+    figures = result.summary() | codes(alignment).scalars
     for name, other in (("loss_least_squares", LeastSquares()), ("loss_held_out", method)):
         assert figures[name] == pytest.approx((1 - held_out(other, three, 3)).mean().item() / 2)
         assert figures[name] != pytest.approx((1 - held_out(other, three, 5)).mean().item() / 2)
@@ -111,18 +114,19 @@ def held_out_names(names):
 
 
 @pytest.mark.parametrize("method", [Matching(), LeastSquares(), SparsePrediction(alpha=0.1), SparsePath(alphas=[0.3])])
-def test_without_folds_there_is_no_held_out_figure_and_no_column_for_one(method):
+def test_without_folds_there_is_no_held_out_number_and_no_column_for_one(method):
     x_na, x_nb, _ = planted(120, 8, 8, noise=1.5)
     pair = replace(Pair.of(x_na, x_nb), held_out_folds=0)
     alignment, result = compare(method, pair, 120, {"rotated": [rotated(pair)]})
     assert held_out_names([*result.summary(), *result.rows()[0]]) == []
     assert result.summary()["r2_in_sample"] > 0.2
-    if isinstance(method, Telling):
-        found = method.tell(pair, alignment)
-        assert held_out_names(found.figures) == []
-        assert held_out_names(name for table in found.tables.values() for row in table for name in row) == []
-        assert "loss" not in found.curves["log10_alpha"]
-        assert method.overview([found]) == {}
+    reports = [report for analysis in (codes, tree, path) if (report := analysis(alignment))]
+    assert len(reports) == (3 if "alpha" in alignment.solver else 0)
+    for report in reports:
+        assert held_out_names(report.scalars) == []
+        assert held_out_names(name for table in report.tables.values() for row in table for name in row) == []
+        assert "loss" not in report.curves.get("log10_alpha", {})
+    assert few_to_one(reports) is path_figure(reports) is None
 
 
 def test_choosing_the_best_of_many_looks_good_only_in_sample():

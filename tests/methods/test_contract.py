@@ -1,6 +1,9 @@
 """What every method of conf/method must do, whoever writes it."""
 
 import re
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,14 +13,21 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from conftest import PROJECT, blocks, planted
-from convergent.analysis.findings import Telling
 from convergent.analysis.nulls import rotated
-from convergent.core.histogram_source import needs_histograms
+from convergent.analysis.reports import null_reports, reports_of
+from convergent.analysis.results import compare
+from convergent.core.alignment import Alignment, align
+from convergent.core.histogram_source import counting_of
 from convergent.core.pairs import Pair
 from convergent.core.prediction import explained
 from convergent.core.scores import held_out
 from convergent.errors import InputError
 
+ANALYSES = {
+    name: analysis
+    for file in (PROJECT / "conf" / "analysis").glob("*.yaml")
+    for name, analysis in instantiate(OmegaConf.load(file)).items()
+}
 METHODS = sorted(path.stem for path in (PROJECT / "conf" / "method").glob("*.yaml"))
 
 
@@ -81,17 +91,57 @@ def test_a_net_is_accounted_for_by_itself(method):
     assert held_out(method, Pair.of(x_na, x_na)).min() > 0.9
 
 
-def test_what_it_tells_of_rotated_nets_has_the_same_figures_and_draws_nothing(method, monkeypatch):
-    if not isinstance(method, Telling) or needs_histograms(method):
-        pytest.skip("it tells nothing of a pair's moments alone")
+def test_reports_on_rotated_nets_have_the_same_scalars_and_draw_nothing(method, monkeypatch):
     monkeypatch.setattr("matplotlib.figure.Figure.__init__", lambda *_, **__: pytest.fail("a figure was drawn"))
     x_na, x_nb, *_ = blocks()
-    pair = Pair.of(x_na, x_nb, blocks=10)
-    null = rotated(pair)
-    found, by_chance = (method.tell(each, method(each)) for each in (pair, null))
-    assert found.figures.keys() == by_chance.figures.keys()
-    assert found.figures != by_chance.figures
-    assert all(isinstance(value, float) for value in by_chance.figures.values())
+    pair = replace(Pair.of(x_na, x_nb, blocks=10), joint=None)
+    if counting_of(method):
+        pytest.skip("it reports nothing of a pair's moments alone")
+    alignment, scalars, by_chance = align(method, pair), {}, {}
+    for report in reports_of(ANALYSES, alignment):
+        scalars |= report.scalars
+    for report in null_reports(ANALYSES, alignment, {"rotated": [rotated(pair)], "shuffled": [pair]}):
+        assert report.null == "rotated"
+        by_chance |= report.scalars
+    assert scalars.keys() - {"width"} == by_chance.keys()  # of a whole path the null has the chosen penalty alone
+    assert scalars != by_chance or not scalars
+    assert all(isinstance(value, float) for value in by_chance.values())
+
+
+def test_analyses_serve_whatever_has_what_they_need(method):
+    x_na, x_nb, *_ = blocks(n=300)
+    alignment = align(method, Pair.of(x_na, x_nb, blocks=10))
+    reported = {name for name, analysis in ANALYSES.items() if analysis(alignment) is not None}
+    clustered, penalised = alignment.labels_a is not None, "alpha" in alignment.solver
+    single = bool((alignment.predictors_b <= 1).all())
+    assert ("clusters" in reported) == clustered
+    assert ({"codes", "tree", "path"} & reported) == ({"codes", "tree", "path"} if penalised else set())
+    assert ("nats" in reported) == single  # samples are at hand: histograms are counted when they are asked for
+
+
+def test_a_stranger_needs_a_function_alone_and_gets_codes_from_several_predictors():
+    def few(pair):
+        kept_ab = pair.corr_ab.abs() >= pair.corr_ab.abs().sort(0, descending=True).values[1]
+        return Alignment(pair, pair.corr_ab * kept_ab / 2)
+
+    x_na, x_nb, *_ = blocks(n=300)
+    alignment, result = compare(few, Pair.of(x_na, x_nb, blocks=10), 300, interval=True)
+    assert alignment.refit(choices=True) is alignment.refit(choices=False) is few
+    assert {"codes", "tree"} <= {name for name, analysis in ANALYSES.items() if analysis(alignment) is not None}
+    assert result.summary()["mean_r_low"] < result.summary()["mean_r"] < result.summary()["mean_r_high"]
+
+
+def test_importing_methods_and_measures_loads_no_figure_and_no_analysis():
+    code = (
+        "import importlib, pkgutil, sys, convergent.methods, convergent.similarity\n"
+        "for package in (convergent.methods, convergent.similarity):\n"
+        "    for module in pkgutil.walk_packages(package.__path__, package.__name__ + '.'):\n"
+        "        importlib.import_module(module.name)\n"
+        "print([name for name in sys.modules if name.startswith(('matplotlib', 'pandas', 'convergent.analysis', "
+        "'convergent.figures', 'convergent.report', 'convergent.cli'))])"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
 
 
 def test_held_out_finds_what_was_planted_and_nothing_in_noise(method):
@@ -137,7 +187,6 @@ WRONG = [
     ("spectral_paper", {"restarts": 0}),
     ("spectral", {"seed": "first"}),
     ("spectral", {"ridge": 0}),
-    ("spectral", {"runs": 0}),
     ("hierarchical_spectral", {"good": 2}),
     ("hierarchical_spectral", {"rounds": 0.5}),
 ]

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from conftest import blocks
-from convergent.analysis.cluster_quality import Quality, adjusted_rand, net_of
+from convergent.analysis.cluster_agreement import adjusted_rand
+from convergent.core.cluster_quality import Quality, net_of
 from convergent.core.pairs import Pair
 from convergent.errors import InputError
 from convergent.methods.hierarchical_spectral import HierarchicalSpectralClustering

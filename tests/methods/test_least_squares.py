@@ -2,6 +2,7 @@ import pytest
 import torch
 from sklearn.linear_model import Ridge
 
+from convergent.core.alignment import align
 from convergent.core.pairs import Pair
 from convergent.core.scores import held_out
 from convergent.errors import InputError
@@ -56,8 +57,9 @@ def test_the_ridge_is_chosen_by_images_that_it_was_not_fitted_to():
     choices = [held_out(LeastSquares(ridge), few).mean() for ridge in (0.1, 0.3, 1.0)]
     assert best > min(choices)
     assert best <= max(choices) + 1e-12  # folds choose for themselves, none sees what it is judged by
-    settled = LeastSquares().settled(LeastSquares()(few))
-    assert torch.equal(settled(few).map_ab, LeastSquares()(few).map_ab)
+    chosen = align(LeastSquares(), few).refit(choices=True)
+    assert chosen == LeastSquares(LeastSquares()(few).solver["ridge"])
+    assert torch.equal(chosen(few).map_ab, LeastSquares()(few).map_ab)
 
 
 @pytest.mark.parametrize("dimensions", [0, 4, 32])

@@ -8,10 +8,12 @@ from scipy.optimize import linear_sum_assignment
 from sklearn.metrics import mutual_info_score
 
 from conftest import planted
-from convergent.analysis.findings import mean_curves, rows_by_table
+from convergent.analysis.information import nats
 from convergent.analysis.intervals import jackknife
 from convergent.analysis.nulls import rotated
+from convergent.analysis.reports import mean_curves, rows_by_table
 from convergent.analysis.results import compare
+from convergent.core.alignment import align
 from convergent.core.pairs import Pair
 from convergent.core.scores import held_out
 from convergent.errors import InputError
@@ -32,14 +34,13 @@ def test_partners_are_those_of_sklearns_mutual_information(assignment):
     nats_ab = sklearns(x_na, x_nb, 8)
     pair = Pair.of(x_na, x_nb)
     method = MutualInformation(bins=8, assignment=assignment)
-    alignment = method(pair)
+    alignment = align(method, pair)
     row, column = linear_sum_assignment(nats_ab.numpy(), maximize=True)
     expected_b = nats_ab.argmax(0) if assignment == "semimatching" else torch.from_numpy(row[column.argsort()])
     assert torch.equal(alignment.partner_b, expected_b)
     assert torch.allclose(alignment.r_b, pair.corr_ab[expected_b, range(6)])
-    told = method.tell(pair, alignment)
     expected = nats_ab[expected_b, range(6)]
-    assert abs(told.figures["nats"] - expected.mean()) < 0.01
+    assert abs(nats(alignment).scalars["nats"] - expected.mean()) < 0.01
     assert alignment.solver.get("gap", 0.0) < 1e-9
 
 
@@ -53,30 +54,30 @@ def test_dependence_that_is_no_line_is_found():
     assert torch.equal(MutualInformation(assignment="matching")(pair.flip()).partner_b, order.argsort())
 
 
-def test_it_tells_where_the_correlation_gives_another_partner():
+def test_the_report_says_where_the_correlation_gives_another_partner():
     x_na = torch.randn(4000, 9).double()
     x_nb = x_na + 0.3 * torch.randn(4000, 9)
     x_nb[:, 8] = x_na[:, 8] ** 2
     pair = Pair.of(x_na, x_nb)
     method = MutualInformation()
-    told = method.tell(pair, method(pair))
-    rows = told.tables["partners"]
+    report = nats(align(method, pair))
+    rows = report.tables["partners"]
     assert [row["nats"] for row in rows] == sorted((row["nats"] for row in rows), reverse=True)
     assert {row["unit"] for row in rows if not row["same"]} == {8}
     unlike = next(row for row in rows if row["unit"] == 8)
     assert unlike["partner"] == 8
     assert unlike["nats"] > unlike["nats_by_r"]
     assert unlike["r"] < unlike["best_r"]
-    assert told.figures["same_partner"] == pytest.approx(8 / 9)
-    assert told.figures["same_partner_of_best_8"] in (7 / 8, 1.0)
-    assert len(rows_by_table([told, replace(told, null="shuffled")])["partners"]) == 9
-    assert mean_curves([told, replace(told, null="shuffled")])["rank"][""]["nats"] == [row["nats"] for row in rows]
+    assert report.scalars["same_partner"] == pytest.approx(8 / 9)
+    assert report.scalars["same_partner_of_best_8"] in (7 / 8, 1.0)
+    assert len(rows_by_table([report, replace(report, null="shuffled")])["partners"]) == 9
+    assert mean_curves([report, replace(report, null="shuffled")])["rank"][""]["nats"] == [row["nats"] for row in rows]
 
 
 def test_the_correction_leaves_independent_units_nothing_on_average():
     pair = Pair.of(torch.randn(1000, 40), torch.randn(1000, 40))
     plain, corrected = (MutualInformation(correct=c, assignment="matching") for c in (False, True))
-    taken = [method.tell(pair, method(pair)).figures["nats"] for method in (plain, corrected)]
+    taken = [nats(align(method, pair)).scalars["nats"] for method in (plain, corrected)]
     assert taken[0] - taken[1] == pytest.approx(9 * 9 / 2000)
 
 

@@ -5,15 +5,19 @@ import torch
 from PIL import Image
 
 from conftest import planted
-from convergent.analysis.codes import FewToOne
+from convergent.analysis.balanced import tree
+from convergent.analysis.codes import FewToOne, codes, three_units
+from convergent.analysis.path import path
 from convergent.analysis.results import by_layer, compare
-from convergent.core.alignment import Alignment
+from convergent.core.alignment import Alignment, align
 from convergent.core.pairs import Pair
 from convergent.core.scores import held_out
 from convergent.errors import InputError
+from convergent.figures.few_to_one import few_to_one
 from convergent.figures.style import save
+from convergent.figures.tree import mapping_figure, tree_figure
 from convergent.methods.least_squares import LeastSquares
-from convergent.methods.sparse import SparsePrediction, announce, asked, three_units
+from convergent.methods.sparse import SparsePrediction, announce, asked
 
 
 def few(n=1500, noise=0.3):
@@ -48,7 +52,7 @@ def test_penalties_by_default_in_the_papers_units_and_none():
 
 
 @pytest.mark.parametrize(
-    ("how", "text"),
+    ("options", "text"),
     [
         ({"alpha": -0.1}, "alpha needs to be 0 or more, or null, not -0.1"),
         ({"paper_lambda": -1}, "paper_lambda needs to be 0 or more, or null, not -1"),
@@ -56,9 +60,9 @@ def test_penalties_by_default_in_the_papers_units_and_none():
         ({"targets": 0}, "targets needs to be a whole number, 1 or more, or null, not 0"),
     ],
 )
-def test_mistakes_are_one_sentence(how, text):
+def test_mistakes_are_one_sentence(options, text):
     with pytest.raises(InputError, match=text):
-        SparsePrediction(**how)(Pair.of(*few()))
+        SparsePrediction(**options)(Pair.of(*few()))
 
 
 def test_positive_weights_only():
@@ -83,24 +87,23 @@ def test_a_sample_of_units_is_seeded_and_the_others_count_nowhere():
     assert summary["constant_b"] == summary["unmatched_b"] == 0
     assert summary["predictors"] == pytest.approx(alignment.predictors_b[alignment.asked_b].double().mean().item())
     assert summary["r2_held_out"] > 0.5
-    figures = method.tell(pair, alignment).figures
+    figures = codes(alignment).scalars
     assert 2 * figures["loss_held_out"] == pytest.approx(1 - summary["r2_held_out"])
 
 
 def test_losses_are_in_the_papers_units_beside_both_baselines():
     pair = Pair.of(*few())
     method = SparsePrediction(alpha=0.1)
-    alignment = method(pair)
-    figures = method.tell(pair, alignment).figures
+    figures = codes(align(method, pair)).scalars
     assert figures["loss_held_out"] == pytest.approx((1 - held_out(method, pair)).mean().item() / 2)
     assert figures["loss_least_squares"] == pytest.approx((1 - held_out(LeastSquares(), pair)).mean().item() / 2)
     assert figures["loss_least_squares"] < figures["loss_held_out"] < figures["loss_one_unit"] < 0.5
     nothing = SparsePrediction(alpha=0.99)
-    assert nothing.tell(pair, nothing(pair)).figures["loss_held_out"] == 0.5
+    assert codes(align(nothing, pair)).scalars["loss_held_out"] == 0.5
 
 
 def test_the_codes_are_those_that_were_planted():
-    codes = FewToOne.of([], Pair.of(*few()), torch.ones(5, dtype=torch.bool)).codes()
+    codes = FewToOne.of(Pair.of(*few()), torch.ones(5, dtype=torch.bool)).codes()
     assert codes.pop("undecided") == 0
     assert codes == {"local": 0.2, "slightly_distributed": 0.6, "distributed": 0.2, "unpredicted": 0.0}
 
@@ -120,9 +123,11 @@ def test_units_with_three_predictors_are_listed():
     map_ab = torch.zeros(5, 3).double()
     map_ab[[0, 2, 4], 1] = torch.tensor([0.2, -0.5, 0.1]).double()
     map_ab[0, 0] = 1
-    (row,) = three_units(Alignment(map_ab, torch.tensor([1.0, 0.5, 0.0])))
+    alignment = Alignment(Pair.of(torch.randn(50, 5), torch.randn(50, 3)), map_ab)
+    (row,) = three_units(alignment)
     assert row == {
-        "unit": 1, "r2_in_sample": 0.5, "unit_1": 2, "weight_1": -0.5, "unit_2": 0, "weight_2": 0.2, "unit_3": 4,
+        "unit": 1, "r2_in_sample": round(float(alignment.score_b[1]), 6), "unit_1": 2,
+        "weight_1": -0.5, "unit_2": 0, "weight_2": 0.2, "unit_3": 4,
         "weight_3": 0.1,
     }  # fmt: skip
 
@@ -144,17 +149,16 @@ def test_its_figures_draw(tmp_path):
     x_na[:, 3], x_nb[:, 4] = 1, 0
     pair = Pair.of(x_na, x_nb)
     for method in (SparsePrediction(alpha=0.1), SparsePrediction(alpha=0.9)):  # and with no weight at all
-        told = method.tell(pair, method(pair))
-        figures = {name: draw() for name, draw in told.drawings.items()} | dict(method.overview([told]))
-        assert set(figures) == {"tree", "mapping", "few_to_one"}
-        for name, figure in figures.items():
-            with Image.open(save(figure, tmp_path, name)) as picture:
+        alignment = align(method, pair)
+        reports = [codes(alignment), tree(alignment), path(alignment)]
+        figures = [draw(alignment, reports) for draw in (tree_figure, mapping_figure)]
+        for number, figure in enumerate([*figures, few_to_one(reports)]):
+            with Image.open(save(figure, tmp_path, str(number))) as picture:
                 assert len(picture.convert("L").getcolors()) > 20
 
 
 def test_a_layer_whose_units_are_all_constant_is_told_like_any_other():
     pair = Pair.of(torch.ones(40, 3), torch.ones(40, 2))
-    method = SparsePrediction()
-    alignment = method(pair)
+    alignment = align(SparsePrediction(), pair)
     assert not alignment.map_ab.any()
-    assert method.tell(pair, alignment).figures["loss_fitted"] == 0.5
+    assert codes(alignment).scalars["loss_fitted"] == 0.5

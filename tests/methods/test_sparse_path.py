@@ -5,12 +5,16 @@ import torch
 from PIL import Image
 
 from conftest import planted
-from convergent.analysis.findings import Findings
+from convergent.analysis.balanced import tree
+from convergent.analysis.codes import codes
+from convergent.analysis.path import path
+from convergent.analysis.reports import Report
 from convergent.analysis.results import compare
+from convergent.core.alignment import align
 from convergent.core.pairs import Pair
 from convergent.core.scores import held_out
 from convergent.errors import InputError
-from convergent.figures.few_to_one import path_figure
+from convergent.figures.few_to_one import few_to_one, path_figure
 from convergent.figures.style import save
 from convergent.methods.sparse import SparsePrediction
 from convergent.methods.sparse_path import SparsePath
@@ -54,16 +58,16 @@ def test_intervals_keep_the_chosen_penalty():
     assert result.interval[0] < result.summary()["mean_r"] < result.interval[1]
     whole = pair.weighted(torch.ones(pair.blocks))
     merged = Pair(whole.moments, pair.a, pair.b)
-    assert torch.allclose(SparsePath().given(alignment)(merged).map_ab, alignment.map_ab, atol=1e-8)
+    assert torch.allclose(alignment.refit(choices=True)(merged).map_ab, alignment.map_ab, atol=1e-8)
     with pytest.raises(InputError, match="at least 2 blocks"):
         SparsePath()(merged)
 
 
-def test_table_1_is_told_for_every_penalty():
+def test_table_1_has_a_row_for_every_penalty():
     pair = dense()
     method = SparsePath(paper_lambdas=[1e-3, 1e-2, 1e-1])
-    told = method.tell(pair, method(pair))
-    rows = told.tables["path"]
+    report = path(align(method, pair))
+    rows = report.tables["path"]
     assert [row["alpha"] for row in rows] == pytest.approx([0.4, 0.04, 0.004])
     assert [row["paper_lambda"] for row in rows] == pytest.approx([1e-1, 1e-2, 1e-3])
     assert sum(row["chosen"] for row in rows) == 1
@@ -73,8 +77,8 @@ def test_table_1_is_told_for_every_penalty():
         assert row["r2_held_out"] == pytest.approx(1 - 2 * row["loss_held_out"])
     fitted = [row["loss_fitted"] for row in rows]
     assert fitted == sorted(fitted, reverse=True)
-    assert told.curves["log10_alpha"]["log10_alpha"] == [math.log10(row["alpha"]) for row in rows]
-    assert "tree" in told.drawings
+    assert report.curves["log10_alpha"]["log10_alpha"] == [math.log10(row["alpha"]) for row in rows]
+    assert tree(align(method, pair)).tree is not None
 
 
 def test_mistakes_are_one_sentence():
@@ -89,29 +93,29 @@ def test_the_papers_table_is_dotted_in_for_its_own_widths_only(tmp_path):
     curve = {"log10_alpha": [-1.0, -2.0], "loss": [0.3, 0.2], "loss_fitted": [0.3, 0.2], "predictors": [2.0, 9.0]}
 
     def drawn(width):
-        told = Findings("conv1", "a", "b", {**figures, "width": width}, curves={"log10_alpha": curve})
-        return path_figure([told])
+        return path_figure([Report("conv1", "a", "b", {**figures, "width": width}, curves={"log10_alpha": curve})])
 
     assert len(drawn(96.0).axes[1].lines) == len(drawn(32.0).axes[1].lines) + 1
-    method, pair = SparsePath(), Pair.of(*planted(200, 6, 6, noise=0.5)[:2])
-    for name, figure in method.overview([method.tell(pair, method(pair))]).items():
-        with Image.open(save(figure, tmp_path, name)) as picture:
+    alignment = align(SparsePath(), Pair.of(*planted(200, 6, 6, noise=0.5)[:2]))
+    reports = [path(alignment), codes(alignment)]
+    for number, figure in enumerate((few_to_one(reports), path_figure(reports))):
+        with Image.open(save(figure, tmp_path, str(number))) as picture:
             assert len(picture.convert("L").getcolors()) > 20
 
 
 def test_the_report_has_table_1_of_the_path(tmp_path):
-    from convergent.analysis.findings import rows_by_table
+    from convergent.analysis.reports import rows_by_table
     from convergent.report.tables import table_1
 
-    method, pair = SparsePath(alphas=[0.1, 0.01]), dense()
-    told = method.tell(pair, method(pair))
-    rows = rows_by_table([told])["path"]
+    alignment = align(SparsePath(alphas=[0.1, 0.01]), dense())
+    scalars = path(alignment).scalars | codes(alignment).scalars
+    rows = rows_by_table([path(alignment)])["path"]
     (tmp_path / "sparse_path").mkdir()
     text = [",".join(rows[0]), *(",".join(map(str, row.values())) for row in rows)]
     (tmp_path / "sparse_path" / "path.csv").write_text("\n".join(text))
     found = {
         "matching": {},
-        "sparse_path": {"layers": {"": {**told.figures, "local_nets_low": -0.1, "local_nets_high": 0.4}}},
+        "sparse_path": {"layers": {"": {**scalars, "local_nets_low": -0.1, "local_nets_high": 0.4}}},
     }
     headings, row = table_1(tmp_path, found)
     assert headings == [

@@ -7,10 +7,12 @@ from omegaconf import OmegaConf
 from sklearn.linear_model import Ridge
 
 from conftest import PROJECT, blocks
-from convergent.analysis.cluster_quality import adjusted_rand
+from convergent.analysis.chance import mean_r
+from convergent.analysis.cluster_agreement import adjusted_rand
 from convergent.analysis.clusters import spread_runs
 from convergent.analysis.intervals import jackknife
-from convergent.analysis.results import compare, mean_r
+from convergent.analysis.results import compare
+from convergent.core.alignment import align
 from convergent.core.layer_moments import LayerMoments
 from convergent.core.moments import Moments
 from convergent.core.pairs import Pair
@@ -135,7 +137,6 @@ def test_by_magnitude_an_inverted_unit_stays_in_its_group():
         ({"clusters": {"conv1": 0}}, "clusters needs to be a whole number, 1 or more, or a dictionary"),
         ({"threshold": 1.5}, "threshold needs to be between 0 and 1, as correlations are, not 1.5"),
         ({"bounds": [3]}, "bounds needs to be a least and a largest number of clusters"),
-        ({"runs": 0}, "runs needs to be a whole number, 1 or more, not 0"),
         ({"ridge": 0}, "ridge needs to be above 0, not 0"),
     ],
 )
@@ -148,9 +149,9 @@ def test_settings_that_cannot_be_are_told(settings, message):
 def test_the_spread_is_over_parts_of_the_images_or_over_seeds():
     x_na, x_nb, *_ = blocks(PLANTED, noise=2.0)
     pair = Pair.of(x_na, x_nb)
-    assert len(spread_runs(SpectralClustering(runs=7), pair)) == 7
-    assert len(spread_runs(SpectralClustering(), Pair.of(x_na, x_nb, blocks=1))) == 1
-    seeds = spread_runs(SpectralClustering(assign="kmeans", restarts=1, clusters=9), pair)
+    assert len(spread_runs(align(SpectralClustering(), pair), 7)) == 7
+    assert len(spread_runs(align(SpectralClustering(), Pair.of(x_na, x_nb, blocks=1)), 10)) == 1
+    seeds = spread_runs(align(SpectralClustering(assign="kmeans", restarts=1, clusters=9), pair), 10)
     assert len(seeds) == 10
     assert any(not torch.equal(seeds[0], other) for other in seeds)
 
@@ -171,10 +172,10 @@ def test_intervals_keep_the_clusters_and_held_out_scores_do_not():
     x_na, x_nb, *_ = blocks(PLANTED, noise=1.2, n=300)
     pair, method = Pair.of(x_na, x_nb), SpectralClustering()
     alignment, result = compare(method, pair, 300, interval=True)
-    assert torch.equal(method.given(alignment)(pair).map_ab, alignment.map_ab)
+    assert torch.equal(alignment.refit(choices=True)(pair).map_ab, alignment.map_ab)
     for rest in pair.moments.leave_one_out():
         part = pair.of_moments(Moments.stack([rest]))
-        assert torch.equal(method.given(alignment)(part).labels_b, alignment.labels_b)
-    kept = jackknife(lambda part: mean_r(method.given(alignment), part), pair)
+        assert torch.equal(alignment.refit(choices=True)(part).labels_b, alignment.labels_b)
+    kept = jackknife(lambda part: mean_r(alignment.refit(choices=True)(part)), pair)
     assert result.interval == (kept.low.item(), kept.high.item())
     assert torch.equal(torch.from_numpy(result.held_out_b), held_out(method, pair))

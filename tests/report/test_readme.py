@@ -44,11 +44,11 @@ def test_intervals_nulls_and_mutual_information_of_the_notebook():
         names,
     )
     assert names["interval"].low > 0.9 > names["chance"]
-    (information,) = re.findall(r"```python\n(from convergent.methods.mutual.*?)```", DOCUMENTS, re.DOTALL)
+    (information,) = re.findall(r"```python\n(from convergent.analysis.information.*?)```", DOCUMENTS, re.DOTALL)
     exec(information, names)
     assert torch.equal(names["method"](names["pair"]).partner_b, order)
-    assert names["found"].figures["same_partner"] == 1
-    assert names["found"].tables["partners"][0]["nats"] >= names["found"].figures["nats"] > 1
+    assert names["report"].scalars["same_partner"] == 1
+    assert names["report"].tables["partners"][0]["nats"] >= names["report"].scalars["nats"] > 1
 
 
 TABLES = [

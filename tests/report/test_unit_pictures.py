@@ -27,17 +27,17 @@ def texts(figure):
 def test_what_is_drawn_follows_from_the_record(pair):
     both = {"a": patches(8), "b": patches(8)}
     one = Matching()(pair)
-    assert list(drawings_of(pair, one, [both])) == ["matches"]
-    assert drawings_of(pair, one, []) == {}
-    assert drawings_of(pair, one, [{}]) == {}
-    many = Alignment.of(pair, pair.corr_ab / 4, torch.arange(8) // 4, torch.arange(8) // 4)
+    assert list(drawings_of(one, [both])) == ["matches"]
+    assert drawings_of(one, []) == {}
+    assert drawings_of(one, [{}]) == {}
+    many = Alignment(pair, pair.corr_ab / 4, torch.arange(8) // 4, torch.arange(8) // 4)
     tables = {
         "tree": [
             {"units_a": "0 1 2", "units_b": "1 2", "r": 0.5},
             {"units_a": "0 1 2 3", "units_b": "4 5 6 7", "r": 0.25},
         ]
     }
-    drawn = drawings_of(pair, many, [both, {net: patches(8, 1) for net in "ab"}], tables)
+    drawn = drawings_of(many, [both, {net: patches(8, 1) for net in "ab"}], tables)
     assert list(drawn) == ["matches", "predictors", "clusters-units", "tree-units", "matches-ascent"]
     said = texts(drawn["tree-units"]())
     assert said.index("4 + 4 units\nr 0.25") < said.index("3 + 2 units\nr 0.50")  # four and four come first
@@ -46,7 +46,7 @@ def test_what_is_drawn_follows_from_the_record(pair):
 
 def test_matches_are_sorted_and_name_partners(pair):
     alignment = Matching()(pair)
-    said = texts(drawings_of(pair, alignment, [{"a": patches(8), "b": patches(8)}])["matches"]())
+    said = texts(drawings_of(alignment, [{"a": patches(8), "b": patches(8)}])["matches"]())
     r = [float(text.removeprefix("r = ")) for text in said if text.startswith("r = ")]
     assert r == sorted(r, reverse=True)
     assert len(r) == 8
@@ -56,7 +56,7 @@ def test_matches_are_sorted_and_name_partners(pair):
 
 
 def test_rows_with_pictures_are_best_first(pair):
-    rows = pictured_rows(pair, Matching()(pair), {"a": patches(8), "b": patches(8)})
+    rows = pictured_rows(Matching()(pair), {"a": patches(8), "b": patches(8)})
     assert [row["r"] for row in rows] == sorted((row["r"] for row in rows), reverse=True)
     assert rows[0]["a"].shape == rows[0]["b"].shape
     assert rows[0]["a"].shape[2] == 3
@@ -64,6 +64,6 @@ def test_rows_with_pictures_are_best_first(pair):
 
 def test_filters_are_those_of_a_first_layer(pair):
     first = {net: torch.nn.Sequential(torch.nn.Conv2d(3, 8, 5), torch.nn.ReLU()) for net in "ab"}
-    assert list(filters_of(pair, Matching()(pair), first)) == ["filters"]
+    assert list(filters_of(Matching()(pair), first)) == ["filters"]
     later = {net: torch.nn.Conv2d(16, 8, 3) for net in "ab"}
-    assert filters_of(pair, Matching()(pair), later) == {}
+    assert filters_of(Matching()(pair), later) == {}

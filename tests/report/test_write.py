@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from convergent.analysis.results import by_layer, compare
-from convergent.cli.writing import save_alignments, write_rows
+from convergent.cli.writing import save_alignments, tensors_of, write_rows
 from convergent.core.alignment import Alignment
 from convergent.core.layer_moments import LayerMoments
 from convergent.core.moments import Moments
@@ -36,7 +36,7 @@ class Everything:
 
     def __call__(self, pair):
         map_ab = pair.corr_ab / pair.p
-        return Alignment.of(pair, map_ab, torch.arange(pair.p) % 2, torch.arange(pair.q) % 2)
+        return Alignment(pair, map_ab, torch.arange(pair.p) % 2, torch.arange(pair.q) % 2)
 
 
 def made_patches(q, k):
@@ -70,13 +70,13 @@ def folder(tmp_path_factory):
         folder = root / "outputs" / "align" / "made" / label
         results = []
         for layer in UNITS:
-            alignments = {}
+            tensors = {}
             for i, j in moments[layer].pairs:
                 for pair in (moments[layer].pair(i, j), moments[layer].pair(i, j).flip()):
                     alignment, result = compare(method, replace(pair, held_out_folds=2), 400)
                     results.append(result)
-                    alignments[f"{pair.name_a} to {pair.name_b}"] = alignment
-            save_alignments(folder / "alignments" / f"{layer}.safetensors", alignments)
+                    tensors |= tensors_of(alignment, [])
+            save_alignments(folder / "alignments" / f"{layer}.safetensors", tensors)
         write_rows(folder / "scores.csv", [row for result in results for row in result.rows()])
         summaries = [result.summary() for result in results]
         summary = {"method": label, "images": 400, "layers": by_layer(summaries), "pairs": summaries, "nets": NETS}

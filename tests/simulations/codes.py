@@ -55,9 +55,7 @@ def pair_of(units: int, r2: float, samples: int, firing: float | None, seed: int
 def shares(planted: str, samples: int, firing: float | None = None, repeats: int = 1) -> dict[str, float]:
     """Shares of units by the code that they are found to have."""
     every = torch.ones(UNITS, dtype=torch.bool)
-    found = [
-        FewToOne.of([], pair_of(*PLANTED[planted], samples, firing, seed), every).codes() for seed in range(repeats)
-    ]
+    found = [FewToOne.of(pair_of(*PLANTED[planted], samples, firing, seed), every).codes() for seed in range(repeats)]
     return {code: sum(one[code] for one in found) / repeats for code in CODES}
 
 

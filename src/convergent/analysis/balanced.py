@@ -15,7 +15,9 @@ import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 
+from convergent.analysis.codes import few_to_one
 from convergent.analysis.nulls import p_values
+from convergent.analysis.reports import Report
 from convergent.analysis.tree import Tree
 from convergent.core.prediction import explained
 from convergent.core.subspaces import mean_canonical_correlation, random_groups
@@ -27,6 +29,25 @@ if TYPE_CHECKING:
     from convergent.core.pairs import Pair
 
 _DRAWS = 200  # random groups that a cluster's subspaces are held against
+
+
+def tree(alignment: Alignment) -> Report | None:
+    """The tree's balanced clusters, how many of them half of the images choose, and how many of these the others confirm.
+
+    Returns:
+        None for maps that are not few to one.
+    """
+    if not few_to_one(alignment):
+        return None
+    whole, pair = Tree.of(alignment), alignment.pair
+    rows = cluster_rows(alignment.refit(choices=False), pair)
+    tested = [row["p_value"] for row in rows if row["p_value"] is not None]
+    scalars = {
+        "balanced_clusters": float(len(whole.balanced())),
+        "clusters_tested": float(len(tested)),
+        "clusters_confirmed": float(sum(p <= 0.05 for p in tested)),
+    }
+    return Report.of(pair, scalars=scalars, tables={"clusters": rows}, tree=whole.labels(pair))
 
 
 def cluster_rows(method: Method, pair: Pair, seed: int = 0) -> list[dict[str, Any]]:
@@ -45,12 +66,8 @@ def cluster_rows(method: Method, pair: Pair, seed: int = 0) -> list[dict[str, An
     """
     apart = pair.holds_out
     fit, on = next(replace(pair, joint=None).folds(2)) if apart else (pair, pair)
-    alignment = method(fit)
-    return _rows(Tree.of(fit, alignment), alignment, fit, on, seed, apart)
-
-
-def _rows(tree: Tree, alignment: Alignment, fit: Pair, on: Pair, seed: int, apart: bool) -> list[dict[str, Any]]:
-    rows, nulls = [], {}
+    alignment, rows, nulls = method(fit), [], {}
+    tree = Tree.of(alignment)
     explained_b = explained(alignment.map_ab, fit, on)
     for similarity, members in tree.balanced():
         units_a, units_b = (

@@ -1,4 +1,4 @@
-"""What a method finds in the pairs of a null, where there is nothing to be found but chance.
+"""What a method gives in the pairs of a null, where there is nothing to be seen but chance.
 
 Axes: `b` units of net b.
 """
@@ -13,9 +13,8 @@ import numpy as np
 import torch
 
 from convergent.analysis import nulls
-from convergent.core import scores
-from convergent.core.alignment import Refitting
-from convergent.core.histogram_source import needs_histograms
+from convergent.core.alignment import align
+from convergent.core.histogram_source import counting_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Chance:
-    """What a method finds in the pairs of a null, means over them.
+    """What a method gives in the pairs of a null, means over them.
 
     Attributes:
         best_r: each active unit's highest correlation, in all pairs of the null, highest first.
@@ -36,18 +35,18 @@ class Chance:
         mean_r: mean correlation with the partner over the active units of b; None where the method needs what the null has
             not (joint histograms).
         predictors: mean number of predictors of an active unit of b; None where there is none.
-        explained: mean share of variance explained on held-out images; None where there is none.
+        r2_held_out: mean share of variance explained on held-out images; None where there is none.
     """
 
     best_r: NDArray[np.float64]
     threshold: float
     mean_r: float | None = None
     predictors: float | None = None
-    explained: float | None = None
+    r2_held_out: float | None = None
 
     @classmethod
     def of(cls, method: Method, pairs: Sequence[Pair]) -> Chance:
-        """What the method finds in the pairs of a null.
+        """What the method gives in the pairs of a null.
 
         Args:
             method: of alignment.
@@ -56,15 +55,14 @@ class Chance:
         """
         every: list[torch.Tensor] = []
         fitted: list[tuple[float | None, float | None, float | None]] = []
+        counts = counting_of(method) is not None
         for pair in pairs:  # one after another: each may take as much memory as the nets' own
             every.append(nulls.best(pair)[pair.active_b])
-            able = pair.joint is not None or not needs_histograms(method)
-            if able and (pair.blocks > 1 or not fitted):
-                fitted.append(_fitted(method, pair))
+            if (pair.joint is not None or not counts) and (pair.blocks > 1 or not fitted):
+                fitted.append(_fitted(align(method, pair)))
         best = torch.cat(every).sort(descending=True).values
         threshold = nulls.threshold(best) if len(best) > 18 else math.inf  # of fewer nothing can be claimed at 5 %
-        mean_r, used, explained = (_mean([one[place] for one in fitted]) for place in range(3))
-        return cls(best.numpy(), threshold, mean_r, used, explained)
+        return cls(best.numpy(), threshold, *(_mean([of_pair[place] for of_pair in fitted]) for place in range(3)))
 
     def by_rank(self, units: int) -> NDArray[np.float64]:
         """The highest correlations that so many units would have, highest first, shape (units,)."""
@@ -73,24 +71,17 @@ class Chance:
         return np.quantile(self.best_r, 1 - (np.arange(units) + 0.5) / max(units, 1))
 
 
-def mean_r(method: Method, pair: Pair) -> torch.Tensor:
+def mean_r(alignment: Alignment) -> torch.Tensor:
     """Mean correlation with the partner over the active units of b that have one; 0 where there are none."""
-    return _mean_r(method(pair), pair)
-
-
-def _mean_r(alignment: Alignment, pair: Pair) -> torch.Tensor:
-    r_b = alignment.r_b[pair.active_b & (alignment.predictors_b > 0)]
+    r_b = alignment.r_b[alignment.pair.active_b & (alignment.predictors_b > 0)]
     return r_b.mean() if len(r_b) else r_b.sum()
 
 
-def _fitted(method: Method, pair: Pair) -> tuple[float | None, float | None, float | None]:
+def _fitted(alignment: Alignment) -> tuple[float | None, float | None, float | None]:
     """Mean correlation with the partner, predictors, and held-out variance explained, in one pair."""
-    alignment, explained = method(pair), None
-    if pair.holds_out:
-        again = method.near(alignment) if isinstance(method, Refitting) else method
-        explained = _mean(scores.held_out(again, pair)[pair.active_b].tolist())
-    used = _mean(alignment.predictors_b[pair.active_b].tolist())
-    return float(_mean_r(alignment, pair)), used, explained
+    active_b, held_out_b = alignment.pair.active_b, alignment.held_out_b
+    held_out = None if held_out_b is None else _mean(held_out_b[active_b].tolist())
+    return float(mean_r(alignment)), _mean(alignment.predictors_b[active_b].tolist()), held_out
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -1,4 +1,4 @@
-"""What clusterings have to tell: quality and composition of clusters, their spread, and the subspaces that nets share.
+"""Clusters: quality and composition of clusters, their spread, and the subspaces that nets share.
 
 Axes: `a` and `b` units of two nets, `u` units of both side by side, `c` clusters, `r` runs, `x` similarities.
 """
@@ -11,78 +11,76 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from convergent.analysis.cluster_quality import Quality, mean_agreement, mean_similarity, net_of, share_above
-from convergent.analysis.findings import Findings
+from convergent.analysis.cluster_agreement import mean_agreement, mean_similarity, share_above
+from convergent.analysis.reports import Report
 from convergent.analysis.shared_subspaces import KINDS, SharedSubspace, shared_subspaces, summed_up
-from convergent.figures.clusters import clusters
-from convergent.figures.composition import composition
-from convergent.figures.similarity import similarity
-from convergent.figures.subspaces import subspaces
+from convergent.core.cluster_quality import Quality, net_of
+from convergent.methods.spectral import SpectralClustering
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from matplotlib.figure import Figure
     from torch import Tensor
 
     from convergent.core.alignment import Alignment
     from convergent.core.pairs import Pair
-    from convergent.methods.spectral import SpectralClustering
 
 _ABOVE = torch.linspace(0, 1, 51).double()
 _MOST = 32  # units of one net in a cluster that the histogram of sizes tells apart; larger ones are counted with these
 
 
-def tell_of(method: SpectralClustering, pair: Pair, alignment: Alignment) -> Findings:
-    """What there is to tell of one pair's clusters."""
-    assert alignment.labels_a is not None
-    assert alignment.labels_b is not None
-    label_u = torch.empty(pair.p + pair.q, dtype=torch.long)
-    label_u[pair.a], label_u[pair.b] = alignment.labels_a, alignment.labels_b
-    runs = spread_runs(method, pair)
+def clusters(alignment: Alignment, runs: int = 10) -> Report | None:
+    """The clusters' quality and composition, the spread over other clusterings, and the subspaces that nets share in them.
+
+    Args:
+        alignment: of a pair.
+        runs: how many other clusterings, see `spread_runs`.
+
+    Returns:
+        None for methods that do not cluster.
+    """
+    if alignment.labels_a is None or alignment.labels_b is None:
+        return None
+    pair, label_u = alignment.pair, _labels(alignment)
+    others = spread_runs(alignment, runs)
     quality, spaces = _quality(pair, label_u), shared_subspaces(pair, label_u)
-    areas, curves = _similarities(pair, [_quality(pair, run_u) for run_u in runs])
+    scalars, curves = _similarities(pair, [_quality(pair, other_u) for other_u in others])
     mixed_c = (quality.units_ci > 0).all(1)
     unequal_c = mixed_c & (quality.units_ci[:, 0] != quality.units_ci[:, 1])
-    figures = areas | {"rand": mean_agreement(runs)}
+    scalars["rand"] = mean_agreement(others)
     if len(mixed_c):
-        figures["mixed"] = float(mixed_c.double().mean())
+        scalars["mixed"] = float(mixed_c.double().mean())
     if mixed_c.any():
-        figures["unequal"] = float(unequal_c.sum() / mixed_c.sum())
-    figures |= {f"subspace_{name}": value for name, value in summed_up(spaces).items()}
-    return Findings.of(
+        scalars["unequal"] = float(unequal_c.sum() / mixed_c.sum())
+    scalars |= {f"subspace_{name}": value for name, value in summed_up(spaces).items()}
+    return Report.of(
         pair,
-        figures=figures,
+        scalars=scalars,
         tables={"clusters": _rows(quality, {space.cluster: space for space in spaces})},
         curves={"similarity": {"similarity": _ABOVE.tolist(), **curves}, "units_of_one_net": _sizes(quality)},
-        drawings={"clusters": lambda: clusters(pair, alignment)},
     )
 
 
-def overview_of(told: Sequence[Findings]) -> Mapping[str, Figure]:
-    """Quality, composition and subspaces over all layers and pairs of nets."""
-    return {
-        "similarity": similarity(told),
-        "composition": composition(told),
-        "subspaces": subspaces(told),
-    }
-
-
-def spread_runs(method: SpectralClustering, pair: Pair) -> list[Tensor]:
+def spread_runs(alignment: Alignment, runs: int) -> list[Tensor]:
     """Clusterings of one pair that should be alike: other seeds of k-means, or else all images but a part of them.
 
-    Each has shape (u,). As many as `method.runs`, at most one per block of images where these are what is left out, and the
-    clustering itself where there is but one block.
+    Each has shape (u,). There are as many as `runs`, at most one per block of images where these are what is left out, and
+    the clustering itself where there is but one block.
     """
-    if method.assign == "kmeans":
-        return [_labels(replace(method, seed=method.seed + run), pair) for run in range(method.runs)]
-    if min(method.runs, pair.blocks) < 2:
-        return [_labels(method, pair)]
-    return [_labels(method, fit) for fit, _ in pair.folds(method.runs)]
+    pair, method = alignment.pair, alignment.refit(choices=False)
+    if isinstance(method, SpectralClustering) and method.assign == "kmeans":
+        return [_labels(replace(method, seed=method.seed + run)(pair)) for run in range(runs)]
+    if min(runs, pair.blocks) < 2:
+        return [_labels(alignment)]
+    return [_labels(method(fit)) for fit, _ in pair.folds(runs)]
 
 
-def _labels(method: SpectralClustering, pair: Pair) -> Tensor:
-    return torch.from_numpy(method.cluster(pair.total, net_of(pair), pair.layer).label_u)
+def _labels(alignment: Alignment) -> Tensor:
+    """The cluster of each unit in the order of the pair's moments, shape (u,)."""
+    pair, labels_a, labels_b = alignment.pair, alignment.labels_a, alignment.labels_b
+    assert labels_a is not None
+    assert labels_b is not None
+    return torch.cat([labels_a, labels_b] if pair.a.start < pair.b.start else [labels_b, labels_a])
 
 
 def _quality(pair: Pair, label_u: Tensor) -> Quality:
@@ -95,9 +93,9 @@ def _similarities(pair: Pair, runs: Sequence[Quality]) -> tuple[dict[str, float]
     areas: dict[str, float] = {}
     curves: dict[str, list[float]] = {}
     for name in ("between", "within"):
-        given = [(getattr(run, f"{name}_c"), run.units_ci.sum(1), active) for run in runs]
-        share_rx = torch.stack([share_above(*one, _ABOVE) for one in given])
-        area_r = torch.tensor([mean_similarity(*one) for one in given]).double()
+        of_runs = [(getattr(run, f"{name}_c"), run.units_ci.sum(1), active) for run in runs]
+        share_rx = torch.stack([share_above(*run, _ABOVE) for run in of_runs])
+        area_r = torch.tensor([mean_similarity(*run) for run in of_runs]).double()
         areas |= {
             f"similarity_{name}": float(area_r.mean()),
             f"similarity_{name}_spread": float(area_r.std(correction=0)),

@@ -1,4 +1,4 @@
-"""How many of net a's units it takes to account for one of net b's, beside one unit and beside all: held out.
+"""How many of net a's units it takes to predict one of net b's, beside one unit and beside all: held out.
 
 Axes: `a` units of net a, `b` units of net b, `m` number of predictors per unit.
 """
@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-
-import torch
-from torch import Tensor
+from weakref import WeakKeyDictionary
 
 from convergent.analysis.gains import CODES, Gains
-from convergent.core.prediction import share
-from convergent.core.scores import held_out_of_maps
+from convergent.analysis.reports import Report
+from convergent.core.prediction import r2
 
 if TYPE_CHECKING:
-    from convergent.core.alignment import Method
+    from torch import Tensor
+
+    from convergent.core.alignment import Alignment
     from convergent.core.pairs import Pair
 
 
@@ -25,30 +25,29 @@ class FewToOne:
     """Shares of variance explained on held-out images, with the fit's means and scales, of the units of b that count.
 
     Attributes:
-        methods: by the methods asked for, in their order, shape (methods, b).
         best: by the best 1, 2, ... 8 units, chosen forward and fitted by least squares, shape (m, b).
         all: by all units, least squares with the best ridge, shape (b,).
         code: which code each has, its number in `gains.CODES`, shape (b,).
     """
 
-    methods: Tensor
     best: Tensor
     all: Tensor
     code: Tensor
 
     @classmethod
-    def of(cls, methods: list[Method], pair: Pair, counted_b: Tensor) -> FewToOne:
-        """The figures of a pair that holds images out, of the units that count, shape (q,)."""
-        b = counted_b.nonzero()[:, 0]
-        gains = Gains.of(pair, b)
+    def of(cls, pair: Pair, counted_b: Tensor) -> FewToOne:
+        """The scores of a pair that holds images out, of the units that count, shape (q,)."""
+        gains = Gains.of(pair, counted_b.nonzero()[:, 0])
         total_b = gains.total_kb.sum(0)
-        best_mb, all_b = (share(total_b - gain_k.sum(0), total_b) for gain_k in (gains.best_kmb, gains.all_kb))
-        by_methods = (
-            held_out_of_maps(lambda fit: [method(fit).map_ab for method in methods], pair)[:, b]
-            if methods
-            else torch.zeros(0, len(b)).double()
-        )
-        return cls(by_methods, best_mb, all_b, gains.codes())
+        best_mb, all_b = (r2(total_b - gain_k.sum(0), total_b) for gain_k in (gains.best_kmb, gains.all_kb))
+        return cls(best_mb, all_b, gains.codes())
+
+    @classmethod
+    def beside(cls, alignment: Alignment) -> FewToOne:
+        """The same beside an alignment, made once."""
+        if alignment not in _MADE:
+            _MADE[alignment] = cls.of(alignment.pair, alignment.counted_b)
+        return _MADE[alignment]
 
     def codes(self) -> dict[str, float]:
         """Shares of units by how many units of a do what all do, see `gains.Gains.codes`; empty if no unit counts."""
@@ -56,9 +55,9 @@ class FewToOne:
             return {}
         return {name: float((self.code == number).double().mean()) for number, name in enumerate(CODES)}
 
-    def figures(self) -> dict[str, float]:
-        """The baselines' losses and the codes, by name."""
-        return {"loss_one_unit": mean_loss(self.best[0]), "loss_least_squares": mean_loss(self.all), **self.codes()}
+    def losses(self) -> dict[str, float]:
+        """The baselines' losses, by name."""
+        return {"loss_one_unit": mean_loss(self.best[0]), "loss_least_squares": mean_loss(self.all)}
 
     def curve(self) -> dict[str, list[float]]:
         """Mean loss against the number of predictors per unit, each unit of b with its best ones."""
@@ -66,6 +65,46 @@ class FewToOne:
         return {"units": [m + 1.0 for m in range(len(losses))], "loss_best_units": losses}
 
 
+_MADE: WeakKeyDictionary[Alignment, FewToOne] = WeakKeyDictionary()
+
+
 def mean_loss(share_b: Tensor) -> float:
     """Mean loss (1 - R^2) / 2 of some units; predicting the mean costs 0.5."""
     return float((1 - share_b).mean() / 2) if len(share_b) else 0.5
+
+
+def few_to_one(alignment: Alignment) -> bool:
+    """Whether a map takes for each unit some of a's units: a penalty does; else some units have several, not all of a's."""
+    predictors_b = alignment.predictors_b[alignment.counted_b]
+    several = bool((predictors_b > 1).any() and (predictors_b < alignment.pair.reliable_a.sum()).any())
+    return alignment.labels_b is None and ("alpha" in alignment.solver or several)
+
+
+def codes(alignment: Alignment) -> Report | None:
+    """The map's loss beside that of one unit and of all, shares of units by their codes, and units with three predictors.
+
+    Returns:
+        None for maps that are not few to one.
+    """
+    if not few_to_one(alignment):
+        return None
+    counted_b = alignment.counted_b
+    scalars, curves = {"loss_fitted": mean_loss(alignment.score_b[counted_b])}, {}
+    if alignment.held_out_b is not None:
+        few = FewToOne.beside(alignment)
+        scalars |= {"loss_held_out": mean_loss(alignment.held_out_b[counted_b]), **few.losses(), **few.codes()}
+        curves["units"] = few.curve()
+    return Report.of(alignment.pair, scalars=scalars, tables={"three_units": three_units(alignment)}, curves=curves)
+
+
+def three_units(alignment: Alignment) -> list[dict[str, float]]:
+    """A row for every unit of b that exactly three units of a predict, best first: which ones, and their weights."""
+    rows = []
+    for b in (alignment.predictors_b == 3).nonzero()[:, 0].tolist():
+        weight_a = alignment.map_ab[:, b]
+        order = weight_a.abs().argsort(descending=True, stable=True)[:3].tolist()
+        row: dict[str, float] = {"unit": b, "r2_in_sample": round(float(alignment.score_b[b]), 6)}
+        for place, a in enumerate(order, 1):
+            row |= {f"unit_{place}": a, f"weight_{place}": round(float(weight_a[a]), 6)}
+        rows.append(row)
+    return sorted(rows, key=lambda row: -row["r2_in_sample"])

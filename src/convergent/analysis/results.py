@@ -1,11 +1,12 @@
-"""What one method says of one pair of nets in one layer, as figures: per unit, and summed up.
+"""One method's result for one pair of nets in one layer: the record that CSV, page, W&B and data frames take.
 
 Axes: `a` units of net a, `b` units of net b.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -14,51 +15,54 @@ import torch
 
 from convergent.analysis import nulls
 from convergent.analysis.chance import Chance, mean_r
+from convergent.analysis.columns import pair_columns, unit_columns
 from convergent.analysis.intervals import jackknife, over_nets
-from convergent.core import scores
-from convergent.core.alignment import Choosing, Refitting, Settling
-from convergent.core.histogram_source import needs_histograms
+from convergent.core.alignment import align
+from convergent.core.histogram_source import counting_of
 from convergent.methods.semimatching import best_units
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
+    import pandas as pd
     from numpy.typing import NDArray
 
     from convergent.core.alignment import Alignment, Method
     from convergent.core.pairs import Pair
+    from convergent.similarity.measure import Measure
 
-
-# Figures whose interval over nets is found: of the correlations, and of how units are coded (methods.sparse).
+# Scalars whose interval over nets is estimated: of the correlations, and of how units are coded (analysis.codes).
 _OVER_NETS = ("mean_r", "local", "slightly_distributed", "distributed", "undecided", "unpredicted")
 
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """The units of net b, each accounted for from net a's; all arrays have shape (q,).
+    """The units of net b, each predicted from net a's; all arrays have shape (q,). `columns` says what its columns are.
 
     Attributes:
         layer: name of the layer.
-        a: name of the net that accounts.
-        b: name of the net that is accounted for.
+        a: name of the net that predicts.
+        b: name of the net that is predicted.
         images: number of images read.
         samples: number of samples: images times positions.
         blocks: number of blocks of images.
         constant_a: how many units of a are constant.
         unshared_a: how many active units of a are nobody's partner.
         constant_b: how many units of b are constant.
-        active_b: which units of b vary and were to be accounted for; the others count nowhere.
+        active_b: which units of b vary and were to be predicted; the others count nowhere.
         partner_b: the main unit of a, -1 for none.
-        predictors_b: how many units of a account for each unit of b.
-        r_b: correlation with what accounts for it, see `alignment.Alignment.r_b`.
+        predictors_b: how many units of a predict each unit of b.
+        r_b: correlation with the prediction, see `alignment.Alignment.r_b`.
         best_b: the unit of a with the highest correlation: the semi-matching's partner, as reference; -1 for none.
         best_r_b: that correlation.
         score_b: share of variance explained on the fitted images.
         held_out_b: the same on held-out images; None where none are held out.
         excess_b: best_r_b less its mean with net a on randomly rotated axes; None where no rotation was asked for.
         interval: where the mean correlation with the partner lies, with 95 % over images; None if not asked for.
-        chance: what the method finds in each null, by name.
+        chance: what the method gives in each null, by name.
         solver: what the solver says of itself.
+        similarity: measures of the pair, by name.
+        method: what it is called.
     """
 
     layer: str
@@ -77,25 +81,18 @@ class Result:
     r_b: NDArray[np.float64]
     best_r_b: NDArray[np.float64]
     score_b: NDArray[np.float64]
-    held_out_b: NDArray[np.float64] | None
-    excess_b: NDArray[np.float64] | None
-    interval: tuple[float, float] | None
-    chance: Mapping[str, Chance]
-    solver: dict[str, float]
+    held_out_b: NDArray[np.float64] | None = None
+    excess_b: NDArray[np.float64] | None = None
+    interval: tuple[float, float] | None = None
+    chance: Mapping[str, Chance] = field(default_factory=dict)
+    solver: Mapping[str, float] = field(default_factory=dict)
+    similarity: Mapping[str, float] = field(default_factory=dict)
+    method: str = ""
 
     @classmethod
-    def of(
-        cls,
-        pair: Pair,
-        alignment: Alignment,
-        held_out_b: torch.Tensor | None,
-        images: int,
-        interval: tuple[float, float] | None = None,
-        chance: Mapping[str, Chance] | None = None,
-        excess_b: torch.Tensor | None = None,
-    ) -> Result:
-        """The figures of one alignment."""
-        best_b = best_units(pair)
+    def of(cls, alignment: Alignment, images: int, **more: Any) -> Result:
+        """The result of one alignment; `more` are the attributes that do not follow from it."""
+        pair, held_out_b = alignment.pair, alignment.held_out_b
         return cls(
             layer=pair.layer,
             a=pair.name_a,
@@ -106,97 +103,66 @@ class Result:
             constant_a=int((~pair.active_a).sum()),
             unshared_a=int((pair.active_a & (alignment.sharing_a == 0)).sum()),
             constant_b=int((~pair.active_b).sum()),
-            active_b=(pair.active_b if alignment.asked_b is None else pair.active_b & alignment.asked_b).numpy(),
+            active_b=alignment.counted_b.numpy(),
             partner_b=alignment.partner_b.numpy(),
             predictors_b=alignment.predictors_b.numpy(),
             r_b=alignment.r_b.numpy(),
-            best_b=best_b.numpy(),
+            best_b=best_units(pair).numpy(),
             best_r_b=nulls.best(pair).numpy(),
             score_b=alignment.score_b.numpy(),
             held_out_b=None if held_out_b is None else held_out_b.numpy(),
-            excess_b=None if excess_b is None else excess_b.numpy(),
-            interval=interval,
-            chance=chance or {},
             solver=dict(alignment.solver),
+            **more,
         )
 
+    def __repr__(self) -> str:
+        r = self.mean(self.r_b, self.matched_b)
+        by, layer = (f" by {self.method}" if self.method else "", f"{self.layer}: " if self.layer else "")
+        return f"Result({layer}{self.a} to {self.b}{by}, mean r {'-' if r is None else format(r, '.3f')})"
+
+    @property
+    def matched_b(self) -> NDArray[np.bool_]:
+        """Which of the units that count have a predictor."""
+        return self.active_b & (self.predictors_b > 0)
+
+    @property
+    def optimism_b(self) -> NDArray[np.float64] | None:
+        """By how much more variance is explained on the images of the fit than on held-out ones."""
+        return None if self.held_out_b is None else self.score_b - self.held_out_b
+
+    def mean(
+        self, value_b: NDArray[Any] | None, over_b: NDArray[np.bool_] | None = None, middle: Any = np.mean
+    ) -> float | None:
+        """The mean, or another middle, over the units that count; None where there is none, or no value."""
+        if value_b is None:
+            return None
+        counted = value_b[self.active_b if over_b is None else over_b]
+        return float(middle(counted)) if len(counted) and np.isfinite(counted).all() else None
+
     def summary(self) -> dict[str, Any]:
-        """The pair in one row: means over the active units of b, units without a partner counting as 0.
+        """The pair in one row, `columns.PAIR`: means over the active units of b, units without a partner counting as 0.
 
         A held-out score has no lower bound, so one unit may decide a mean where images are few: the median stands beside it.
         """
-        active_b = self.active_b
-        matched_b = active_b & (self.predictors_b > 0)
-
-        def mean(value_b: NDArray[Any], over_b: NDArray[np.bool_] = active_b, middle: Any = np.mean) -> float | None:
-            kept = value_b[over_b]
-            return float(middle(kept)) if len(kept) and np.isfinite(kept).all() else None
-
-        figures: dict[str, float | None] = {}
-        if self.interval:
-            figures = {"mean_r_low": self.interval[0], "mean_r_high": self.interval[1]}
-        for name, chance in self.chance.items():
-            figures |= {f"mean_r_{name}": chance.mean_r} if chance.mean_r is not None else {}
-            figures |= {f"mean_best_r_{name}": float(chance.best_r.mean()) if len(chance.best_r) else None}
-            figures |= {f"above_{name}": mean(self.best_r_b > chance.threshold)}
-            figures |= {f"predictors_{name}": chance.predictors}
-            figures |= {} if chance.explained is None else {f"r2_held_out_{name}": chance.explained}
-        held_out = (
-            {}
-            if self.held_out_b is None
-            else {
-                "r2_held_out": mean(self.held_out_b),
-                "r2_held_out_median": mean(self.held_out_b, middle=np.median),
-                "optimism": mean(self.score_b - self.held_out_b),
-            }
-        )
-        return {
-            "layer": self.layer,
-            "a": self.a,
-            "b": self.b,
-            "images": self.images,
-            "samples": self.samples,
-            "blocks": self.blocks,
-            "units": len(active_b),
-            "constant_a": self.constant_a,
-            "constant_b": self.constant_b,
-            "unmatched_b": int((active_b & ~matched_b).sum()),
-            "unshared_a": self.unshared_a,
-            "predictors": mean(self.predictors_b),
-            "mean_r": mean(self.r_b, matched_b),
-            "mean_best_r": mean(self.best_r_b),
-            **({} if self.excess_b is None else {"excess": mean(self.excess_b)}),
-            **figures,
-            "agreement": mean(self.partner_b == self.best_b),
-            "best_r_below_half": mean(self.best_r_b < 0.5),
-            "r2_in_sample": mean(self.score_b),
-            **held_out,
-            **{f"solver_{name}": value for name, value in self.solver.items()},
-        }
+        return {"layer": self.layer, "a": self.a, "b": self.b, **pair_columns(self)}
 
     def rows(self) -> list[dict[str, Any]]:
-        """A row per unit of b, constant ones included."""
-        columns = {
-            "active": self.active_b.astype(int),
-            "partner": self.partner_b,
-            "predictors": self.predictors_b,
-            "r": self.r_b.round(6),
-            "best": self.best_b,
-            "best_r": self.best_r_b.round(6),
-            **({} if self.excess_b is None else {"excess": self.excess_b.round(6)}),
-            "r2_in_sample": self.score_b.round(6),
-        }
-        if self.held_out_b is not None:
-            columns["r2_held_out"] = self.held_out_b.round(6)
-        head = {"layer": self.layer, "a": self.a, "b": self.b}
+        """A row per unit of b, `columns.UNIT`, constant ones included."""
+        head, columns = {"layer": self.layer, "a": self.a, "b": self.b}, unit_columns(self)
         return [
-            {**head, "unit": unit, **{name: column[unit].item() for name, column in columns.items()}}
-            for unit in range(len(self.active_b))
+            head | {name: column[unit].item() for name, column in columns.items()} for unit in range(len(self.active_b))
         ]
+
+    def frame(self) -> pd.DataFrame:
+        """The same rows as a data frame of pandas."""
+        import pandas as pd
+
+        method = {"method": self.method} if self.method else {}
+        return pd.DataFrame({"layer": self.layer, "a": self.a, "b": self.b, **method, **unit_columns(self)})
 
 
 def mean_r_of(alignment: Alignment, pair: Pair) -> torch.Tensor:
-    """The same for partners that are given, on any samples of the pair."""
+    """Mean correlation with an alignment's partners on any samples, `pair`."""
     b = (pair.active_b & (alignment.partner_b >= 0)).nonzero()[:, 0]
     r_b = pair.corr_ab[alignment.partner_b[b], b]
     return r_b.mean() if len(r_b) else r_b.sum()
@@ -208,6 +174,7 @@ def compare(
     images: int,
     null_pairs: Mapping[str, Sequence[Pair]] | None = None,
     rotated_a: Sequence[Pair] = (),
+    similarity: Mapping[str, Measure] | None = None,
     *,
     interval: bool = False,
 ) -> tuple[Alignment, Result]:
@@ -217,50 +184,57 @@ def compare(
         method: of alignment.
         pair: to be aligned; it says how many folds its held-out scores are made of.
         images: that were read.
-        null_pairs: where chance alone is to be found, by the null's name, several draws of each.
-        rotated_a: the pair with net a on randomly rotated axes: what a unit of b finds among units that mean nothing.
-        interval: also find the interval of the mean correlation over images; the method is fitted once per block, but one
-            that needs joint histograms, which are not kept block by block, keeps its partners, and one that chooses clusters
-            or a penalty keeps these.
+        null_pairs: where there is chance alone, by the null's name, several draws of each.
+        rotated_a: the pair with net a on randomly rotated axes: what a unit of b has among units that mean nothing.
+        similarity: measures of the pair, by name.
+        interval: also estimate the interval of the mean correlation over images; the method is fitted once per block, but
+            one that needs joint histograms, which are not counted block by block, keeps its partners, and one that chooses
+            clusters or a penalty keeps these.
     """
-    alignment = method(pair)
-    again = method.near(alignment) if isinstance(method, Refitting) else method
-    held_out_b = scores.held_out(again, pair) if pair.holds_out else None
-    settled = method.settled(alignment) if isinstance(method, Settling) else method
-    chance = {name: Chance.of(settled, draws) for name, draws in (null_pairs or {}).items()}
-    excess_b = nulls.excess_over(pair, rotated_a) if rotated_a else None
-    given = method.given(alignment) if isinstance(method, Choosing) else again
-    statistic = partial(mean_r_of, alignment) if needs_histograms(method) else partial(mean_r, given)
-    found = jackknife(statistic, pair) if interval and pair.blocks > 1 else None
-    ends = None if found is None else (float(found.low), float(found.high))
-    return alignment, Result.of(pair, alignment, held_out_b, images, ends, chance, excess_b)
+    alignment = align(method, pair)
+    chosen = alignment.refit(choices=alignment.labels_b is None)
+    ends = None
+    if interval and pair.blocks > 1:
+        given = alignment.refit(choices=True)
+        counts = counting_of(method) is not None
+        statistic = partial(mean_r_of, alignment) if counts else lambda rest: mean_r(given(rest))
+        over_images = jackknife(statistic, pair)
+        ends = float(over_images.low), float(over_images.high)
+    return alignment, Result.of(
+        alignment,
+        images,
+        interval=ends,
+        chance={name: Chance.of(chosen, draws) for name, draws in (null_pairs or {}).items()},
+        excess_b=nulls.excess_over(pair, rotated_a).numpy() if rotated_a else None,
+        similarity={name: measure(pair) for name, measure in (similarity or {}).items()},
+    )
 
 
 def by_layer(summaries: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """For each layer the mean over all ordered pairs of nets, and the standard deviation between them, of every figure.
+    """For each layer the mean over all ordered pairs of nets, and the standard deviation between them, of every scalar.
 
-    A figure that some pairs have not, as that of a cluster's subspace where no cluster has one, is the mean of those which
+    A scalar that some pairs have not, as that of a cluster's subspace where no cluster has one, is the mean of those which
     have it, if these are half or more; `NAME_pairs` says how many there are.
     """
     layers: dict[str, dict[str, Any]] = {}
     for layer in dict.fromkeys(summary["layer"] for summary in summaries):
         of_layer = [summary for summary in summaries if summary["layer"] == layer]
-        figures: dict[str, Any] = {"pairs": len(of_layer), "images": of_layer[0]["images"]}
+        scalars: dict[str, Any] = {"pairs": len(of_layer), "images": of_layer[0]["images"]}
         names = dict.fromkeys(key for summary in of_layer for key in summary)
         for name in [key for key in names if key not in ("layer", "a", "b", "images")]:
             values = [summary[name] for summary in of_layer if summary.get(name) is not None]
             if 2 * len(values) >= len(of_layer):
-                figures |= {name: float(np.mean(values)), f"{name}_sd": float(np.std(values))}
+                scalars |= {name: float(np.mean(values)), f"{name}_sd": float(np.std(values))}
             if 0 < len(values) < len(of_layer):
-                figures[f"{name}_pairs"] = len(values)
+                scalars[f"{name}_pairs"] = len(values)
         for name in _OVER_NETS:
-            figures |= _interval_over_nets(of_layer, name)
-        layers[layer] = figures
+            scalars |= _interval_over_nets(of_layer, name)
+        layers[layer] = scalars
     return layers
 
 
 def _interval_over_nets(summaries: Sequence[dict[str, Any]], name: str) -> dict[str, float]:
-    """Where the mean of a figure lies with 95 % for nets of other seeds; nothing for fewer than three nets."""
+    """Where the mean of a scalar lies with 95 % for nets of other seeds; nothing for fewer than three nets."""
     nets = {net: number for number, net in enumerate(dict.fromkeys(summary["a"] for summary in summaries))}
     table = torch.full((len(nets), len(nets)), torch.nan)
     for summary in summaries:

@@ -1,11 +1,9 @@
 """The units of two nets in one tree, by how much of each other the sparse mapping makes them; and its balanced clusters.
 
 The tree is made from B = [I W; W' I], W the mapping of shape (p, q): unit j of net b is predicted from net a's units
-with the
-weights in column j, standardised, so that one unit of b that copies one of a has the weight 1 which the diagonal has
-too. W is
-one direction, a predicts b; the other direction has its own map and its own tree. Entries are similarities with their
-sign, and clusters are joined by the largest mean entry between them.
+with the weights in column j, standardised, so that one unit of b that copies one of a has the weight 1 which the diagonal
+has too. W is one direction, a predicts b; the other direction has its own map and its own tree. Entries are similarities
+with their sign, and clusters are joined by the largest mean entry between them.
 
 Axes: `a` units of net a, `b` units of net b, `u` both nets' units that count, a's first.
 """
@@ -49,13 +47,12 @@ class Tree:
     top: float
 
     @classmethod
-    def of(cls, pair: Pair, alignment: Alignment) -> Tree:
+    def of(cls, alignment: Alignment) -> Tree:
         """The tree of an alignment's map; constant units and those not asked for are left out.
 
         Source: Li et al. 2016, section 4.1 (hierarchical clustering of the mapping layer, figure 6).
         """
-        counted_b = pair.active_b if alignment.asked_b is None else pair.active_b & alignment.asked_b
-        a, b = pair.active_a.nonzero()[:, 0], counted_b.nonzero()[:, 0]
+        a, b = alignment.pair.active_a.nonzero()[:, 0], alignment.counted_b.nonzero()[:, 0]
         map_ab = alignment.map_ab[a[:, None], b].numpy()
         similarity = np.block([[np.eye(len(a)), map_ab], [map_ab.T, np.eye(len(b))]])
         top = max(1.0, float(similarity.max(initial=0.0)))
@@ -76,14 +73,15 @@ class Tree:
         Only those whose last two parts are similar at all; the most similar first.
         """
         inside: list[NDArray[np.int64]] = [np.array([u]) for u in range(len(self.units))]
-        found: dict[int, float] = {}
-        for row, (one, two, height, _) in enumerate(self.links):
-            inside.append(np.concatenate([inside[int(one)], inside[int(two)]]))
+        similarity: dict[int, float] = {}
+        for row, (left, right, height, _) in enumerate(self.links):
+            inside.append(np.concatenate([inside[int(left)], inside[int(right)]]))
             of_b = int(self.of_b[inside[-1]].sum())
             if 2 * of_b == len(inside[-1]) and of_b in _SIZES and self.top - height > 1e-9:
-                found[len(self.units) + row] = self.top - height
-        within = {part for node in found for part in self._parts(node)}
-        return sorted(((found[node], inside[node]) for node in found if node not in within), key=lambda pair: -pair[0])
+                similarity[len(self.units) + row] = self.top - height
+        within = {part for node in similarity for part in self._parts(node)}
+        clusters = ((value, inside[node]) for node, value in similarity.items() if node not in within)
+        return sorted(clusters, key=lambda cluster: -cluster[0])
 
     def labels(self, pair: Pair) -> tuple[Tensor, Tensor]:
         """The balanced cluster of each unit of a, shape (p,), and of b, shape (q,), the best being 0; -1 for none."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 from hydra.utils import instantiate
+from torch import Tensor
 
-from convergent.analysis.findings import Findings, Telling, mean_curves
+from convergent.analysis.reports import Analysis, mean_curves, null_reports, reports_of
 from convergent.analysis.results import by_layer, compare
 from convergent.cli.align_job import AlignJob
 from convergent.cli.dashboard import log_alignment, start_logger
@@ -18,20 +18,40 @@ from convergent.cli.measured import after_stop, load_pairs, measurements_of, pat
 from convergent.cli.measurement import Measurement
 from convergent.cli.processes import first_process, part
 from convergent.cli.train import build_trainer, stoppable
-from convergent.cli.writing import Aligned, along_training, keep, question_of, save_alignments, scalars, summary_of
+from convergent.cli.writing import (
+    Aligned,
+    along_training,
+    each_apart,
+    question_of,
+    save_alignments,
+    summary_of,
+    tensors_of,
+    write,
+)
 from convergent.core.alignment import Alignment, Method
-from convergent.core.histogram_source import needs_histograms
-from convergent.core.pairs import Pair
 from convergent.errors import InputError
-from convergent.figures.activity import activity
-from convergent.figures.correlations import correlations
-from convergent.figures.curves import curves
-from convergent.figures.dynamics import dynamics
-from convergent.figures.means import means
+from convergent.figures.registry import Draw, drawn
 from convergent.figures.style import save
 from convergent.progress import track
 from convergent.report.unit_pictures import drawings_of, filters_of, pictured_rows
+from convergent.similarity.measure import Measure
 from convergent.streaming.patches import Patches
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What a job is made of, by the names in its configuration: a method, and whatever says something of its alignments."""
+
+    method: Method
+    analyses: Mapping[str, Analysis]
+    measures: Mapping[str, Measure]
+    figures: Mapping[str, Draw]
+
+    @classmethod
+    def of(cls, config: Any) -> _Parts:
+        """The parts that a configuration names."""
+        groups = ("analysis", "similarity", "figure")
+        return cls(instantiate(config.method), *(instantiate(config[group]) for group in groups))
 
 
 def align(job: AlignJob) -> None:
@@ -42,8 +62,8 @@ def align(job: AlignJob) -> None:
         OSError: if the disk is full or otherwise not to be written to.
     """
     config, folder = job.config, job.folder
-    method = instantiate(config.method)
-    measurement, shuffled = measurements_of(job, method)
+    parts = _Parts.of(config)
+    measurement, shuffled = measurements_of(job, parts.method)
     with stoppable(lambda: after_stop(measurement, shuffled)):
         for each in [measurement, shuffled] if shuffled else [measurement]:
             each.ensure(lambda callbacks: build_trainer(config, callbacks, logger=False))
@@ -55,35 +75,39 @@ def align(job: AlignJob) -> None:
     claim(folder, job.record, force=config.force, other="label=")
     logger = start_logger(config.logger, job.record, folder, job.name, job.label, "align")
     try:
-        found = _align_pairs(job, method, measurement, shuffled, patches)
+        aligned = _align_pairs(job, parts, measurement, shuffled, patches)
     except (InputError, OSError):  # a method that cannot do what it was asked for with these nets, a full disk
         job.abandon()
         raise
-    summaries = found.summaries()
+    summaries = aligned.summaries()
     along = along_training(summaries, job.epochs)
-    if along:  # the other figures and the tables show the last epoch
-        found.figures.append(save(dynamics(along), folder / "figures", "dynamics"))
-        found, summaries = found.of_epoch(max(along), job.epochs), along[max(along)]
-    found.figures.extend(_draw_overviews(job, method, measurement, found, summaries, folder / "figures"))
+    if along:  # all but one figure, and the tables, show the last epoch
+        aligned, summaries = aligned.of_epoch(max(along), job.epochs), along[max(along)]
+    figures = drawn(
+        parts.figures, results=aligned.results, reports=aligned.reports, summaries=summaries, method=job.method,
+        layers=list(measurement.load()), epochs=along,
+    )  # fmt: skip
+    aligned.figures.extend(save(figure, folder / "figures", name) for name, figure in figures)
     summary = summary_of(job, measurement, summaries)
     if along:
         summary["epochs"] = {str(epoch): by_layer(rows) for epoch, rows in along.items()}
-    tables = keep(job, measurement, found, summary)
+    tables = write(job, measurement, aligned, summary)
     layers = {
-        layer: {**figures, **scalars(summary["across"].get(layer, {}))} for layer, figures in summary["layers"].items()
+        layer: {**scalars, **each_apart(summary["across"].get(layer, {}))}
+        for layer, scalars in summary["layers"].items()
     }
     files = [folder / "summary.json", *sorted(folder.glob("*.csv")), *sorted((folder / "alignments").iterdir())]
     log_alignment(
-        logger, layers, found.results, found.figures, files, f"{job.name}-{job.label}", summary.get("epochs", {}),
-        tables | {"pictures": found.pictured}, mean_curves(found.told), question_of(folder, found.results),
+        logger, layers, aligned.results, aligned.figures, files, f"{job.name}-{job.label}", summary.get("epochs", {}),
+        tables | {"pictures": aligned.pictured}, mean_curves(aligned.reports), question_of(folder, aligned.results),
     )  # fmt: skip
-    mean_r = ", ".join(f"{layer} {figures['mean_r']:.2f}" for layer, figures in layers.items() if "mean_r" in figures)
+    mean_r = ", ".join(f"{layer} {scalars['mean_r']:.2f}" for layer, scalars in layers.items() if "mean_r" in scalars)
     print(f"{job.name} {job.label}: mean r {mean_r}, in {folder}", flush=True)
 
 
 def _align_pairs(
     job: AlignJob,
-    method: Method,
+    parts: _Parts,
     measurement: Measurement,
     shuffled: Measurement | None,
     patches: Sequence[Mapping[str, Mapping[str, Patches]]],
@@ -92,74 +116,43 @@ def _align_pairs(
     aligned = Aligned()
     layers = load_pairs(measurement, shuffled, job.evaluation)
     for layer, pairs, nulls in track(layers, f"aligning by {job.label}", len(measurement.layers)):
-        alignments = {}
+        tensors: dict[str, Tensor] = {}
         for number, (a, b) in enumerate(layer.pairs):
             pair = pairs(a, b)
             for directed, of in ((pair, (a, b)), (pair.flip(), (b, a))):
-                null_pairs, rotated_a = nulls.of(*of), nulls.rotated_a(*of)
+                null_pairs = nulls.of(*of)
                 alignment, result = compare(
-                    method,
-                    directed,
-                    layer.images,
-                    null_pairs,
-                    rotated_a,
+                    parts.method, directed, layer.images, null_pairs, nulls.rotated_a(*of), parts.measures,
                     interval=job.evaluation.intervals,
-                )
+                )  # fmt: skip
+                reports = reports_of(parts.analyses, alignment)
                 aligned.results.append(result)
-                alignments[f"{directed.name_a} to {directed.name_b}"] = alignment
-                found = method.tell(directed, alignment) if isinstance(method, Telling) else None
-                aligned.told.extend([found] if found else [])
-                aligned.told.extend(told_by_chance(method, null_pairs))
+                aligned.reports.extend([*reports, *null_reports(parts.analyses, alignment, null_pairs)])
+                tensors |= tensors_of(alignment, reports)
                 if number == 0 and directed is pair:
-                    of_layer = [every[layer.layer] for every in patches]
-                    aligned.pictured.extend(pictured_rows(pair, alignment, of_layer[0]) if of_layer else [])
-                    aligned.figures.extend(_draw_pair(job, measurement, pair, alignment, found, of_layer))
-        told = [of for of in aligned.told if of.layer == layer.layer]
-        save_alignments(job.folder / "alignments" / f"{layer.layer}.safetensors", alignments, told)
+                    _draw_pair(job, parts, aligned, alignment, [every[layer.layer] for every in patches], measurement)
+        save_alignments(job.folder / "alignments" / f"{layer.layer}.safetensors", tensors)
     return aligned
 
 
 def _draw_pair(
     job: AlignJob,
-    measurement: Measurement,
-    pair: Pair,
+    parts: _Parts,
+    aligned: Aligned,
     alignment: Alignment,
-    found: Findings | None,
     patches: Sequence[Mapping[str, Patches]],
-) -> list[Path]:
-    """The figures of one pair of nets: matrices, the units' pictures, and what the method draws itself."""
-    drawings = drawings_of(pair, alignment, patches, found.tables if found else None)
-    drawings |= filters_of(pair, alignment, measurement.modules(pair.layer))
-    drawings |= found.drawings if found else {}
-    drawn = {"correlations": correlations(pair, alignment)} | {name: draw() for name, draw in drawings.items()}
-    folder = job.folder / "figures"
-    return [save(figure, folder, f"{name}-{pair.layer}") for name, figure in drawn.items()]
-
-
-def _draw_overviews(
-    job: AlignJob,
-    method: Method,
     measurement: Measurement,
-    found: Aligned,
-    summaries: Sequence[dict[str, Any]],
-    folder: Path,
-) -> list[Path]:
-    """The figures over all layers and pairs of nets."""
-    drawn = {
-        "curves": curves(found.results, job.method),
-        "means": means(summaries, job.method),
-        "activity": activity(list(measurement.load())),
-    }
-    drawn |= method.overview(found.told) if isinstance(method, Telling) else {}
-    return [save(figure, folder, name) for name, figure in drawn.items()]
-
-
-def told_by_chance(method: Method, null_pairs: Mapping[str, Sequence[Pair]]) -> list[Findings]:
-    """What a method tells of the first draw of the nulls by which its own figures are judged: the same figures, by chance.
-
-    These are rotations; of other images too for a method whose figures are not functions of correlations.
-    """
-    tell, counts = method.tell if isinstance(method, Telling) else None, needs_histograms(method)
-    judged = [(name, draws[0]) for name, draws in null_pairs.items() if counts or name.startswith("rotated")]
-    able = [(name, pair) for name, pair in judged if pair.joint is not None or not counts]
-    return [replace(tell(pair, method(pair)), null=name) for name, pair in able] if tell else []
+) -> None:
+    """The figures of one pair of nets: those that the configuration names, and the units' pictures."""
+    layer = alignment.pair.layer
+    reports = [report for report in aligned.reports if report.layer == layer and not report.null]
+    pictures = drawings_of(
+        alignment, patches, {name: rows for report in reports for name, rows in report.tables.items()}
+    )
+    pictures |= filters_of(alignment, measurement.modules(layer))
+    aligned.pictured.extend(pictured_rows(alignment, patches[0]) if patches else [])
+    figures = [
+        *drawn(parts.figures, alignment=alignment, reports=reports),
+        *((name, draw()) for name, draw in pictures.items()),
+    ]
+    aligned.figures.extend(save(figure, job.folder / "figures", f"{name}-{layer}") for name, figure in figures)

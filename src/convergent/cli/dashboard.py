@@ -102,8 +102,8 @@ def log_alignment(
         files: of the artifact.
         name: of the artifact.
         epochs: the same as `layers` for each epoch, where nets are compared along their training.
-        tables: rows by the table's name, from `findings.rows_by_table`; arrays (rows, columns, 3) in them are pictures.
-        curves: from `findings.mean_curves`; series against their own axis.
+        tables: rows by the table's name, from `reports.rows_by_table`; arrays (rows, columns, 3) in them are pictures.
+        curves: from `reports.mean_curves`; series against their own axis.
         question: that the method answers, see `workspace.QUESTIONS`.
     """
     if not isinstance(logger, WandbLogger):

@@ -22,7 +22,7 @@ from convergent.cli.measurement import Measurement
 from convergent.cli.nets import names_of
 from convergent.cli.preferred import preferred
 from convergent.cli.train import build_data
-from convergent.core.histogram_source import NeedsHistograms
+from convergent.core.histogram_source import counting_of
 from convergent.core.layer_moments import LayerMoments
 from convergent.core.pairs import Pair
 from convergent.data.images import ImageData, prepared
@@ -45,8 +45,8 @@ def measurements_of(job: AlignJob, method: object) -> tuple[Measurement, Measure
     counted, rotated = [], []
     if "rotated" in evaluation.nulls:
         rotated = [SavedRotations(evaluation.rotations)]
-    if isinstance(method, NeedsHistograms):
-        counting = replace(method.counting, folds=evaluation.folds)
+    if counting := counting_of(method):
+        counting = replace(counting, folds=evaluation.folds)
         counted = [SavedHistograms(counting), *([SavedHistograms(counting, rotated=1)] if rotated else ())]
     data, views = build_images(job)
     measurement = Measurement(

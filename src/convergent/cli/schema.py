@@ -99,6 +99,9 @@ GROUPS = {"reading": Reading, "evaluation": Evaluation}
 # What an alignment is made of, beside the nets.
 ALIGNMENT: Options = {
     "method": TARGET,
+    "analysis": table(TARGET),
+    "similarity": table(TARGET),
+    "figure": aside(table(TARGET)),
     "nets": aside(_NETS),  # their contents are part of the record
     "trust": aside(_TRUST),
     "at_epochs": word("kept") | listed(whole(), example="[0,1,5]") | NULL,

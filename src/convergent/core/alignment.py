@@ -1,62 +1,114 @@
-"""What every method returns: one linear map from net a's units to net b's, whatever found it.
+"""What every method returns: one linear map from net a's units to net b's, whatever made it.
 
 Axes: `a` units of net a (p of them), `b` units of net b (q of them).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
 
 from convergent.core.prediction import explained
+from convergent.core.scores import held_out
 from convergent.core.ties import first_best
+from convergent.errors import InputError
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from convergent.core.pairs import Pair
+
+
+class Method(Protocol):
+    """What aligns: any function of a pair; ours are frozen dataclasses of their options, one YAML each in conf/method.
+
+    Nothing else is needed. Two things a method may have beside:
+
+    `refit(self, alignment, *, choices: bool) -> Method`: the same method for images that are nearly those of an alignment
+    which it made; it may begin where that one ended, which changes nothing but the time. With `choices` it also keeps what
+    it chose there (a penalty, a ridge, clusters) and fits all but that anew. Held-out scores are without choices, so that
+    nothing is known of the images left out; intervals over images are with them, for the jackknife needs statistics that
+    are smooth; nulls are with them, but where clusters were chosen.
+
+    `counting: histogram_source.Counting`: the joint histograms of pairs of units that it needs beside second moments, see
+    `histogram_source.counting_of`; a pass then counts them.
+    """
+
+    def __call__(self, pair: Pair, /) -> Alignment:
+        """The alignment of a pair."""
 
 
 @dataclass(frozen=True, eq=False)
 class Alignment:
-    """Every unit of net b accounted for from net a's units: z_nb ~ z_na @ map_ab on standardised units.
+    """Every unit of net b predicted from net a's units: z_nb ~ z_na @ map_ab on standardised units.
 
     Attributes:
+        pair: the two nets that were aligned.
         map_ab: the linear map, shape (p, q): a permutation scaled by r, a sparse row, a regression within a cluster.
-        score_b: share of each unit's variance explained, shape (q,), on the samples that the map was fitted to; an
-            in-sample figure, see `scores.held_out` for the evidence. 0 for constant and for unmatched units.
-        labels_a: the cluster of each unit of a where the method clusters, shape (p,).
+        labels_a: the cluster of each unit of a where the method clusters, shape (p,); -1 for none.
         labels_b: the cluster of each unit of b, shape (q,).
         solver: what the solver says of itself (optimality gap, iterations, ...).
-        asked_b: which units of b the method was to account for, shape (q,); all if None. The others count nowhere.
+        asked_b: which units of b the method was to predict, shape (q,); all if None. The others count nowhere.
+        method: that made it, where `align` called it: what refits and held-out scores are made by.
     """
 
+    pair: Pair
     map_ab: Tensor
-    score_b: Tensor
     labels_a: Tensor | None = None
     labels_b: Tensor | None = None
     solver: Mapping[str, float] = field(default_factory=dict)
     asked_b: Tensor | None = None
+    method: Method | None = None
 
-    @classmethod
-    def of(
-        cls,
-        pair: Pair,
-        map_ab: Tensor,
-        labels_a: Tensor | None = None,
-        labels_b: Tensor | None = None,
-        solver: Mapping[str, float] | None = None,
-        asked_b: Tensor | None = None,
-    ) -> Alignment:
-        """The record of a map that was fitted to `pair`, with its in-sample scores."""
-        return cls(map_ab, explained(map_ab, pair, pair), labels_a, labels_b, solver or {}, asked_b)
+    def __repr__(self) -> str:
+        by = "" if self.method is None else f" by {self.method}"
+        return (
+            f"Alignment({self.pair.name_a} to {self.pair.name_b}{by}, {len(self.map_ab)} to {len(self.map_ab.T)} units)"
+        )
+
+    def refit(self, *, choices: bool) -> Method:
+        """The method for images that are nearly those of this alignment, see `Method`.
+
+        Raises:
+            InputError: if it is not known which method made the alignment.
+        """
+        if self.method is None:
+            raise InputError("A refit needs the method that made the alignment; make it by align(method, pair).")
+        own = getattr(self.method, "refit", None)
+        return self.method if own is None else own(self, choices=choices)
+
+    @cached_property
+    def counted_b(self) -> Tensor:
+        """Which units of b vary and were to be predicted, shape (q,): those that every mean is over."""
+        return self.pair.active_b if self.asked_b is None else self.pair.active_b & self.asked_b
+
+    @cached_property
+    def score_b(self) -> Tensor:
+        """Share of each unit's variance explained, shape (q,), in sample: on the images of the fit; 0 for unmatched units.
+
+        `held_out_b` is the evidence.
+        """
+        return explained(self.map_ab, self.pair, self.pair)
+
+    @cached_property
+    def held_out_b(self) -> Tensor | None:
+        """Share of each unit's variance explained on held-out images, shape (q,), see `scores.held_out`.
+
+        None where the pair holds none out.
+
+        Raises:
+            InputError: if it is not known which method made the alignment.
+        """
+        return held_out(self.refit(choices=False), self.pair) if self.pair.holds_out else None
 
     @cached_property
     def predictors_b(self) -> Tensor:
-        """How many units of a account for each unit of b, shape (q,)."""
+        """How many units of a predict each unit of b, shape (q,)."""
         return (self.map_ab != 0).sum(0)
 
     @cached_property
@@ -71,40 +123,25 @@ class Alignment:
 
     @cached_property
     def r_b(self) -> Tensor:
-        """Correlation of each unit of b with what accounts for it, shape (q,).
+        """Correlation of each unit of b with its prediction, shape (q,).
 
         Signed for a single partner; the multiple correlation, which is positive, for several.
         """
         return torch.where(self.predictors_b == 1, self.map_ab.sum(0), self.score_b.clamp(min=0).sqrt())
 
+    def frame(self) -> pd.DataFrame:
+        """A row per unit of b, constant ones included, as a data frame of pandas; its columns are among those of results."""
+        import pandas as pd
 
-# A method is any function of a pair; ours are frozen dataclasses of their hyper-parameters, one YAML each in conf/method.
-Method = Callable[["Pair"], Alignment]
-
-
-@runtime_checkable
-class Refitting(Protocol):
-    """A method that is faster on images that are nearly those of an alignment which it has made: on all but a few."""
-
-    def near(self, alignment: Alignment) -> Method:
-        """The same method, starting at that alignment; what it finds does not depend on the start."""
-
-
-@runtime_checkable
-class Settling(Protocol):
-    """A method that chooses a setting by held-out images, which takes many fits."""
-
-    def settled(self, alignment: Alignment) -> Method:
-        """The method with the setting that it chose for an alignment: what chance gives is judged by that one."""
+        labels = {} if self.labels_b is None else {"cluster": self.labels_b}
+        columns = {
+            "active": self.counted_b, "partner": self.partner_b, "predictors": self.predictors_b, "r": self.r_b,
+            "r2_in_sample": self.score_b, **labels,
+        }  # fmt: skip
+        head = {"layer": self.pair.layer, "a": self.pair.name_a, "b": self.pair.name_b, "unit": range(self.pair.q)}
+        return pd.DataFrame(head | {name: value_b.numpy() for name, value_b in columns.items()})
 
 
-@runtime_checkable
-class Choosing(Protocol):
-    """A method whose choice, of clusters or a penalty, jumps from one to another where a few images change.
-
-    Leaving out blocks says nothing of a jump (the jackknife needs smooth statistics), so intervals over images are given the
-    choice; how far it holds is told apart.
-    """
-
-    def given(self, alignment: Alignment) -> Method:
-        """The method with what it chose for an alignment: all but that is fitted anew."""
+def align(method: Method, pair: Pair) -> Alignment:
+    """The method's alignment of a pair, which knows its method: what held-out scores and refits need."""
+    return replace(method(pair), method=method)

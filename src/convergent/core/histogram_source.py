@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import add
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -25,7 +25,7 @@ class Counting:
     """Which joint histograms are counted.
 
     Attributes:
-        bins: of each unit, the first of which is kept for zeros, see `edges.edges_of`.
+        bins: of each unit, the first of which is for zeros, see `edges.edges_of`.
         samples: of a layer, about: so many random positions of every image as make them up, or one.
         folds: of blocks of images, each counted apart, so that held-out scores need no further pass.
     """
@@ -35,18 +35,9 @@ class Counting:
     folds: int = 5
 
 
-@runtime_checkable
-class NeedsHistograms(Protocol):
-    """A method that needs more than second moments: the joint histograms of all pairs of units."""
-
-    @property
-    def counting(self) -> Counting:
-        """Which ones; in how many folds is not its matter."""
-
-
-def needs_histograms(method: object) -> bool:
-    """Whether a method is one of those."""
-    return isinstance(method, NeedsHistograms)
+def counting_of(method: object) -> Counting | None:
+    """The joint histograms that a method needs, its attribute `counting`; None for one that needs none."""
+    return getattr(method, "counting", None)
 
 
 class Joint(Protocol):

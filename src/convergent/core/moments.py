@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
 # A unit whose standard deviation is below this share of its mean is constant up to float32's resolution.
-_DEAD = 1e-7
-_KEPT = 2**26  # bytes of folds
+_CONSTANT = 1e-7
+_SMALL = 2**26  # bytes of folds
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,15 +132,15 @@ class Moments:
         if n in self._folds:
             yield from self._folds[n]
             return
-        fold_k, found = torch.arange(len(self.count)) % n, []
-        small = 2 * n * self.scatter_uu[0].nbytes <= _KEPT
+        fold_k, folds = torch.arange(len(self.count)) % n, []
+        small = 2 * n * self.scatter_uu[0].nbytes <= _SMALL
         for fold in range(n):
             pair = self.merged((fold_k != fold).double()), self.merged((fold_k == fold).double())
-            found += [pair] if small else []
+            folds += [pair] if small else []
             yield pair
             del pair
         if small:
-            self._folds[n] = found
+            self._folds[n] = folds
 
     def leave_one_out(self) -> Iterator[Moments]:
         """One record of all blocks together but one, for each block in turn (jackknife).
@@ -184,12 +184,17 @@ class Moments:
     @cached_property
     def active_u(self) -> Tensor:
         """False for units that are constant (up to float32's resolution of their mean), shape (..., u)."""
-        return self.sd_u > _DEAD * self.mean_u.abs()
+        return self.sd_u > _CONSTANT * self.mean_u.abs()
 
     @cached_property
     def scale_u(self) -> Tensor:
         """1 / standard deviation, and 0 for constant units, shape (..., u)."""
         return torch.where(self.active_u, 1 / self.sd_u.where(self.active_u, torch.ones_like(self.sd_u)), 0.0)
+
+    def cov(self, rows: slice, columns: slice) -> Tensor:
+        """Covariances between some units, shape (..., rows, columns); those of constant units are 0."""
+        cov_ij = self.scatter_uu[..., rows, columns] / self.count.clamp(min=1)[..., None, None]
+        return cov_ij.mul_(self.active_u[..., rows, None]).mul_(self.active_u[..., None, columns])
 
     @property
     def corr_uu(self) -> Tensor:

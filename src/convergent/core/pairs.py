@@ -96,6 +96,11 @@ class Pair:
         a, b = slice(0, x_na.shape[1]), slice(x_na.shape[1], x_na.shape[1] + x_nb.shape[1])
         return cls(_moments(x_na, x_nb, block_n), a, b, joint=SampledJoint(x_na, x_nb, block_n))
 
+    def __repr__(self) -> str:
+        layer = f"{self.layer}: " if self.layer else ""
+        nets = f"{self.p} units of {self.name_a}, {self.q} of {self.name_b}"
+        return f"Pair({layer}{nets}, {self.count:,} samples in {self.blocks} blocks)"
+
     @property
     def total(self) -> Moments:
         """The joint moments of all blocks together."""
@@ -153,6 +158,21 @@ class Pair:
         share_ka = weight_k[:, None] * (scatter_ka + moments.count[:, None] * gap_ka.square())
         return self.active_a & (share_ka.sum(0).square() >= 2 * share_ka.square().sum(0))
 
+    @property
+    def cov_aa(self) -> Tensor:
+        """Covariances within net a, shape (p, p); in its activations' own unit, but for `Moments.gain_u`."""
+        return self.total.cov(self.a, self.a)
+
+    @property
+    def cov_ab(self) -> Tensor:
+        """Covariances between the nets, shape (p, q)."""
+        return self.total.cov(self.a, self.b)
+
+    @property
+    def cov_bb(self) -> Tensor:
+        """Covariances within net b, shape (q, q)."""
+        return self.total.cov(self.b, self.b)
+
     @cached_property
     def corr_aa(self) -> Tensor:
         """Correlations within net a, shape (p, p)."""
@@ -175,7 +195,7 @@ class Pair:
     def weighted(self, weight_k: Tensor) -> Pair:
         """The pair with each block of images counted `weight_k` times, shape (k,), for jackknife and bootstrap.
 
-        It has no joint histograms: these are not kept block by block.
+        It has no joint histograms: these are not counted block by block.
         """
         parts = (self.moments, weight_k) if self.parts is None else None
         return replace(self.of_moments(Moments.stack([self.moments.merged(weight_k)])), parts=parts)
@@ -210,9 +230,9 @@ class Pair:
             )
 
     def _folds_of_parts(self, n: int, whole: Moments, weight_k: Tensor) -> Iterator[tuple[Pair, Pair]]:
-        kept = weight_k.nonzero()[:, 0]
-        fold_k = torch.full((len(weight_k),), -1).index_copy(0, kept, torch.arange(len(kept)) % n)
-        for fold in range(min(n, len(kept))):
+        there = weight_k.nonzero()[:, 0]
+        fold_k = torch.full((len(weight_k),), -1).index_copy(0, there, torch.arange(len(there)) % n)
+        for fold in range(min(n, len(there))):
             held_k = fold_k == fold
             fit_k = weight_k * ~held_k
             fit, held = (self.of_moments(Moments.stack([whole.merged(k)])) for k in (fit_k, weight_k * held_k))

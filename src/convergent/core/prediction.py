@@ -45,10 +45,10 @@ def errors(map_ab: Tensor, fit: Pair, on: Pair) -> tuple[Tensor, Tensor]:
 
 def explained(map_ab: Tensor, fit: Pair, on: Pair) -> Tensor:
     """Share of each unit's variance that the map explains on the samples of `on`, shape (q,); 0 for constant units."""
-    return share(*errors(map_ab, fit, on))
+    return r2(*errors(map_ab, fit, on))
 
 
-def share(error_b: Tensor, sst_b: Tensor) -> Tensor:
+def r2(error_b: Tensor, sst_b: Tensor) -> Tensor:
     """1 - error / error of the mean, per unit; 0 where the mean makes no error."""
     constant_b = sst_b <= 0
     return torch.where(constant_b, 0.0, 1 - error_b / sst_b.where(~constant_b, torch.ones_like(sst_b)))

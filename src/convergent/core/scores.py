@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from convergent.core.prediction import errors, share
+from convergent.core.prediction import errors, r2
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -43,7 +43,7 @@ def held_out_of_maps(maps: Callable[[Pair], Iterable[Tensor]], pair: Pair, folds
     """The same for several maps that one function makes of a pair, as many each time: shape (maps, q)."""
     error_mb, sst_b = torch.zeros(1, pair.q).double(), torch.zeros(pair.q).double()
     for fit, rest in pair.folds(folds):
-        found = [errors(map_ab, fit, rest) for map_ab in maps(fit)]
-        error_mb = error_mb + torch.stack([error_b for error_b, _ in found])
-        sst_b = sst_b + found[0][1]
-    return torch.stack([share(error_b, sst_b) for error_b in error_mb])
+        of_maps = [errors(map_ab, fit, rest) for map_ab in maps(fit)]
+        error_mb = error_mb + torch.stack([error_b for error_b, _ in of_maps])
+        sst_b = sst_b + of_maps[0][1]
+    return torch.stack([r2(error_b, sst_b) for error_b in error_mb])

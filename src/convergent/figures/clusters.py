@@ -18,17 +18,17 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from convergent.core.alignment import Alignment
-    from convergent.core.pairs import Pair
 
 
 @styled
-def clusters(pair: Pair, alignment: Alignment) -> Figure:
+def clusters(alignment: Alignment) -> Figure | None:
     """The combined matrix of correlations, in the original order and in clusters, the bars saying whose units they are.
 
     Frames are the clusters, the largest first, within each a's units first; units in no cluster come last.
     """
-    assert alignment.labels_a is not None
-    assert alignment.labels_b is not None
+    pair = alignment.pair
+    if alignment.labels_a is None or alignment.labels_b is None:
+        return None
     label_u = torch.cat([alignment.labels_a, alignment.labels_b]).numpy()
     net_u = np.repeat([0, 1], [pair.p, pair.q])
     upper = torch.cat([pair.corr_aa, pair.corr_ab], 1)
@@ -61,6 +61,6 @@ def clusters(pair: Pair, alignment: Alignment) -> Figure:
         handles=[Patch(color=colour, label=name) for colour, name in zip(COLOURS, (pair.name_a, pair.name_b))],
         loc="outside lower center", ncols=2,
     )  # fmt: skip
-    told = f"{label_u.max() + 1} clusters" + (f", {aside} units in no cluster" if aside else "")
-    figure.suptitle(f"{pair.layer}: correlation of the units of both nets, {told}", fontsize=9)
+    said = f"{label_u.max() + 1} clusters" + (f", {aside} units in no cluster" if aside else "")
+    figure.suptitle(f"{pair.layer}: correlation of the units of both nets, {said}", fontsize=9)
     return figure

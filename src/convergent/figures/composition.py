@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.lines import Line2D
 
-from convergent.analysis.findings import told_of
+from convergent.analysis.reports import of_null
 from convergent.figures.style import COLOURS, brief, legend_below, panel_each, styled
 
 if TYPE_CHECKING:
@@ -19,24 +19,26 @@ if TYPE_CHECKING:
 
     from matplotlib.figure import Figure
 
-    from convergent.analysis.findings import Findings
+    from convergent.analysis.reports import Report
 
 
 @styled
-def composition(told: Sequence[Findings]) -> Figure:
+def composition(reports: Sequence[Report]) -> Figure | None:
     """Clusters of all ordered pairs by their units of net a and of net b, a dot's area saying how many are alike.
 
     Args:
-        told: with a table `clusters`, see `cluster_findings.tell_of`.
+        reports: some with a table `clusters` of numbers of units, see `analysis.clusters`.
     """
-    layers = list(dict.fromkeys(found.layer for found in told))
+    reports = [report for report in of_null(reports) if "units_of_one_net" in report.curves]
+    if not reports:
+        return None
+    layers = list(dict.fromkeys(report.layer for report in reports))
     figure, axes = panel_each(len(layers), 1.9, 2.1, "units of net b")
     counts = {
         layer: Counter(
             (row["units_a"], row["units_b"])
-            for found in told_of(told)
-            if found.layer == layer
-            for row in found.tables["clusters"]
+            for report in of_null(reports, layer=layer)
+            for row in report.tables["clusters"]
         )
         for layer in layers
     }

@@ -34,9 +34,9 @@ _SILENT = (226, 234, 241)
 
 
 @styled
-def matches(pair: Pair, alignment: Alignment, a: Patches, b: Patches, shown: int = 8) -> Figure:
+def matches(alignment: Alignment, a: Patches, b: Patches, shown: int = 8) -> Figure:
     """The units of b with the highest and the lowest correlation with their partner, each above its partner in a."""
-    r_b, partner_b = alignment.r_b, alignment.partner_b
+    pair, r_b, partner_b = alignment.pair, alignment.r_b, alignment.partner_b
     order = r_b.argsort(descending=True, stable=True)
     order = order[(partner_b[order] >= 0) & pair.active_b[order]]
     shown = min(shown, len(order) // 2) or len(order)
@@ -51,8 +51,9 @@ def matches(pair: Pair, alignment: Alignment, a: Patches, b: Patches, shown: int
 
 
 @styled
-def predictors(pair: Pair, alignment: Alignment, a: Patches, b: Patches, shown: int = 5, each: int = 3) -> Figure:
+def predictors(alignment: Alignment, a: Patches, b: Patches, shown: int = 5, each: int = 3) -> Figure:
     """Units of b, from the best to the worst explained, with the few units of a that have the largest weights."""
+    pair = alignment.pair
     several = (alignment.predictors_b >= 2) & pair.active_b
     order = torch.where(several, alignment.score_b, -torch.inf).argsort(descending=True, stable=True)
     order = order[: int(several.sum())]
@@ -69,9 +70,9 @@ def predictors(pair: Pair, alignment: Alignment, a: Patches, b: Patches, shown: 
 
 
 @styled
-def clusters(pair: Pair, alignment: Alignment, a: Patches, b: Patches, shown: int = 5, each: int = 5) -> Figure:
+def clusters(alignment: Alignment, a: Patches, b: Patches, shown: int = 5, each: int = 5) -> Figure:
     """Clusters with units of both nets, those with the highest mean correlation between the nets first."""
-    labels_a, labels_b = alignment.labels_a, alignment.labels_b
+    pair, labels_a, labels_b = alignment.pair, alignment.labels_a, alignment.labels_b
     assert labels_a is not None
     assert labels_b is not None
     corr_ab, found = pair.corr_ab, []
@@ -137,16 +138,16 @@ def extremes(layer: str, mean_c: Mapping[str, Tensor], patches: Mapping[str, Pat
 
 
 @styled
-def filters(pair: Pair, alignment: Alignment, weight_a: Tensor, weight_b: Tensor, across: int = 16) -> Figure:
+def filters(alignment: Alignment, weight_a: Tensor, weight_b: Tensor, across: int = 16) -> Figure:
     """The first layer's weights of both nets, b's units below their partners, best first.
 
     Args:
-        pair: of the layer.
-        alignment: of the pair.
+        alignment: of a pair of nets.
         weight_a: net a's, shape (units, 1 or 3 channels, height, width).
         weight_b: net b's.
         across: units in a row.
     """
+    pair = alignment.pair
     order = [unit for unit in alignment.r_b.argsort(descending=True).tolist() if alignment.partner_b[unit] >= 0]
     sheet = _Sheet(side=0.38, below=0.08)
     for place, unit in enumerate(order):

@@ -15,16 +15,16 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from convergent.core.alignment import Alignment
-    from convergent.core.pairs import Pair
 
 
 @styled
-def correlations(pair: Pair, alignment: Alignment) -> Figure:
+def correlations(alignment: Alignment) -> Figure:
     """Within net a, within net b, between them in the original order, and with b's units put beside their partners.
 
     In the last panel both nets' units are sorted, best-aligned pair first, so a one-to-one alignment shows as a diagonal
     that fades; constant units and units without a partner come last.
     """
+    pair = alignment.pair
     figure, axes = panels(1, 4, 1.75, 2.0)
     order_a, order_b = aligned_order(alignment)
     a, b = brief(pair.name_a), brief(pair.name_b)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @styled
-def dynamics(epochs: Mapping[int, Sequence[dict[str, Any]]]) -> Figure:
+def dynamics(epochs: Mapping[int, Sequence[dict[str, Any]]]) -> Figure | None:
     """Mean correlation with the partner, and variance explained on held-out images, against the epoch, a line per layer.
 
     Args:
@@ -26,6 +26,8 @@ def dynamics(epochs: Mapping[int, Sequence[dict[str, Any]]]) -> Figure:
             from the least to the greatest pair. Of variance explained it is the median unit: in untrained nets a few units
             that fire in a handful of images are predicted so badly that they decide any mean.
     """
+    if not epochs:
+        return None
     drawn = {"mean_r": "mean r with the partner", "r2_held_out_median": "R² held out, the median unit"}
     drawn = {key: title for key, title in drawn.items() if any(key in row for rows in epochs.values() for row in rows)}
     figure, axes = panels(1, len(drawn), 2.9, 2.3)

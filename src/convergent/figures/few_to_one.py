@@ -11,8 +11,8 @@ import numpy as np
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from convergent.analysis.findings import mean_curves, told_of
 from convergent.analysis.gains import CODES
+from convergent.analysis.reports import mean_curves, mean_scalars, of_null
 from convergent.figures.style import COLOURS, brief, legend_below, log_ticks, once, panels, styled
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from convergent.analysis.findings import Findings
+    from convergent.analysis.reports import Report
 
 # Validation loss of the paper's table 1 for its lambdas 0, 1e-5, ... 1e-1; units it used are known of two runs.
 # Source: Li et al. 2016; conv1 and conv2 from the authors' logs, the others as printed.
@@ -39,29 +39,32 @@ _MEAN = Line2D([], [], color="0.6", lw=0.6, label="predicting the mean")
 
 
 @styled
-def few_to_one(told: Sequence[Findings]) -> Figure:
+def few_to_one(reports: Sequence[Report]) -> Figure | None:
     """Loss against predictors per unit, between one unit and all, and shares of units by how many they need.
 
     Lines are means over all ordered pairs of nets, broken lines least squares on all units.
     """
+    reports = [report for report in reports if "units" in report.curves]
+    if not any("local" in report.scalars for report in reports):  # no unit counts, or nothing is held out
+        return None
     figure, (left, right) = panels(1, 2, 3.4, 2.3)
-    layers = list(dict.fromkeys(found.layer for found in told))
-    curves = mean_curves(told).get("units", {})
+    layers = list(dict.fromkeys(report.layer for report in reports))
+    curves = mean_curves(reports).get("units", {})
     for colour, layer in zip(COLOURS, layers):
         if layer not in curves:
             continue
-        means = mean_figures(told, layer)
+        means = mean_scalars(reports, layer)
         left.plot(curves[layer]["units"], curves[layer]["loss_best_units"], "o-", ms=2.5, color=colour, label=layer)
         left.axhline(means["loss_least_squares"], color=colour, lw=0.8, ls=(0, (4, 2)))
     left.axhline(0.5, color="0.6", lw=0.6, zorder=0)
     left.set_ylim(0, 0.53)
-    left.set_xlabel("predictors per unit for a unit, the best ones")
+    left.set_xlabel("predictors per unit, the best ones")
     left.set_ylabel("loss, held out")
     left.set_title("(a) loss by number of predictors")
     all_units = Line2D([], [], color="0.35", lw=0.8, ls=(0, (4, 2)), label="all units (least squares)")
-    rotated = bool(told_of(told, "rotated"))
+    rotated = bool(of_null(reports, "rotated"))
     for null, at in (("", -0.2), ("rotated", 0.2)) if rotated else (("", 0.0),):
-        _draw_codes(right, [mean_figures(told, layer, null) for layer in layers], at, 0.38 if rotated else 0.7, null)
+        _draw_codes(right, [mean_scalars(reports, layer, null) for layer in layers], at, 0.38 if rotated else 0.7, null)
     right.set_xticks(range(len(layers)), [brief(layer) for layer in layers])
     right.set_ylabel("share of units")
     right.set_title("(b) needed for 95 % of what all units explain")
@@ -72,11 +75,11 @@ def few_to_one(told: Sequence[Findings]) -> Figure:
     return figure
 
 
-def _draw_codes(axis: Axes, figures: Sequence[Mapping[str, float]], at: float, width: float, null: str) -> None:
+def _draw_codes(axis: Axes, scalars: Sequence[Mapping[str, float]], at: float, width: float, null: str) -> None:
     """Stacked shares of the codes, a bar a layer; hatched where they are those of a null."""
-    bottom, x_l = np.zeros(len(figures)), np.arange(len(figures)) + at
+    bottom, x_l = np.zeros(len(scalars)), np.arange(len(scalars)) + at
     for colour, code in zip(("#0072B2", "#7FB8D8", "#E8AE7F", "0.65", "0.85"), CODES):
-        share = np.array([of_layer.get(code, 0.0) for of_layer in figures])
+        share = np.array([of_layer.get(code, 0.0) for of_layer in scalars])
         style = {"hatch": _HATCH, "ec": "white", "lw": 0} if null else {"label": code.replace("_", " ")}
         axis.bar(x_l, share, width, bottom, color=colour, **style)
         for place in np.flatnonzero(share > 0.06) if not null else ():
@@ -86,19 +89,23 @@ def _draw_codes(axis: Axes, figures: Sequence[Mapping[str, float]], at: float, w
 
 
 @styled
-def path_figure(told: Sequence[Findings]) -> Figure:
+def path_figure(reports: Sequence[Report]) -> Figure | None:
     """Held-out loss of the lasso's path against the predictors per unit and against the penalty, a curve per layer.
 
     Triangles: one unit scaled by its best r; squares: least squares on all units; dotted: the paper's table 1, where the
     nets are its own (by the layers' names and widths).
     """
+    baselines = [report for report in of_null(reports) if "loss_one_unit" in report.scalars]
+    curves = mean_curves([report for report in reports if "width" in report.scalars]).get("log10_alpha", {})
+    if not baselines or not any("loss" in curve for curve in curves.values()):
+        return None
     figure, (left, right) = panels(1, 2, 3.4, 2.3)
     paper = False
-    for colour, (layer, curve) in zip(COLOURS, mean_curves(told).get("log10_alpha", {}).items()):
-        means = mean_figures(told, layer)
+    for colour, (layer, curve) in zip(COLOURS, curves.items()):
+        means = mean_scalars(reports, layer)
         used, loss = np.array(curve["predictors"]), np.array(curve["loss"])
-        kept = used > 0.05
-        left.plot(used[kept], loss[kept], "o-", ms=2.5, color=colour, label=layer)
+        some = used > 0.05
+        left.plot(used[some], loss[some], "o-", ms=2.5, color=colour, label=layer)
         left.plot(1, means["loss_one_unit"], "^", ms=5, color=colour, mec="black", mew=0.5)
         width = means["width"]
         left.plot(width, means["loss_least_squares"], "s", ms=4, color=colour, mec="black", mew=0.5)
@@ -109,7 +116,7 @@ def path_figure(told: Sequence[Findings]) -> Figure:
             right.plot(np.log10(np.array(PAPER_LAMBDA[1:]) * width), PAPER_LOSS[layer][1:], ":", lw=1, color=colour)
     left.set_xscale("log")
     log_ticks(left.xaxis)
-    left.set_xlabel("predictors per unit for a unit")
+    left.set_xlabel("predictors per unit")
     right.set_xlabel("log₁₀ of the penalty alpha")
     for axis in (left, right):
         axis.axhline(0.5, color="0.6", lw=0.6, zorder=0)
@@ -124,9 +131,3 @@ def path_figure(told: Sequence[Findings]) -> Figure:
     handles = [Line2D([], [], label=words, **{"color": "0.35"} | style) for words, style in said.items()]
     legend_below(figure, [*once([left]), *handles, _MEAN], 4)
     return figure
-
-
-def mean_figures(told: Sequence[Findings], layer: str, null: str = "") -> Mapping[str, float]:
-    """The figures of a layer, or of a null in it, averaged over its pairs of nets."""
-    of_layer = [found.figures for found in told_of(told, null) if found.layer == layer]
-    return {name: float(np.mean([figures[name] for figures in of_layer])) for name in of_layer[0]}

@@ -39,7 +39,7 @@ def means(summaries: Sequence[dict[str, Any]], method: str) -> Figure:
         for number, (layer, figures) in enumerate(layers.items()):
             x = number + (place - (len(bars) - 1) / 2) * width
             of_layer = [summary for summary in summaries if summary["layer"] == layer]
-            height = np.mean([summary[key] or 0.0 for summary in of_layer])
+            height = np.mean([summary.get(key, 0.0) for summary in of_layer])
             axis.bar(
                 x, height, width * 0.88, color=pale(look.colour), ec=look.colour, lw=0.8,
                 label=look.words if number == 0 else None,
@@ -63,7 +63,7 @@ def means(summaries: Sequence[dict[str, Any]], method: str) -> Figure:
 
 def _dots(summaries: Sequence[dict[str, Any]], key: str) -> list[float]:
     """A figure of every pair of nets; of both directions but one where they never differ, as in a matching."""
-    value = {(summary["a"], summary["b"]): summary[key] or 0.0 for summary in summaries}
+    value = {(summary["a"], summary["b"]): summary.get(key, 0.0) for summary in summaries}
     back = {pair: value.get(pair[::-1], np.nan) for pair in value}
     if all(np.isclose(value[pair], back[pair], rtol=0, atol=1e-9) for pair in value):
         value = {pair: of_pair for pair, of_pair in value.items() if pair[0] < pair[1]}

@@ -9,48 +9,52 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from convergent.analysis.reports import of_null
 from convergent.figures.style import COLOURS, NULLS, brief, legend_below, null_words, once, panel_each, styled
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-    from convergent.analysis.findings import Findings
+    from convergent.analysis.reports import Report
 
 
 @styled
-def nats(told: Sequence[Findings]) -> Figure:
+def nats(reports: Sequence[Report]) -> Figure | None:
     """Nats of each unit with its partner, sorted, a panel per layer.
 
     The first pair of nets is drawn unit by unit, filled where the best correlation gives the same partner; the band is that
     of all pairs; broken and dotted lines are what random rotations and shuffled images give.
 
     Args:
-        told: what `methods.mutual_information.MutualInformation` tells, of nulls too.
+        reports: some with a table `partners`, see `analysis.information`, of nulls too.
     """
-    layers = list(dict.fromkeys(findings.layer for findings in told))
+    reports = [report for report in reports if "partners" in report.tables]
+    if not of_null(reports):
+        return None
+    layers = list(dict.fromkeys(report.layer for report in reports))
     figure, axes = panel_each(len(layers), 1.9, 2.0, "mutual information (nats)", sharey=True)
     for axis, layer in zip(axes, layers):
-        _draw(axis, [findings for findings in told if findings.layer == layer])
+        _draw(axis, [report for report in reports if report.layer == layer])
     axes[0].set_ylim(bottom=0)
-    shown = told[0]
+    shown = reports[0]
     figure.suptitle(f"units of {shown.b} with their partners in {shown.a}", fontsize=9)
     legend_below(figure, once(axes), 2)
     return figure
 
 
-def _draw(axis: Axes, told: Sequence[Findings]) -> None:
-    found = [findings for findings in told if not findings.null]
-    shown, every = found[0], _sorted(found)
+def _draw(axis: Axes, reports: Sequence[Report]) -> None:
+    of_nets = of_null(reports)
+    shown, every = of_nets[0], _sorted(of_nets)
     nats_b = np.array([row["nats"] for row in shown.tables["partners"]])
     same_b = np.array([row["same"] for row in shown.tables["partners"]], dtype=bool)
     rank = np.arange(1, len(nats_b) + 1)
     axis.fill_between(
         np.arange(1, every.shape[1] + 1), every.min(0), every.max(0), color=COLOURS[0], alpha=0.18, lw=0,
-        label=f"all {len(found)} pairs of nets",
+        label=f"all {len(of_nets)} pairs of nets",
     )  # fmt: skip
     style: dict[str, Any] = {
         "marker": "o",
@@ -64,17 +68,17 @@ def _draw(axis: Axes, told: Sequence[Findings]) -> None:
         rank[~same_b], nats_b[~same_b], **style | {"color": COLOURS[1], "label": "another partner by correlation"}
     )
     for null, style in NULLS.items():
-        chance = _sorted(findings for findings in told if findings.null == null)
+        chance = _sorted(of_null(reports, null))
         if chance.size:
             axis.plot(np.arange(1, chance.shape[1] + 1), chance.mean(0), label=null_words(null), **style)
-    told_share = f"same partner: {same_b.mean():.0%}"
-    axis.text(0.97, 0.97, told_share, transform=axis.transAxes, ha="right", va="top", fontsize=7)
+    same = f"same partner: {same_b.mean():.0%}"
+    axis.text(0.97, 0.97, same, transform=axis.transAxes, ha="right", va="top", fontsize=7)
     axis.set_title(brief(shown.layer, 24))
     axis.set_xlabel("unit, sorted")
 
 
-def _sorted(told: Iterable[Findings]) -> NDArray[np.float64]:
+def _sorted(reports: Sequence[Report]) -> NDArray[np.float64]:
     """Sorted nats of some pairs of nets, shape (pairs, units of the smallest net)."""
-    curves = [[row["nats"] for row in findings.tables["partners"]] for findings in told]
+    curves = [[row["nats"] for row in report.tables["partners"]] for report in reports]
     width = min(map(len, curves), default=0)
     return np.array([curve[:width] for curve in curves])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.patches import Patch
 
-from convergent.analysis.findings import told_of
+from convergent.analysis.reports import of_null
 from convergent.figures.style import COLOURS, NULLS, brief, legend_below, once, panel_each, styled
 
 if TYPE_CHECKING:
@@ -18,22 +18,25 @@ if TYPE_CHECKING:
 
     from matplotlib.figure import Figure
 
-    from convergent.analysis.findings import Findings
+    from convergent.analysis.reports import Report
 
 _PAPER = {"fc": "white", "ec": "none", "alpha": 0.8, "pad": 0.6}  # under a number, where a line passes
 
 
 @styled
-def similarity(told: Sequence[Findings]) -> Figure:
+def similarity(reports: Sequence[Report]) -> Figure | None:
     """Share of units in clusters whose mean correlation, between nets and within, exceeds x; numbers are means (areas).
 
     Lines are means over all ordered pairs of nets and the runs of each; bands reach a standard deviation over the runs up
     and down. The broken line is the similarity between nets where one net's units are rotated and clustered anew.
 
     Args:
-        told: with a curve `similarity`, see `cluster_findings.tell_of`.
+        reports: some with a curve `similarity`, see `analysis.clusters`.
     """
-    layers = list(dict.fromkeys(found.layer for found in told))
+    reports = [report for report in reports if "similarity" in report.curves]
+    if not reports:
+        return None
+    layers = list(dict.fromkeys(report.layer for report in reports))
     figure, axes = panel_each(len(layers), 1.9, 1.8, "share of units above", sharey=True)
     lines = {
         "between": ("between the nets", {"color": COLOURS[0]}),
@@ -43,12 +46,12 @@ def similarity(told: Sequence[Findings]) -> Figure:
     for axis, layer in zip(axes, layers):
         for place, (name, (label, style)) in enumerate(lines.items()):
             null, shown = ("rotated", "between") if name == "rotated" else ("", name)
-            of_layer = [found for found in told_of(told, null) if found.layer == layer]
+            of_layer = of_null(reports, null, layer)
             if not of_layer:
                 continue
-            curves = [found.curves["similarity"] for found in of_layer]
+            curves = [report.curves["similarity"] for report in of_layer]
             mean = {key: np.mean([curve[key] for curve in curves], 0) for key in curves[0]}
-            area = np.mean([found.figures[f"similarity_{shown}"] for found in of_layer])
+            area = np.mean([report.scalars[f"similarity_{shown}"] for report in of_layer])
             x = mean["similarity"]
             axis.plot(x, mean[shown], label=label, **style)
             axis.text(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 import zlib
-from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec
+from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar
 
 import matplotlib as mpl
 import numpy as np
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.axis import Axis
 
 P = ParamSpec("P")
+R = TypeVar("R", Figure, "Figure | None")
 
 # Of layers, nets and kinds, in this order. Those of Okabe and Ito 2008 that white paper does not swallow (a contrast of 3
 # and more), then darker ones that stay apart from them and each other in the three kinds of colour vision deficiency.
@@ -166,11 +167,11 @@ _RC: dict[Any, Any] = {
 }
 
 
-def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+def styled(draw: Callable[P, R]) -> Callable[P, R]:
     """Mark a function that draws a figure: everything in it has the common style."""
 
     @functools.wraps(draw)
-    def drawn(*args: P.args, **kwargs: P.kwargs) -> Figure:
+    def drawn(*args: P.args, **kwargs: P.kwargs) -> R:
         with mpl.rc_context(_RC):
             return draw(*args, **kwargs)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from convergent.analysis.findings import told_of
+from convergent.analysis.reports import of_null
 from convergent.figures.style import COLOURS, brief, legend_below, once, panels, styled
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from matplotlib.figure import Figure
 
-    from convergent.analysis.findings import Findings
+    from convergent.analysis.reports import Report
 
 # Kind of comparison: what it is called, mark, colour, whether the mark is filled.
 _SHOWN = {
@@ -25,29 +25,33 @@ _SHOWN = {
     "rotated": ("the same, random rotation, clustered anew", "o", COLOURS[0], False),
     "random": ("random groups of the same sizes", "o", "0.5", False),
     "matched": ("single units, matched inside the cluster", "s", COLOURS[1], True),
-    "turned": ("the same, randomly rotated within the cluster", "s", COLOURS[1], False),
+    "rotated_within": ("the same, randomly rotated within the cluster", "s", COLOURS[1], False),
 }
 _MEASURES = {"correlation": "mean (canonical) correlation", "explained": "variance explained"}
 
 
 @styled
-def subspaces(told: Sequence[Findings]) -> Figure:
+def subspaces(reports: Sequence[Report]) -> Figure | None:
     """How alike the two nets' units in a cluster are as subspaces, beside single units, random groups and rotated axes.
 
     Marks are means over all ordered pairs of nets, bars reach from the least to the greatest pair.
 
     Args:
-        told: with numbers `subspace_KIND_MEASURE`, see `cluster_findings.tell_of`.
+        reports: some with scalars `subspace_KIND_MEASURE`, see `analysis.clusters`.
     """
+    reports = [report for report in reports if "similarity" in report.curves]
+    if not reports:
+        return None
     figure, axes = panels(1, 2, 3.0, 2.3, sharey=True)
-    layers = list(dict.fromkeys(found.layer for found in told))
+    layers = list(dict.fromkeys(report.layer for report in reports))
     for axis, (measure, title) in zip(axes, _MEASURES.items()):
         for place, (kind, (label, mark, colour, filled)) in enumerate(_SHOWN.items()):
             points = []
             for number, layer in enumerate(layers):
                 null, shown = ("rotated", "span") if kind == "rotated" else ("", kind)
-                there = [found.figures for found in told_of(told, null) if found.layer == layer]
-                of_layer = [figures.get(f"subspace_{shown}_{measure}") for figures in there]
+                of_layer = [
+                    report.scalars.get(f"subspace_{shown}_{measure}") for report in of_null(reports, null, layer)
+                ]
                 values = [value for value in of_layer if value is not None]
                 if values:
                     points.append((number + (place - 2) * 0.14, float(np.mean(values)), min(values), max(values)))

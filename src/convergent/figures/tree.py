@@ -14,24 +14,29 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from scipy.cluster.hierarchy import dendrogram
 
+from convergent.analysis.tree import Tree
 from convergent.figures.correlations import aligned_order
 from convergent.figures.style import COLOURS, brief, panels, styled
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
-    from convergent.analysis.tree import Tree
+    from convergent.analysis.reports import Report
     from convergent.core.alignment import Alignment
-    from convergent.core.pairs import Pair
 
 _ZOOMS = 3  # clusters shown on their own
 _NEGATIVE = "#555555"
 
 
 @styled
-def mapping_figure(pair: Pair, alignment: Alignment) -> Figure:
+def mapping_figure(alignment: Alignment, reports: Sequence[Report]) -> Figure | None:
     """The mapping W, a's units down, b's across, in the original order and with b's units beside their main predictor."""
+    if not any(report.tree for report in reports):
+        return None
+    pair = alignment.pair
     figure, axes = panels(1, 2, 2.9, 2.6)
     order_a, order_b = aligned_order(alignment)
     weight = alignment.map_ab
@@ -46,13 +51,16 @@ def mapping_figure(pair: Pair, alignment: Alignment) -> Figure:
         axis.spines[:].set_visible(True)
     figure.colorbar(image, ax=axes, shrink=0.8, pad=0.02).set_label("weight")
     used = float(alignment.predictors_b.double().mean())
-    figure.suptitle(f"{pair.layer}: sparse mapping, {used:.1f} predictors per unit for a unit", fontsize=9)
+    figure.suptitle(f"{pair.layer}: sparse mapping, {used:.1f} predictors per unit", fontsize=9)
     return figure
 
 
 @styled
-def tree_figure(tree: Tree, pair: Pair, alignment: Alignment) -> Figure:
+def tree_figure(alignment: Alignment, reports: Sequence[Report]) -> Figure | None:
     """The tree beside B in leaf order, each pixel coloured by its nets, and the most similar balanced clusters enlarged."""
+    if not any(report.tree for report in reports):
+        return None
+    tree, pair = Tree.of(alignment), alignment.pair
     zooms = tree.balanced()[:_ZOOMS]
     figure = Figure(figsize=(7.6, 4.6), layout="constrained")
     grid = figure.add_gridspec(max(1, len(zooms)), 3, width_ratios=(1.0, 3.2, 1.35 if zooms else 0.01))

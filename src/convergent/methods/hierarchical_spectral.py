@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 import torch
 
-from convergent.analysis.cluster_quality import Quality
+from convergent.core.cluster_quality import Quality
 from convergent.methods.solvers.clustering import Clusters, connected_parts, ordered
 from convergent.methods.spectral import SpectralClustering
 from convergent.options import number, whole

@@ -13,7 +13,6 @@ from convergent.core.regression import best_ridge, ridge_map
 from convergent.options import NULL, check_fields, number
 
 if TYPE_CHECKING:
-    from convergent.core.alignment import Method
     from convergent.core.pairs import Pair
 
 
@@ -41,12 +40,8 @@ class LeastSquares:
     def __call__(self, pair: Pair) -> Alignment:
         """The alignment of `pair`; constant units predict nothing and are not predicted."""
         ridge = best_ridge(pair) if self.ridge is None else self.ridge
-        return Alignment.of(pair, ridge_map(pair, ridge), solver={"ridge": ridge})
+        return Alignment(pair, ridge_map(pair, ridge), solver={"ridge": ridge})
 
-    def settled(self, alignment: Alignment) -> Method:
-        """Least squares with the ridge that was chosen for an alignment."""
-        return LeastSquares(alignment.solver["ridge"])
-
-    def given(self, alignment: Alignment) -> Method:
-        """The same: what intervals are about."""
-        return self.settled(alignment)
+    def refit(self, alignment: Alignment, *, choices: bool) -> LeastSquares:
+        """With `choices` the ridge that was chosen for an alignment; otherwise it is chosen anew."""
+        return LeastSquares(alignment.solver["ridge"]) if choices else self

@@ -54,7 +54,7 @@ class Matching:
         a, b = a[torch.from_numpy(row)], b[torch.from_numpy(column)]
         map_ab = torch.zeros_like(corr_ab)
         map_ab[a, b] = corr_ab[a, b]
-        return Alignment.of(pair, map_ab, solver={"gap": duality_gap(weight_ij, row, column)})
+        return Alignment(pair, map_ab, solver={"gap": duality_gap(weight_ij, row, column)})
 
 
 def duality_gap(weight_ij: NDArray[np.float64], row: NDArray[np.intp], column: NDArray[np.intp]) -> float:

@@ -44,7 +44,7 @@ class SemiMatching:
         b = (best_b >= 0).nonzero()[:, 0]
         map_ab = torch.zeros_like(pair.corr_ab)
         map_ab[best_b[b], b] = pair.corr_ab[best_b[b], b]
-        return Alignment.of(pair, map_ab)
+        return Alignment(pair, map_ab)
 
 
 def best_units(pair: Pair, *, absolute: bool = False) -> Tensor:

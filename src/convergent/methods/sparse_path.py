@@ -5,29 +5,23 @@ Axes: `a` units of net a, `b` units of net b, `l` penalties.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import torch
 from torch import Tensor
 
-from convergent.analysis.codes import mean_loss
-from convergent.analysis.findings import Findings
 from convergent.core.alignment import Alignment
 from convergent.core.regression import predictors
 from convergent.core.scores import held_out_of_maps
 from convergent.errors import InputError
-from convergent.figures.few_to_one import few_to_one, path_figure
 from convergent.methods.solvers.lasso import lasso
 from convergent.methods.sparse import SparsePrediction, announce, asked, warn_of_few_samples
 from convergent.options import NULL, check_fields, listed, number, whole
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from matplotlib.figure import Figure
+    from collections.abc import Callable
 
     from convergent.core.alignment import Method
     from convergent.core.pairs import Pair
@@ -53,7 +47,7 @@ class SparsePath:
         paper_lambdas: the same in the paper's units, alpha = paper_lambda x units of b.
         folds: of the blocks of images that it is fitted to, that choose the penalty; not those of held-out scores.
         positive: only weights of 0 and above.
-        targets: how many units of b, drawn at random, are accounted for; all by default.
+        targets: how many units of b, drawn at random, are predicted; all by default.
         seed: of that draw.
 
     Source: Li et al. 2016, section 4, table 1.
@@ -83,104 +77,54 @@ class SparsePath:
         self, pair: Pair, first: Alignment | None = None, starts: Sequence[Tensor] | None = None
     ) -> tuple[Alignment, list[Tensor]]:
         """The alignment, and the choosing units' maps of all penalties, from those of nearly the same images if given."""
-        penalties = self._penalties(pair)
+        penalties = self.penalties(pair)
         asked_b = asked(pair.q, self.targets, self.seed)
         warn_of_few_samples(pair)
         choosing_b = asked(pair.q, min(_CHOOSE, self.targets or _CHOOSE), self.seed)
         announce(pair.p, int(choosing_b.sum()) * (1 + self.folds) + int(asked_b.sum()), len(penalties))
-        maps = self._path(pair, choosing_b, starts)(pair)
-        near = self._path(pair, choosing_b, maps)
+        maps = self.path(pair, choosing_b, starts)(pair)
+        near = self.path(pair, choosing_b, maps)
         counted_b = pair.active_b & choosing_b
         share_lb = held_out_of_maps(near, pair, self.folds)[:, counted_b]
         chosen = int(share_lb.mean(1).argmax()) if counted_b.any() else 0
-        method = self._at(penalties[chosen])
         same = first is not None and first.solver["alpha"] == penalties[chosen]
-        return (method.near(first) if first is not None and same else method)(pair), maps
+        return self.at(penalties[chosen]).fitted(pair, first.map_ab if first is not None and same else None), maps
 
-    def near(self, alignment: Alignment) -> Method:
-        """The same, each fit beginning at the maps of the first."""
+    def refit(self, alignment: Alignment, *, choices: bool) -> Method:
+        """With `choices` sparse prediction with an alignment's penalty; otherwise it is chosen anew, among near maps."""
+        if choices:
+            return self.at(alignment.solver["alpha"]).refit(alignment, choices=True)
         starts: list[Tensor] | None = None  # the first fit's maps, where the others begin
 
         def fit(pair: Pair) -> Alignment:
             nonlocal starts
-            found, maps = self._fit(pair, alignment, starts)
+            fitted, maps = self._fit(pair, alignment, starts)
             starts = starts or maps
-            return found
+            return fitted
 
         return fit
 
-    def given(self, alignment: Alignment) -> Method:
-        """Sparse prediction with the penalty that was chosen for an alignment, starting there: what intervals are about."""
-        return self._at(alignment.solver["alpha"]).near(alignment)
-
-    def settled(self, alignment: Alignment) -> Method:
-        """Sparse prediction with the penalty that was chosen for an alignment: what chance gives is judged by that one."""
-        return self._at(alignment.solver["alpha"])
-
-    def _at(self, alpha: float) -> SparsePrediction:
+    def at(self, alpha: float) -> SparsePrediction:
+        """Sparse prediction with one penalty."""
         return SparsePrediction(alpha, positive=self.positive, targets=self.targets, seed=self.seed)
 
-    def _penalties(self, pair: Pair) -> list[float]:
-        given = self.alphas if self.paper_lambdas is None else [each * pair.q for each in self.paper_lambdas]
-        return sorted(set(_ALPHAS if given is None else given), reverse=True)
+    def penalties(self, pair: Pair) -> list[float]:
+        """Alphas for a pair, the largest first."""
+        alphas = self.alphas if self.paper_lambdas is None else [each * pair.q for each in self.paper_lambdas]
+        return sorted(set(_ALPHAS if alphas is None else alphas), reverse=True)
 
-    def _path(
+    def path(
         self, pair: Pair, asked_b: Tensor, starts: Sequence[Tensor] | None = None
     ) -> Callable[[Pair], list[Tensor]]:
         """Maps of all penalties, largest first, of some units of b, as a function of the pair that they are fitted to."""
-        penalties = self._penalties(pair)
+        penalties = self.penalties(pair)
         begun = None if starts is None else [start_ab[:, asked_b] for start_ab in starts]
 
         def maps(fit: Pair) -> list[Tensor]:
             corr_aa, corr_ab = predictors(fit)
-            found = lasso(corr_aa, corr_ab[:, asked_b], penalties, positive=self.positive, starts=begun)
+            solutions = lasso(corr_aa, corr_ab[:, asked_b], penalties, positive=self.positive, starts=begun)
             b = asked_b.nonzero()[:, 0]
             empty_ab = torch.zeros(fit.p, fit.q, dtype=torch.float64)
-            return [empty_ab.index_copy(1, b, solution.map_ab) for solution in found]
+            return [empty_ab.index_copy(1, b, solution.map_ab) for solution in solutions]
 
         return maps
-
-    def tell(self, pair: Pair, alignment: Alignment) -> Findings:
-        """Table 1: a row per penalty, with losses beside the baselines; and all that the chosen penalty has to tell."""
-        asked_b = asked(pair.q, self.targets, self.seed)
-        counted_b, penalties = pair.active_b & asked_b, self._penalties(pair)
-        maps = self._path(pair, asked_b)(pair)
-        near = self._path(pair, asked_b, maps)
-
-        told = self._at(alignment.solver["alpha"]).tell(pair, alignment)
-        share_lb = held_out_of_maps(near, pair) if pair.holds_out else [None] * len(penalties)
-        rows = []
-        for alpha, map_ab, share_b in zip(penalties, maps, share_lb):
-            whole = Alignment.of(pair, map_ab)
-            row = {
-                "alpha": alpha,
-                "paper_lambda": alpha / pair.q,
-                "loss_fitted": mean_loss(whole.score_b[counted_b]),
-                "predictors": float(whole.predictors_b[counted_b].double().mean()) if counted_b.any() else 0.0,
-                "chosen": int(alpha == alignment.solver["alpha"]),
-            }
-            if share_b is not None:
-                loss = mean_loss(share_b[counted_b])
-                baselines = {name: told.figures[name] for name in ("loss_one_unit", "loss_least_squares")}
-                row |= {"loss_held_out": loss, "r2_held_out": 1 - 2 * loss, **baselines}
-            rows.append(row)
-        columns = {
-            "loss": "loss_held_out",
-            "loss_fitted": "loss_fitted",
-            "r2": "r2_held_out",
-            "predictors": "predictors",
-        }
-        curve = {"log10_alpha": [math.log10(row["alpha"]) for row in rows]}
-        curve |= {name: [row[key] for row in rows] for name, key in columns.items() if key in rows[0]}
-        return replace(
-            told,
-            figures={**told.figures, "width": float(pair.p)},
-            tables={"path": rows, **told.tables},
-            curves={**told.curves, "log10_alpha": curve},
-        )
-
-    def overview(self, told: Sequence[Findings]) -> Mapping[str, Figure]:
-        """The path, a curve per layer, and how many units it takes: where images are held out."""
-        if not any("local" in found.figures for found in told):
-            return {}
-        return {"path": path_figure(told), "few_to_one": few_to_one(told)}

@@ -5,16 +5,15 @@ Axes: `a` and `b` units of two nets, `u` and `v` units of all nets side by side,
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated
 
 import torch
 
-from convergent.analysis.cluster_quality import net_of
-from convergent.analysis.clusters import overview_of, tell_of
 from convergent.core.alignment import Alignment
+from convergent.core.cluster_quality import net_of
 from convergent.core.regression import ridge_map_within
 from convergent.errors import InputError
 from convergent.methods.solvers.clustering import Assignment, Bounds, Clustering, Clusters, Laplacian
@@ -22,11 +21,9 @@ from convergent.options import NULL, check_fields, number, table, whole
 
 if TYPE_CHECKING:
     import numpy as np
-    from matplotlib.figure import Figure
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from convergent.analysis.findings import Findings
     from convergent.core.alignment import Method
     from convergent.core.layer_moments import LayerMoments
     from convergent.core.moments import Moments
@@ -54,7 +51,6 @@ class SpectralClustering:
         restarts: of k-means.
         seed: of k-means.
         ridge: penalty of the regression, see `regression.ridge_map`.
-        runs: how many seeds of k-means, or without k-means parts of the images, the spread is over.
 
     Source: Li et al. 2016, section 5 and supplement S.3.
 
@@ -75,7 +71,6 @@ class SpectralClustering:
     restarts: Annotated[int, whole(1)] = 10
     seed: Annotated[int, whole()] = 0
     ridge: Annotated[float, number(0, above=True)] = 1e-3
-    runs: Annotated[int, whole(1)] = 10
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -91,24 +86,24 @@ class SpectralClustering:
         Raises:
             InputError: if there are to be more clusters than units.
         """
-        found = self.cluster(pair.total, net_of(pair), pair.layer)
-        label_u = torch.from_numpy(found.label_u)
+        clusters = self.cluster(pair.total, net_of(pair), pair.layer)
+        label_u = torch.from_numpy(clusters.label_u)
         labels_a, labels_b = label_u[pair.a], label_u[pair.b]
         constant = int((~pair.total.active_u).sum())
         solver = {
-            "clusters": found.number, "eigengap": int(self.number(pair.layer) is None), "gap": found.gap,
-            "parts": found.parts, "isolated": found.isolated - constant,
+            "clusters": clusters.number, "eigengap": int(self.number(pair.layer) is None), "gap": clusters.gap,
+            "parts": clusters.parts, "isolated": clusters.isolated - constant,
         }  # fmt: skip
-        return Alignment.of(pair, ridge_map_within(pair, self.ridge, labels_a, labels_b), labels_a, labels_b, solver)
+        return Alignment(pair, ridge_map_within(pair, self.ridge, labels_a, labels_b), labels_a, labels_b, solver)
 
-    def given(self, alignment: Alignment) -> Method:
-        """The regressions inside an alignment's clusters: what intervals over images are about; `runs` is about clusters."""
-        assert alignment.labels_a is not None
-        assert alignment.labels_b is not None
+    def refit(self, alignment: Alignment, *, choices: bool) -> Method:
+        """With `choices` the regressions inside an alignment's clusters; otherwise units are clustered anew."""
         labels_a, labels_b = alignment.labels_a, alignment.labels_b
+        if not choices or labels_a is None or labels_b is None:
+            return self
 
         def fit(pair: Pair) -> Alignment:
-            return Alignment.of(pair, ridge_map_within(pair, self.ridge, labels_a, labels_b), labels_a, labels_b)
+            return Alignment(pair, ridge_map_within(pair, self.ridge, labels_a, labels_b), labels_a, labels_b)
 
         return fit
 
@@ -144,14 +139,6 @@ class SpectralClustering:
         weight_uu = moments.corr_uu.abs() if self.absolute else moments.corr_uu.clamp(min=0)
         weight_uu = weight_uu.where(weight_uu >= self.threshold, 0.0)
         return weight_uu.fill_diagonal_(0).numpy()
-
-    def tell(self, pair: Pair, alignment: Alignment) -> Findings:
-        """The clusters' quality, composition and subspaces."""
-        return tell_of(self, pair, alignment)
-
-    def overview(self, told: Sequence[Findings]) -> Mapping[str, Figure]:
-        """Quality, composition and subspaces over all layers."""
-        return overview_of(told)
 
 
 def cluster_nets(method: SpectralClustering, layer: LayerMoments) -> dict[str, Tensor]:

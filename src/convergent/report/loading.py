@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from omegaconf import OmegaConf
 
-from convergent.analysis.cluster_quality import adjusted_rand
+from convergent.analysis.cluster_agreement import adjusted_rand
 from convergent.errors import InputError
 from convergent.storage.csv_files import check_rows, read_rows
 from convergent.storage.layout import outdated
@@ -141,7 +141,7 @@ _CLUSTERS = (
     ("(rotated)", "subspace_span_explained_rotated", "{:.2f}"),
     ("unit r²", "subspace_matched_explained", "{:.2f}"),
     ("(rotated)", "subspace_matched_explained_rotated", "{:.2f}"),
-    ("turned", "subspace_turned_explained", "{:.2f}"),
+    ("turned", "subspace_rotated_within_explained", "{:.2f}"),
     ("random", "subspace_random_explained", "{:.2f}"),
 )
 

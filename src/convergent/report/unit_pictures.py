@@ -25,7 +25,6 @@ Drawings = dict[str, Callable[[], "Figure"]]
 
 
 def drawings_of(
-    pair: Pair,
     alignment: Alignment,
     patches: Sequence[Mapping[str, Patches]],
     tables: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
@@ -33,25 +32,25 @@ def drawings_of(
     """Contact sheets of a pair of nets by name: matches, predictors and clusters, as far as there are any.
 
     Args:
-        pair: of nets.
-        alignment: of the pair.
+        alignment: of a pair of nets.
         patches: by net, of the layer: those that excite units most, then other kinds, of which matches are drawn.
-        tables: of the method; groups of units that their rows name, texts of numbers with spaces between them in `units_a`
+        tables: of analyses; groups of units that their rows name, texts of numbers with spaces between them in `units_a`
             and `units_b`, are drawn as pictures. A number there says how many units, not which.
     """
     found: Drawings = {}
+    pair = alignment.pair
     for number, kind in enumerate(patches):
         both = _both(pair, kind)
         if both is None:
             continue
         a, b = both
         if number == 0:
-            found |= _sheets(pair, alignment, a, b)
+            found |= _sheets(alignment, a, b)
             for name, rows in (tables or {}).items():
                 if members := _members(rows):
                     found[f"{name}-units"] = partial(groups, f"{pair.layer}: {name}", pair, members, a, b)
         elif bool((alignment.predictors_b > 0).any()):
-            found[f"matches-{kind_of(b)}"] = partial(matches, pair, alignment, a, b)
+            found[f"matches-{kind_of(b)}"] = partial(matches, alignment, a, b)
     return found
 
 
@@ -79,20 +78,21 @@ def _both(pair: Pair, patches: Mapping[str, Patches]) -> tuple[Patches, Patches]
     return None if a is None or b is None or not a.tile_ckhwd.numel() or not b.tile_ckhwd.numel() else (a, b)
 
 
-def _sheets(pair: Pair, alignment: Alignment, a: Patches, b: Patches) -> Drawings:
+def _sheets(alignment: Alignment, a: Patches, b: Patches) -> Drawings:
     found: Drawings = {}
     if int((alignment.predictors_b > 0).sum()) > 1:
-        found["matches"] = partial(matches, pair, alignment, a, b)
+        found["matches"] = partial(matches, alignment, a, b)
     if bool((alignment.predictors_b > 1).any()):
-        found["predictors"] = partial(predictors, pair, alignment, a, b)
+        found["predictors"] = partial(predictors, alignment, a, b)
     labels = [set(labels.tolist()) for labels in (alignment.labels_a, alignment.labels_b) if labels is not None]
     if len(labels) == 2 and labels[0] & labels[1] - {-1}:
-        found["clusters-units"] = partial(clusters, pair, alignment, a, b)  # `clusters` are the methods' matrices
+        found["clusters-units"] = partial(clusters, alignment, a, b)  # `clusters` are the methods' matrices
     return found
 
 
-def pictured_rows(pair: Pair, alignment: Alignment, patches: Mapping[str, Patches]) -> list[dict[str, Any]]:
+def pictured_rows(alignment: Alignment, patches: Mapping[str, Patches]) -> list[dict[str, Any]]:
     """A row per unit of b that has a partner, best first: its patches, its main partner's, and what the map says of it."""
+    pair = alignment.pair
     both = _both(pair, patches)
     if both is None:
         return []
@@ -124,15 +124,16 @@ def activity_of(layer: LayerMoments, patches: Mapping[str, Patches]) -> Figure:
     return extremes(layer.layer, mean_c, patches)
 
 
-def filters_of(pair: Pair, alignment: Alignment, modules: Mapping[str, nn.Module]) -> Drawings:
+def filters_of(alignment: Alignment, modules: Mapping[str, nn.Module]) -> Drawings:
     """The filters of a first layer: of modules that begin with a convolution over pictures."""
+    pair = alignment.pair
     weights = [_first_weights(modules[net]) for net in (pair.name_a, pair.name_b)]
     weight_a, weight_b = weights
     if weight_a is None or weight_b is None or (len(weight_a), len(weight_b)) != (pair.p, pair.q):
         return {}
     if not bool((alignment.partner_b >= 0).any()):
         return {}
-    return {"filters": partial(filters, pair, alignment, weight_a, weight_b)}
+    return {"filters": partial(filters, alignment, weight_a, weight_b)}
 
 
 def _first_weights(module: nn.Module) -> Tensor | None:

@@ -9,6 +9,8 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from convergent.analysis.information import nats as nats_of
+from convergent.core.alignment import align
 from convergent.core.histogram_counter import HistogramCounter
 from convergent.core.histogram_edges import edges_of
 from convergent.core.histogram_source import Counting
@@ -133,7 +135,7 @@ def test_from_a_pass_and_from_samples_at_hand_partners_are_the_same():
         expected = Pair.of(x_su[:, units[0]], x_su[:, units[1]])
         for one, two in ((pair, expected), (pair.flip(), expected.flip())):
             assert torch.equal(method(one).partner_b, method(two).partner_b)
-            nats = [method.tell(each, method(each)).figures["nats"] for each in (one, two)]
+            nats = [nats_of(align(method, each)).scalars["nats"] for each in (one, two)]
             assert nats[0] == pytest.approx(nats[1], abs=1e-3)
 
 

@@ -3,14 +3,8 @@ import torch
 from sklearn.metrics import adjusted_rand_score
 
 from conftest import blocks
-from convergent.analysis.cluster_quality import (
-    Quality,
-    adjusted_rand,
-    mean_agreement,
-    mean_similarity,
-    net_of,
-    share_above,
-)
+from convergent.analysis.cluster_agreement import adjusted_rand, mean_agreement, mean_similarity, share_above
+from convergent.core.cluster_quality import Quality, net_of
 from convergent.core.pairs import Pair
 
 

@@ -1,0 +1,62 @@
+"""How similar the clusters are that units are in, and whether two clusterings agree.
+
+Axes: `u` units of all nets side by side, `c` clusters, `x` similarities that may be exceeded.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sklearn.metrics import adjusted_rand_score
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def share_above(similarity_c: Tensor, units_c: Tensor, units: int, above_x: Tensor) -> Tensor:
+    """Share of all units that are in clusters of more than a given similarity, shape (x,).
+
+    Its integral from 0 to 1 is the mean similarity of the cluster that a unit is in, negative ones counting as 0.
+
+    Args:
+        similarity_c: of each cluster; one that has none (NaN) exceeds nothing.
+        units_c: how many units are in each.
+        units: how many there are, those in no cluster included.
+        above_x: similarities to be exceeded.
+
+    Source: Li et al. 2016, figures S8 and S9.
+
+    >>> import torch
+    >>> share_above(torch.tensor([0.5, 0.1]), torch.tensor([3, 1]), 6, torch.tensor([0.0, 0.2, 0.9])).tolist()
+    [0.6666666865348816, 0.5, 0.0]
+    """
+    return (similarity_c[:, None] > above_x).to(above_x.dtype).T @ units_c.to(above_x.dtype) / max(units, 1)
+
+
+def mean_similarity(similarity_c: Tensor, units_c: Tensor, units: int) -> float:
+    """The area under `share_above`: mean over all units of their cluster's similarity, 0 for none and for negative ones."""
+    return float((similarity_c.nan_to_num(0.0).clamp(min=0) * units_c).sum() / max(units, 1))
+
+
+def adjusted_rand(label_u: Tensor, other_u: Tensor) -> float:
+    """How far two clusterings agree on the units that both put into a cluster: 1 if entirely, 0 as much as by chance.
+
+    Args:
+        label_u: cluster of each unit, -1 for none, shape (u,).
+        other_u: the same by the other clustering.
+
+    Source: Hubert, Arabie 1985, "Comparing partitions".
+
+    >>> import torch
+    >>> adjusted_rand(torch.tensor([0, 0, 1, 1]), torch.tensor([5, 5, 2, 2]))
+    1.0
+    """
+    both_u = (label_u >= 0) & (other_u >= 0)
+    return float(adjusted_rand_score(label_u[both_u].numpy(), other_u[both_u].numpy()))
+
+
+def mean_agreement(labels: Sequence[Tensor]) -> float:
+    """Mean adjusted Rand index over every two of several clusterings of the same units; 1 for a single one."""
+    every = [adjusted_rand(x, y) for i, x in enumerate(labels) for y in labels[:i]]
+    return sum(every) / len(every) if every else 1.0
