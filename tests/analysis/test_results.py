@@ -58,7 +58,12 @@ def test_a_frame_has_the_rows_of_the_table_and_an_alignments_frame_is_a_part_of_
 
 def test_what_was_not_asked_for_has_no_column_anywhere():
     _, result = made(folds=0, null_pairs={}, rotated_a=[], similarity={})
-    names = [*result.summary(), *result.rows()[0], *result.frame(), *by_layer([result.summary()])[""]]
+    names = [
+        *result.summary(),
+        *result.rows()[0],
+        *result.frame(),
+        *by_layer([result.summary(), {**result.summary(), "a": "b", "b": "a"}])[""],
+    ]
     unasked = ("held_out", "optimism", "rotated", "shuffled", "excess", "cka")
     assert not [name for name in names if any(part in name for part in unasked)]
     assert None not in result.summary().values()

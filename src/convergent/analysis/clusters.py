@@ -7,29 +7,30 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
 
 from convergent.analysis.cluster_agreement import mean_agreement, mean_similarity, share_above
 from convergent.analysis.reports import Report
 from convergent.analysis.shared_subspaces import KINDS, SharedSubspace, shared_subspaces, summed_up
+from convergent.core.alignment import Alignment
 from convergent.core.cluster_quality import Quality, net_of
 from convergent.methods.spectral import SpectralClustering
+from convergent.options import whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from torch import Tensor
 
-    from convergent.core.alignment import Alignment
     from convergent.core.pairs import Pair
 
 _ABOVE = torch.linspace(0, 1, 51).double()
 _MOST = 32  # units of one net in a cluster that the histogram of sizes tells apart; larger ones are counted with these
 
 
-def clusters(alignment: Alignment, runs: int = 10) -> Report | None:
+def clusters(alignment: Alignment, runs: Annotated[int, whole(1)] = 10) -> Report | None:
     """The clusters' quality and composition, the spread over other clusterings, and the subspaces that nets share in them.
 
     Args:
