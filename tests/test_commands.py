@@ -59,7 +59,8 @@ def trained(root):
 
 @pytest.fixture(scope="module")
 def aligned(trained, root):
-    said = typed(sys.executable, PROJECT / "src" / "align.py", "-m", "method=matching,semimatching", f"root='{root}'")
+    arguments = ("-m", "method=matching,semimatching", f"root='{root}'", "hydra.verbose=true")
+    said = typed(sys.executable, PROJECT / "src" / "align.py", *arguments)
     assert "Moments of 4 layers found in" in said  # the second method reuses the pass of the first
     return root / "outputs" / "align" / "digits-convnet"
 
@@ -434,7 +435,7 @@ def test_modules_of_other_architectures_and_views_are_compared_layer_by_layer(ro
         for image in range(number):
             picture = np.random.default_rng(image).integers(0, 255, (40, 50, 3)).astype("uint8")
             Image.fromarray(picture).save(tmp_path / split / "all" / f"{image}.png")
-    caplog.set_level("INFO")
+    caplog.set_level("DEBUG")
     view = "prepare: [{_target_: torchvision.transforms.v2.Resize, size: [32,32]}]"
     nets = f"nets=[{_RESNET},{{module: {_VIT},{view}}}]"
     layers = "layers=[[layer1.0,encoder.layers.encoder_layer_0],{resnet18: layer4, visiontransformer: encoder.ln}]"
@@ -689,7 +690,7 @@ def test_jobs_at_the_same_time_measure_once(aligned, root, script):
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # as another job would hold it
         process = subprocess.Popen(
-            script("align", "method=matching", "label=waits", f"root='{root}'", "logger=csv"),
+            script("align", "method=matching", "label=waits", "hydra.verbose=true", f"root='{root}'", "logger=csv"),
             stdout=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
         )  # fmt: skip
         for line in process.stdout:

@@ -1,7 +1,16 @@
 """What a command says on the terminal when it is stopped, and that it prints text as it is."""
 
-import pytest
+import logging
+import subprocess
+import sys
+from types import SimpleNamespace
 
+import pytest
+import torch
+
+from conftest import PROJECT
+from convergent.cli import bars
+from convergent.cli.bars import Lines
 from convergent.cli.command import explains_mistakes
 from convergent.cli.report import show
 from convergent.cli.train import stoppable
@@ -46,3 +55,86 @@ def test_brackets_are_printed_and_no_markup(capsys, monkeypatch):
     out = capsys.readouterr().out
     assert "nulls=[rotated],layers=[fc1]" in out
     assert "of [fc1]" in out
+
+
+LOGS = """
+import logging, sys
+from hydra.core.utils import configure_log
+from omegaconf import OmegaConf
+configure_log(OmegaConf.load(sys.argv[1]), sys.argv[2] == "true")
+for name in ("convergent.cli.align", "matplotlib.font_manager", "wandb"):
+    for level in ("debug", "info", "warning"):
+        getattr(logging.getLogger(name), level)("%s %s", level, name)
+"""
+
+
+@pytest.mark.parametrize("verbose", [False, True])
+def test_messages_are_ours_and_the_warnings_of_others(verbose):
+    command = [
+        sys.executable,
+        "-c",
+        LOGS,
+        PROJECT / "conf" / "hydra" / "job_logging" / "plain.yaml",
+        str(verbose).lower(),
+    ]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    ours = [f"{level} convergent.cli.align" for level in ("debug", "info", "warning")]
+    assert said == [*(ours if verbose else ours[1:]), "warning matplotlib.font_manager", "warning wandb"]
+
+
+def test_a_quiet_command_says_where_the_result_is_and_nothing_else(command, tmp_path):
+    def train(*more):
+        some = ("epochs=1", "net.module.widths=[2,2,2,2]", "logger=csv", "trainer=cpu", f"root='{tmp_path}'")
+        return command("train", "seed=3", *some, *more)
+
+    before = logging.getLogger("convergent").level
+    try:
+        code, out, err = train("quiet=true")
+        assert (code, err, out.count("\n")) == (0, "", 1)
+        assert f"in {tmp_path}/outputs/train/digits-convnet/seed=3" in out
+        (tmp_path / "outputs" / "train" / "digits-convnet" / "seed=3" / "done").unlink()
+        assert "going on" not in train("quiet=true")[1]
+        code, _, err = train("quiet=true", "epochs=-1")
+        assert (code, err) == (1, "error: epochs needs to be a whole number, 0 or more, not -1.\n")
+    finally:
+        logging.getLogger("convergent").setLevel(before)
+    (tmp_path / "outputs" / "train" / "digits-convnet" / "seed=3" / "done").unlink()
+    assert "going on" in train()[1]  # nor is a quiet one's result another result
+
+
+def test_a_log_of_a_training_has_a_line_per_epoch_or_minute(monkeypatch, caplog):
+    caplog.set_level(logging.INFO)
+    now = [0.0]
+    monkeypatch.setattr("convergent.progress.time.monotonic", lambda: now[0])
+    lines = Lines()
+    trainer = SimpleNamespace(is_global_zero=True, max_epochs=4, num_training_batches=3, num_predict_batches=[3])
+    trainer.callback_metrics = {"val/loss": torch.tensor(0.5)}
+    for trainer.current_epoch, seconds in enumerate((10, 10, 10, 50)):
+        lines.on_train_epoch_start(trainer, None)
+        for batch in range(3):
+            now[0] += seconds
+            lines.on_train_batch_end(trainer, None, None, None, batch)
+        lines.on_train_epoch_end(trainer, None)
+    assert caplog.messages == [
+        "epoch 2 of 4, val/loss 0.5000",
+        "epoch 4 of 4, batch 2 of 3",
+        "epoch 4 of 4, val/loss 0.5000",
+    ]
+    caplog.clear()
+    for batch in range(3):
+        now[0] += 45
+        lines.on_predict_batch_end(trainer, None, None, None, batch)
+    trainer.is_global_zero = False
+    now[0] += 100
+    lines.on_predict_batch_end(trainer, None, None, None, 2)
+    assert caplog.messages == ["reading images, batch 2 of 3"]
+
+
+def test_a_bar_is_for_a_terminal_that_is_not_quiet(monkeypatch):
+    monkeypatch.setattr(bars.sys, "stdout", SimpleNamespace(isatty=lambda: True))
+    assert not isinstance(bars.progress(), Lines)
+    monkeypatch.setattr(bars, "silenced", lambda: True)
+    assert isinstance(bars.progress(), Lines)
+    monkeypatch.setattr(bars.sys, "stdout", SimpleNamespace(isatty=lambda: False))
+    monkeypatch.setattr(bars, "silenced", lambda: False)
+    assert isinstance(bars.progress(), Lines)

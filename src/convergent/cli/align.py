@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -32,7 +33,7 @@ from convergent.core.alignment import Alignment, Method
 from convergent.errors import InputError
 from convergent.figures.registry import Draw, drawn
 from convergent.figures.style import save
-from convergent.progress import track
+from convergent.progress import took, track
 from convergent.report.unit_pictures import drawings_of, filters_of, pictured_rows
 from convergent.similarity.measure import Measure
 from convergent.streaming.patches import Patches
@@ -61,7 +62,7 @@ def align(job: AlignJob) -> None:
         InputError: for whatever the user can mend.
         OSError: if the disk is full or otherwise not to be written to.
     """
-    config, folder = job.config, job.folder
+    config, folder, began = job.config, job.folder, time.monotonic()
     parts = _Parts.of(config)
     measurement, shuffled = measurements_of(job, parts.method)
     with stoppable(lambda: after_stop(measurement, shuffled)):
@@ -102,7 +103,7 @@ def align(job: AlignJob) -> None:
         tables | {"pictures": aligned.pictured}, mean_curves(aligned.reports), question_of(folder, aligned.results),
     )  # fmt: skip
     mean_r = ", ".join(f"{layer} {scalars['mean_r']:.2f}" for layer, scalars in layers.items() if "mean_r" in scalars)
-    print(f"{job.name} {job.label}: mean r {mean_r}, in {folder}", flush=True)
+    print(f"{job.name} {job.label}: mean r {mean_r}, in {folder}, {took(began)}", flush=True)
 
 
 def _align_pairs(

@@ -26,6 +26,7 @@ from convergent.cli.processes import first_process
 from convergent.cli.schema import ALIGNMENT, GROUPS, identifying
 from convergent.errors import InputError
 from convergent.options import Kind, identity
+from convergent.progress import silenced
 from convergent.streaming.reading import Reading
 from convergent.training.runs import Run
 
@@ -136,12 +137,13 @@ class AlignJob:
             return True
         claim(self.folder, self.record, force=False, other="label=")
         if done:
-            self.say(f"done already, in {self.folder}")
+            self.say(f"done already, in {self.folder}", result=True)
         return not done
 
-    def say(self, text: str) -> None:
-        """Print a line about this job."""
-        print(f"{self.name} {self.label}: {text}", flush=True)
+    def say(self, text: str, *, result: bool = False) -> None:
+        """Print a line about this job; where we are silenced only what is a result."""
+        if result or not silenced():
+            print(f"{self.name} {self.label}: {text}", flush=True)
 
     def abandon(self) -> None:
         """Remove what an alignment that cannot be has made."""

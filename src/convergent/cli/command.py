@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import logging
 import re
 import shlex
 import sys
@@ -14,6 +15,7 @@ from typing import Any, NoReturn
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from convergent.cli.place import as_typed
@@ -48,6 +50,8 @@ def explains_mistakes(main: Callable[[Any], None]) -> Callable[[Any], None]:
     def wrapped(config: Any) -> None:
         for message in _NOISE:
             warnings.filterwarnings("ignore", message)
+        if OmegaConf.is_config(config) and config.get("quiet") is True:
+            logging.getLogger("convergent").setLevel(logging.WARNING)
         sys.path.append(str(Path.cwd()))  # a user's own modules, after everything installed
         end_with_parent()
         try:
@@ -100,8 +104,8 @@ def command_of(script: str, given: Sequence[str]) -> str:
     >>> command_of("align", ["method=sparse", "layers=[conv1]", "root=elsewhere"])
     "python src/align.py method=sparse 'layers=[conv1]'"
     """
-    there = [override for override in given if override.partition("=")[0] not in ("root", "force")]
-    return shlex.join(["python", f"src/{script}.py", *there])
+    there = [override for override in given if override.partition("=")[0] not in ("root", "force", "quiet")]
+    return as_typed(shlex.join(["python", f"src/{script}.py", *there]))
 
 
 def leave(sentence: str) -> NoReturn:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +21,7 @@ from convergent.cli.processes import as_first, first_process
 from convergent.data.images import ImageData
 from convergent.errors import InputError
 from convergent.options import identity
+from convergent.progress import took
 from convergent.storage.files import atomic, remove_leftovers
 from convergent.storage.tensors import opened
 from convergent.streaming.callback import Nets, PassCallback
@@ -144,7 +146,7 @@ class Measurement:
             if any(missing):
                 self._measure(missing, trainer)
             else:
-                log.info("Moments of %d layers found in %s", len(self.layers), folder)
+                log.debug("Moments of %d layers found in %s", len(self.layers), folder)
 
     def load(self, artifact: Artifact | None = None) -> Iterator[Any]:
         """What was saved of the layers, one after another: their `LayerMoments`, or another artifact."""
@@ -188,9 +190,14 @@ class Measurement:
         starts = [of.start([self.layers[layer] for layer in layers], self.reading, self.pairs) for of, layers in wanted]
         callback = PassCallback(starts, snapshots)
         self.data.blocks, self.data.read_before = self.reading.blocks, snapshots.batches
+        began = time.monotonic()
         trainer([callback]).predict(self._modules, datamodule=self.data, return_predictions=False)
         if not first_process():
             return
+        number = len({layer for _, of in wanted for layer in of})
+        log.info(
+            "read %s images, %d layers of %d nets: %s", f"{callback.images:,}", number, len(self.nets), took(began)
+        )
         for (artifact, _), layers in zip(wanted, callback.found):
             for layer, of_layer in layers.items():
                 with atomic(self._file(artifact, layer)) as partial:
@@ -206,5 +213,10 @@ def _waiting(path: Path) -> AcquireReturnProxy[Any]:
     try:
         return lock.acquire(timeout=0)
     except Timeout:
-        log.info("Another job is measuring the same nets; waiting for it")
-        return lock.acquire()
+        waiting = "Another job is measuring the same nets; waiting for it"
+        log.debug(waiting)
+        try:
+            return lock.acquire(timeout=60)
+        except Timeout:
+            log.info(waiting)
+            return lock.acquire()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -19,15 +20,17 @@ from convergent.figures.comparison import comparison
 from convergent.figures.methods import methods
 from convergent.figures.penalties import penalties, swept
 from convergent.figures.style import save
+from convergent.progress import silenced, took
 from convergent.report.loading import Finished, agreement, clusters, comparable, find
 from convergent.report.opening import opening
 from convergent.report.readme import fill, shown_figures
 from convergent.report.tables import across, controls, explained, markdown, overview, table_1
 from convergent.storage.files import atomic
 
-# What a table on the terminal is called.
+# What is on the terminal, and what all tables are called.
+_COMPACT = "R² on held-out images, ± over pairs of nets (predictors per unit)"
 _TITLES = {
-    "overview": "net b's units accounted for from net a's",
+    "overview": "net b's units predicted from net a's",
     "controls": "mean correlation with the partner, and what chance gives",
     "across": "units with a partner above chance in so many other nets, and what all share",
     "table 1": "loss (1 - R²) / 2 of held-out images, and predictors per unit, by alpha",
@@ -56,6 +59,7 @@ def report(config: DictConfig) -> None:
     Raises:
         InputError: if an option cannot be, or no method is finished.
     """
+    began = time.monotonic()
     check_options("report", config)
     root, config.name = Path(config.root), component(config.name, "name")
     folder, aligned = root / "outputs" / "report" / config.name, root / "outputs" / "align" / config.name
@@ -72,14 +76,17 @@ def report(config: DictConfig) -> None:
         "agreement": agreement(results),
     }
     tables = {name: rows for name, rows in tables.items() if len(rows) > 1}
-    for name, rows in tables.items():
-        show(rows, f"{config.name}: {_TITLES[name]}", sum(heading in ("layer", "method", "and") for heading in rows[0]))
+    if not silenced():
+        compact = explained(found)
+        rows, title = (compact, _COMPACT) if len(compact) > 1 else (tables["overview"], _TITLES["overview"])
+        show(rows, f"{config.name}: {title}", sum(heading in ("layer", "method") for heading in rows[0]))
     with atomic(folder / "table.md") as file:
         file.write_text("\n".join(markdown(rows) + _note(name, rows) for name, rows in tables.items()))
     charts = draw(comparable([result for result in results if result.holds_out]), folder)
-    print(f"tables and charts in {folder}, figures of each method in {aligned}/METHOD/figures")
+    print(f"tables in {folder}/table.md: {'; '.join(_TITLES[name] for name in tables)}")
+    print(f"charts in {folder}, figures of each method in {aligned}/METHOD/figures")
     page = look(root, config.name, found, config.picture_megabytes * 1e6)
-    print(f"look at everything in a browser: {page} ({page.stat().st_size / 1e6:.1f} MB)")
+    print(f"look at everything in a browser: {page} ({page.stat().st_size / 1e6:.1f} MB, {took(began)})")
     if config.workspace:
         layers = list(next(iter(found.values()))["layers"])
         print(f"W&B workspace: {save_workspace(config.workspace, config.name, layers)}")
@@ -129,9 +136,9 @@ def show(rows: list[list[str]], title: str, text_columns: int) -> None:
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for number, heading in enumerate(rows[0]):
         table.add_column(heading, justify="left" if number < text_columns else "right", no_wrap=True)
-    last = ""
+    last, grouped = "", len({row[0] for row in rows}) < len(rows)
     for row in rows[1:]:
-        if last and row[0] != last:
+        if grouped and last and row[0] != last:
             table.add_section()
         table.add_row(row[0] if row[0] != last else "", *row[1:])
         last = row[0]

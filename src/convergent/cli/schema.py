@@ -86,6 +86,7 @@ _EXPERIMENT: Options = {
     "name": COMPONENT,
     "root": aside(TEXT),
     "force": aside(FLAG),
+    "quiet": aside(FLAG),
     "data": DATA,
     "net": {"name": COMPONENT, "layers": _NAMED, "module": TARGET},
     "optimizer": {"optimizer": TARGET, "scheduler": TARGET | NULL},
@@ -133,6 +134,7 @@ OPTIONS: Mapping[str, Options] = {
     "report": {
         "name": COMPONENT,
         "root": TEXT,
+        "quiet": FLAG,
         "picture_megabytes": number(0),
         "workspace": Kind("ENTITY/PROJECT of W&B", _is_workspace) | NULL,
         "readme": FLAG,
@@ -148,6 +150,7 @@ OPTIONS: Mapping[str, Options] = {
         "partial": FLAG,
         "processes": word("auto") | whole(),
         "force": FLAG,
+        "quiet": FLAG,
     },
 }
 

@@ -6,7 +6,7 @@ import contextlib
 import inspect
 import logging
 import os
-import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,14 @@ from pytorch_lightning.accelerators import CPUAccelerator
 from pytorch_lightning.callbacks import Callback, RichProgressBar
 from torch import nn
 
+from convergent.cli.bars import progress
 from convergent.cli.dashboard import log_run, start_logger
 from convergent.cli.processes import first_process, part
 from convergent.cli.train_job import TrainJob
 from convergent.data.images import ImageData
 from convergent.errors import InputError
 from convergent.heartbeat import Heartbeat
+from convergent.progress import took
 from convergent.streaming.layers import resolve
 from convergent.training.checkpoints import Checkpoints, KeepCheckpoints
 from convergent.training.classifier import Classifier, Learner
@@ -35,8 +37,6 @@ _FEW_PROCESSES = 8  # any machine may try so many on its processor; more than it
 
 _BATCH_NORM = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
-logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # importing it sets INFO
-
 
 def train(job: TrainJob) -> None:
     """Train the job's nets into their folders, from the start or from where a killed training stopped.
@@ -45,7 +45,7 @@ def train(job: TrainJob) -> None:
         InputError: for whatever the user can mend.
         KeyboardInterrupt: if the user stops it; the last checkpoint is kept.
     """
-    job = job.unfinished()
+    job, began = job.unfinished(), time.monotonic()
     config, checkpoints = job.config, Checkpoints(job.runs)
     try:
         classifier, data, trainer = _prepared(job, checkpoints)
@@ -74,7 +74,7 @@ def train(job: TrainJob) -> None:
             (run.folder / "command.txt").write_text(f"{job.command}\n")
             run.finish(classifier.learners[number].net, classifier.found[number])  # type: ignore[arg-type]
             log_run(trainer.loggers[number] if trainer.loggers else None, run)
-            job.say(f"{run.accuracies()}, in {run.folder}", run)
+            job.say(f"{run.accuracies()}, in {run.folder}, {took(began)}", run, result=True)
         if skipped := data.skipped():
             job.say(f"{skipped} images could not be read and were skipped")
     part()
@@ -189,19 +189,20 @@ def build_data(config: DictConfig, **changes: Any) -> ImageData:
 
 
 def build_trainer(config: DictConfig, callbacks: list[Callback], **settings: Any) -> pl.Trainer:
-    """The trainer of a configuration, with a progress bar where there is a terminal.
+    """The trainer of a configuration, which shows its progress.
 
     Raises:
         InputError: if the machine has not what the configuration asks for.
     """
-    terminal = sys.stdout.isatty()
+    bar = progress()
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # importing it sets INFO
     if not torch.cuda.is_available():  # torch has no synchronised BatchNorm on processors
         settings = {"sync_batchnorm": False, **settings}
     try:
         trainer: pl.Trainer = instantiate(
             config.trainer,
-            callbacks=[*callbacks, *([RichProgressBar()] if terminal else [])],
-            enable_progress_bar=terminal,
+            callbacks=[*callbacks, bar],
+            enable_progress_bar=isinstance(bar, RichProgressBar),
             enable_model_summary=False,
             **settings,
             _convert_="object",

@@ -18,6 +18,7 @@ from convergent.cli.nets import difference_beside
 from convergent.cli.processes import first_process
 from convergent.cli.schema import OPTIONS
 from convergent.errors import InputError
+from convergent.progress import silenced
 from convergent.training.runs import Run
 
 
@@ -80,7 +81,7 @@ class TrainJob:
         for run, config in zip(self.runs, self.configs) if first_process() else ():
             claim(run.folder, config, force=config.force, options=OPTIONS["train"])
             if run.finished:
-                self.say(f"done already, {run.accuracies()}", run)
+                self.say(f"done already, {run.accuracies()}", run, result=True)
             elif run.checkpoint.exists():
                 self.say("going on from the last checkpoint", run)
         if unfinished.runs and first_process() and (difference := difference_beside(unfinished.runs[0])):
@@ -109,7 +110,8 @@ class TrainJob:
                 with contextlib.suppress(InputError):  # the training's own error is what is to be read
                     remove_result(run.folder)
 
-    def say(self, text: str, run: Run | None = None) -> None:
-        """Print a line about this job, or one of its nets."""
+    def say(self, text: str, run: Run | None = None, *, result: bool = False) -> None:
+        """Print a line about this job, or one of its nets; where we are silenced only what is a result."""
         names = [of.name for of in ([run] if run else self.runs)]
-        print(f"{self.config.name} {', '.join(names)}: {text}", flush=True)
+        if result or not silenced():
+            print(f"{self.config.name} {', '.join(names)}: {text}", flush=True)

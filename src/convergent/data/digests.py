@@ -13,10 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from rich.console import Console
-from rich.progress import track
-
 from convergent.data.opening import regular, shown
+from convergent.progress import track
 from convergent.storage.files import atomic
 
 log = logging.getLogger(__name__)
@@ -92,11 +90,10 @@ class Files:
 
     def _read(self, *, quiet: bool) -> Iterator[tuple[str, int]]:
         """The digest of each file, and when it was begun in nanoseconds."""
-        console, paths = Console(), [str(Path(self.folder, name)) for name in self.names]
+        paths = [str(Path(self.folder, name)) for name in self.names]
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
             found = pool.map(_digest, paths)
-            hidden = quiet or not console.is_terminal
-            yield from track(found, "digesting", len(paths), console=console, disable=hidden, transient=True)
+            yield from found if quiet else track(found, "digesting", len(paths))
 
 
 def _mark(file: str) -> Mark:

@@ -16,8 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.utils.data import DataLoader, Dataset
 
 from convergent.data.content import content_of, without_addresses
@@ -25,6 +23,7 @@ from convergent.data.opening import UNREADABLE, eight_bits
 from convergent.data.pictures import name_of, unreadable
 from convergent.data.store import ABOUT, MEAN, PIXELS, READABLE, TARGETS, Store
 from convergent.errors import InputError
+from convergent.progress import track
 from convergent.storage.files import atomic, write_json
 
 CHUNK = 256  # images that are decoded, written and counted together
@@ -115,14 +114,11 @@ class Writing(Dataset[tuple[int, Any, Any, Any]]):
         self._resume()
         if self.pixels:
             self._reserve()
-        console, began, before = Console(), time.monotonic(), int(self.done_c.sum())
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        began, before = time.monotonic(), int(self.done_c.sum())
         try:
-            with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
-                bar = progress.add_task(f"preparing {self.split}", total=len(self.done_c) * CHUNK)
-                progress.advance(bar, before * CHUNK)
-                for _ in self._chunks(processes):
-                    progress.advance(bar, CHUNK)
+            what = f"preparing {self.split} in chunks of {CHUNK} images"
+            for _ in track(self._chunks(processes), what, len(self.done_c) - before):
+                pass
         finally:
             self._keep_state()
         self._complete()

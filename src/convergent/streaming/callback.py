@@ -130,7 +130,7 @@ class PassCallback(pl.Callback):
             self._hooks.enter_context(collector)
         self._heartbeat = Heartbeat().__enter__()
         if trainer.is_global_zero:
-            log.info("\n\n".join(collector.plan() for collector in self._collectors))
+            log.debug("\n\n".join(collector.plan() for collector in self._collectors))
         if self.snapshots:
             self._resume(self.snapshots, trainer.global_rank, trainer.world_size)
 
