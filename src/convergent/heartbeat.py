@@ -20,7 +20,7 @@ _LIMIT = 45.0  # seconds without a beat after which a process counts as dead
 
 
 class Heartbeat:
-    """While open, each process tells a shared store that it lives, and leaves when another one stops doing so.
+    """While open, each process tells a shared store that it runs, and leaves when another one stops doing so.
 
     Between two exchanges of a pass, which may be an hour apart, nothing else would notice. The beat comes from a thread, so
     a long batch does not matter; leaving is at once (exit code 1, one sentence), for the other threads may wait for the dead
@@ -41,13 +41,11 @@ class Heartbeat:
         if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
             return self
         rank, world = dist.get_rank(), dist.get_world_size()
-        timeout = timedelta(seconds=self.limit)
-        host, port = os.environ.get("MASTER_ADDR", "127.0.0.1"), [0]
-        store = TCPStore(host, 0, world, True, timeout, False) if rank == 0 else None
-        if store is not None:
-            port = [store.port]
+        store = self._opened(0, world, first=True) if rank == 0 else None
+        port = [store.port if store else 0]
         dist.broadcast_object_list(port)
-        store = store or self._joined(host, port[0], world)
+        if rank and port[0]:
+            store = self._opened(port[0], world, first=False)
         joined: list[bool] = [False] * world
         dist.all_gather_object(joined, store is not None)
         if store is None or not all(joined):
@@ -59,9 +57,10 @@ class Heartbeat:
         self._thread.start()
         return self
 
-    def _joined(self, host: str, port: int, world: int) -> TCPStore | None:
+    def _opened(self, port: int, world: int, *, first: bool) -> TCPStore | None:
+        host, timeout = os.environ.get("MASTER_ADDR", "127.0.0.1"), timedelta(seconds=self.limit)
         try:
-            return TCPStore(host, port, world, False, timedelta(seconds=self.limit), False)
+            return TCPStore(host, port, world, first, timeout, wait_for_workers=False)
         except (RuntimeError, ConnectionError):
             return None
 

@@ -10,10 +10,11 @@ from pathlib import Path
 from convergent.errors import InputError
 
 _UNLIMITED = 1 << 60  # control groups of the first version write a number of this size for none
+_VERSION_1 = "memory.limit_in_bytes", "memory.usage_in_bytes"
 
 
 def available_memory(root: Path = Path("/")) -> float:
-    """Bytes that this process can still have without swapping or being killed; infinite where the system does not tell.
+    """Bytes that this process can still have without swapping or being killed; infinite where the system does not say.
 
     Args:
         root: of the file system, for tests.
@@ -53,9 +54,8 @@ def _of_groups(root: Path) -> Iterator[float]:
         _, controllers, path = line.split(":", 2)
         if controllers and "memory" not in controllers.split(","):
             continue
-        version_2 = not controllers
-        top = root / "sys/fs/cgroup" / ("" if version_2 else "memory")
-        most, used = ("memory.max", "memory.current") if version_2 else _VERSION_1
+        top = root / "sys/fs/cgroup" / ("memory" if controllers else "")
+        most, used = _VERSION_1 if controllers else ("memory.max", "memory.current")
         group = top / path.lstrip("/")
         for folder in (group, *group.parents):
             limit, taken = _number(folder / most), _number(folder / used)
@@ -65,22 +65,19 @@ def _of_groups(root: Path) -> Iterator[float]:
                 break
 
 
-_VERSION_1 = "memory.limit_in_bytes", "memory.usage_in_bytes"
-
-
 def _cache(folder: Path) -> float:
     """Bytes of files in memory that a control group can give back."""
-    told = dict(line.split(maxsplit=1) for line in _lines(folder / "memory.stat") if " " in line)
-    return sum(float(told.get(f"total_{kind}", told.get(kind, 0))) for kind in ("inactive_file", "active_file"))
+    stat = dict(line.split(maxsplit=1) for line in _lines(folder / "memory.stat") if " " in line)
+    return sum(float(stat.get(f"total_{kind}", stat.get(kind, 0))) for kind in ("inactive_file", "active_file"))
 
 
 def _of_limits(root: Path) -> Iterator[float]:
     """What limits of the process leave: of its addresses (ulimit -v) and of its data (ulimit -d)."""
-    told = dict(line.split(":", 1) for line in _lines(root / "proc/self/status") if ":" in line)
+    status = dict(line.split(":", 1) for line in _lines(root / "proc/self/status") if ":" in line)
     for limit, name in ((resource.RLIMIT_AS, "VmSize"), (resource.RLIMIT_DATA, "VmData")):
         most = resource.getrlimit(limit)[0]
-        if most != resource.RLIM_INFINITY and name in told:
-            yield most - float(told[name].split()[0]) * 1024
+        if most != resource.RLIM_INFINITY and name in status:
+            yield most - float(status[name].split()[0]) * 1024
 
 
 def _number(file: Path) -> float | None:

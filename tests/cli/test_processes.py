@@ -10,7 +10,7 @@ import pytest
 import torch.distributed as dist
 
 from conftest import PROJECT
-from convergent.cli.processes import as_first, end_with_parent, first_process, part
+from convergent.cli.processes import as_first, end_with_parent, first_process, leave_group
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def test_one_process_of_a_job_decides(monkeypatch, ranks, first):
 
 def test_alone_one_decides_for_oneself():
     assert as_first("mine") == "mine"
-    part()
+    leave_group()
 
 
 def _process(rank, store, told):
@@ -42,7 +42,7 @@ def _process(rank, store, told):
         time.sleep(0.3 * (rank == number))  # either is late once
         told.put((number, rank, as_first(f"{number} of {rank}")))
     time.sleep(0.3 * rank)
-    part()
+    leave_group()
     told.put((2, rank, str(dist.is_initialized())))
 
 

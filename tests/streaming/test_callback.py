@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from conftest import free_port
-from convergent.cli.processes import part
+from convergent.cli.processes import leave_group
 from convergent.core.moments import Moments
 from convergent.core.pairs import Pair
 from convergent.data.order import BlockOrder
@@ -183,7 +183,7 @@ def _rank(rank, port, queue):
     )
     loader = DataLoader(data, batch_sampler=Blocks(53, 8, 4, rank, 2))
     trainer.predict(Nets(both), loader, return_predictions=False)
-    part()
+    leave_group()
     if rank == 0:
         lists = [
             {layer: getattr(m.moments(), part).tolist() for layer, m in callback.moments.items()}

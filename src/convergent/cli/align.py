@@ -17,7 +17,7 @@ from convergent.cli.dashboard import log_alignment, start_logger
 from convergent.cli.folders import claim
 from convergent.cli.measured import after_stop, load_pairs, measurements_of, patches_of, without_constant
 from convergent.cli.measurement import Measurement
-from convergent.cli.processes import first_process, part
+from convergent.cli.processes import first_process, leave_group
 from convergent.cli.train import build_trainer, stoppable
 from convergent.cli.writing import (
     Aligned,
@@ -68,7 +68,7 @@ def align(job: AlignJob) -> None:
     with stoppable(lambda: after_stop(measurement, shuffled)):
         for each in [measurement, shuffled] if shuffled else [measurement]:
             each.ensure(lambda callbacks: build_trainer(config, callbacks, logger=False))
-        part()
+        leave_group()
     if not first_process():
         return
     measurement, shuffled = without_constant(measurement, shuffled)

@@ -1,4 +1,4 @@
-"""The processes of one job: which of them decides, and what it tells the others. Light to import."""
+"""The processes of one job: which of them decides, and what it says to the others. Light to import."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import contextlib
 import os
 import sys
 import threading
+import time
 from typing import TypeVar
 
-_T = TypeVar("_T")
+T = TypeVar("T")
 
 PARENT = "CONVERGENT_PARENT"  # the environment variable in which a process tells those that it starts its number
 _LOOK = 1.0  # seconds between two looks at the parent
-_PARTED = threading.Event()  # this process has done its part of a job, whose first process may end before it
 
 
 def first_process() -> bool:
@@ -27,58 +27,56 @@ def end_with_parent() -> None:
     another parent at once, even while nobody has taken note of the dead one. Processes that others start (a shell, torchrun,
     SLURM) end as those have it.
     """
-    named = os.environ.get(PARENT, "")
-    os.environ[PARENT] = str(os.getpid())  # for those that Lightning starts from here
-    if not named.isdigit() or int(named) == os.getpid():
+    named, ours = os.environ.get(PARENT, ""), str(os.getpid())
+    os.environ[PARENT] = ours  # for those that Lightning starts from here
+    if not named.isdigit() or named == ours:
         return
     if os.getppid() != int(named):
         with contextlib.suppress(OSError):
             os.kill(int(named), 0)  # asks whether there is such a process
             return  # there is, and something else between us
-        _orphaned()
-    threading.Thread(target=_watch, args=(int(named),), daemon=True).start()
 
-
-def _watch(parent: int) -> None:
-    while os.getppid() == parent:
-        if _PARTED.wait(_LOOK):
+    def watch() -> None:
+        while os.getppid() == int(named):
+            time.sleep(_LOOK)
+        if os.environ[PARENT] != ours:  # it has left the group, whose first process may end before it
             return
-    _orphaned()
+        with contextlib.suppress(OSError, ValueError):  # the parent may have been the one that listened
+            message = (
+                "error: the process that started this one is gone, so it ends; the same command goes on from here."
+            )
+            print(message, file=sys.stderr, flush=True)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
-def _orphaned() -> None:
-    with contextlib.suppress(OSError, ValueError):  # the parent may have been the one that listened
-        message = "error: the process that started this one is gone, so it ends; the same command goes on from here."
-        print(message, file=sys.stderr, flush=True)
-    os._exit(1)
-
-
-def as_first(value: _T) -> _T:
-    """What the first process has, in all processes that have found one another; where there are none yet, one's own."""
-    if not _together():
+def as_first(value: T) -> T:
+    """What the first process has, in all processes of a group; where there is none yet, one's own."""
+    if not _grouped():
         return value
     import torch.distributed as dist
 
-    told = [value]
-    dist.broadcast_object_list(told)
-    return told[0]
+    values = [value]
+    dist.broadcast_object_list(values)
+    return values[0]
 
 
-def part() -> None:
+def leave_group() -> None:
     """Leave the group of processes, all at the same time; one that is early must not take its store from the others.
 
     Once in a job, at its end: a process that is early for a second group would join the first one as long as that is there.
     """
-    if _together():
+    if _grouped():
         import torch.distributed as dist
 
         dist.barrier()
         dist.destroy_process_group()
     if not first_process():
-        _PARTED.set()
+        os.environ[PARENT] = ""
 
 
-def _together() -> bool:
+def _grouped() -> bool:
     import torch.distributed as dist
 
     return dist.is_available() and dist.is_initialized()

@@ -21,7 +21,7 @@ from torch import nn
 
 from convergent.cli.bars import progress
 from convergent.cli.dashboard import log_run, start_logger
-from convergent.cli.processes import first_process, part
+from convergent.cli.processes import first_process, leave_group
 from convergent.cli.train_job import TrainJob
 from convergent.data.images import ImageData
 from convergent.errors import InputError
@@ -77,7 +77,7 @@ def train(job: TrainJob) -> None:
             job.say(f"{run.accuracies()}, in {run.folder}, {took(began)}", run, result=True)
         if skipped := data.skipped():
             job.say(f"{skipped} images could not be read and were skipped")
-    part()
+    leave_group()
 
 
 def _prepared(job: TrainJob, checkpoints: Checkpoints) -> tuple[Classifier, ImageData, pl.Trainer]:
