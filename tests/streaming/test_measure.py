@@ -52,6 +52,7 @@ LOADERS = {
     "pictures and classes": lambda x: DataLoader(TensorDataset(x, torch.zeros(N)), 11, shuffle=True),
     "with numbers": lambda x: DataLoader(TensorDataset(x, torch.zeros(N), torch.arange(N)), 8),
     "a list": lambda x: list(x.split(9)),
+    "a tuple": lambda x: x.split(9),
     "a generator": lambda x: (part for part in x.split(13)),
     "a generator of single images": lambda x: (part for part in x.split(1)),
     "one batch": lambda x: [x],

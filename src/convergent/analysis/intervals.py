@@ -40,6 +40,11 @@ class Interval:
     high: Tensor
     level: float
 
+    def __repr__(self) -> str:
+        if self.estimate.ndim:
+            return f"Interval(of {tuple(self.estimate.shape)} estimates, {self.level:.0%})"
+        return f"Interval({self.estimate:.4g}, {self.level:.0%} from {self.low:.4g} to {self.high:.4g})"
+
     @classmethod
     def of_t(cls, estimate: Tensor, se: Tensor, freedom: float, level: float) -> Interval:
         """The interval from Student's t with `freedom` degrees of freedom."""

@@ -47,6 +47,12 @@ class Report:
     tree: tuple[Tensor, Tensor] | None = None
     null: str = ""
 
+    def __repr__(self) -> str:
+        parts = ", ".join(
+            [*self.scalars, *(f"table {name}" for name in self.tables), *(["a tree"] if self.tree else [])]
+        )
+        return f"Report({self.layer}: {self.a} to {self.b}{f', {self.null}' if self.null else ''}: {parts[:120]})"
+
     @classmethod
     def of(cls, pair: Pair, **parts: Any) -> Report:
         """The report on a pair, by the attributes' names."""

@@ -120,6 +120,9 @@ class Result:
         by, layer = (f" by {self.method}" if self.method else "", f"{self.layer}: " if self.layer else "")
         return f"Result({layer}{self.a} to {self.b}{by}, mean r {'-' if r is None else format(r, '.3f')})"
 
+    def _repr_html_(self) -> str:
+        return str(self.frame().round(3).to_html(index=False, max_rows=10))
+
     @property
     def matched_b(self) -> NDArray[np.bool_]:
         """Which of the units that count have a predictor."""

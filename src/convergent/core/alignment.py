@@ -71,6 +71,9 @@ class Alignment:
             f"Alignment({self.pair.name_a} to {self.pair.name_b}{by}, {len(self.map_ab)} to {len(self.map_ab.T)} units)"
         )
 
+    def _repr_html_(self) -> str:
+        return str(self.frame().round(3).to_html(index=False, max_rows=10))
+
     def refit(self, *, choices: bool) -> Method:
         """The method for images that are nearly those of this alignment, see `Method`.
 

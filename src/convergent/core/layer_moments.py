@@ -41,6 +41,10 @@ class LayerMoments:
     scatter: Mapping[tuple[int, int], Tensor]
     images: int
 
+    def __repr__(self) -> str:
+        nets = ", ".join(f"{of.stop - of.start} units of {net}" for net, of in zip(self.nets, self.units))
+        return f"LayerMoments({self.layer}: {nets}, {self.images:,} images in {len(self.count_k)} blocks)"
+
     @property
     def pairs(self) -> list[tuple[int, int]]:
         """The numbers (i, j), i < j, of the pairs of nets there are."""

@@ -53,6 +53,10 @@ class Moments:
     gain_u: Tensor | None = None
     _folds: dict[int, list[tuple[Moments, Moments]]] = field(default_factory=dict, init=False, repr=False)
 
+    def __repr__(self) -> str:
+        blocks = f" in {len(self.count)} blocks" if self.count.ndim else ""
+        return f"Moments({self.mean_u.shape[-1]} units, {round(self.count.sum().item()):,} samples{blocks})"
+
     @classmethod
     def of(cls, x_nu: Tensor | ArrayLike) -> Moments:
         """The moments of one batch of samples.

@@ -63,7 +63,7 @@ class Batches:
     """
 
     def __init__(self, nets: Mapping[str, nn.Module], loader: Iterable[Any], how: Reading) -> None:
-        if isinstance(loader, (Tensor, Mapping, tuple, str)) or not isinstance(loader, Iterable):
+        if isinstance(loader, (Tensor, Mapping, str)) or not isinstance(loader, Iterable) or _is_batch(loader):
             raise InputError(
                 f"A loader needs to give one batch after another, not be {described(loader)}; give a DataLoader, or [batch]."
             )
@@ -202,6 +202,13 @@ class Batches:
                 f"position, true for samples, not {described(mask_np)}."
             )
         return mask_np.cpu()
+
+
+def _is_batch(loader: Iterable[Any]) -> bool:
+    """Whether it is (x, y) rather than batches, as `x.split(n)` gives: of other shapes but for their number."""
+    if not isinstance(loader, tuple) or not all(isinstance(x, Tensor) for x in loader):
+        return False
+    return len({x.shape[1:] for x in loader}) > 1
 
 
 def device_of(net: nn.Module) -> torch.device:

@@ -67,13 +67,15 @@ class PreSamples:
         self._wide: list[Tensor] = []  # of shape (c, s)
         self._like = torch.empty(0)
 
-    def add(self, x: Tensor, units: int, layout: str, image_n: Tensor) -> None:
-        """Take a batch: some positions of every image."""
+    def add(self, x: Tensor, units: int, layout: str, image_n: Tensor, mask_np: Tensor | None = None) -> None:
+        """Take a batch: some positions of every image, or all that are no padding."""
         self._like = x.new_empty(0, dtype=torch.promote_types(x.dtype, torch.float32))
         axis = unit_axis_of(x, units, layout)
         x_npc = (x.movedim(axis, -1) if axis else x.flatten(1)).reshape(len(x), -1, units)
         positions = _FEW_POSITIONS if units > HAAR else _POSITIONS
-        if x_npc.shape[1] > positions:
+        if mask_np is not None and mask_np.shape[1] == x_npc.shape[1]:
+            x_npc = x_npc[mask_np.to(x.device, torch.bool)][:, None]
+        elif x_npc.shape[1] > positions:
             chosen_np = random_positions(image_n.to(x.device), x_npc.shape[1], positions)
             x_npc = x_npc.gather(1, chosen_np[:, :, None].expand(-1, -1, units))
         x_sc = x_npc.flatten(0, 1)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from convergent.errors import InputError
 from convergent.streaming.capture import Capture
-from convergent.streaming.inputs import run
+from convergent.streaming.inputs import mask_of, run
 from convergent.streaming.layers import layout, random_positions
 from convergent.streaming.pre_activations import PreActivations
 from convergent.streaming.pre_samples import ByUnit, PreSamples, at_positions, unit_axis_of
@@ -207,7 +207,7 @@ class Rotations:
     def _calibrate(self, layers: Mapping[str, Layer], first: First) -> dict[tuple[str, str], list[PreSamples]]:
         """What the first images' pre-activations are like: {(net, layer): of each source}."""
         pre: dict[tuple[str, str], list[PreSamples]] = {}
-        numbers: list[Tensor] = []
+        batches: list[tuple[Tensor, Tensor | None]] = []
 
         def measure(net: str, layer: str, output: Tensor) -> None:
             kind, sources = self._sources(net, layer, output)
@@ -218,13 +218,13 @@ class Rotations:
                     "and the images, or leave this net or layer out."
                 )
             for known, source in zip(pre.setdefault((net, layer), [PreSamples() for _ in sources]), sources):
-                known.add(source, *self._units[net, layer], numbers[-1])
+                known.add(source, *self._units[net, layer], *batches[-1])
             chosen_np, units = self._chosen(net, layer, output), self._units[net, layer][0]
             self._positions[net, layer] = sources[0][:1].numel() // units if chosen_np is None else chosen_np.shape[1]
 
         with self, Capture(self.nets, layers, measure, output=self.reading.output) as capture:
             for image_n, x in first(_CALIBRATION):
-                numbers.append(image_n)
+                batches.append((image_n, mask_of(x)))
                 capture.begin()
                 for name, net in self.nets.items():
                     run(net, x[name])
