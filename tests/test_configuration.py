@@ -165,7 +165,7 @@ def test_help_lists_the_options_of_the_groups_and_of_what_is_chosen_with_their_m
     for method in words("method"):
         said = help_of("align", [f"method={method}"])
         for name in set(composed("align", f"method={method}").method) - {"_target_"}:
-            assert re.search(rf"method\.{name}=\S.*  +[\w(\[|]", said), name
+            assert re.search(rf"method\.{name}=\S.*  +[\w(\[|`]", said), name
     assert "data.per_class=200" in help_of("train", ["data=fractals"])
     (tmp_path / "net").mkdir()
     (tmp_path / "net" / "mine.yaml").write_text("module:\n  _target_: my.Net\n  width: 5   # of its layers\n")

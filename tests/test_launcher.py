@@ -45,10 +45,12 @@ def app(tmp_path):
     def run(*arguments, wait=True):
         environment = os.environ | {"PYTHONPATH": str(PROJECT / "src"), "CUDA_VISIBLE_DEVICES": "4,5,6"}
         command = [sys.executable, str(folder / "app.py"), *arguments, f"out='{tmp_path}'"]
-        how = {"env": environment, "cwd": tmp_path, "text": True}
+        process = {"env": environment, "cwd": tmp_path, "text": True}
         if wait:
-            return subprocess.run(command, **how, capture_output=True, check=False)
-        return subprocess.Popen(command, **how, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
+            return subprocess.run(command, **process, capture_output=True, check=False)
+        return subprocess.Popen(
+            command, **process, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+        )
 
     return tmp_path, run
 
@@ -85,10 +87,10 @@ def test_after_a_stop_no_other_job_begins(app):
 
 def until(done, seconds=60):
     end = time.monotonic() + seconds
-    while not (found := done()):
+    while not (value := done()):
         assert time.monotonic() < end
         time.sleep(0.05)
-    return found
+    return value
 
 
 def number_in(file):

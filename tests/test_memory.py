@@ -108,8 +108,8 @@ assert available_memory() < min(before + 1, 2**34)
 print("less")
 """
     path = {"PYTHONPATH": str(PROJECT / "src")}
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | path)
-    assert told.stdout == "less\n", told.stderr
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | path)
+    assert done.stdout == "less\n", done.stderr
 
 
 def test_what_does_not_fit_is_told_before_it_is_begun(monkeypatch):

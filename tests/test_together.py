@@ -22,9 +22,9 @@ def root(tmp_path_factory):
 
 @pytest.fixture
 def train(command, root):
-    def train(*overrides, **how):
-        code, out, err = command("train", f"root='{root}'", *SMALL, *overrides)
-        assert code == how.get("code", 0), err
+    def train(*overrides, code=0):
+        left, out, err = command("train", f"root='{root}'", *SMALL, *overrides)
+        assert left == code, err
         return err if code else out
 
     return train
@@ -34,35 +34,37 @@ def weights(root, name, seed):
     return load_file(root / "outputs" / "train" / name / f"seed={seed}" / "weights.safetensors")
 
 
-def assert_equal(one, other):
-    assert one.keys() == other.keys()
-    assert all(torch.equal(one[key], other[key]) for key in one)
+def assert_equal(first, second):
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[key], second[key]) for key in first)
 
 
 @pytest.mark.parametrize(
-    "how",
+    "settings",
     [
         (),
         ("augment_seed=7", "optimizer=adamw", "data.workers=1", "+trainer.gradient_clip_val=0.5", "channels_last=true"),
     ],
     ids=["own crops", "shared crops, clipped"],
 )
-def test_nets_of_one_stream_are_those_that_are_trained_alone(train, root, how):
-    name = f"name=alone-{len(how)}"
+def test_nets_of_one_stream_are_those_that_are_trained_alone(train, root, settings):
+    name = f"name=alone-{len(settings)}"
     for seed in (0, 3):
-        train(f"seed={seed}", name, *how)
-    said = train("seeds=[0,3]", f"name=together-{len(how)}", *how)
+        train(f"seed={seed}", name, *settings)
+    said = train("seeds=[0,3]", f"name=together-{len(settings)}", *settings)
     assert said.count("val/acc_top1") == 2
     for seed in (0, 3):
-        assert_equal(weights(root, f"together-{len(how)}", seed), weights(root, f"alone-{len(how)}", seed))
-        folders = [root / "outputs" / "train" / f"{kind}-{len(how)}" / f"seed={seed}" for kind in ("alone", "together")]
-        one, other = (json.loads((folder / "metrics.json").read_text()) for folder in folders)
-        assert one == other
-        one, other = ((folder / "csv" / "version_0" / "metrics.csv").read_text() for folder in folders)
-        assert one == other
-        one, other = ((folder / "config.yaml").read_text() for folder in folders)
-        assert one.replace("alone", "together") == other
-    first, second = (weights(root, f"together-{len(how)}", seed) for seed in (0, 3))
+        assert_equal(weights(root, f"together-{len(settings)}", seed), weights(root, f"alone-{len(settings)}", seed))
+        folders = [
+            root / "outputs" / "train" / f"{kind}-{len(settings)}" / f"seed={seed}" for kind in ("alone", "together")
+        ]
+        alone, together = (json.loads((folder / "metrics.json").read_text()) for folder in folders)
+        assert alone == together
+        alone, together = ((folder / "csv" / "version_0" / "metrics.csv").read_text() for folder in folders)
+        assert alone == together
+        alone, together = ((folder / "config.yaml").read_text() for folder in folders)
+        assert alone.replace("alone", "together") == together
+    first, second = (weights(root, f"together-{len(settings)}", seed) for seed in (0, 3))
     assert not torch.equal(first["conv1.0.weight"], second["conv1.0.weight"])
 
 
@@ -92,8 +94,8 @@ def test_a_training_killed_in_mid_epoch_ends_as_if_nothing_had_been(train, root,
     if step < 10:  # before the first checkpoint
         assert not folder.exists()
         return
-    kept = torch.load(folder / "seed=3" / "last.ckpt", weights_only=True)
-    assert kept["global_step"] == step // 10 * 10
+    checkpoint = torch.load(folder / "seed=3" / "last.ckpt", weights_only=True)
+    assert checkpoint["global_step"] == step // 10 * 10
     torch.manual_seed(99)
     assert train(*what).count("going on from the last checkpoint") == 2
     for seed in (0, 3):

@@ -36,28 +36,28 @@ def test_alone_one_decides_for_oneself():
     leave_group()
 
 
-def _process(rank, store, told):
+def _process(rank, store, said):
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
     for number in range(2):
         time.sleep(0.3 * (rank == number))  # either is late once
-        told.put((number, rank, as_first(f"{number} of {rank}")))
+        said.put((number, rank, as_first(f"{number} of {rank}")))
     time.sleep(0.3 * rank)
     leave_group()
-    told.put((2, rank, str(dist.is_initialized())))
+    said.put((2, rank, str(dist.is_initialized())))
 
 
 def test_all_do_what_the_first_one_says_however_late_it_is(tmp_path):
     context = multiprocessing.get_context("spawn")
-    told = context.Queue()
-    both = [context.Process(target=_process, args=(rank, tmp_path / "store", told)) for rank in range(2)]
+    said = context.Queue()
+    both = [context.Process(target=_process, args=(rank, tmp_path / "store", said)) for rank in range(2)]
     for process in both:
         process.start()
-    found = sorted(told.get(timeout=60) for _ in range(6))
+    messages = sorted(said.get(timeout=60) for _ in range(6))
     for process in both:
         process.join(60)
         assert process.exitcode == 0
     expected = ["0 of 0", "1 of 0", "False"]
-    assert found == [(number, rank, expected[number]) for number in range(3) for rank in range(2)]
+    assert messages == [(number, rank, expected[number]) for number in range(3) for rank in range(2)]
 
 
 PARENT = """
