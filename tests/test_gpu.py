@@ -5,6 +5,7 @@ import torch
 
 from convergent.core.moments import Moments
 from convergent.nets.convnet import ConvNet
+from convergent.streaming.measure import measure
 from convergent.streaming.reading import Reading
 from convergent.streaming.statistics_pass import StatisticsPass
 from convergent.streaming.top_images import TopCounter
@@ -47,6 +48,17 @@ def test_a_gpu_finds_what_the_processor_finds(sample, device):
     for layer in on_cpu:
         assert torch.equal(on_gpu[layer].count_k, on_cpu[layer].count_k)
         assert (on_gpu[layer].moments().total.corr_uu - on_cpu[layer].moments().total.corr_uu).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("devices", [("cuda", "cuda"), ("cuda", "cpu")])
+def test_nets_are_measured_wherever_they_are_on_batches_of_the_host(devices):
+    batches = torch.randn(500, 1, 16, 16).split(100)
+    on_cpu = measure(nets_of("cpu"), batches, ["conv1", "fc1"])
+    nets = {name: net.to(device) for (name, net), device in zip(nets_of("cpu").items(), devices)}
+    for layer, moments in measure(nets, batches, ["conv1", "fc1"]).items():
+        assert torch.equal(moments.count_k, on_cpu[layer].count_k)
+        assert (moments.moments().total.corr_uu - on_cpu[layer].moments().total.corr_uu).abs().max() < 1e-5
+    assert [next(net.parameters()).device.type for net in nets.values()] == list(devices)
 
 
 def test_nothing_inside_the_pass_waits_for_the_gpu():

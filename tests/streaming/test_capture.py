@@ -51,6 +51,14 @@ def test_of_a_module_called_twice_each_call_has_a_name():
         run(net, ["zero#0"], x)
 
 
+def test_a_module_that_two_nets_share_is_refused():
+    shared = nn.Linear(2, 2)
+    nets = {name: nn.Sequential(shared, nn.Linear(2, width)) for name, width in (("a", 3), ("b", 4))}
+    Capture(nets, {"1": dict.fromkeys("ab", "1")}, lambda *_: None)
+    with pytest.raises(InputError, match="Layer 0 of nets a and b is one and the same module"):
+        Capture(nets, {"0": dict.fromkeys("ab", "0")}, lambda *_: None)
+
+
 def test_a_layer_that_is_never_reached_is_refused():
     class Net(nn.Module):
         def __init__(self):

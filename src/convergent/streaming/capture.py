@@ -60,6 +60,13 @@ class Capture:
         self.observer, self.rotations, self.output = observer, rotations, output
         paths = {(net, name): path for name, layer in layers.items() for net, path in layer.items()}
         self.modules = {(net, name): find_layer(nets[net], path, net) for (net, name), path in paths.items()}
+        owner: dict[nn.Module, str] = {}
+        for (net, layer), module in self.modules.items():
+            if owner.setdefault(module, net) != net:
+                raise InputError(
+                    f"Layer {layer} of nets {owner[module]} and {net} is one and the same module, which sees the images of "
+                    "both; give each net its own, or choose layers that they do not share."
+                )
         self._wanted = {of: module_and_call(path)[1] for of, path in paths.items()}
         self._calls = dict.fromkeys(self.modules, 0)
         self._handles: list[RemovableHandle] = []
