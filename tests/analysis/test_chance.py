@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from convergent.analysis import nulls
-from convergent.analysis.across import beside, beside_rotated, figures_of, found_in_rotated
+from convergent.analysis.across import beside, beside_rotated, found_in_rotated, scalars_of
 from convergent.errors import InputError
 from simulations.chance import KEPT, PAGE, SIMULATIONS, table_of_several, table_of_two
 from simulations.rates import above, several, together
@@ -111,13 +111,13 @@ def test_every_figure_of_several_nets_has_its_null_beside_it():
     x = [torch.randn(60, 5, generator=torch.Generator().manual_seed(seed)).double() for seed in range(9)]
     nets, draws = several(x[:3]), [several(x[3:6]), several(x[6:])]
     found = beside_rotated(nets, draws)
-    for name, value in figures_of(nets).items():
-        of_draws = [figures_of(draw)[name] for draw in draws]
+    for name, value in scalars_of(nets).items():
+        of_draws = [scalars_of(draw)[name] for draw in draws]
         assert found[name] == value
         assert found[f"{name}_rotated"] == pytest.approx(sum(of_draws) / 2)
         assert [found[f"{name}_rotated_{end}"] for end in ("low", "high")] == sorted(of_draws)
-    assert len(found) == 4 * len(figures_of(nets)) == 16
-    assert "cycles" not in figures_of(nets.select([0, 1]))
+    assert len(found) == 4 * len(scalars_of(nets)) == 16
+    assert "cycles" not in scalars_of(nets.select([0, 1]))
     with pytest.raises(InputError, match="at least one draw"):
         beside({"cycles": 0.5}, [])
 

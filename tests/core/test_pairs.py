@@ -5,8 +5,9 @@ import torch
 
 from conftest import planted
 from convergent.analysis.nulls import rotated
+from convergent.core.blocks import block_of_image
 from convergent.core.moments import Moments
-from convergent.core.pairs import Pair, block_of_image
+from convergent.core.pairs import Pair
 from convergent.core.scores import held_out
 from convergent.errors import InputError
 from convergent.methods.least_squares import LeastSquares

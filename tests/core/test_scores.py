@@ -13,7 +13,8 @@ from convergent.analysis.nulls import rotated
 from convergent.analysis.path import path
 from convergent.analysis.results import compare
 from convergent.core.alignment import Alignment
-from convergent.core.pairs import Pair, block_of_image
+from convergent.core.blocks import block_of_image
+from convergent.core.pairs import Pair
 from convergent.core.prediction import errors, explained
 from convergent.core.scores import held_out
 from convergent.figures.few_to_one import few_to_one, path_figure

@@ -2,7 +2,7 @@
 
 import pytest
 
-from convergent.core.pairs import block_of_image
+from convergent.core.blocks import block_of_image
 from convergent.data.order import BlockOrder, EvaluationOrder, TrainingOrder, mixed
 
 

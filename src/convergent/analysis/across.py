@@ -1,4 +1,4 @@
-"""What more than two nets have in common in a layer, in a few figures, beside what it is worth on random axes.
+"""What more than two nets have in common in a layer, in a few numbers, beside what it is worth on random axes.
 
 Axes: `m` how many of the other nets, `g` groups of one unit of each net, `d` draws.
 """
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _NO_DRAW = "The spread of a null needs at least one draw, but there is none; take 19 for a level of 5 %."
 
 
-def figures_of(nets: SeveralNets) -> dict[str, float]:
+def scalars_of(nets: SeveralNets) -> dict[str, float]:
     """What is asked of all nets at once, each a number whose null is the same of rotated nets, see `beside_rotated`.
 
     Returns:
@@ -38,18 +38,18 @@ def figures_of(nets: SeveralNets) -> dict[str, float]:
     """
     mutual, groups = mutual_best(nets), consensus(nets, kicks=0, starts=1)
     pairs = nets.k * (nets.k - 1)
-    figures = {
+    scalars = {
         "mutual_best": float((mutual.share_ij.sum() - mutual.share_ij.trace()) / pairs),
         "cliques": float(mutual.clique_share_i.mean()),
         "consensus_r": float(groups.corr_g.mean()) if len(groups.corr_g) else 0.0,
     }
-    return figures | ({"cycles": cycle_consistency(nets).mean} if nets.k > 2 else {})
+    return scalars | ({"cycles": cycle_consistency(nets).mean} if nets.k > 2 else {})
 
 
-def beside(figures: Mapping[str, float], draws: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Every figure with what it is on random axes: NAME_rotated, the mean of the draws, NAME_rotated_low, NAME_rotated_high.
+def beside(scalars: Mapping[str, float], draws: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Every scalar with what it is on random axes: NAME_rotated, the mean of the draws, NAME_rotated_low, NAME_rotated_high.
 
-    Where nothing but a space is shared, a figure is above the highest of d draws with probability 1 / (d + 1): above all of
+    Where nothing but a space is shared, a scalar is above the highest of d draws with probability 1 / (d + 1): above all of
     19 draws or more is evidence at 5 %, one-sided.
 
     Raises:
@@ -60,17 +60,17 @@ def beside(figures: Mapping[str, float], draws: Sequence[Mapping[str, float]]) -
     """
     if not draws:
         raise InputError(_NO_DRAW)
-    found = dict(figures)
-    for name in figures:
+    with_null = dict(scalars)
+    for name in scalars:
         values = [draw[name] for draw in draws]
-        found |= {f"{name}_rotated": fmean(values), f"{name}_rotated_low": min(values)}
-        found[f"{name}_rotated_high"] = max(values)
-    return found
+        with_null |= {f"{name}_rotated": fmean(values), f"{name}_rotated_low": min(values)}
+        with_null[f"{name}_rotated_high"] = max(values)
+    return with_null
 
 
 def beside_rotated(nets: SeveralNets, rotated: Sequence[SeveralNets]) -> dict[str, float]:
-    """`figures_of` the nets beside the same figures of all nets rotated, each by a rotation of its own, a draw each."""
-    return beside(figures_of(nets), [figures_of(draw) for draw in rotated])
+    """`scalars_of` the nets beside the same scalars of all nets rotated, each by a rotation of its own, a draw each."""
+    return beside(scalars_of(nets), [scalars_of(draw) for draw in rotated])
 
 
 def found_in_rotated(
@@ -102,7 +102,7 @@ def across(
     rotated: Sequence[SeveralNets] = (),
     best_r: Sequence[Mapping[tuple[int, int], Tensor]] = (),
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Figures of a layer over all nets, and the groups of units that belong together.
+    """Scalars of a layer over all nets, and the groups of units that belong together.
 
     Args:
         layer: three nets or more, every pair measured.
@@ -112,8 +112,8 @@ def across(
         best_r: {(i, j): highest correlation of each unit of net i, rotated, with those of net j as it is}, a draw each.
 
     Returns:
-        Figures: `found_in` is the share of units with a partner above chance in exactly 0, 1, ... of the other nets; those
-        of `figures_of`; `consensus_gap` by what share a better grouping might exceed the groups' value; and, where there are
+        Scalars: `found_in` is the share of units with a partner above chance in exactly 0, 1, ... of the other nets; those
+        of `scalars_of`; `consensus_gap` by what share a better grouping might exceed the groups' value; and, where there are
         draws, NAME_rotated, NAME_rotated_low, NAME_rotated_high. Groups: a row each, best first.
 
     Source: Li et al. 2016, section 3 (features learned reliably); Dravid et al. 2023 (mutual best partners).
@@ -125,15 +125,15 @@ def across(
         for result in results
     }
     groups = consensus(nets)
-    figures: dict[str, Any] = {"found_in": reliability(nets, thresholds).share_m.tolist()}
-    figures |= beside_rotated(nets, rotated) if rotated else figures_of(nets)
+    scalars: dict[str, Any] = {"found_in": reliability(nets, thresholds).share_m.tolist()}
+    scalars |= beside_rotated(nets, rotated) if rotated else scalars_of(nets)
     has_partner = [{ij: best_u > thresholds[ij] for ij, best_u in draw.items()} for draw in best_r]
-    figures |= found_in_rotated(nets, has_partner) if has_partner else {}
-    figures["consensus_gap"] = groups.gap / groups.bound if groups.bound > 0 else 0.0
+    scalars |= found_in_rotated(nets, has_partner) if has_partner else {}
+    scalars["consensus_gap"] = groups.gap / groups.bound if groups.bound > 0 else 0.0
     if not rotated:
-        figures["cycles_chance"] = cycle_consistency(nets).chance  # of nets with nothing in common: the least there is
+        scalars["cycles_chance"] = cycle_consistency(nets).chance  # of nets with nothing in common: the least there is
     rows = [
         {"layer": layer.layer, "group": g, "mean_r": round(r, 6), **dict(zip(layer.nets, units))}
         for g, (r, units) in enumerate(zip(groups.corr_g.tolist(), groups.units_gk.tolist()))
     ]
-    return figures, rows
+    return scalars, rows

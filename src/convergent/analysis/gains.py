@@ -51,16 +51,16 @@ class Gains:
     def of(cls, pair: Pair, b: Tensor) -> Gains:
         """Those of some units of b, numbers of shape (b,), in a pair that holds images out."""
         n = min(pair.held_out_folds, pair.blocks)
-        found: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
+        of_block: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
         for fold, (fit, _) in enumerate(pair.folds()):
             few, map_ab = _Few.of(fit, b), ridge_map(fit, best_ridge(fit, b), units_b=b)
             for k in range(fold, pair.blocks, n):
                 block = _block(pair, k)
                 gain_mb, total_b = few.gains(fit, block)
-                found[k] = total_b, total_b - errors(map_ab, fit, block)[0][b], gain_mb
+                of_block[k] = total_b, total_b - errors(map_ab, fit, block)[0][b], gain_mb
         few = _Few.of(pair, b)
         fitted_kmb = torch.stack([few.gains(pair, _block(pair, k))[0] for k in range(pair.blocks)])
-        total_kb, all_kb, best_kmb = (torch.stack(parts) for parts in zip(*(found[k] for k in range(pair.blocks))))
+        total_kb, all_kb, best_kmb = (torch.stack(parts) for parts in zip(*(of_block[k] for k in range(pair.blocks))))
         return cls(pair.moments.count, total_kb, all_kb, best_kmb, fitted_kmb)
 
     def codes(self) -> Tensor:
@@ -125,5 +125,5 @@ class _Few:
 
 def _block(pair: Pair, k: int) -> Pair:
     """The pair of one block of images alone."""
-    moments, one = pair.moments, slice(k, k + 1)
-    return pair.of_moments(Moments(moments.count[one], moments.mean_u[one], moments.scatter_uu[one]))
+    moments, block = pair.moments, slice(k, k + 1)
+    return pair.of_moments(Moments(moments.count[block], moments.mean_u[block], moments.scatter_uu[block]))

@@ -45,12 +45,12 @@ def solve(weight: Weights, k: int, kicks: int, starts: int | None = None) -> tup
     halves = {2: 0, 3: 0, 4: 3}.get(k, k * (k - 1) // 2)
     blocks = [*singles, *list(combinations(order, 2))[:halves]]
     firsts = order[:starts]
-    found = [_climb(weight, _grow(weight, order, first), singles) for first in firsts]
+    climbed = [_climb(weight, _grow(weight, order, first), singles) for first in firsts]
     if k > 2:
         along = _along(weight, match, order)
         guided = [_climb(along, _grow(along, order, first), singles) for first in firsts]
-        found += [_climb(weight, groups, singles) for groups in guided]
-    best = _climb(weight, max(found, key=lambda groups: _sums(weight, groups).sum()), blocks)
+        climbed += [_climb(weight, groups, singles) for groups in guided]
+    best = _climb(weight, max(climbed, key=lambda groups: _sums(weight, groups).sum()), blocks)
     chance = np.random.default_rng(0)
     for _ in range(kicks):
         sum_g = _sums(weight, best)

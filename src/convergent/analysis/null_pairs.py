@@ -45,15 +45,15 @@ class NullPairs:
 
     def of(self, a: int, b: int) -> dict[str, Sequence[Pair]]:
         """The draws of every null, by its name: the pair of two nets with b's units without meaning."""
-        found: dict[str, Sequence[Pair]] = {}
+        draws: dict[str, Sequence[Pair]] = {}
         if self.rotations:
             rotated = partial(self._rotated, self.rotations, a, b)
-            found["rotated"] = _Made([partial(rotated, draw) for draw in self.rotations.draws])
+            draws["rotated"] = _Made([partial(rotated, draw) for draw in self.rotations.draws])
         if self.after:
-            found["rotated_after"] = _Made([partial(self._after, a, b, seed) for seed in range(_AFTER)])
+            draws["rotated_after"] = _Made([partial(self._after, a, b, seed) for seed in range(_AFTER)])
         if self.shuffled:
-            found["shuffled"] = _Made([partial(_ordered, self.shuffled, a, b)])
-        return found
+            draws["shuffled"] = _Made([partial(_ordered, self.shuffled, a, b)])
+        return draws
 
     def rotated_a(self, a: int, b: int) -> Sequence[Pair]:
         """The pair with the units of net a on randomly rotated axes, before its nonlinearity if that was asked for."""
@@ -100,13 +100,13 @@ def rotated_nets(rotations: RotatedMoments | None) -> list[SeveralNets]:
     """A layer with every net rotated, each by a rotation of its own; a draw each."""
     if rotations is None:
         return []
-    found, k = [], len(rotations.nets)
+    nets, k = [], len(rotations.nets)
     for draw in rotations.draws:
         pairs = {(i, j): rotations.pair(i, j, draw, both=True) for i, j in combinations(range(k), 2)}
         active = {j: pair.active_b for (_, j), pair in pairs.items()} | {0: pairs[0, 1].active_a}
         corr = {ij: pair.corr_ab.clone() for ij, pair in pairs.items()}  # a view would keep the pair's moments
-        found.append(SeveralNets(rotations.nets, corr, [active[i] for i in range(k)]))
-    return found
+        nets.append(SeveralNets(rotations.nets, corr, [active[i] for i in range(k)]))
+    return nets
 
 
 def best_by_chance(rotations: RotatedMoments | None) -> list[dict[tuple[int, int], Tensor]]:

@@ -37,26 +37,13 @@ _OVER_NETS = ("mean_r", "local", "slightly_distributed", "distributed", "undecid
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """The units of net b, each predicted from net a's; all arrays have shape (q,). `columns` says what its columns are.
+    """The units of net b, each predicted from net a's; arrays have shape (q,). `columns` says what is what.
 
     Attributes:
-        layer: name of the layer.
-        a: name of the net that predicts.
-        b: name of the net that is predicted.
-        images: number of images read.
-        samples: number of samples: images times positions.
-        blocks: number of blocks of images.
-        constant_a: how many units of a are constant.
         unshared_a: how many active units of a are nobody's partner.
-        constant_b: how many units of b are constant.
         active_b: which units of b vary and were to be predicted; the others count nowhere.
-        partner_b: the main unit of a, -1 for none.
-        predictors_b: how many units of a predict each unit of b.
-        r_b: correlation with the prediction, see `alignment.Alignment.r_b`.
         best_b: the unit of a with the highest correlation: the semi-matching's partner, as reference; -1 for none.
-        best_r_b: that correlation.
-        score_b: share of variance explained on the fitted images.
-        held_out_b: the same on held-out images; None where none are held out.
+        held_out_b: shares of variance explained on held-out images; None where none are held out.
         excess_b: best_r_b less its mean with net a on randomly rotated axes; None where no rotation was asked for.
         interval: where the mean correlation with the partner lies, with 95 % over images; None if not asked for.
         chance: what the method gives in each null, by name.

@@ -46,7 +46,7 @@ class SharedSubspace:
         units: of the smaller of the two groups.
         span: the subspaces that a's units and b's span.
         matched: single units, matched one to one inside the cluster.
-        turned: the same after b's units in the cluster are replaced by a random rotation of their z-scores: the same
+        rotated_within: the same after b's units in the cluster are replaced by a random rotation of their z-scores: the same
             span on axes that mean nothing.
         random: the subspaces of as many units of each net drawn at random.
     """
@@ -55,11 +55,11 @@ class SharedSubspace:
     units: int
     span: Likeness
     matched: Likeness
-    turned: Likeness
+    rotated_within: Likeness
     random: Likeness
 
 
-KINDS = ("span", "matched", "turned", "random")
+KINDS = ("span", "matched", "rotated_within", "random")
 
 
 def shared_subspaces(pair: Pair, label_u: Tensor, draws: int = 10, seed: int = 0) -> list[SharedSubspace]:
@@ -77,7 +77,7 @@ def shared_subspaces(pair: Pair, label_u: Tensor, draws: int = 10, seed: int = 0
     """
     generator = torch.Generator().manual_seed(seed)
     labels_a, labels_b = label_u[pair.a], label_u[pair.b]
-    found = []
+    spaces = []
     for label in range(int(label_u.max()) + 1):
         i, j = (labels_a == label).nonzero()[:, 0], (labels_b == label).nonzero()[:, 0]
         whole = len(i) == pair.active_a.sum() or len(j) == pair.active_b.sum()
@@ -88,19 +88,19 @@ def shared_subspaces(pair: Pair, label_u: Tensor, draws: int = 10, seed: int = 0
         corr_ij, corr_jj = pair.corr_ab[i[:, None], j], pair.corr_bb[j[:, None], j]
         groups_di = random_groups(pair.active_a, len(i), times, generator)
         groups_dj = random_groups(pair.active_b, len(j), times, generator)
-        turned = [_matched(_turned(corr_ij, corr_jj, generator)) for _ in range(times)]
+        rotated = [_matched(_rotated(corr_ij, corr_jj, generator)) for _ in range(times)]
         drawn = [_span(pair, *group) for group in zip(groups_di, groups_dj)]
-        found.append(SharedSubspace(label, units, _span(pair, i, j), _matched(corr_ij), _mean(turned), _mean(drawn)))
-    return found
+        spaces.append(SharedSubspace(label, units, _span(pair, i, j), _matched(corr_ij), _mean(rotated), _mean(drawn)))
+    return spaces
 
 
-def summed_up(found: Sequence[SharedSubspace]) -> dict[str, float]:
+def summed_up(spaces: Sequence[SharedSubspace]) -> dict[str, float]:
     """Means over the clusters, each counted by its units: `KIND_correlation`, `KIND_explained`; empty if there is none."""
-    figures: dict[str, float] = {}
-    for kind in KINDS if found else ():
-        likeness = _mean([getattr(one, kind) for one in found], [one.units for one in found])
-        figures |= {f"{kind}_correlation": likeness.correlation, f"{kind}_explained": likeness.explained}
-    return figures
+    scalars: dict[str, float] = {}
+    for kind in KINDS if spaces else ():
+        likeness = _mean([getattr(space, kind) for space in spaces], [space.units for space in spaces])
+        scalars |= {f"{kind}_correlation": likeness.correlation, f"{kind}_explained": likeness.explained}
+    return scalars
 
 
 def _span(pair: Pair, i: Tensor, j: Tensor) -> Likeness:
@@ -116,7 +116,7 @@ def _matched(corr_ij: Tensor) -> Likeness:
     return Likeness(float(r.mean()), float((r**2).sum() / weight_ij.shape[1]))
 
 
-def _turned(corr_ij: Tensor, corr_jj: Tensor, generator: torch.Generator) -> Tensor:
+def _rotated(corr_ij: Tensor, corr_jj: Tensor, generator: torch.Generator) -> Tensor:
     """Correlations with a random rotation of the z-scores of b's units."""
     turn_jj = rotation(len(corr_jj), generator)
     variance_j = (turn_jj * (corr_jj @ turn_jj)).sum(0)
@@ -126,5 +126,5 @@ def _turned(corr_ij: Tensor, corr_jj: Tensor, generator: torch.Generator) -> Ten
 def _mean(every: Sequence[Likeness], weights: Sequence[float] | None = None) -> Likeness:
     weights = weights or [1.0] * len(every)
     total = sum(weights)
-    correlation = sum(one.correlation * weight for one, weight in zip(every, weights)) / total
-    return Likeness(correlation, sum(one.explained * weight for one, weight in zip(every, weights)) / total)
+    correlation = sum(likeness.correlation * weight for likeness, weight in zip(every, weights)) / total
+    return Likeness(correlation, sum(likeness.explained * weight for likeness, weight in zip(every, weights)) / total)

@@ -91,7 +91,7 @@ class HistogramCounter:
         """
         if not self._finite_u.all():
             unit = int((~self._finite_u).nonzero()[0])
-            net, units = next(found for found in zip(self.nets, self.units) if unit < found[1].stop)
+            net, units = next((net, units) for net, units in zip(self.nets, self.units) if unit < units.stop)
             raise InputError(
                 f"Net {net} gives NaN or infinite activations (unit {unit - units.start}); check its weights and the images."
             )
@@ -115,9 +115,8 @@ class HistogramCounter:
     def _add(self, x_us: Tensor) -> None:
         self._finite_u &= torch.isfinite(x_us).all(1)
         above_ues = x_us[:, None] > self.edges_ue[..., None]
-        ones_1s = above_ues.new_ones(
-            1, x_us.shape[1]
-        )  # as a product too: torch's sum of bool takes a third of all the time
+        # as a product too: torch's sum of bool takes a third of all the time
+        ones_1s = above_ues.new_ones(1, x_us.shape[1])
         self.above_ue += self._count(above_ues.flatten(0, 1), ones_1s).view_as(self.above_ue)
         for (i, j), table in self.above.items():
             rows_is, columns_js = (above_ues[self.units[net]].flatten(0, 1) for net in (i, j))

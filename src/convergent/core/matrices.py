@@ -144,9 +144,9 @@ def _of_numpy(x: Any, what: str) -> Tensor:
             _sentence(what, f"{described(x)} ({_first_line(error)})", "give an array of numbers")
         ) from None
     if not np.can_cast(array.dtype, np.float64, "same_kind"):
-        found = described(array) if array.ndim else f"a {type(x).__name__}"
+        given = described(array) if array.ndim else f"a {type(x).__name__}"
         hint = "take the parts or the magnitude" if array.dtype.kind == "c" else "give an array of numbers"
-        raise InputError(_sentence(what, found, hint))
+        raise InputError(_sentence(what, given, hint))
     wide = array.dtype.kind == "f" and array.dtype.itemsize > 8
     own = f"={array.dtype.kind}{array.dtype.itemsize}"  # which for some types is another name of the same
     kind = np.dtype(np.float64 if wide or array.dtype.kind not in "biuf" else own)
@@ -173,10 +173,10 @@ def _of_objects(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return array.astype(np.float64)
 
 
-def _sentence(what: str, found: str, hint: str) -> str:
+def _sentence(what: str, given: str, hint: str) -> str:
     return (
         f"{what} need to be a matrix of real numbers, shape (samples, units), with at least one sample and one unit, not "
-        f"{found}; {hint}."
+        f"{given}; {hint}."
     )
 
 

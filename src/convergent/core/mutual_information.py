@@ -63,8 +63,7 @@ def mutual_information(counts_abij: Tensor, correct: bool = False) -> Tensor:
             "them from Histograms.pair."
         )
     rows = max(1, _ENTRIES // max(1, counts_abij[:1].numel()))
-    parts = [_of_part(part_abij, correct) for part_abij in torch.split(counts_abij, rows)]
-    return torch.cat(parts)
+    return torch.cat([_of_part(part_abij, correct) for part_abij in torch.split(counts_abij, rows)])
 
 
 def information(histograms: Histograms, a: int | str, b: int | str, correct: bool = False) -> Tensor:
@@ -101,5 +100,5 @@ def _of_part(counts_abij: Tensor, correct: bool) -> Tensor:
 
 
 def _n_log_n(n: Tensor) -> Tensor:
-    found: Tensor = torch.special.xlogy(n, n)  # 0 at n = 0
-    return found
+    value: Tensor = torch.special.xlogy(n, n)  # 0 at n = 0
+    return value

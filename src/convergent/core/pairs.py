@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from convergent.core.blocks import block_of_image, moments_of_blocks
 from convergent.core.histogram_source import SampledJoint
 from convergent.core.matrices import as_count, as_matrix, as_whole_numbers
-from convergent.core.moments import Moments, gain_for
-from convergent.core.scatter import centred_products
+from convergent.core.moments import Moments
 from convergent.errors import InputError
-from convergent.memory import check_memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,13 +43,11 @@ class Pair:
         name_a: what to call net a.
         name_b: what to call net b.
         layer: the layer's name.
-        joint: where the joint histograms of the same samples come from, for methods that need them; None where there are
-            none.
-        parts: where blocks were merged into `moments`, which ones with what weights, so that a method can hold out images of
-            its own among those that it is fitted to.
-        held_out_folds: how many folds of the blocks of images every held-out score of this pair is made of; 0 for no such
-            score. What a method chooses by images held out among those that it is fitted to (a ridge, a penalty) has folds
-            of its own.
+        joint: where joint histograms of the same samples come from, for methods that need them; None for none.
+        parts: where blocks were merged into `moments`, which ones with what weights, so that a method can hold out images
+            of its own among those that it is fitted to.
+        held_out_folds: how many folds of the blocks of images every held-out score of this pair is made of; 0 for none. What
+            a method chooses by images held out among those of its fit (a ridge, a penalty) has folds of its own.
     """
 
     moments: Moments
@@ -92,9 +89,11 @@ class Pair:
                 "A pair needs two matrices (samples, units) whose rows are the same samples, "
                 f"not shapes {tuple(x_na.shape)} and {tuple(x_nb.shape)}."
             )
-        block_n = _blocks(len(x_na), image_n, as_count(blocks, "blocks"))
+        numbers = torch.arange(len(x_na)) if image_n is None else as_whole_numbers(image_n, len(x_na), "image_n")
+        image, which_n = torch.unique(numbers, return_inverse=True)
+        block_n = block_of_image(len(image), as_count(blocks, "blocks"))[which_n]
         a, b = slice(0, x_na.shape[1]), slice(x_na.shape[1], x_na.shape[1] + x_nb.shape[1])
-        return cls(_moments(x_na, x_nb, block_n), a, b, joint=SampledJoint(x_na, x_nb, block_n))
+        return cls(moments_of_blocks(x_na, x_nb, block_n), a, b, joint=SampledJoint(x_na, x_nb, block_n))
 
     def __repr__(self) -> str:
         layer = f"{self.layer}: " if self.layer else ""
@@ -113,7 +112,7 @@ class Pair:
 
     @property
     def q(self) -> int:
-        """Number of net b's units, constant ones included."""
+        """Number of net b's units."""
         return int(self.b.stop - self.b.start)
 
     @property
@@ -195,7 +194,7 @@ class Pair:
     def weighted(self, weight_k: Tensor) -> Pair:
         """The pair with each block of images counted `weight_k` times, shape (k,), for jackknife and bootstrap.
 
-        It has no joint histograms: these are not counted block by block.
+        It has no joint histograms, which are not counted block by block.
         """
         parts = (self.moments, weight_k) if self.parts is None else None
         return replace(self.of_moments(Moments.stack([self.moments.merged(weight_k)])), parts=parts)
@@ -237,40 +236,3 @@ class Pair:
             fit_k = weight_k * ~held_k
             fit, held = (self.of_moments(Moments.stack([whole.merged(k)])) for k in (fit_k, weight_k * held_k))
             yield replace(fit, parts=(whole, fit_k)), held
-
-
-def block_of_image(images: int, blocks: int) -> Tensor:
-    """The block of each of `images` images, shape (images,): dealt at random, always alike, sizes equal up to one.
-
-    By image, never by position or batch: positions of one image depend on each other, images do not.
-    """
-    order_n = torch.randperm(images, generator=torch.Generator().manual_seed(0))
-    block_n = torch.empty(images, dtype=torch.long)
-    blocks = min(blocks, images)
-    block_n[order_n] = torch.arange(images) * blocks // images
-    return block_n
-
-
-def _blocks(n: int, image_n: Tensor | ArrayLike | None, blocks: int) -> Tensor:
-    """The block of each of n samples, given their images."""
-    if image_n is None:
-        return block_of_image(n, blocks)
-    number, which_n = torch.unique(as_whole_numbers(image_n, n, "image_n"), return_inverse=True)
-    return block_of_image(len(number), blocks)[which_n]
-
-
-def _moments(x_na: Tensor, x_nb: Tensor, block_n: Tensor) -> Moments:
-    """The moments of both nets' units per block: no more is in memory beside them than the samples of one block."""
-    count_k = torch.bincount(block_n)
-    k, longest, p, u = len(count_k), int(count_k.max()), x_na.shape[1], x_na.shape[1] + x_nb.shape[1]
-    advice = f"ask for fewer blocks (blocks={max(2, k // 4)}) or leave units out"
-    check_memory(8 * (k * u * u + longest * u), f"The moments of {u} units in {k} blocks", advice)
-    gain_u = gain_for(x_na, x_nb)
-    mean_ku, scatter_kuu = (torch.empty(shape, dtype=torch.float64) for shape in ((k, u), (k, u, u)))
-    buffer_nu = torch.empty(longest, u, dtype=torch.float64)
-    samples = torch.split(block_n.argsort(stable=True), count_k.tolist())
-    for mean_u, scatter_uu, sample_n in zip(mean_ku, scatter_kuu, samples):
-        x_nu = buffer_nu[: len(sample_n)]
-        x_nu[:, :p], x_nu[:, p:] = x_na[sample_n], x_nb[sample_n]
-        mean_u.copy_(centred_products(x_nu if gain_u is None else x_nu.mul_(gain_u), scatter_uu))
-    return Moments(count_k.double(), mean_ku, scatter_kuu, gain_u)

@@ -130,8 +130,8 @@ def independent_axes(corr_ii: Tensor, tolerance: float = 1e-10) -> tuple[Tensor,
         Standard deviations along the axes, shape (e,), and the axes, shape (i, e).
     """
     variance_e, axes_ie = torch.linalg.eigh(corr_ii)
-    kept = variance_e > tolerance * variance_e[-1]
-    return variance_e[kept].sqrt(), axes_ie[:, kept]
+    independent = variance_e > tolerance * variance_e[-1]
+    return variance_e[independent].sqrt(), axes_ie[:, independent]
 
 
 def _active(active_u: Tensor, units: Tensor | None) -> Tensor:

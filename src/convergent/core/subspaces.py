@@ -80,16 +80,16 @@ def mean_canonical_correlation(pair: Pair, groups_a: Tensor, groups_b: Tensor) -
     white_djc, dimensions_b = _whitening(pair.corr_bb, groups_b)
     between_dij = pair.corr_ab[groups_a[:, :, None], groups_b[:, None, :]]
     correlation_dc = torch.linalg.svdvals(white_dic.mT @ between_dij @ white_djc).clamp(max=1)
-    found: Tensor = correlation_dc.sum(1) / torch.minimum(dimensions_a, dimensions_b).clamp(min=1)
-    return found
+    mean_d: Tensor = correlation_dc.sum(1) / torch.minimum(dimensions_a, dimensions_b).clamp(min=1)
+    return mean_d
 
 
 def _whitening(corr_uu: Tensor, groups_di: Tensor) -> tuple[Tensor, Tensor]:
     """Principal axes of each group, scaled to variance 1, 0 for those that are noise; and how many are not."""
     variance_de, axes_die = torch.linalg.eigh(corr_uu[groups_di[:, :, None], groups_di[:, None, :]])
-    kept_de = variance_de > _NOISE * variance_de[:, -1:].clamp(min=1e-12)
-    root_de = variance_de.where(kept_de, torch.ones_like(variance_de)).sqrt()
-    return axes_die * (kept_de / root_de)[:, None], kept_de.sum(1)
+    there_de = variance_de > _NOISE * variance_de[:, -1:].clamp(min=1e-12)
+    root_de = variance_de.where(there_de, torch.ones_like(variance_de)).sqrt()
+    return axes_die * (there_de / root_de)[:, None], there_de.sum(1)
 
 
 def random_groups(active_u: Tensor, size: int, draws: int, generator: torch.Generator) -> Tensor:

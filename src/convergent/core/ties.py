@@ -25,8 +25,8 @@ def first_best(weight_ab: NDArray[np.float64]) -> NDArray[np.intp]:
     >>> first_best(np.array([[0.3], [0.7 - 1e-13], [0.7]]))
     array([1])
     """
-    found: NDArray[np.intp] = (weight_ab >= weight_ab.max(0) - TIED).argmax(0)
-    return found
+    first_b: NDArray[np.intp] = (weight_ab >= weight_ab.max(0) - TIED).argmax(0)
+    return first_b
 
 
 def best_assignment(weight_ij: NDArray[np.float64]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch.utils.data import Sampler
 
-from convergent.core.pairs import block_of_image
+from convergent.core.blocks import block_of_image
 
 
 class Draw(NamedTuple):
@@ -97,7 +97,7 @@ class BlockOrder(Sampler[list[Draw]]):
 
     Args:
         images: number of images.
-        blocks: of images, see `pairs.block_of_image`.
+        blocks: of images, see `blocks.block_of_image`.
         batch_size: largest number of images in a batch.
         rank: of this process.
         world: number of processes.

@@ -40,9 +40,9 @@ def activity(layers: Sequence[LayerMoments]) -> Figure:
             axis.set_yscale("log")
             log_ticks(axis.yaxis)
         if constant:
-            told = "\n".join(constant) if len(constant) <= 4 else f"{len(constant)} of {len(mean_u)}"
+            said = "\n".join(constant) if len(constant) <= 4 else f"{len(constant)} of {len(mean_u)}"
             axis.text(
-                0.98, 0.98, f"constant units:\n{told}", transform=axis.transAxes, ha="right", va="top", fontsize=6
+                0.98, 0.98, f"constant units:\n{said}", transform=axis.transAxes, ha="right", va="top", fontsize=6
             )
         axis.set_title(brief(layer.layer, 24))
         axis.set_xlabel("unit, sorted")

@@ -43,7 +43,7 @@ def matches(alignment: Alignment, a: Patches, b: Patches, shown: int = 8) -> Fig
     sheet = _Sheet()
     for row, units in ((0, order[:shown]), (2.3, order[len(order) - shown :])):
         for column, unit in enumerate(units.tolist()):
-            sheet.show(row, column, b, unit, f"r = {_told(r_b[unit])}")
+            sheet.show(row, column, b, unit, f"r = {_two_digits(r_b[unit])}")
             sheet.show(row + 1, column, a, int(partner_b[unit]))
         sheet.label(row, pair.name_b)
         sheet.label(row + 1, pair.name_a)
@@ -61,11 +61,11 @@ def predictors(alignment: Alignment, a: Patches, b: Patches, shown: int = 5, eac
     sheet = _Sheet()
     for row, unit in enumerate(chosen):
         used = int(alignment.predictors_b[unit])
-        sheet.show(row, 0, b, unit, f"R² = {_told(alignment.score_b[unit])}, {used} units")
+        sheet.show(row, 0, b, unit, f"R² = {_two_digits(alignment.score_b[unit])}, {used} units")
         weight_a = alignment.map_ab[:, unit]
         for column, predictor in enumerate(weight_a.abs().argsort(descending=True)[:each].tolist()):
             if weight_a[predictor] != 0:
-                sheet.show(row, column + 1.5, a, predictor, f"weight {_told(weight_a[predictor])}")
+                sheet.show(row, column + 1.5, a, predictor, f"weight {_two_digits(weight_a[predictor])}")
     return sheet.figure(f"{pair.layer}: units of {pair.name_b}, and what predicts them in {pair.name_a}")
 
 
@@ -75,15 +75,15 @@ def clusters(alignment: Alignment, a: Patches, b: Patches, shown: int = 5, each:
     pair, labels_a, labels_b = alignment.pair, alignment.labels_a, alignment.labels_b
     assert labels_a is not None
     assert labels_b is not None
-    corr_ab, found = pair.corr_ab, []
+    corr_ab, every = pair.corr_ab, []
     for label in sorted(set(labels_a.tolist()) & set(labels_b.tolist()) - {-1}):
         of_a, of_b = (labels_a == label).nonzero()[:, 0], (labels_b == label).nonzero()[:, 0]
-        found.append((float(corr_ab[of_a][:, of_b].mean()), label, of_a.tolist(), of_b.tolist()))
-    found = sorted(found, key=lambda one: (-one[0], one[1]))
-    larger = [one for one in found if len(one[2]) > 1 and len(one[3]) > 1]
+        every.append((float(corr_ab[of_a][:, of_b].mean()), label, of_a.tolist(), of_b.tolist()))
+    every = sorted(every, key=lambda cluster: (-cluster[0], cluster[1]))
+    larger = [cluster for cluster in every if len(cluster[2]) > 1 and len(cluster[3]) > 1]
     rows = [
-        (f"cluster {label}\n{len(of_a)} + {len(of_b)} units\nr = {_told(r)}", of_a, of_b)
-        for r, label, of_a, of_b in larger or found
+        (f"cluster {label}\n{len(of_a)} + {len(of_b)} units\nr = {_two_digits(r)}", of_a, of_b)
+        for r, label, of_a, of_b in larger or every
     ]
     return groups(f"{pair.layer}: clusters", pair, rows[:shown], a, b, each)
 
@@ -153,7 +153,7 @@ def filters(alignment: Alignment, weight_a: Tensor, weight_b: Tensor, across: in
     for place, unit in enumerate(order):
         line, column = divmod(place, across)
         partner = int(alignment.partner_b[unit])
-        sheet.draw(2.3 * line, column, _framed(_coloured(weight_a[partner])), above=_told(alignment.r_b[unit]))
+        sheet.draw(2.3 * line, column, _framed(_coloured(weight_a[partner])), above=_two_digits(alignment.r_b[unit]))
         sheet.draw(2.3 * line + 0.8, column, _framed(_coloured(weight_b[unit])))
     return sheet.figure(f"{pair.layer}: filters of {pair.name_a} above their partners in {pair.name_b}, with r")
 
@@ -190,7 +190,7 @@ def _framed(picture: NDArray[Any]) -> NDArray[Any]:
     return np.stack([np.pad(enlarged[..., d], 1, constant_values=edge / 255) for d, edge in enumerate(_GAP)], -1)
 
 
-def _told(value: Tensor | float) -> str:
+def _two_digits(value: Tensor | float) -> str:
     return f"{round(float(value), 2) + 0.0:.2f}"  # no minus in front of zero
 
 

@@ -50,8 +50,8 @@ def means(summaries: Sequence[dict[str, Any]], method: str) -> Figure:
             axis.plot(x + spread, values, "o", ms=2.2, mfc="white", mec=look.colour, mew=0.7, label=dots)
             for null, style in NULLS.items():
                 if f"{key}_{null}" in figures:
-                    chance, told = figures[f"{key}_{null}"], null_words(null) if place == number == 0 else None
-                    axis.plot([x - width * 0.44, x + width * 0.44], [chance, chance], label=told, **style)
+                    chance, label = figures[f"{key}_{null}"], null_words(null) if place == number == 0 else None
+                    axis.plot([x - width * 0.44, x + width * 0.44], [chance, chance], label=label, **style)
         if key == "mean_r" or len(bars) == 1:
             _errors(axis, layers, (place - (len(bars) - 1) / 2) * width, look.words)
     axis.set_xticks(range(len(layers)), [brief(layer) for layer in layers])
@@ -73,12 +73,12 @@ def _dots(summaries: Sequence[dict[str, Any]], key: str) -> list[float]:
 def _errors(axis: Axes, layers: Mapping[str, Mapping[str, Any]], shift: float, words: str) -> None:
     """The interval of the method's mean, where there is one: over nets, else over images."""
     over = {"_nets": "nets", "": "images"}
-    told = set()
+    labelled = set()
     for number, figures in enumerate(layers.values()):
         kind = next((kind for kind in over if f"mean_r{kind}_low" in figures), None)
         if kind is not None and "mean_r" in figures:  # it is known of all pairs
             mean, low, high = (figures[f"mean_r{part}"] for part in ("", f"{kind}_low", f"{kind}_high"))
-            label = None if kind in told else f"95 % over {over[kind]}, {words}"
+            label = None if kind in labelled else f"95 % over {over[kind]}, {words}"
             error = [[max(0.0, mean - low)], [max(0.0, high - mean)]]
             axis.errorbar(number + shift, mean, error, color="black", lw=1, capsize=2.5, ls="", label=label)
-            told.add(kind)
+            labelled.add(kind)

@@ -59,9 +59,9 @@ def penalties(results: Sequence[Layers]) -> Figure:
                 alphas, values, spread, fmt="o-", ms=3, color=colour, elinewidth=0.8, capsize=1.5, label=layer
             )
         if alphas:
-            told = every[alphas[0]]
+            baselines = every[alphas[0]]
             for key, style in (("loss_least_squares", _ALL), ("loss_one_unit", _ONE)):
-                axes[0].axhline(told.get(key, np.nan), color=colour, lw=0.7, ls=style, zorder=0)
+                axes[0].axhline(baselines.get(key, np.nan), color=colour, lw=0.7, ls=style, zorder=0)
     ticks = _alphas(results)
     ticks = ticks[:: -(-len(ticks) // 6)]  # of a long sweep every second, every third ...
     for axis, (_, said) in zip(axes, _DRAWN):

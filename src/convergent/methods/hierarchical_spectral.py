@@ -1,4 +1,4 @@
-"""Hierarchical spectral clustering: good clusters are kept, the rest is clustered again.
+"""Hierarchical spectral clustering: good clusters are accepted, the rest is re-clustered.
 
 Axes: `u` and `v` units of all nets side by side.
 """
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 class HierarchicalSpectralClustering(SpectralClustering):
     """Spectral clustering, round after round, of the units that are not yet in a good cluster.
 
-    A cluster is good if its units correlate `good` or more with those of the other nets in it, on average; it is kept, and
-    what is left is clustered again, a given number of clusters shrinking with it. After a round without a good cluster all
+    A cluster is good if its units correlate `good` or more with those of the other nets in it, on average; it is accepted,
+    and what is left is re-clustered, a given number of clusters shrinking with it. After a round without a good cluster all
     further ones cut twice as finely. It ends when all are assigned, when clusters have two units or fewer on average, or
-    after `rounds`: the clusters of the last round are kept as they are. Units whose every neighbour was kept before are
-    set aside.
+    after `rounds`: the clusters of the last round are accepted as they are. Units whose every neighbour was accepted
+    before are unassigned.
 
     Attributes:
-        good: mean correlation between nets that a cluster needs in order to be kept before the last round.
+        good: mean correlation between nets that a cluster needs in order to be accepted before the last round.
         rounds: how many there may be.
 
     Source: Li et al. 2016, supplement S.3.
@@ -52,19 +52,21 @@ class HierarchicalSpectralClustering(SpectralClustering):
         asked, parts = self.number(layer, len(net_u)), connected_parts(weight_uu)
         label_u, gap, finer = np.full(len(net_u), -1), 0.0, 1
         whole = rest = np.sort(np.concatenate(parts)) if parts else np.empty(0, np.intp)
-        for turn in range(self.rounds):
+        for number_of_round in range(self.rounds):
             if not len(rest):
                 break
             number = None if asked is None else max(round(asked * len(rest) / len(whole)), 1) * finer
             bounds = [min(bound * finer, len(rest)) for bound in self.bounds]
             clustering = replace(self.clustering, number=number, bounds=(max(bounds[0], 1), max(bounds[1], 1)))
-            found = clustering(weight_uu[np.ix_(rest, rest)])
-            gap = gap if turn else found.gap
-            last = turn == self.rounds - 1 or 2 * found.number >= len(rest)
-            quality = Quality.of(corr_uu[rest[:, None], rest], net_u[rest], torch.from_numpy(found.label_u))
-            good_c = np.ones(found.number, bool) if last else (quality.between_c >= self.good).numpy()
-            kept = (found.label_u >= 0) & good_c[found.label_u] if found.number else np.zeros(len(rest), bool)
-            label_u[rest[kept]] = label_u.max() + 1 + found.label_u[kept]
-            finer *= 1 if kept.any() else 2
-            rest = rest[~kept & (found.label_u >= 0)]
+            clusters = clustering(weight_uu[np.ix_(rest, rest)])
+            gap = gap if number_of_round else clusters.gap
+            last = number_of_round == self.rounds - 1 or 2 * clusters.number >= len(rest)
+            quality = Quality.of(corr_uu[rest[:, None], rest], net_u[rest], torch.from_numpy(clusters.label_u))
+            good_c = np.ones(clusters.number, bool) if last else (quality.between_c >= self.good).numpy()
+            accepted = (
+                (clusters.label_u >= 0) & good_c[clusters.label_u] if clusters.number else np.zeros(len(rest), bool)
+            )
+            label_u[rest[accepted]] = label_u.max() + 1 + clusters.label_u[accepted]
+            finer *= 1 if accepted.any() else 2
+            rest = rest[~accepted & (clusters.label_u >= 0)]
         return Clusters(ordered(label_u), len(parts), int((label_u < 0).sum()), gap)

@@ -124,7 +124,7 @@ def warn_of_few_samples(pair: Pair) -> None:
     if pair.count <= pair.p:
         _say(
             f"{pair.layer or 'A layer'}: {pair.count} samples for {pair.p} units that predict; their fit to these images "
-            "says nothing, only held-out figures do. Read more images, or more positions."
+            "says nothing, only held-out scores do. Read more images, or more positions."
         )
 
 

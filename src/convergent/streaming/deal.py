@@ -11,14 +11,14 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from convergent.core.pairs import block_of_image
+from convergent.core.blocks import block_of_image
 
 
 @dataclass(frozen=True)
 class Deal:
     """Images dealt into blocks by their numbers, at random and always alike.
 
-    Of so many images each block gets its share, see `pairs.block_of_image`. Where nobody knows how many there will be, each
+    Of so many images each block gets its share, see `blocks.block_of_image`. Where nobody knows how many there will be, each
     run of as many numbers as there are blocks (0 to 63, 64 to 127, ...) is dealt one to each, in an order of its own.
 
     Attributes:

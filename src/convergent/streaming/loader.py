@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.data import DataLoader, IterableDataset, RandomSampler, SequentialSampler
 
+from convergent.core.blocks import block_of_image
 from convergent.core.matrices import described
-from convergent.core.pairs import block_of_image
 from convergent.data.numbered import WHOLE, check_numbers
 from convergent.errors import InputError
 from convergent.streaming.inputs import Input, Seen

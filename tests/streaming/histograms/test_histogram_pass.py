@@ -11,11 +11,12 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from convergent.analysis.information import nats as nats_of
 from convergent.core.alignment import align
+from convergent.core.blocks import block_of_image
 from convergent.core.histogram_counter import HistogramCounter
 from convergent.core.histogram_edges import edges_of
 from convergent.core.histogram_source import Counting
 from convergent.core.mutual_information import information
-from convergent.core.pairs import Pair, block_of_image
+from convergent.core.pairs import Pair
 from convergent.errors import InputError
 from convergent.methods.mutual_information import MutualInformation
 from convergent.streaming.callback import HistogramsCallback, MomentsCallback, Nets, _first_images

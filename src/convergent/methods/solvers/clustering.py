@@ -42,6 +42,7 @@ Bounds = Annotated[Sequence[int], Kind("a least and a largest number of clusters
 Laplacian = Annotated[str, word(*LAPLACIANS)]
 Assignment = Annotated[str, word(*ASSIGNMENTS)]
 
+_threads = cache(ThreadpoolController)
 _DENSE = 600  # up to so many nodes a dense solver is as fast as Lanczos' iteration, and knows no failure
 
 
@@ -130,8 +131,8 @@ class Clustering:
         from sklearn.cluster import KMeans  # a second to import, which most runs need not spend
 
         means = KMeans(number, n_init=self.restarts, random_state=self.seed)
-        found: Labels = means.fit_predict(vector_uc)
-        return found
+        label_u: Labels = means.fit_predict(vector_uc)
+        return label_u
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,7 +195,7 @@ def spectrum(weight_uu: Array, number: int, laplacian: str) -> tuple[Array, Arra
 def cluster_qr(vector_uc: Array) -> Labels:
     """The cluster of each node from eigenvectors, whatever orthogonal basis of their span these are.
 
-    Pivots of a QR decomposition are one node of each cluster; turned so that these lie near the axes, the eigenvectors say
+    Pivots of a QR decomposition are one node of each cluster; rotated so that these lie near the axes, the eigenvectors say
     by their largest entry where every other node belongs.
 
     Source: Damle, Minden, Ying 2019, algorithm 1.
@@ -202,8 +203,8 @@ def cluster_qr(vector_uc: Array) -> Labels:
     factors: Any = scipy.linalg.qr(vector_uc.T, mode="r", pivoting=True)
     pivot_c = factors[1][: vector_uc.shape[1]]
     left, _, right = scipy.linalg.svd(vector_uc[pivot_c].T)
-    found: Labels = np.abs(vector_uc @ (left @ right)).argmax(1)
-    return found
+    label_u: Labels = np.abs(vector_uc @ (left @ right)).argmax(1)
+    return label_u
 
 
 def ordered(label_u: Labels) -> Labels:
@@ -212,18 +213,13 @@ def ordered(label_u: Labels) -> Labels:
     >>> ordered(np.array([7, 3, 3, -1, 5]))
     array([ 1,  0,  0, -1,  2])
     """
-    kept = label_u >= 0
-    names, first, which, size = np.unique(label_u[kept], return_index=True, return_inverse=True, return_counts=True)
+    there = label_u >= 0
+    names, first, which, size = np.unique(label_u[there], return_index=True, return_inverse=True, return_counts=True)
     place = np.empty(len(names), np.intp)
     place[np.lexsort((first, -size))] = np.arange(len(names))
-    found = np.full(len(label_u), -1)
-    found[kept] = place[which]
-    return found
-
-
-@cache
-def _threads() -> ThreadpoolController:
-    return ThreadpoolController()
+    ordered_u = np.full(len(label_u), -1)
+    ordered_u[there] = place[which]
+    return ordered_u
 
 
 def _largest(matrix_uu: Array, number: int) -> tuple[Array, Array]:

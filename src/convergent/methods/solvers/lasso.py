@@ -2,9 +2,9 @@
 
 For each target minimise (1 - R^2) / 2 + alpha |w|_1 = 1/2 - w.g + w.G w / 2 + alpha |w|_1, G the correlations within a and g
 those with the target. Three steps. ADMM with one inverse for all targets comes near; it is one matrix product an iteration.
-From the signs that it has found, a Cholesky factorisation per target, of the units in use or, of most, those not in use,
-solves the problem on them exactly, and units that turn out wrong are exchanged at once. The duality gap then proves the
-optimum, whatever found it; targets without proof go on.
+From their signs, a Cholesky factorisation per target, of the units in use or, of most, those not in use,
+solves the problem on them exactly, and wrong units are exchanged at once. The duality gap then proves the optimum; targets
+without proof go on.
 
 Axes: `a` units of net a, `b` targets, `m` targets that are being worked on, `t` some of those.
 """
@@ -59,7 +59,7 @@ def lasso(
 ) -> list[Solution]:
     """The lasso of every column of corr_ab for each penalty.
 
-    Where units of a are copies of one another the minimum is not unique; they then share the weight.
+    Copies of one unit of a share the weight, for then the minimum is not unique.
 
     Args:
         corr_aa: correlations of the units that predict, shape (p, p), float64, any device; rows of constant units are 0.
@@ -69,7 +69,7 @@ def lasso(
         starts: for each penalty weights whose signs are tried first, shape (p, q), as from a fit to nearly the same images.
 
     Returns:
-        A solution for each penalty, in their order.
+        One for each penalty.
 
     Raises:
         InputError: if a penalty is not above 0.
@@ -80,40 +80,31 @@ def lasso(
     >>> lasso(torch.eye(2).double(), torch.tensor([[0.5], [-0.2]]).double(), [0.3])[0].map_ab.T  # soft thresholding
     tensor([[0.2000, 0.0000]], dtype=torch.float64)
     """
-    for alpha in penalties:
-        if not alpha > 0:
-            raise InputError(f"A penalty of the lasso needs to be above 0, not {alpha}.")
+    if wrong := [alpha for alpha in penalties if not alpha > 0]:
+        raise InputError(f"A penalty of the lasso needs to be above 0, not {wrong[0]}.")
     problem = _Problem(corr_aa, positive)
-    found: dict[float, Solution] = {}
-    active_a1 = (corr_aa.diagonal() > 0)[:, None]  # a unit may have died among the images left out
+    solutions: dict[float, Solution] = {}
+    active_a1 = (corr_aa.diagonal() > 0)[:, None]  # a unit may be constant without the images left out
     near = {alpha: start_ab * active_a1 for alpha, start_ab in zip(penalties, starts or ())}
     near_ab = torch.zeros_like(corr_ab)
     for alpha in sorted(set(penalties), reverse=True):
-        found[alpha] = problem.solve(corr_ab, alpha, near.get(alpha, near_ab), sure=alpha in near)
-        near_ab = found[alpha].map_ab
-    return [found[alpha] for alpha in penalties]
+        solutions[alpha] = problem.solve(corr_ab, alpha, near.get(alpha, near_ab), sure=alpha in near)
+        near_ab = solutions[alpha].map_ab
+    return [solutions[alpha] for alpha in penalties]
 
 
 @dataclass
 class _Columns:
-    """What is being worked on: a column per target.
+    """What is being worked on: a column per target."""
 
-    Attributes:
-        target: its number, shape (m,).
-        corr: with the units of a, shape (a, m).
-        weight: of ADMM, shape (a, m).
-        dual: of ADMM, scaled by 1 / rho, shape (a, m).
-        due: the gap below which the signs are tried next, shape (m,).
-    """
+    target: Tensor  # its number, shape (m,)
+    corr: Tensor  # with the units of a, shape (a, m)
+    weight: Tensor  # of ADMM, shape (a, m)
+    dual: Tensor  # of ADMM, scaled by 1 / rho, shape (a, m)
+    due: Tensor  # the gap below which the signs are tried next, shape (m,)
 
-    target: Tensor
-    corr: Tensor
-    weight: Tensor
-    dual: Tensor
-    due: Tensor
-
-    def keep(self, kept_m: Tensor) -> _Columns:
-        return _Columns(*(getattr(self, name.name)[..., kept_m] for name in fields(self)))
+    def select(self, some_m: Tensor) -> _Columns:
+        return _Columns(*(getattr(self, name.name)[..., some_m] for name in fields(self)))
 
 
 class _Problem:
@@ -171,9 +162,9 @@ class _Problem:
                 polished_at, proved_t = self._polish(live.corr[:, tried], alpha, weight_am[:, tried])
                 map_am[:, live.target[tried[proved_t]]] = polished_at[:, proved_t]
                 live.due[tried] *= 0.1
-                on_m = torch.ones(len(gap_m), dtype=torch.bool, device=gap_m.device)
+                on_m = torch.ones_like(gap_m, dtype=torch.bool)
                 on_m[tried[proved_t]] = False
-                live, corr_low = live.keep(on_m), corr_low[:, on_m]
+                live, corr_low = live.select(on_m), corr_low[:, on_m]
                 if not len(live.target):
                     return
         map_am[:, live.target] = self._descend(live.corr, alpha, live.weight.double())
@@ -188,19 +179,19 @@ class _Problem:
     def _polish(self, corr_am: Tensor, alpha: float, near_am: Tensor) -> tuple[Tensor, Tensor]:
         """The exact solutions from weights whose signs are nearly right, and which of them are proved."""
         sign_am, weight_am = near_am.sign(), torch.zeros_like(corr_am)
-        proved_m = torch.zeros(len(corr_am[0]), dtype=torch.bool, device=corr_am.device)
+        proved_m = torch.zeros_like(corr_am[0], dtype=torch.bool)
         todo = torch.arange(len(proved_m), device=corr_am.device)
         for _ in range(_EXCHANGES):
             sign_at, corr_at = sign_am[:, todo], corr_am[:, todo]
             weight_at = self._on(corr_at - alpha * sign_at, sign_at != 0)
             left_at = corr_at - self.corr_aa @ weight_at
             over_at = left_at if self.positive else left_at.abs()
-            turned_at = weight_at * sign_at < 0
+            flipped_at = weight_at * sign_at < 0
             missed_at = (over_at > alpha * (1 + 1e-9)) & (sign_at == 0)
             gap_t = self._gap(corr_at, left_at, weight_at, alpha)
-            right_t = ~(turned_at | missed_at).any(0) & (gap_t < _PROVED)
+            right_t = ~(flipped_at | missed_at).any(0) & (gap_t < _PROVED)
             weight_am[:, todo], proved_m[todo] = weight_at, right_t
-            sign_am[:, todo] = torch.where(missed_at, left_at.sign(), torch.where(turned_at, 0.0, sign_at))
+            sign_am[:, todo] = torch.where(missed_at, left_at.sign(), torch.where(flipped_at, 0.0, sign_at))
             todo = todo[~right_t]
             if not len(todo):
                 break
@@ -236,8 +227,8 @@ class _Problem:
             weight_at = from_at + share_t * (to_at - from_at)
             whole_t = share_t >= 1
             t = torch.arange(len(todo), device=corr_am.device)
-            weight_at[first_t[~whole_t], t[~whole_t]] = 0.0
-            sign_at[first_t[~whole_t], t[~whole_t]] = 0.0
+            for at in (weight_at, sign_at):
+                at[first_t[~whole_t], t[~whole_t]] = 0.0
             left_at = corr_at - ridged_aa @ weight_at
             over_at = (left_at if self.positive else left_at.abs()).masked_fill(sign_at != 0, -torch.inf)
             over_t, next_t = over_at.max(0)

@@ -10,10 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from convergent.core.blocks import block_of_image
 from convergent.core.histogram_edges import edges_of
 from convergent.core.histogram_source import Counting
 from convergent.core.packing import Packing, blocks_within
-from convergent.core.pairs import block_of_image
 from convergent.errors import InputError
 from convergent.memory import check_memory
 from convergent.streaming.capture import Capture

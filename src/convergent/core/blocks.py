@@ -1,0 +1,42 @@
+"""Blocks of images: which image is in which, and the moments of two nets' units block by block.
+
+Axes: `n` samples, `a` and `b` units of the two nets, `k` blocks of images.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from convergent.core.moments import Moments, gain_for
+from convergent.core.scatter import centred_products
+from convergent.memory import check_memory
+
+
+def block_of_image(images: int, blocks: int) -> Tensor:
+    """The block of each of `images` images, shape (images,): dealt at random, always alike, sizes equal up to one.
+
+    By image, never by position or batch: positions of one image depend on each other, images do not.
+    """
+    order_n = torch.randperm(images, generator=torch.Generator().manual_seed(0))
+    block_n = torch.empty(images, dtype=torch.long)
+    blocks = min(blocks, images)
+    block_n[order_n] = torch.arange(images) * blocks // images
+    return block_n
+
+
+def moments_of_blocks(x_na: Tensor, x_nb: Tensor, block_n: Tensor) -> Moments:
+    """The moments of both nets' units per block: no more is in memory beside them than the samples of one block."""
+    count_k = torch.bincount(block_n)
+    k, longest, p, u = len(count_k), int(count_k.max()), x_na.shape[1], x_na.shape[1] + x_nb.shape[1]
+    advice = f"ask for fewer blocks (blocks={max(2, k // 4)}) or leave units out"
+    check_memory(8 * (k * u * u + longest * u), f"The moments of {u} units in {k} blocks", advice)
+    gain_u = gain_for(x_na, x_nb)
+    mean_ku, scatter_kuu = (torch.empty(shape, dtype=torch.float64) for shape in ((k, u), (k, u, u)))
+    buffer_nu = torch.empty(longest, u, dtype=torch.float64)
+    samples = torch.split(block_n.argsort(stable=True), count_k.tolist())
+    for mean_u, scatter_uu, sample_n in zip(mean_ku, scatter_kuu, samples):
+        x_nu = buffer_nu[: len(sample_n)]
+        x_nu[:, :p], x_nu[:, p:] = x_na[sample_n], x_nb[sample_n]
+        mean_u.copy_(centred_products(x_nu if gain_u is None else x_nu.mul_(gain_u), scatter_uu))
+    return Moments(count_k.double(), mean_ku, scatter_kuu, gain_u)
