@@ -24,8 +24,8 @@ def test_a_subspace_on_other_axes_is_told_from_single_units():
     assert same["matched_correlation"] > 0.98
     assert same["matched_explained"] > 0.95
     assert other["matched_correlation"] < 0.85
-    assert other["matched_correlation"] == pytest.approx(other["turned_correlation"], abs=0.12)
-    assert same["turned_correlation"] == pytest.approx(other["turned_correlation"], abs=0.05)
+    assert other["matched_correlation"] == pytest.approx(other["rotated_within_correlation"], abs=0.12)
+    assert same["rotated_within_correlation"] == pytest.approx(other["rotated_within_correlation"], abs=0.05)
 
 
 def test_unrelated_groups_share_nothing_that_chance_does_not_give():

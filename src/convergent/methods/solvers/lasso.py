@@ -38,9 +38,8 @@ class Solution:
 
     Attributes:
         map_ab: weights on standardised units, shape (p, q).
-        gap_b: duality gap as a share of 1/2, the loss of predicting the mean, shape (q,): the objective exceeds its
-            minimum by no more.
-        kkt_b: how far the conditions of the optimum are violated, as a correlation, shape (q,): units in use have
+        gap_b: duality gap as a share of 1/2, the loss of predicting the mean, shape (q,): a bound of what is lost.
+        kkt_b: how far the optimum's conditions are violated, as a correlation, shape (q,): units in use have
             |g - G w| = alpha with the weight's sign, all others no more than alpha.
     """
 
@@ -50,13 +49,9 @@ class Solution:
 
 
 def lasso(
-    corr_aa: Tensor,
-    corr_ab: Tensor,
-    penalties: Sequence[float],
-    *,
-    positive: bool = False,
+    corr_aa: Tensor, corr_ab: Tensor, penalties: Sequence[float], *, positive: bool = False,
     starts: Sequence[Tensor] | None = None,
-) -> list[Solution]:
+) -> list[Solution]:  # fmt: skip
     """The lasso of every column of corr_ab for each penalty.
 
     Copies of one unit of a share the weight, for then the minimum is not unique.
