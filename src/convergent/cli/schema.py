@@ -156,6 +156,7 @@ OPTIONS: Mapping[str, Options] = {
 
 # The options of the groups by what they were called before the groups were objects, which is what the library calls them.
 RENAMED = {name: f"{group}.{name}" for group, made in GROUPS.items() for name in kinds_of(made)}
+RENAMED["method.runs"] = "analysis.clusters.runs"
 
 
 def renaming(command: str, overrides: Sequence[str]) -> str:
