@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from conftest import PROJECT
 from convergent.analysis.evaluation import Evaluation
 from convergent.cli.align_job import label_of
-from convergent.cli.checking import check_launcher, check_objects, check_options, check_targets, check_values
+from convergent.cli.checking import check_launcher, check_objects, check_options, check_values, resolved
 from convergent.cli.schema import OPTIONS, RENAMED, identifying, renaming
 from convergent.cli.sweep import CheckSweep
 from convergent.errors import InputError
@@ -49,7 +49,7 @@ def composed(name, *overrides):
 def composed_and_checked(command, *overrides):
     config = composed(command, *overrides)
     check_options(command, config)
-    check_targets(config)
+    check_objects(resolved(config))
     return config
 
 

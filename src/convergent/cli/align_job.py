@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from convergent.analysis.evaluation import Evaluation
 from convergent.cli.as_trained import read_as_given
-from convergent.cli.checking import check_options, check_targets, resolved
+from convergent.cli.checking import check_objects, check_options, resolved
 from convergent.cli.command import command_of, given_options, overrides
 from convergent.cli.folders import check_ours, claim, component, remove_result, shortened
 from convergent.cli.locks import alone
@@ -129,7 +129,7 @@ class AlignJob:
         """
         done = not self.config.force and (self.folder / "done").exists()
         if not done:
-            check_targets(self.config)
+            check_objects(resolved(self.config))
         if not first_process():
             return not done
         check_ours(self.folder, "label=")

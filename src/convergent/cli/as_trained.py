@@ -7,6 +7,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from convergent.cli.checking import resolved
 from convergent.cli.command import given_options
 from convergent.cli.nets import GivenNet
 from convergent.cli.schema import DATA
@@ -37,7 +38,7 @@ def read_as_given(nets: Sequence[GivenNet], config: DictConfig) -> None:
     reading = [key.partition(".")[2] for key in keys if key.startswith("data.") and key.partition(".")[2] in _READING]
     for run in runs:
         for key in (f"{key}.name" if key in ("data", "net") else key for key in keys):
-            here, there = _value(config, key), _value(run.config, key)
+            here, there = (resolved(OmegaConf.select(of, key)) for of in (config, run.config))
             if key.partition(".")[2] not in reading and here != there:
                 raise InputError(
                     f"{key} is {shown(there)} in {run.folder} and {shown(here)} here, but nets are compared as they were "
@@ -65,8 +66,3 @@ def _moved(value: Any, old: str, new: str) -> Any:
         return [_moved(inner, old, new) for inner in value]
     inside = isinstance(value, str) and (value == old or value.startswith(f"{old.rstrip('/')}/"))
     return new.rstrip("/") + value[len(old.rstrip("/")) :] if inside else value
-
-
-def _value(config: DictConfig, key: str) -> Any:
-    value = OmegaConf.select(config, key)
-    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value

@@ -28,7 +28,7 @@ _OF_HYDRA = {
 
 
 def check_options(command: str, config: DictConfig) -> None:
-    """Check the values of a configuration, without importing what its objects are made of (see `check_targets`).
+    """Check the values of a configuration, without importing what its objects are made of (see `check_objects`).
 
     Args:
         command: train, align, report or prepare.
@@ -58,27 +58,18 @@ def check_values(command: str, values: Mapping[str, Any], referred: Set[str] = f
         needed = missing if command == "train" else [path for path in missing if path in options]
         if needed:
             raise InputError(f"{needed[0]} has no value; set it on the command line, as {needed[0]}=...")
-    for path, node in targets("", values):
+    for path, node in targets(values):
         _check_arguments(path, node, foreign(node["_target_"]))
     _check_together(command, values)
 
 
-def check_targets(config: DictConfig) -> None:
-    """Check the arguments of every object of a configuration by its signature; imports what they are made of.
+def check_objects(values: Mapping[str, Any]) -> None:
+    """Check the arguments of every object of resolved values by its signature; imports what they are made of.
 
     Raises:
         InputError: if there is no such object, it takes no such argument, or not such a value.
     """
-    check_objects(resolved(config))
-
-
-def check_objects(values: Mapping[str, Any]) -> None:
-    """Check the objects of resolved values.
-
-    Raises:
-        InputError: as `check_targets`.
-    """
-    for path, node in targets("", values):
+    for path, node in targets(values):
         name = node["_target_"]
         if name == _MISSING:
             continue
@@ -196,23 +187,22 @@ def _child(config: Any, name: Any) -> Any:
         return _MISSING
 
 
-def _leaves(path: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """Whatever is no dictionary and no list, by path."""
-    inside = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else None
-    if inside is None:
-        yield path, value
-        return
-    for name, inner in inside:
-        yield from _leaves(f"{path}.{name}" if path else str(name), inner)
-
-
-def targets(path: str, value: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+def targets(values: Any) -> list[tuple[str, dict[str, Any]]]:
     """Every dictionary with a `_target_`, by path."""
-    if isinstance(value, dict) and TARGET.fits(value):
-        yield path, value
+    return [(path, node) for path, node in _nodes("", values) if TARGET.fits(node)]
+
+
+def _leaves(path: str, value: Any) -> list[tuple[str, Any]]:
+    """Whatever is no dictionary and no list, by path."""
+    return [(full, node) for full, node in _nodes(path, value) if not isinstance(node, Mapping | list)]
+
+
+def _nodes(path: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """A value and everything inside of it, by path."""
+    yield path, value
     inside = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
     for name, inner in inside:
-        yield from targets(f"{path}.{name}" if path else str(name), inner)
+        yield from _nodes(f"{path}.{name}" if path else str(name), inner)
 
 
 def _names(options: Options, path: str = "") -> list[str]:

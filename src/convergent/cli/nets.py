@@ -145,7 +145,7 @@ def _setting(config: Any) -> dict[str, Any]:
 
 def trusted(config: DictConfig) -> tuple[str, ...]:
     """The classes that run folders may name beside the known ones: what the command and its own conf/ name themselves."""
-    named = [node["_target_"] for _, node in targets("", {name: resolved(config[name]) for name in ("net", "data")})]
+    named = [node["_target_"] for _, node in targets({name: resolved(config[name]) for name in ("net", "data")})]
     for source in HydraConfig.get().runtime.config_sources if HydraConfig.initialized() else ():
         for group in ("net", "data", "experiment") if source.schema == "file" else ():
             for file in (Path(source.path) / group).rglob("*.yaml"):

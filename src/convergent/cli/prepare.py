@@ -9,7 +9,7 @@ from filelock import FileLock, Timeout
 from omegaconf import DictConfig
 from torchvision.transforms import v2
 
-from convergent.cli.checking import check_options, check_targets
+from convergent.cli.checking import check_objects, check_options, resolved
 from convergent.cli.train import build_data
 from convergent.data.imagenet import PUBLISHED
 from convergent.data.images import ImageData, decoded
@@ -25,7 +25,7 @@ def prepare(config: DictConfig) -> None:
         InputError: for whatever the user can mend.
     """
     check_options("prepare", config)
-    check_targets(config)
+    check_objects(resolved(config))
     data, store = build_data(config), Path(config.store)
     store.mkdir(parents=True, exist_ok=True)
     try:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from convergent.cli.checking import check_options, check_targets, resolved
+from convergent.cli.checking import check_objects, check_options, resolved
 from convergent.cli.command import command_of, overrides
 from convergent.cli.folders import RESULTS, check_ours, claim, component, remove_result
 from convergent.cli.locks import alone
@@ -75,7 +75,7 @@ class TrainJob:
         """
         unfinished = self.unfinished()
         if unfinished.runs:
-            check_targets(self.config)
+            check_objects(resolved(self.config))
         for run in self.runs if first_process() else ():
             check_ours(run.folder, "name=")
         for run, config in zip(self.runs, self.configs) if first_process() else ():
