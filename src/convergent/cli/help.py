@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from convergent.cli.place import as_typed, conf
+from convergent.cli.schema import ALIGNMENT
 
 OVERVIEW = """\
 Do different neural networks learn the same representations?
@@ -51,7 +52,7 @@ def help_of(command: str, arguments: Sequence[str] = ()) -> str:
             if file.is_file():
                 options += ["", f"  Options of {group}={word}:", *_options(file, f"{group}.")]
     text = text.replace("$OPTIONS", "\n".join(options))
-    return as_typed(text.replace("$CHOICES", _choices(folders, with_methods=command == "align")))
+    return as_typed(text.replace("$CHOICES", _choices(folders, command)))
 
 
 def _options(file: Path, group: str = "") -> Iterator[str]:
@@ -99,10 +100,11 @@ def _named_folders(arguments: Sequence[str]) -> list[Path]:
     return [Path(folder) for folder in named]
 
 
-def _choices(folders: Sequence[Path], *, with_methods: bool) -> str:
+def _choices(folders: Sequence[Path], command: str) -> str:
     """A line for each folder of choices, with the names of its files."""
     words: dict[str, set[str]] = {}
     for file in (file for folder in folders for file in folder.glob("*/*.yaml")):
         words.setdefault(file.parent.name, set()).add(file.stem)
-    shown = [group for group in sorted(words) if group != "hydra" and (group != "method" or with_methods)]
-    return "\n".join(f"  {group:<16}{', '.join(sorted(words[group]))}" for group in shown)
+    shown = sorted(set(words) - {"hydra"} - (set() if command == "align" else set(ALIGNMENT)))
+    lines = [f"  {group:<16}{', '.join(sorted(words[group]))}" for group in shown]
+    return "\n".join(textwrap.fill(line, _WIDTH, subsequent_indent=" " * 18) for line in lines)
