@@ -27,20 +27,22 @@ def alone(folders: Sequence[Path], say: Callable[[str], None]) -> Iterator[None]
     Raises:
         InputError: if a lock cannot be written.
     """
-    with ExitStack() as held:
+    with ExitStack() as locks:
         for folder in sorted(folders) if first_process() else ():  # in one order, or two jobs wait for one another
             outputs = folder.parents[2]
             file = outputs / "locks" / folder.relative_to(outputs)
             try:
                 file.parent.mkdir(parents=True, exist_ok=True)
-                held.enter_context(_taken(FileLock(file), lambda: say("another job is at it; waiting for its end")))
+                locks.enter_context(held(file, lambda: say("another job is at it; waiting for its end")))
             except OSError as error:
                 raise InputError(f"{file} cannot be written ({error.strerror}); choose another root=.") from None
         yield
 
 
 @contextmanager
-def _taken(lock: FileLock, wait: Callable[[], None]) -> Iterator[None]:
+def held(file: Path, wait: Callable[[], None]) -> Iterator[None]:
+    """Hold the lock of a file; where another job holds it call `wait` and wait for its end."""
+    lock = FileLock(file)
     try:
         lock.acquire(timeout=0)
     except Timeout:

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 import pytorch_lightning as pl
-from filelock import AcquireReturnProxy, FileLock, Timeout
 from torch import nn
 
+from convergent.cli.locks import held
 from convergent.cli.nets import GivenNet, names_of
 from convergent.cli.processes import as_first, first_process
 from convergent.data.images import ImageData
@@ -140,7 +140,7 @@ class Measurement:
             self._measure(as_first(self._missing(quiet=True)), trainer)
             return
         folder.mkdir(parents=True, exist_ok=True)
-        with _waiting(folder / "lock"):
+        with held(folder / "lock", lambda: log.info("Another job is measuring the same nets; waiting for it")):
             remove_leftovers(folder)
             missing = as_first(self._missing())
             if any(missing):
@@ -205,18 +205,3 @@ class Measurement:
         snapshots.remove()
         if skipped := len(self.data.measured) - callback.images:
             log.warning("%d of %d images could not be read and were skipped", skipped, len(self.data.measured))
-
-
-def _waiting(path: Path) -> AcquireReturnProxy[Any]:
-    """Hold a lock between the jobs of one file system; says so where another job has it."""
-    lock = FileLock(path)
-    try:
-        return lock.acquire(timeout=0)
-    except Timeout:
-        waiting = "Another job is measuring the same nets; waiting for it"
-        log.debug(waiting)
-        try:
-            return lock.acquire(timeout=60)
-        except Timeout:
-            log.info(waiting)
-            return lock.acquire()

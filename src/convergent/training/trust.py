@@ -40,7 +40,7 @@ def check_trusted(file: Path, content: Any, trust: Collection[str] = ()) -> None
             f"{file} holds {_shown(unresolved[0])}, which is yet to be resolved, as no training of this program leaves it; "
             "write the value itself there."
         )
-    named = {part: content.get(part) for part in ("net", "data")}  # the rest is told, not run
+    named = {part: content.get(part) for part in ("net", "data")}  # nothing of the rest is run
     targets = dict.fromkeys(text for key, text in _texts(named) if key == "_target_")
     if strange := [target for target in targets if not _KNOWN.fullmatch(target) and target not in trust]:
         raise InputError(
