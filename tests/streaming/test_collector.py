@@ -150,6 +150,20 @@ def test_with_moments_alone_nothing_else_is_collected_and_the_key_is_the_same(me
     assert len(list(alone.folder.rglob("*.safetensors"))) == 4
 
 
+def test_a_call_of_a_module_is_measured_and_is_that_module(tmp_path, monkeypatch):
+    monkeypatch.setattr("convergent.cli.measurement.names_of", lambda nets: [net.name for net in nets])
+    twice = []
+    for net in nets():
+        net[2] = nn.Sequential(shared := nn.Linear(net[1].out_features, net[1].out_features), nn.ReLU(), shared)
+        twice.append(net)
+    given = [Given(net, f"net{i}") for i, net in enumerate(twice)]
+    measurement = Measurement(given, ["2.0#0", "2.0#1"], data(), {}, Reading(blocks=8), None, tmp_path)
+    measurement.ensure(trainer)
+    first, second = measurement.load()
+    assert (first.mean_ku - second.mean_ku).abs().max() > 1e-3
+    assert measurement.modules("2.0#1") == {f"net{i}": net[2][0] for i, net in enumerate(twice)}
+
+
 @pytest.mark.parametrize("after", [1, 5])
 def test_a_killed_pass_goes_on_with_all_its_collectors_and_counts_nothing_twice(tmp_path, after):
     modules = Nets(dict(zip("ab", nets())))

@@ -26,7 +26,7 @@ from convergent.storage.files import atomic, remove_leftovers
 from convergent.storage.tensors import opened
 from convergent.streaming.callback import Nets, PassCallback
 from convergent.streaming.collector import Start
-from convergent.streaming.layers import Layer, resolve
+from convergent.streaming.layers import Layer, find_layer, resolve
 from convergent.streaming.reading import Reading
 from convergent.streaming.saved_moments import SavedMoments
 from convergent.streaming.snapshots import Snapshots
@@ -111,7 +111,7 @@ class Measurement:
     def modules(self, layer: str) -> dict[str, nn.Module]:
         """The module of each net that gives a layer's activations."""
         nets = self.whole
-        return {net: nets[net].get_submodule(path) for net, path in self.layers[layer].items()}
+        return {net: find_layer(nets[net], path, net) for net, path in self.layers[layer].items()}
 
     @property
     def whole(self) -> dict[str, nn.Module]:
