@@ -1,10 +1,17 @@
 """How the site is built: `make docs`. Nothing is fetched from a network."""
 
+import inspect
 import os
 import re
+import sys
 import types
 import typing
+from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "src"))  # this checkout, whichever is installed
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    filter(None, (sys.path[0], os.environ.get("PYTHONPATH")))
+)  # of notebooks, too
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the same pictures everywhere, and two builds side by side
 
 project = "convergent"
@@ -25,19 +32,22 @@ exclude_patterns = [
     "gallery",
     "generated/gallery/*.ipynb",
     "generated/gallery/*.py",
-    "**/sg_execution_times.rst",
+    "generated/public.rst",
 ]
 
 html_theme = "furo"
 html_title = "convergent"
 html_show_sourcelink = False
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 copybutton_prompt_text = r">>> |\.\.\. "
 copybutton_prompt_is_regexp = True
 
 myst_enable_extensions = ["deflist", "dollarmath"]
 myst_heading_anchors = 3
-nb_execution_mode = os.environ.get("NOTEBOOKS", "force")  # off: as they are written, without outputs
+nb_execution_mode = "force"
 nb_execution_raise_on_error = True
+nb_execution_show_tb = True
 nb_execution_timeout = 120
 nb_merge_streams = True
 
@@ -65,13 +75,14 @@ def figure_of(block, block_vars, gallery_conf):
 sphinx_gallery_conf = {
     "examples_dirs": "gallery",
     "gallery_dirs": "generated/gallery",
-    "plot_gallery": os.environ.get("NOTEBOOKS", "force") != "off",
     "abort_on_example_error": True,
     "image_scrapers": (figure_of,),
     "capture_repr": (),
     "within_subsection_order": "ExampleTitleSortKey",
     "download_all_examples": False,
     "show_memory": False,
+    "show_signature": False,
+    "write_computation_times": False,
     "remove_config_comments": True,
     "reset_modules": (),
 }
@@ -95,7 +106,25 @@ def is_alias(app, what, name, obj, skip, options):
     return True if isinstance(obj, types.GenericAlias | types.UnionType | typing._GenericAlias) else None
 
 
+def public_names(app):
+    """The names of `import convergent as cv`, with the first sentence of each and a link to where it is documented."""
+    import convergent as cv
+
+    lines = [".. list-table::", "   :widths: 35 65", ""]
+    for name in cv.__all__:
+        thing = getattr(cv, name)
+        if not isinstance(thing, str):
+            summary = [(inspect.getdoc(thing) or "").partition("\n")[0]]
+            as_rst(app, "", name, thing, None, summary)
+            role = "py:class" if isinstance(thing, type) else "py:func"
+            lines += [f"   * - :{role}:`cv.{name} <{thing.__module__}.{thing.__qualname__}>`", f"     - {summary[0]}"]
+    file = Path(app.srcdir) / "generated" / "public.rst"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("\n".join(lines) + "\n")
+
+
 def setup(app):
     """Called by Sphinx."""
+    app.connect("builder-inited", public_names)
     app.connect("autodoc-process-docstring", as_rst, priority=400)  # before napoleon, which writes markup of its own
     app.connect("autodoc-skip-member", is_alias)

@@ -8,6 +8,7 @@ from collections import OrderedDict
 import pytest
 import pytorch_lightning
 import torch
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -16,8 +17,10 @@ from omegaconf import OmegaConf
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+import convergent
 from conftest import PROJECT, planted
 from convergent.cli.checking import check_options
+from convergent.methods.mutual_information import MutualInformation
 
 README = PROJECT / "README.md"
 DOCS = PROJECT / "docs"
@@ -107,16 +110,48 @@ def names():
     }
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=name_of)
-def test_the_python_of_a_page_runs(page, monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    there = names()
-    import convergent
-
-    if page == README and not hasattr(convergent, "compare"):
-        pytest.skip("the library's names at the top are yet to come")
+def run(page, there):
+    """The names after all Python of a page, but for what needs finished results."""
     for code in blocks(page, "python"):
-        exec(re.sub(r"^.*load\(\"outputs\".*$", "", code, flags=re.MULTILINE), there)  # needs finished results
+        exec(re.sub(r"^.*load\(\"outputs\".*$", "", code, flags=re.MULTILINE), there)
+    return there
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if page.stem != "library" and blocks(page, "python")], ids=name_of
+)
+def test_the_python_of_a_page_runs(page):
+    run(page, names())
+
+
+@pytest.mark.parametrize("kind", [torch.as_tensor, torch.Tensor.numpy])
+def test_the_python_of_the_library_page_says_what_is_true(kind):
+    (x_na, x_nb, order), there = planted(300), names()
+    there = run(DOCS / "library.md", there | {"x_na": kind(x_na), "x_nb": kind(x_nb)})
+    matched = there["cv"].Matching()(there["cv"].Pair.of(x_na, x_nb))
+    assert torch.equal(matched.partner_b, order)
+    assert matched.map_ab.shape == (6, 6)
+    assert (matched.score_b > 0.9).all()
+    assert len(there["comparison"].frame()) == 2 * 2 * 3
+    interval = there["cv"].jackknife(lambda pair: there["cv"].Matching()(pair).r_b.mean(), there["pair"])
+    assert interval.low > 0.9 > there["cv"].Matching()(there["rotated"]).r_b.mean()
+    assert there["report"].scalars["same_partner"] == 1
+    assert there["report"].tables["partners"][0]["nats"] >= there["report"].scalars["nats"] > 1
+    assert there["callback"].moments["layer1"].images == 80
+    assert there["alignment"].map_ab.shape == (6, 6)
+
+
+def test_joint_histograms_are_counted_in_a_run_of_ones_own():
+    from convergent.streaming.callback import HistogramsCallback, MomentsCallback, Nets
+
+    there = names()
+    nets = Nets({"one": there["net_a"], "two": there["net_b"]})
+    moments, counted = MomentsCallback(layers=["layer1"]), HistogramsCallback(layers=["layer1"])
+    for callback in (moments, counted):  # the second alone, in a pass of its own
+        trainer = pytorch_lightning.Trainer(callbacks=[callback], logger=False, enable_checkpointing=False)
+        trainer.predict(nets, there["loader"])
+    pair = counted.histograms["layer1"].with_moments(moments.moments["layer1"].pair("one", "two"))
+    assert (MutualInformation()(pair).partner_b >= 0).all()
 
 
 def commands():
@@ -158,9 +193,7 @@ def test_the_picture_of_the_packages_is_the_linters_contract():
 
 
 def test_the_citation_has_the_version_and_licence_of_the_project():
-    import yaml
-
     citation = yaml.safe_load((PROJECT / "CITATION.cff").read_text())
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
     assert {"cff-version", "message", "title", "authors"} <= set(citation)
-    assert (citation["version"], citation["license"]) == (project["version"], project["license"])
+    assert (citation["version"], citation["license"]) == (convergent.__version__, project["license"])

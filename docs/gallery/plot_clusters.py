@@ -6,6 +6,8 @@ Four groups of units, of unequal sizes in the two nets. Spectral clustering of t
 although no unit need have a partner of its own.
 """
 
+from dataclasses import replace
+
 import torch
 
 import convergent as cv
@@ -20,5 +22,5 @@ for counts in sizes.values():
     group_u = group_u[torch.randperm(len(group_u), generator=generator)]
     x.append(latent_ng[:, group_u] + torch.randn(1500, len(group_u), generator=generator))
 
-pair = cv.Pair.of(*x)
+pair = replace(cv.Pair.of(*x), layer="a layer")
 figure = clusters(cv.SpectralClustering()(pair))

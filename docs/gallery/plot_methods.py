@@ -12,7 +12,8 @@ import torch
 import convergent as cv
 
 generator = torch.Generator().manual_seed(0)
-x_na = torch.randn(3000, 32, generator=generator)
+mixing = torch.eye(32) + 0.2 * torch.randn(32, 32, generator=generator)
+x_na = torch.randn(3000, 32, generator=generator) @ mixing
 mixtures_nb = torch.stack([x_na[:, torch.randperm(32, generator=generator)[:4]].sum(1) for _ in range(16)], 1)
 x_nb = torch.cat([x_na[:, :16], mixtures_nb / 2], 1) + 0.5 * torch.randn(3000, 32, generator=generator)
 pair = cv.Pair.of(x_na, x_nb)

@@ -47,7 +47,7 @@ def dashboard(browser, folder):
         subprocess.run(["tmux", "kill-session", "-t", name], check=False)
     console = Console(record=True, width=165, file=Path("/dev/null").open("w"))  # noqa: SIM115
     console.print(Text.from_ansi(captured.stdout.replace(str(PROJECT) + "/", "")))
-    # fonts that have no lines and dots of the right width are kept on the grid
+    # fonts that have no lines and dots of the right width stay on the grid
     html = console.export_html(inline_styles=True, theme=MONOKAI)
     html = re.sub("[\u2190-\u28ff]", r"<i>\g<0></i>", html)
     style = "pre {line-height: 1.2 !important; font-size: 12.5px !important}"

@@ -17,7 +17,7 @@ from pathlib import Path
 from convergent.report.readme import fill
 
 PROJECT = Path(__file__).parents[2]
-KEPT = PROJECT / "docs" / "benchmarks.json"
+SAVED = PROJECT / "docs" / "benchmarks.json"
 PEERS = os.environ.get("PEERS", "")  # a folder with packages to compare with, see alternatives.py
 
 # One command of a benchmark per line.
@@ -62,7 +62,7 @@ INPUT = {
     "torchvision_decode": "torchvision, decoding only",
     "torchvision": "torchvision, random resized crop",
     "webdataset": "webdataset, Pillow, random resized crop",
-    "store_one_by_one": "the store, picture by picture through torchvision's transforms",
+    "store_one_by_one": "the store, image by image through torchvision's transforms",
     "store": "`data=imagenet_store`: random crop, mirror, normalised on the processor",
     "store_mean": "the same, less the mean image",
     "store_gather": "the same up to the bytes that go to a GPU",
@@ -91,10 +91,10 @@ def measured_pass() -> Iterator[dict]:
             yield machine | figures
 
 
-def pass_table(found: list[dict]) -> str:
+def pass_table(records: list[dict]) -> str:
     """Ratios to the bare forward pass."""
     rows = {}
-    for line in found:
+    for line in records:
         what = (
             TITLES[line["case"]]
             + ("" if line["sample"] == "every" else f", {line['sample']} random positions per image")
@@ -105,7 +105,7 @@ def pass_table(found: list[dict]) -> str:
     for what, ways in rows.items():
         cells = [f"{ways[way]['whole']:.2f}" if way in ways else "the same" for way in ("portable", "auto")]
         table.append(f"| {what} | {cells[0]} | {cells[1]} | {ways['portable']['images']:,} |")
-    return "\n".join([*table, "", machine_of(found[0]), ""])
+    return "\n".join([*table, "", machine_of(records[0]), ""])
 
 
 def group_of(case: str) -> str:
@@ -115,9 +115,9 @@ def group_of(case: str) -> str:
     return "half" if "float16" in case else next(name for name in CASES if case.startswith(name))
 
 
-def accuracy_table(found: list[dict]) -> str:
+def accuracy_table(records: list[dict]) -> str:
     """Largest errors of a correlation."""
-    machine, *cases, _ = found
+    machine, *cases, _ = records
     ways = {way: title for way, title in WAYS.items() if way in cases[0]}
     table = [f"| activations | {' | '.join(ways.values())} |", "| --- |" + " ---: |" * len(ways)]
     for group, title in CASES.items():
@@ -128,9 +128,9 @@ def accuracy_table(found: list[dict]) -> str:
     return "\n".join([*table, "", f"{cases[0]['samples']:,} samples; {machine_of(machine)}", ""])
 
 
-def alternatives_table(found: list[dict]) -> str:
+def alternatives_table(records: list[dict]) -> str:
     """Time and memory of what one would use instead."""
-    machine, *ways, flat, _ = found
+    machine, *ways, flat, _ = records
     table = ["| way | time | peak memory | error |", "| --- | ---: | ---: | ---: |"]
     ours = next(way for way in ways if way["way"] == "ours_float64")
     for way in ways:
@@ -146,9 +146,9 @@ def alternatives_table(found: list[dict]) -> str:
     return "\n".join([*table, "", text + machine_of(machine), ""])
 
 
-def spectral_table(found: list[dict]) -> str:
+def spectral_table(records: list[dict]) -> str:
     """Time and stability of spectral clustering, ours and scikit-learn's."""
-    machine, *cases, _ = found
+    machine, *cases, _ = records
     sizes = list(dict.fromkeys(case["units"] for case in cases))
     headings = "".join(f" 2 x {units:,} units | the same |" for units in sizes)
     table = [f"| way |{headings}", "| --- |" + " ---: |" * (2 * len(sizes))]
@@ -159,9 +159,9 @@ def spectral_table(found: list[dict]) -> str:
     return "\n".join([*table, "", f"scikit-learn {machine['sklearn']}; {machine_of(machine)}", ""])
 
 
-def mutual_information_table(found: list[dict]) -> str:
+def mutual_information_table(records: list[dict]) -> str:
     """Seconds of all pairs of units, ours and scikit-learn's."""
-    machine, *bins, _ = found
+    machine, *bins, _ = records
     table = [
         "| bins | all pairs, s | scikit-learn, s | times faster | difference |",
         "| ---: | ---: | ---: | ---: | ---: |",
@@ -170,13 +170,13 @@ def mutual_information_table(found: list[dict]) -> str:
         theirs = line["cpu_s"]["sklearn_extrapolated"]
         cells = f"{line['ours_s']:.2f} | {theirs:.0f} | {line['sklearn_over_ours']:,.0f} | {line['max_error']:.0e}"
         table.append(f"| {line['bins']} | {cells} |")
-    how = f"{machine['samples']:,} samples, scikit-learn extrapolated from 30 pairs, product {machine['counts']}; "
-    return "\n".join([*table, "", how + machine_of(machine), ""])
+    setting = f"{machine['samples']:,} samples, scikit-learn extrapolated from 30 pairs, product {machine['counts']}; "
+    return "\n".join([*table, "", setting + machine_of(machine), ""])
 
 
-def sparse_table(found: list[dict]) -> str:
+def sparse_table(records: list[dict]) -> str:
     """The lasso beside scikit-learn's and beside the paper's SGD."""
-    machine, *cases, _ = found
+    machine, *cases, _ = records
     table = ["| units | condition | ours | largest gap | scikit-learn, over ours | timed on |"]
     table.append("| ---: |" + " ---: |" * 5)
     for case in (case for case in cases if "units" in case):
@@ -196,9 +196,9 @@ def sparse_table(found: list[dict]) -> str:
     return "\n".join([*table, "", machine_of(machine), ""])
 
 
-def input_table(found: list[dict]) -> str:
+def input_table(records: list[dict]) -> str:
     """Images per second and core of every way to feed a net."""
-    machine, *ways, _ = found
+    machine, *ways, _ = records
     rates = {way["way"]: way["per_second"] for way in ways if "per_second" in way}
     share, four = (next(way for way in ways if way["way"] == name) for name in ("share", "four"))
     table = ["| way | images/s/core | over files |", "| --- | ---: | ---: |"]
@@ -208,7 +208,7 @@ def input_table(found: list[dict]) -> str:
     busy = f"measured while {machine['load']:.0f} jobs shared {machine['cores']} cores, which slows all of it down; "
     busy = busy if machine["load"] > machine["cores"] + 1 else ""
     text = (
-        f"A quarter-width CaffeNet fed by the store reaches {share['of_net']:.0%} of its speed on synthetic pictures; four "
+        f"A quarter-width CaffeNet fed by the store reaches {share['of_net']:.0%} of its speed on synthetic images; four "
         f"tiny nets on one stream of files take {four['over_one']:.2f} times as long as one. JPEGs of 500 x 375 pixels, "
         f"{machine['jpeg_kb']:.0f} kB; {busy}torchvision {machine['torchvision']}; "
     )
@@ -235,15 +235,15 @@ def main() -> None:
     """Run what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("benchmarks", nargs="*", choices=[*BENCHMARKS, "readme"], default=list(BENCHMARKS))
-    kept = json.loads(KEPT.read_text()) if KEPT.exists() else {}
+    saved = json.loads(SAVED.read_text()) if SAVED.exists() else {}
     for name in parser.parse_args().benchmarks:
         if name != "readme":
-            found: list[dict] = []
+            records: list[dict] = []
             for line in BENCHMARKS[name][0]():
-                found.append(line | ({} if found else {"date": date.today().isoformat()}))
-                kept[name] = found
-                KEPT.write_text(json.dumps(kept, indent=1) + "\n")  # what is measured stays if the next is stopped
-    for file in fill(PROJECT, {f"benchmark {name}": BENCHMARKS[name][1](found) for name, found in kept.items()}):
+                records.append(line | ({} if records else {"date": date.today().isoformat()}))
+                saved[name] = records
+                SAVED.write_text(json.dumps(saved, indent=1) + "\n")  # what is measured stays if the next is stopped
+    for file in fill(PROJECT, {f"benchmark {name}": BENCHMARKS[name][1](records) for name, records in saved.items()}):
         print(f"tables written into {file}", file=sys.stderr)
 
 
