@@ -125,7 +125,7 @@ PNG = {  # beside those of every method
     "sparse": {"tree", "mapping", "few_to_one", "predictors", "clusters-units"},
     "sparse_path": {"tree", "mapping", "few_to_one", "path", "predictors", "clusters-units"},
     "mutual_information": {"densities", "nats"},
-    "matching": set(),
+    "matching": {"densities", "nats"},  # of one partner for each unit, as the pairs of this test have samples to count
 }
 
 
@@ -135,6 +135,11 @@ def of_all():
     layers = [moments_of(pair_of(layer)) for layer in LAYERS]
     yield "comparison", comparison(rows)
     yield "methods", methods({name: [of_method] for name, of_method in rows.items()})
+    long = {f"sparse,alpha=0.0{number},positive=true,targets=100": rows["sparse"] for number in range(1, 10)}
+    for count in (1, 4, 9):
+        some = dict(list(long.items())[:count]) | {"my_own_method_of_many_words,with_settings=true": rows["matching"]}
+        yield f"comparison-long-{count}", comparison(some)
+        yield f"methods-long-{count}", methods({name: [of_method] for name, of_method in some.items()})
     yield "dynamics", dynamics(dict.fromkeys((0, 1, 3, 10), rows["matching"]))
     sweep = [
         {

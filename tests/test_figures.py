@@ -12,7 +12,9 @@ from scipy.ndimage import label
 
 from conftest import planted
 from convergent.analysis.nulls import rotated
+from convergent.analysis.reports import Report
 from convergent.analysis.results import compare
+from convergent.analysis.shared_subspaces import KINDS
 from convergent.core.layer_moments import LayerMoments
 from convergent.core.pairs import Pair
 from convergent.figures.activity import activity
@@ -21,10 +23,12 @@ from convergent.figures.contact_sheets import mosaic
 from convergent.figures.correlations import aligned_order, correlations
 from convergent.figures.curves import curves
 from convergent.figures.dynamics import dynamics
+from convergent.figures.grid import legend_below, panels, save
 from convergent.figures.means import means
 from convergent.figures.methods import methods
 from convergent.figures.penalties import penalties, swept
-from convergent.figures.style import COLOURS, look_of, save
+from convergent.figures.style import COLOURS, look_of
+from convergent.figures.subspaces import subspaces
 from convergent.methods.matching import Matching
 from convergent.methods.semimatching import SemiMatching
 from convergent.streaming.patches import Patches
@@ -145,6 +149,39 @@ def test_an_interval_says_over_what_it_is_and_of_which_method():
     rows = [summary("0", "1", mean_r_low=0.4, mean_r_high=0.6), summary("1", "0", mean_r_low=0.4, mean_r_high=0.6)]
     said = [text.get_text() for text in means(rows, "least_squares").legends[0].get_texts()]
     assert "95 % over images, least squares" in said
+
+
+def test_every_kind_of_subspace_has_its_marks():
+    kinds = [f"subspace_{kind}_{measure}" for kind in KINDS for measure in ("correlation", "explained")]
+    curves = {"similarity": {}}
+    reports = [
+        Report("fc1", a, b, dict.fromkeys(kinds, 0.5), curves=curves, null=null)
+        for a, b in ("01", "10")
+        for null in ("", "rotated")
+    ]
+    figure = subspaces(reports)
+    assert len(figure.legends[0].get_texts()) == len(KINDS) + 1  # and clusters of rotated nets
+    assert [len(axis.containers) for axis in figure.axes] == [len(KINDS) + 1] * 2
+
+
+def test_a_legend_takes_as_many_columns_as_have_room_and_the_figure_grows_for_the_widest():
+    for words, wide in (
+        ("short", 4),
+        ("a label of a result with many settings, alpha=0.01, targets=100", 1),
+        ("x" * 200, 1),
+    ):
+        figure, (axis,) = panels(1, 6.0, 2.6)
+        for number in range(4):
+            axis.plot([0, 1], label=f"{words} {number}")
+        before = figure.get_figwidth()
+        legend_below(figure)
+        figure.draw_without_rendering()
+        box = figure.legends[0].get_window_extent()
+        columns = {round(text.get_window_extent().x0) for text in figure.legends[0].get_texts()}
+        assert len(columns) == wide
+        assert box.x0 >= 0
+        assert box.x1 <= figure.bbox.width
+        assert (figure.get_figwidth() > before) == (len(words) > 100)
 
 
 def test_patches_stand_apart_even_where_they_are_white():

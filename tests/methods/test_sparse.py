@@ -14,7 +14,7 @@ from convergent.core.pairs import Pair
 from convergent.core.scores import held_out
 from convergent.errors import InputError
 from convergent.figures.few_to_one import few_to_one
-from convergent.figures.style import save
+from convergent.figures.grid import save
 from convergent.figures.tree import mapping_figure, tree_figure
 from convergent.methods.least_squares import LeastSquares
 from convergent.methods.sparse import SparsePrediction, announce, asked

@@ -15,7 +15,7 @@ from convergent.core.pairs import Pair
 from convergent.core.scores import held_out
 from convergent.errors import InputError
 from convergent.figures.few_to_one import few_to_one, path_figure
-from convergent.figures.style import save
+from convergent.figures.grid import save
 from convergent.methods.sparse import SparsePrediction
 from convergent.methods.sparse_path import SparsePath
 
@@ -105,6 +105,7 @@ def test_the_papers_table_is_dotted_in_for_its_own_widths_only(tmp_path):
 
 def test_the_report_has_table_1_of_the_path(tmp_path):
     from convergent.analysis.reports import rows_by_table
+    from convergent.report.loading import Finished
     from convergent.report.tables import table_1
 
     alignment = align(SparsePath(alphas=[0.1, 0.01]), dense())
@@ -113,11 +114,12 @@ def test_the_report_has_table_1_of_the_path(tmp_path):
     (tmp_path / "sparse_path").mkdir()
     text = [",".join(rows[0]), *(",".join(map(str, row.values())) for row in rows)]
     (tmp_path / "sparse_path" / "path.csv").write_text("\n".join(text))
-    found = {
-        "matching": {},
-        "sparse_path": {"layers": {"": {**scalars, "local_nets_low": -0.1, "local_nets_high": 0.4}}},
-    }
-    headings, row = table_1(tmp_path, found)
+    scalars |= {"local_nets_low": 0.0, "local_nets_high": 0.4}
+    results = [
+        Finished(tmp_path / name, {"layers": layers}, "")
+        for name, layers in (("matching", {}), ("sparse_path", {"": scalars}))
+    ]
+    headings, row = table_1(results)
     assert headings == [
         "layer",
         "one unit",
@@ -131,4 +133,4 @@ def test_the_report_has_table_1_of_the_path(tmp_path):
     ]
     assert row[2] == f"{rows[0]['loss_held_out']:.3f} ({rows[0]['predictors']:.1f})"
     assert row[5].endswith("(0%-40%)")
-    assert table_1(tmp_path, {"matching": {}}) == []
+    assert table_1(results[:1]) == []

@@ -6,7 +6,8 @@ import torch
 from safetensors.torch import save_file
 
 from convergent.figures.methods import methods
-from convergent.report.loading import agreement, clusters, comparable, find
+from convergent.report.loading import comparable, find
+from convergent.report.tables import agreement, clusters, controls, explained, summary, table_1
 from convergent.storage.layout import LAYOUT
 
 
@@ -19,8 +20,8 @@ def result(aligned, name, images=100, labels=None, tree=None, **figures):
         "pairs: null\nat_epochs: null\nreading: {sample: every, units: auto}\nevaluation: {folds: 5}\n"
     )
     row = {"layer": "fc1", "a": "one", "b": "two", "predictors": 2.0, "r2_held_out": 0.5} | figures
-    summary = {"images": images, "layers": {"fc1": row}, "pairs": [row]}
-    (folder / "summary.json").write_text(json.dumps(summary))
+    content = {"images": images, "layers": {"fc1": row}, "pairs": [row]}
+    (folder / "summary.json").write_text(json.dumps(content))
     (folder / "scores.csv").write_text("layer,a,b,unit,r\nfc1,one,two,0,0.5\n")
     tensors = {"one to two/weight": torch.ones(1)}
     if labels:
@@ -59,7 +60,7 @@ def zeros(file):
 
 @pytest.mark.parametrize("file", ["config.yaml", "summary.json", "scores.csv", "alignments/fc1.safetensors"])
 @pytest.mark.parametrize("damage", [Path.unlink, zeros, cut])
-def test_a_damaged_result_is_told_and_left_out(tmp_path, caplog, file, damage):
+def test_a_damaged_result_is_named_and_left_out(tmp_path, caplog, file, damage):
     result(tmp_path, "matching")
     result(tmp_path, "sparse")
     bad = tmp_path / "matching"
@@ -68,12 +69,12 @@ def test_a_damaged_result_is_told_and_left_out(tmp_path, caplog, file, damage):
     else:
         damage(bad / file)
     assert [each.name for each in find(tmp_path)] == ["sparse"]
-    (told,) = caplog.messages
-    assert told.startswith(f"{bad / file} is {'missing' if damage is Path.unlink else 'damaged'}; make")
-    assert told.endswith(f"force=true or delete {bad}. It is left out of the report.")
+    (said,) = caplog.messages
+    assert said.startswith(f"{bad / file} is {'missing' if damage is Path.unlink else 'damaged'}; make")
+    assert said.endswith(f"force=true or delete {bad}. It is left out of the report.")
 
 
-def test_agreement_is_told_of_all_that_have_labels(tmp_path):
+def test_agreement_is_of_all_that_have_labels(tmp_path):
     result(tmp_path, "matching")
     result(tmp_path, "spectral", labels=[0, 0, 1, 0, 1, -1])
     result(tmp_path, "other", labels=[2, 2, 1, 2, 1, 7])
@@ -99,8 +100,8 @@ def test_the_table_of_clusters_lists_what_clusters_and_leaves_unknown_numbers_ou
     result(tmp_path, "matching")
     result(tmp_path, "spectral", solver_clusters=4, similarity_between=0.25, rand=1.0)
     headings, row = clusters(find(tmp_path))
-    found = dict(zip(headings, row))
-    assert (found["clusters"], found["similarity"], found["stable"], found["random"]) == ("4.0", "0.25", "1.00", "-")
+    cells = dict(zip(headings, row))
+    assert (cells["clusters"], cells["similarity"], cells["ARI"], cells["random"]) == ("4.0", "0.25", "1.00", "-")
 
 
 @pytest.mark.parametrize("missing", ["predictors", "r2_held_out"])
@@ -111,3 +112,29 @@ def test_a_method_without_a_number_has_no_mark_and_one_without_units_no_place(mi
     (line,) = [line for line in axis.get_lines() if len(line.get_xdata()) == 2 and line.get_marker() != "None"]
     assert line.get_xdata().tolist() == [1, 2]  # a sweep is joined in order of the predictors per unit
     assert axis.get_legend_handles_labels()[1] == ["one"]
+
+
+def test_a_cell_shows_what_is_known_and_a_column_of_nothing_is_left_out(tmp_path):
+    over_nets = {"mean_r_nets_low": 0.4, "mean_r_nets_high": 0.6}
+    result(tmp_path, "matching", mean_r=0.5, mean_r_sd=0.1, mean_r_low=0.45, mean_r_high=0.55, r2_held_out_sd=0.1)
+    result(tmp_path, "semimatching", mean_r=0.6, mean_r_sd=0.1, mean_r_low=0.1, mean_r_high=0.9, **over_nets)
+    results = find(tmp_path)
+    assert summary(results) == [
+        ["layer", "method", "images", "mean r", "R² held out", "predictors"],
+        ["fc1", "matching", "100", "0.50 ± 0.10", "0.50 ± 0.10", "2.00"],
+        ["fc1", "semimatching", "100", "0.60 ± 0.10", "-", "2.00"],
+    ]
+    assert [row[3] for row in controls(results)] == ["r, 95 %", "0.45-0.55", "0.40-0.60"]
+    assert explained(results) == [["method", "images", "fc1"], ["matching", "100", "0.50 ± 0.10 (2.0)"]]
+
+
+def test_shares_of_codes_have_their_interval_where_there_is_one(tmp_path):
+    codes = {"local": 0.2, "local_nets_low": 0.05, "local_nets_high": 0.4, "local_rotated": 0.01, "distributed": 0.0}
+    result(tmp_path, "sparse_path", **codes)
+    (tmp_path / "sparse_path" / "path.csv").write_text(
+        "layer,alpha,loss_held_out,predictors\nfc1,0.1,0.25,3\nfc1,0.1,0.35,4\n"
+    )
+    headings, row = table_1(find(tmp_path))
+    cells = dict(zip(headings, row))
+    assert (cells["0.1"], cells["local"], cells["distributed"]) == ("0.300 (3.5)", "20% (5%-40%), rotated 1%", "0%")
+    assert cells["slightly"] == cells["one unit"] == "-"

@@ -5,7 +5,9 @@ import re
 import pytest
 
 from conftest import PROJECT
+from convergent.analysis.columns import HEAD, LAYER, PAIR, UNIT
 from convergent.errors import InputError
+from convergent.report.dictionary import dictionary, meanings
 from convergent.report.readme import documents, fill
 
 DOCUMENTS = "\n".join(file.read_text() for file in documents(PROJECT))
@@ -61,3 +63,13 @@ def test_a_mark_without_its_other_is_named(tmp_path, text):
     with pytest.raises(InputError, match=r"README.md needs the line <!-- (controls|other): .* twice"):
         fill(tmp_path, {"controls": "new\n"})
     assert (tmp_path / "README.md").read_text() == before
+
+
+def test_the_data_dictionary_is_that_of_the_columns():
+    page = (PROJECT / "docs" / "data_dictionary.md").read_text()
+    for name, table in dictionary().items():
+        _, printed, _ = re.split(rf"<!-- {name}: written by .* -->\n", page)
+        assert printed == table, "print it anew: python -m convergent.report.dictionary"
+    assert {column.name for columns in (HEAD, UNIT, PAIR, LAYER) for column in columns} <= meanings().keys()
+    assert "randomly" in meanings()["excess"]
+    assert meanings()["above_shuffled"]

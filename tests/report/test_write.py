@@ -19,7 +19,9 @@ from convergent.figures.correlations import aligned_order
 from convergent.figures.style import NULL_MEANINGS, look_of
 from convergent.methods.matching import Matching
 from convergent.methods.semimatching import SemiMatching
-from convergent.report.gather import gather, largest, packed
+from convergent.report.dictionary import meanings
+from convergent.report.gather import gather
+from convergent.report.maps import largest, packed
 from convergent.report.opening import opening
 from convergent.report.write import write_page
 from convergent.streaming.patches import Patches, save_patches
@@ -143,6 +145,18 @@ def test_the_answer_comes_first(page, found):
     page.wait_for_function("document.querySelectorAll('#summary tbody tr').length == 6")
 
 
+def test_columns_say_what_they_mean(page):
+    page.wait_for_selector("#summary thead .help")
+    meaning = {help.inner_text(): help.get_attribute("title") for help in page.locator("#summary thead .help").all()}
+    assert meaning["R² held out"] == meanings()["r2_held_out"]
+    assert {"mean r", "R² fitted", "predictors per unit"} <= meaning.keys()
+    page.locator("#units").scroll_into_view_if_needed()
+    page.wait_for_selector("#unit-table thead .help")
+    assert (
+        page.locator("#unit-table thead .help", has_text="best r").first.get_attribute("title") == meanings()["best_r"]
+    )
+
+
 def test_methods_have_the_colours_of_the_figures(page):
     page.wait_for_function("document.querySelectorAll('#comparison .scatterlayer .trace').length >= 3")
     drawn = page.evaluate("document.getElementById('comparison').data.map(x => [x.name, x.line.color, x.marker.color])")
@@ -188,7 +202,7 @@ def test_a_layer_may_be_wider_than_16_bits_count(tmp_path):
     summary = {"images": 9, "layers": {"wide": {}}, "pairs": [{"layer": "wide", "a": "a", "b": "b"}]}
     told = gather(tmp_path, "made", {"matching": summary}, 1e6).parts["maps 0 wide"]["a>b"]
     assert np.frombuffer(base64.b64decode(told["partner"]), "<i4").tolist() == [40_000, 7]
-    assert np.frombuffer(base64.b64decode(told["used"]), "<i4").tolist() == [40_000, 40_000]
+    assert np.frombuffer(base64.b64decode(told["predictors"]), "<i4").tolist() == [40_000, 40_000]
 
 
 def test_the_matrix_after_is_the_matrix_of_partners(page, folder):

@@ -10,7 +10,7 @@ from typing import Any
 from hydra.utils import instantiate
 from torch import Tensor
 
-from convergent.analysis.reports import Analysis, mean_curves, null_reports, reports_of
+from convergent.analysis.reports import Analysis, null_reports, reports_of
 from convergent.analysis.results import by_layer, compare
 from convergent.cli.align_job import AlignJob
 from convergent.cli.dashboard import log_alignment, start_logger
@@ -22,7 +22,6 @@ from convergent.cli.train import build_trainer, stoppable
 from convergent.cli.writing import (
     Aligned,
     along_training,
-    each_apart,
     question_of,
     save_alignments,
     summary_of,
@@ -31,8 +30,8 @@ from convergent.cli.writing import (
 )
 from convergent.core.alignment import Alignment, Method
 from convergent.errors import InputError
+from convergent.figures.grid import save
 from convergent.figures.registry import Draw, drawn
-from convergent.figures.style import save
 from convergent.progress import took, track
 from convergent.report.unit_pictures import drawings_of, filters_of, pictured_rows
 from convergent.similarity.measure import Measure
@@ -92,17 +91,12 @@ def align(job: AlignJob) -> None:
     summary = summary_of(job, measurement, summaries)
     if along:
         summary["epochs"] = {str(epoch): by_layer(rows) for epoch, rows in along.items()}
-    tables = write(job, measurement, aligned, summary)
-    layers = {
-        layer: {**scalars, **each_apart(summary["across"].get(layer, {}))}
-        for layer, scalars in summary["layers"].items()
-    }
+    write(job, measurement, aligned, summary)
     files = [folder / "summary.json", *sorted(folder.glob("*.csv")), *sorted((folder / "alignments").iterdir())]
-    log_alignment(
-        logger, layers, aligned.results, aligned.figures, files, f"{job.name}-{job.label}", summary.get("epochs", {}),
-        tables | {"pictures": aligned.pictured}, mean_curves(aligned.reports), question_of(folder, aligned.results),
-    )  # fmt: skip
-    mean_r = ", ".join(f"{layer} {scalars['mean_r']:.2f}" for layer, scalars in layers.items() if "mean_r" in scalars)
+    question = question_of(folder, aligned.results)
+    log_alignment(logger, f"{job.name}-{job.label}", aligned, summary, files, question)
+    of_layers = summary["layers"].items()
+    mean_r = ", ".join(f"{layer} {scalars['mean_r']:.2f}" for layer, scalars in of_layers if "mean_r" in scalars)
     print(f"{job.name} {job.label}: mean r {mean_r}, in {folder}, {took(began)}", flush=True)
 
 

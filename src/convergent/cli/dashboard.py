@@ -1,4 +1,4 @@
-"""Weights & Biases: what a job leaves there. Offline unless told otherwise, and nothing is ever asked at a prompt."""
+"""Weights & Biases: what a job leaves there. Offline by default, and nothing is ever asked at a prompt."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import wandb
@@ -16,11 +16,15 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.loggers import Logger, WandbLogger
 
-from convergent.analysis.results import Result
+from convergent.analysis.reports import mean_curves, rows_by_table
 from convergent.cli.processes import first_process
 from convergent.cli.workspace import ALL_METHODS, panel
 from convergent.errors import InputError
-from convergent.training.runs import Run
+
+if TYPE_CHECKING:
+    from convergent.analysis.results import Result
+    from convergent.cli.writing import Aligned
+    from convergent.training.runs import Run
 
 
 def start_logger(
@@ -48,15 +52,15 @@ def start_logger(
     online = config.mode == "online"
     if online and not wandb.login(prompt=False):
         raise InputError("W&B has no key for logging online; run `wandb login` first or leave logger.mode=offline.")
-    kept = folder / "wandb-id"
-    if not kept.exists():
-        kept.write_text(secrets.token_hex(4))
+    id_file = folder / "wandb-id"
+    if not id_file.exists():
+        id_file.write_text(secrets.token_hex(4))
     settings: Any = OmegaConf.to_container(about, resolve=True)
     settings["experiment"] = group
     try:
         run = instantiate(config, _partial_=True)(
             name=name,
-            id=kept.read_text(),
+            id=id_file.read_text(),
             resume="allow" if online else None,
             group=group,
             job_type=job_type,
@@ -78,70 +82,80 @@ def log_run(logger: Logger | None, run: Run) -> None:
 
 
 def log_alignment(
-    logger: Logger | None,
-    layers: Mapping[str, Mapping[str, Any]],
-    results: Sequence[Result],
-    figures: Sequence[Path],
-    files: Sequence[Path],
-    name: str,
-    epochs: Mapping[str, Mapping[str, Mapping[str, Any]]],
-    tables: Mapping[str, Sequence[Mapping[str, Any]]],
-    curves: Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]],
-    question: str,
+    logger: Logger | None, name: str, aligned: Aligned, summary: Mapping[str, Any], files: Sequence[Path], question: str
 ) -> None:
-    """Leave an alignment's figures per layer, curves, unit table, pictures and files, and end the job's W&B run.
+    """Leave an alignment's scalars per layer, curves, tables, pictures and files, and end the job's W&B run.
 
     What all methods have in common is called "all/LAYER ...", everything else "QUESTION/...", so that W&B groups its panels
     by question, and titles that are cut at their end still differ.
 
     Args:
         logger: of the job; nothing is done for any but W&B's.
-        layers: from `results.by_layer`; they become the run's summary, so that sweeps can be compared.
-        results: of every pair.
-        figures: PNG files.
-        files: of the artifact.
         name: of the artifact.
-        epochs: the same as `layers` for each epoch, where nets are compared along their training.
-        tables: rows by the table's name, from `reports.rows_by_table`; arrays (rows, columns, 3) in them are pictures.
-        curves: from `reports.mean_curves`; series against their own axis.
+        aligned: what the job has made; arrays (rows, columns, 3) in its pictured rows are pictures.
+        summary: of summary.json; its scalars per layer become the run's summary, so that sweeps can be compared.
+        files: of the artifact.
         question: that the method answers, see `workspace.QUESTIONS`.
     """
     if not isinstance(logger, WandbLogger):
         return
-    run = logger.experiment
-    for layer, values in layers.items():
+    run, results = logger.experiment, aligned.results
+    for layer, scalars in summary["layers"].items():
+        scalars = scalars | _each_apart(summary["across"].get(layer, {}))
         run.summary.update(
-            {panel(ALL_METHODS, layer, key): value for key, value in values.items() if value is not None}
+            {panel(ALL_METHODS, layer, key): value for key, value in scalars.items() if value is not None}
         )
     # series, one step per rank: terminal dashboards draw nothing else
-    sorted_r = {layer: _mean_sorted_r(results, layer) for layer in layers}
-    for layer in sorted_r:
-        run.define_metric(panel(question, layer, "r_by_rank"), step_metric=f"{question}/rank")
-    for rank in range(max(map(len, sorted_r.values()), default=0)):
-        by_rank = {
-            panel(question, layer, "r_by_rank"): float(r[rank]) for layer, r in sorted_r.items() if rank < len(r)
-        }
-        run.log({f"{question}/rank": rank + 1, **by_rank})
-    for epoch, of_epoch in epochs.items():
-        means = {panel(question, layer, "mean_r_by_epoch"): values.get("mean_r") for layer, values in of_epoch.items()}
+    sorted_r = {layer: _mean_sorted_r(results, layer) for layer in summary["layers"]}
+    by_rank = {layer: {"rank": range(1, len(r) + 1), "r_by_rank": r} for layer, r in sorted_r.items()}
+    _log_series(run, f"{question}/rank", "rank", by_rank, question)
+    for epoch, layers in summary.get("epochs", {}).items():
+        means = {panel(question, layer, "mean_r_by_epoch"): scalars.get("mean_r") for layer, scalars in layers.items()}
         run.log({"epoch": int(epoch), **{key: value for key, value in means.items() if value is not None}})
-    for axis, of_layer in curves.items():
-        for layer, columns in of_layer.items():
-            series = {panel(question, layer, f"{name}_by_{axis}"): y for name, y in columns.items() if name != axis}
-            for name in series:
-                run.define_metric(name, step_metric=axis)
-            for point, x in enumerate(columns[axis]):
-                run.log({axis: x, **{name: y[point] for name, y in series.items()}})
+    for axis, layers in mean_curves(aligned.reports).items():
+        by_axis = {
+            layer: {key if key == axis else f"{key}_by_{axis}": values for key, values in columns.items()}
+            for layer, columns in layers.items()
+        }
+        _log_series(run, axis, axis, by_axis, question)
+    tables = {"units": [row for result in results for row in result.rows()], **rows_by_table(aligned.reports)}
+    tables |= {"pictures": aligned.pictured}
     with _staging(run):
         pictures: dict[bytes, wandb.Image] = {}  # W&B stages a picture as often as it is made
-        for table, rows in {"units": [row for result in results for row in result.rows()], **tables}.items():
+        for table, rows in tables.items():
             if rows:
                 cells = [[_cell(value, pictures) for value in row.values()] for row in rows]
                 # in the summary: in the history they would be charts of their numbers of rows
                 run.summary[f"{question}/{table}"] = wandb.Table(columns=list(rows[0]), data=cells)
-        run.log({f"{question}/{path.stem}": wandb.Image(str(path)) for path in figures})
+        run.log({f"{question}/{path.stem}": wandb.Image(str(path)) for path in aligned.figures})
         _artifact(logger, name, "alignment", files)
         run.finish()
+
+
+def _log_series(
+    run: Any, step: str, axis: str, layers: Mapping[str, Mapping[str, Sequence[float]]], question: str
+) -> None:
+    """Log each layer's columns against its column `axis`, which is called `step` in W&B; a point of all layers at a time."""
+    points: dict[float, dict[str, float]] = {}
+    for layer, columns in layers.items():
+        for name, values in columns.items():
+            if name != axis:
+                run.define_metric(panel(question, layer, name), step_metric=step)
+                for x, value in zip(columns[axis], values):
+                    points.setdefault(x, {})[panel(question, layer, name)] = float(value)
+    for x, of_all in sorted(points.items()):
+        run.log({step: x, **of_all})
+
+
+def _each_apart(scalars: Mapping[str, Any]) -> dict[str, float]:
+    """Scalars over all nets, and lists of them, one by one, for a dashboard."""
+    apart: dict[str, float] = {}
+    for name, value in scalars.items():
+        many = (
+            {f"{name}_{m}_others": share for m, share in enumerate(value)} if isinstance(value, list) else {name: value}
+        )
+        apart |= many
+    return apart
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from convergent.cli.command import command_of
-from convergent.figures.style import save
+from convergent.figures.grid import save
 from convergent.progress import track
 from convergent.report.gather import gather, left_out_if_damaged
 from convergent.report.unit_pictures import activity_of
@@ -16,19 +16,19 @@ from convergent.streaming.patches import load_patches
 from convergent.streaming.saved_moments import SavedMoments
 
 
-def look(root: Path, name: str, found: Mapping[str, Mapping[str, Any]], picture_bytes: float) -> Path:
+def write(root: Path, name: str, summaries: Mapping[str, Mapping[str, Any]], picture_bytes: float) -> Path:
     """Write the page of an experiment into outputs/report/NAME, with pictures beside it; the page's file.
 
     Args:
         root: folder of outputs/.
         name: of the experiment.
-        found: summary.json of each finished result by its label.
+        summaries: summary.json of each finished result by its label.
         picture_bytes: that the pictures in the page may take.
     """
     folder = root / "outputs" / "report" / name
-    draw_extremes(root, next(iter(found.values())), folder)
-    data = gather(root, name, found, picture_bytes)
-    data.about["made"] = made(root, name, found)
+    draw_extremes(root, next(iter(summaries.values())), folder)
+    data = gather(root, name, summaries, picture_bytes)
+    data.about["made"] = made(root, name, summaries)
     write_page(data, folder / "report.html")
     return folder / "report.html"
 
@@ -44,28 +44,29 @@ def draw_extremes(root: Path, summary: Mapping[str, Any], folder: Path) -> None:
                 save(activity_of(measured, load_patches(files[1])), folder, f"extremes-{layer}")
 
 
-def made(root: Path, name: str, found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def made(root: Path, name: str, summaries: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """How the results came about: facts, the commands that make them again, and the resolved configurations."""
-    first = next(iter(found.values()))
-    facts = [("experiment", name), *sorted({("images", f"{s['images']:,}") for s in found.values()})]
-    for layer, figures in first["layers"].items():
-        told = f"{figures['units']:,.0f} units, {figures['samples']:,.0f} samples, {figures['blocks']:.0f} blocks of images"
-        facts.append((layer, told))
-    facts += list(first.get("versions", {}).items())
-    nets = list(dict.fromkeys(pair["a"] for pair in first["pairs"]))
-    runs = {net: root / "outputs" / "train" / name / net for net in nets}
-    commands = [
-        (run / "command.txt").read_text(errors="replace").strip()
-        for run in runs.values()
-        if (run / "command.txt").is_file()
+    first = next(iter(summaries.values()))
+    facts = [("experiment", name), *sorted({("images", f"{of['images']:,}") for of in summaries.values()})]
+    facts += [
+        (layer, f"{of['units']:,.0f} units, {of['samples']:,.0f} samples, {of['blocks']:.0f} blocks of images")
+        for layer, of in first["layers"].items()
     ]
-    commands += [summary["command"] for summary in found.values() if "command" in summary]
-    folders = {f"net {net}": run for net, run in runs.items()}
-    folders |= {f"method {label}": root / "outputs" / "align" / name / label for label in found}
-    configs = [(what, (folder / "config.yaml")) for what, folder in folders.items()]
-    commands.append(command_of("report", [f"name={name}"]))
+    facts += list(first.get("versions", {}).items())
+    runs = {pair["a"]: root / "outputs" / "train" / name / pair["a"] for pair in first["pairs"]}
+    commands = _texts({net: run / "command.txt" for net, run in runs.items()})
+    configs = {f"net {net}": run / "config.yaml" for net, run in runs.items()}
+    configs |= {f"method {label}": root / "outputs" / "align" / name / label / "config.yaml" for label in summaries}
     return {
         "facts": facts,
-        "commands": commands,
-        "configs": [(what, file.read_text(errors="replace")) for what, file in configs if file.is_file()],
+        "commands": [
+            *(text.strip() for _, text in commands),
+            *(summary["command"] for summary in summaries.values() if "command" in summary),
+            command_of("report", [f"name={name}"]),
+        ],
+        "configs": _texts(configs),
     }
+
+
+def _texts(files: Mapping[str, Path]) -> list[tuple[str, str]]:
+    return [(what, file.read_text(errors="replace")) for what, file in files.items() if file.is_file()]

@@ -11,8 +11,8 @@ from convergent.errors import InputError
 if TYPE_CHECKING:
     from wandb_workspaces.workspaces import Workspace
 
-# The questions that methods answer, and what their section is called. A method is told by its results: one partner per unit,
-# few of them, or clusters.
+# The questions that methods answer, and what their section is called. A method is recognised by its results: one partner per
+# unit, few of them, or clusters.
 QUESTIONS = {"one": "One to one", "few": "Few to one", "many": "Many to many"}
 ALL_METHODS = "all"
 _YARDSTICKS = ("r2_held_out", "mean_r", "predictors")
@@ -86,20 +86,20 @@ def _sweep(wr: Any, layers: Sequence[str]) -> list[Any]:
     """A sweep over penalties: all layers in a chart, each run a point or a path; then a layer each, runs as points."""
     lines = [
         wr.LinePlot(
-            title=f"{told.replace('_', ' ')} by log penalty",
-            y=[panel("few", layer, f"{told}_by_log10_alpha") for layer in layers],
+            title=f"{curve.replace('_', ' ')} by log penalty",
+            y=[panel("few", layer, f"{curve}_by_log10_alpha") for layer in layers],
             x="log10_alpha",
         )
-        for told in _SWEPT
+        for curve in _SWEPT
     ]
     points = [
         wr.ScatterPlot(
-            title=f"{layer} {told.replace('_', ' ')} by penalty",
+            title=f"{layer} {curve.replace('_', ' ')} by penalty",
             x=wr.SummaryMetric(panel(ALL_METHODS, layer, "solver_alpha")),
             y=wr.SummaryMetric(panel(ALL_METHODS, layer, summary)),
             log_x=True,
         )
-        for told, summary in _SWEPT.items()
+        for curve, summary in _SWEPT.items()
         for layer in layers
     ]
     return [*lines, *points]

@@ -78,8 +78,8 @@ def summary_of(job: AlignJob, measurement: Measurement, summaries: Sequence[dict
     }
 
 
-def write(job: AlignJob, measurement: Measurement, aligned: Aligned, summary: dict[str, Any]) -> dict[str, Any]:
-    """Write summary.json and the tables, and mark the folder as done; returns what the analyses' tables hold."""
+def write(job: AlignJob, measurement: Measurement, aligned: Aligned, summary: dict[str, Any]) -> None:
+    """Write summary.json, which gets what is said over all nets, and the tables; mark the folder as done."""
     folder = job.folder
     together = [
         (layer.layer, *across(layer, aligned.of_layer(layer.layer), rotated_nets(rotations), best_by_chance(rotations)))
@@ -91,22 +91,9 @@ def write(job: AlignJob, measurement: Measurement, aligned: Aligned, summary: di
         write_rows(folder / "groups.csv", groups)
     write_json(folder / "summary.json", summary)
     write_rows(folder / "scores.csv", [row for result in aligned.results for row in result.rows()])
-    tables = rows_by_table(aligned.reports)
-    for name, rows in tables.items():
+    for name, rows in rows_by_table(aligned.reports).items():
         write_rows(folder / f"{name}.csv", rows)
     (folder / "done").touch()
-    return tables
-
-
-def each_apart(scalars: Mapping[str, Any]) -> dict[str, float]:
-    """Scalars over all nets, and lists of them, one by one, for a dashboard."""
-    apart: dict[str, float] = {}
-    for name, value in scalars.items():
-        many = (
-            {f"{name}_{m}_others": share for m, share in enumerate(value)} if isinstance(value, list) else {name: value}
-        )
-        apart |= many
-    return apart
 
 
 def along_training(summaries: Sequence[dict[str, Any]], epochs: Mapping[str, int]) -> dict[int, list[dict[str, Any]]]:

@@ -61,6 +61,11 @@ class LayerMoments:
         moments = self.moments([of_a, of_b])
         return Pair(moments, slice(0, p), slice(p, p + q), self.nets[of_a], self.nets[of_b], self.layer)
 
+    @property
+    def mean_u(self) -> Tensor:
+        """Mean activation of all nets' units over all blocks, shape (u,)."""
+        return ((self.count_k / self.count_k.sum())[:, None] * self.mean_ku).sum(0)
+
     def active(self, net: int | str) -> Tensor:
         """Which units of a net vary at all, shape (c,)."""
         return self.moments([net]).total.active_u

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from convergent.figures.style import COLOURS, brief, legend_below, log_ticks, once, panel_each, styled
+from convergent.figures.grid import legend_below, log_ticks, panels, styled
+from convergent.figures.style import COLOURS, brief
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,11 +26,9 @@ def activity(layers: Sequence[LayerMoments]) -> Figure:
 
     Constant units are counted in the panel's corner and, where there are few, named.
     """
-    figure, axes = panel_each(len(layers), 1.9, 1.8, "mean activation")
+    figure, axes = panels(len(layers), 1.9, 1.8, "mean activation")
     for axis, layer in zip(axes, layers):
-        count_k = layer.count_k / layer.count_k.sum()
-        mean_u = (count_k[:, None] * layer.mean_ku).sum(0).numpy()
-        constant = []
+        mean_u, constant = layer.mean_u.numpy(), []
         for number, (net, units) in enumerate(zip(layer.nets, layer.units)):
             active_c = layer.active(number).numpy()
             mean_c = np.sort(mean_u[units][active_c])[::-1]
@@ -40,12 +39,11 @@ def activity(layers: Sequence[LayerMoments]) -> Figure:
             axis.set_yscale("log")
             log_ticks(axis.yaxis)
         if constant:
-            said = "\n".join(constant) if len(constant) <= 4 else f"{len(constant)} of {len(mean_u)}"
-            axis.text(
-                0.98, 0.98, f"constant units:\n{said}", transform=axis.transAxes, ha="right", va="top", fontsize=6
-            )
+            names = "\n".join(constant) if len(constant) <= 4 else f"{len(constant)} of {len(mean_u)}"
+            text = f"constant units:\n{names}"
+            axis.text(0.98, 0.98, text, transform=axis.transAxes, ha="right", va="top", fontsize=6)
         axis.set_title(brief(layer.layer, 24))
         axis.set_xlabel("unit, sorted")
     if len(layers[0].nets) <= len(COLOURS):
-        legend_below(figure, once(axes), 4)
+        legend_below(figure)
     return figure

@@ -12,7 +12,8 @@ import torch
 from matplotlib.colors import ListedColormap
 from matplotlib.patches import Patch, Rectangle
 
-from convergent.figures.style import COLOURS, panels, styled
+from convergent.figures.grid import legend_below, panels, styled
+from convergent.figures.style import COLOURS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -34,7 +35,7 @@ def clusters(alignment: Alignment) -> Figure | None:
     upper = torch.cat([pair.corr_aa, pair.corr_ab], 1)
     corr_uu = torch.cat([upper, torch.cat([pair.corr_ab.T, pair.corr_bb], 1)], 0).numpy()
     order_u = np.lexsort((net_u, np.where(label_u < 0, label_u.max() + 1, label_u)))
-    figure, axes = panels(1, 2, 3.1, 3.4)
+    figure, axes = panels(2, 3.1, 3.2)
     for axis, order, title in zip(axes, (np.arange(len(net_u)), order_u), ("(a) original order", "(b) in clusters")):
         shown = axis.imshow(corr_uu[np.ix_(order, order)], vmin=-1, vmax=1, cmap="RdBu_r", interpolation="nearest")
         for place, extent in (
@@ -57,10 +58,7 @@ def clusters(alignment: Alignment) -> Figure | None:
     colours = figure.colorbar(shown, ax=axes, shrink=0.7, pad=0.01)
     colours.set_label("correlation")
     aside = int((label_u < 0).sum())
-    figure.legend(
-        handles=[Patch(color=colour, label=name) for colour, name in zip(COLOURS, (pair.name_a, pair.name_b))],
-        loc="outside lower center", ncols=2,
-    )  # fmt: skip
+    legend_below(figure, [Patch(color=colour, label=name) for colour, name in zip(COLOURS, (pair.name_a, pair.name_b))])
     said = f"{label_u.max() + 1} clusters" + (f", {aside} units in no cluster" if aside else "")
     figure.suptitle(f"{pair.layer}: correlation of the units of both nets, {said}", fontsize=9)
     return figure

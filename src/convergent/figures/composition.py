@@ -12,7 +12,8 @@ import numpy as np
 from matplotlib.lines import Line2D
 
 from convergent.analysis.reports import of_null
-from convergent.figures.style import COLOURS, brief, legend_below, panel_each, styled
+from convergent.figures.grid import legend_below, panels, styled
+from convergent.figures.style import COLOURS, brief
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,7 +34,7 @@ def composition(reports: Sequence[Report]) -> Figure | None:
     if not reports:
         return None
     layers = list(dict.fromkeys(report.layer for report in reports))
-    figure, axes = panel_each(len(layers), 1.9, 2.1, "units of net b")
+    figure, axes = panels(len(layers), 1.9, 2.1, "units of net b")
     counts = {
         layer: Counter(
             (row["units_a"], row["units_b"])

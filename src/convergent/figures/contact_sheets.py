@@ -16,7 +16,7 @@ import torch
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
-from convergent.figures.style import styled
+from convergent.figures.grid import styled
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -43,7 +43,7 @@ def matches(alignment: Alignment, a: Patches, b: Patches, shown: int = 8) -> Fig
     sheet = _Sheet()
     for row, units in ((0, order[:shown]), (2.3, order[len(order) - shown :])):
         for column, unit in enumerate(units.tolist()):
-            sheet.show(row, column, b, unit, f"r = {_two_digits(r_b[unit])}")
+            sheet.show(row, column, b, unit, f"r = {_rounded(r_b[unit])}")
             sheet.show(row + 1, column, a, int(partner_b[unit]))
         sheet.label(row, pair.name_b)
         sheet.label(row + 1, pair.name_a)
@@ -60,12 +60,12 @@ def predictors(alignment: Alignment, a: Patches, b: Patches, shown: int = 5, eac
     chosen = order[torch.linspace(0, len(order) - 1, min(shown, len(order))).round().long()].tolist()
     sheet = _Sheet()
     for row, unit in enumerate(chosen):
-        used = int(alignment.predictors_b[unit])
-        sheet.show(row, 0, b, unit, f"R² = {_two_digits(alignment.score_b[unit])}, {used} units")
+        text = f"R² = {_rounded(alignment.score_b[unit])}, {int(alignment.predictors_b[unit])} units"
+        sheet.show(row, 0, b, unit, text)
         weight_a = alignment.map_ab[:, unit]
         for column, predictor in enumerate(weight_a.abs().argsort(descending=True)[:each].tolist()):
             if weight_a[predictor] != 0:
-                sheet.show(row, column + 1.5, a, predictor, f"weight {_two_digits(weight_a[predictor])}")
+                sheet.show(row, column + 1.5, a, predictor, f"weight {_rounded(weight_a[predictor])}")
     return sheet.figure(f"{pair.layer}: units of {pair.name_b}, and what predicts them in {pair.name_a}")
 
 
@@ -75,17 +75,15 @@ def clusters(alignment: Alignment, a: Patches, b: Patches, shown: int = 5, each:
     pair, labels_a, labels_b = alignment.pair, alignment.labels_a, alignment.labels_b
     assert labels_a is not None
     assert labels_b is not None
-    corr_ab, every = pair.corr_ab, []
+    rows = []
     for label in sorted(set(labels_a.tolist()) & set(labels_b.tolist()) - {-1}):
         of_a, of_b = (labels_a == label).nonzero()[:, 0], (labels_b == label).nonzero()[:, 0]
-        every.append((float(corr_ab[of_a][:, of_b].mean()), label, of_a.tolist(), of_b.tolist()))
-    every = sorted(every, key=lambda cluster: (-cluster[0], cluster[1]))
-    larger = [cluster for cluster in every if len(cluster[2]) > 1 and len(cluster[3]) > 1]
-    rows = [
-        (f"cluster {label}\n{len(of_a)} + {len(of_b)} units\nr = {_two_digits(r)}", of_a, of_b)
-        for r, label, of_a, of_b in larger or every
-    ]
-    return groups(f"{pair.layer}: clusters", pair, rows[:shown], a, b, each)
+        r = float(pair.corr_ab[of_a][:, of_b].mean())
+        text = f"cluster {label}\n{len(of_a)} + {len(of_b)} units\nr = {_rounded(r)}"
+        rows.append((-r, text, of_a.tolist(), of_b.tolist()))
+    ranked = [row[1:] for row in sorted(rows, key=lambda row: row[0])]
+    larger = [row for row in ranked if len(row[1]) > 1 and len(row[2]) > 1]
+    return groups(f"{pair.layer}: clusters", pair, (larger or ranked)[:shown], a, b, each)
 
 
 @styled
@@ -97,7 +95,7 @@ def groups(
     b: Patches,
     each: int = 5,
 ) -> Figure:
-    """Any groups of units of both nets, a row each: what is said of it, a's units, b's units.
+    """Any groups of units of both nets, a row each.
 
     Args:
         title: of the sheet.
@@ -119,7 +117,7 @@ def groups(
 
 @styled
 def extremes(layer: str, mean_c: Mapping[str, Tensor], patches: Mapping[str, Patches], shown: int = 8) -> Figure:
-    """The most active units of every net (above) and the least active active ones (below).
+    """The most active units of every net (above) and the least active ones that vary (below).
 
     Args:
         layer: name of the layer.
@@ -153,7 +151,7 @@ def filters(alignment: Alignment, weight_a: Tensor, weight_b: Tensor, across: in
     for place, unit in enumerate(order):
         line, column = divmod(place, across)
         partner = int(alignment.partner_b[unit])
-        sheet.draw(2.3 * line, column, _framed(_coloured(weight_a[partner])), above=_two_digits(alignment.r_b[unit]))
+        sheet.draw(2.3 * line, column, _framed(_coloured(weight_a[partner])), above=_rounded(alignment.r_b[unit]))
         sheet.draw(2.3 * line + 0.8, column, _framed(_coloured(weight_b[unit])))
     return sheet.figure(f"{pair.layer}: filters of {pair.name_a} above their partners in {pair.name_b}, with r")
 
@@ -190,7 +188,7 @@ def _framed(picture: NDArray[Any]) -> NDArray[Any]:
     return np.stack([np.pad(enlarged[..., d], 1, constant_values=edge / 255) for d, edge in enumerate(_GAP)], -1)
 
 
-def _two_digits(value: Tensor | float) -> str:
+def _rounded(value: Tensor | float) -> str:
     return f"{round(float(value), 2) + 0.0:.2f}"  # no minus in front of zero
 
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from convergent.figures.style import brief, panels, styled
+from convergent.figures.grid import panels, styled
+from convergent.figures.style import brief
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,7 +26,7 @@ def correlations(alignment: Alignment) -> Figure:
     that fades; constant units and units without a partner come last.
     """
     pair = alignment.pair
-    figure, axes = panels(1, 4, 1.75, 2.0)
+    figure, axes = panels(4, 1.75, 2.0)
     order_a, order_b = aligned_order(alignment)
     a, b = brief(pair.name_a), brief(pair.name_b)
     images = (

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from convergent.figures.style import NULLS, brief, legend_below, look_of, null_words, once, panel_each, styled
+from convergent.figures.grid import legend_below, panels, styled
+from convergent.figures.style import NULLS, brief, look_of, null_words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,7 +32,7 @@ def curves(results: Sequence[Result], method: str) -> Figure:
     """
     best, look = look_of("semimatching"), look_of(method)
     layers = list(dict.fromkeys(result.layer for result in results))
-    figure, axes = panel_each(len(layers), 1.9, 2.1, "correlation", 5.0, sharey=True)
+    figure, axes = panels(len(layers), 1.9, 2.1, "correlation", 5.0, sharey=True)
     for axis, layer in zip(axes, layers):
         of_layer = [result for result in results if result.layer == layer]
         shown = of_layer[0]
@@ -41,15 +42,13 @@ def curves(results: Sequence[Result], method: str) -> Figure:
             matched = (shown.predictors_b > 0)[shown.active_b][order]
             r = shown.r_b[shown.active_b][order]
             axis.plot(rank[matched], r[matched], ".", ms=3, color=look.colour, label=look.words)
-            unmatched = rank[~matched]
-            if len(unmatched):
-                axis.plot(unmatched, np.zeros(len(unmatched)), "x", ms=3, color="0.4", label="no partner")
+            if not matched.all():
+                axis.plot(rank[~matched], 0.0 * rank[~matched], "x", ms=3, color="0.4", label="no partner")
         axis.plot(rank, shown.best_r_b[shown.active_b][order], color=best.colour, label=best.words)
         for name, style in NULLS.items():
             if name in shown.chance:
-                axis.plot(
-                    rank, shown.chance[name].by_rank(len(rank)), label=f"{best.words}, {null_words(name)}", **style
-                )
+                r = shown.chance[name].by_rank(len(rank))
+                axis.plot(rank, r, label=f"{best.words}, {null_words(name)}", **style)
         every = [np.sort(result.best_r_b[result.active_b])[::-1] for result in of_layer]
         width = min(map(len, every))
         stacked = np.stack([curve[:width] for curve in every])
@@ -64,5 +63,5 @@ def curves(results: Sequence[Result], method: str) -> Figure:
     figure.suptitle(f"units of {results[0].b}, predicted from {results[0].a}", fontsize=9)
     lowest = min(float(result.r_b[result.active_b].min(initial=0.0)) for result in results)
     axes[0].set_ylim(min(0.0, lowest) - 0.05, 1.02)
-    legend_below(figure, once(axes), 3 if len(layers) > 2 else 2)
+    legend_below(figure, columns=3)
     return figure

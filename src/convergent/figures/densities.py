@@ -12,7 +12,7 @@ import numpy as np
 
 from convergent.core.histogram_source import Counting, counting_of
 from convergent.core.mutual_information import entropy
-from convergent.figures.style import panels, styled
+from convergent.figures.grid import panels, styled
 from convergent.methods.mutual_information import histograms_of
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def densities(alignment: Alignment, reports: Sequence[Report]) -> Figure | None:
     if not rows:
         return None
     joints = joints_of(alignment, rows)
-    figure, axes = panels(1, len(joints), 2.6, 2.5)
+    figure, axes = panels(len(joints), 2.6, 2.5)
     for axis, joint in zip(axes, joints):
         shown = _draw(axis, joint)
     bar = figure.colorbar(shown, ax=axes, shrink=0.8, pad=0.02, extend="min")

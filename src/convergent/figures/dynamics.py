@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from convergent.figures.style import COLOURS, legend_below, once, panels, styled
+from convergent.figures.grid import legend_below, over_pairs, panels, styled
+from convergent.figures.style import COLOURS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,20 +27,19 @@ def dynamics(epochs: Mapping[int, Sequence[dict[str, Any]]]) -> Figure | None:
             from the least to the greatest pair. Of variance explained it is the median unit: in untrained nets a few units
             that fire in a handful of images are predicted so badly that they decide any mean.
     """
-    if not epochs:
+    rows = [row for of_epoch in epochs.values() for row in of_epoch]
+    if not rows:
         return None
-    drawn = {"mean_r": "mean r with the partner", "r2_held_out_median": "R² held out, the median unit"}
-    drawn = {key: title for key, title in drawn.items() if any(key in row for rows in epochs.values() for row in rows)}
-    figure, axes = panels(1, len(drawn), 2.9, 2.3)
-    layers = list(dict.fromkeys(row["layer"] for rows in epochs.values() for row in rows))
-    for axis, (key, title) in zip(axes, drawn.items()):
-        for colour, layer in zip(COLOURS, layers):
-            points = []
-            for epoch, rows in epochs.items():
-                values = [row[key] for row in rows if row["layer"] == layer and row.get(key) is not None]
-                if values:
-                    points.append((epoch, float(np.mean(values)), min(values), max(values)))
-            if points:
+    titles = {"mean_r": "mean r with the partner", "r2_held_out_median": "R² held out, the median unit"}
+    titles = {key: title for key, title in titles.items() if any(key in row for row in rows)}
+    figure, axes = panels(len(titles), 2.9, 2.3)
+    for axis, (key, title) in zip(axes, titles.items()):
+        for colour, layer in zip(COLOURS, dict.fromkeys(row["layer"] for row in rows)):
+            of_epochs = [
+                (epoch, over_pairs((row for row in of_epoch if row["layer"] == layer), key))
+                for epoch, of_epoch in epochs.items()
+            ]
+            if points := [(epoch, *values) for epoch, values in of_epochs if values]:
                 at, mean, low, high = (np.array(column) for column in zip(*points))
                 axis.plot(at, mean, marker="o", ms=2.5, color=colour, label=layer)
                 axis.fill_between(at, low, high, color=colour, alpha=0.18, lw=0)
@@ -49,5 +49,5 @@ def dynamics(epochs: Mapping[int, Sequence[dict[str, Any]]]) -> Figure | None:
         axis.set_xlabel("epochs of training")
         axis.set_ylabel(title)
         axis.axhline(0, color="0.8", lw=0.6, zorder=0)
-    legend_below(figure, once(axes), 4)
+    legend_below(figure)
     return figure

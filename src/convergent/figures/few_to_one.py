@@ -13,7 +13,8 @@ from matplotlib.patches import Patch
 
 from convergent.analysis.gains import CODES
 from convergent.analysis.reports import mean_curves, mean_scalars, of_null
-from convergent.figures.style import COLOURS, brief, legend_below, log_ticks, once, panels, styled
+from convergent.figures.grid import legend_below, log_ticks, name_layers, panels, styled
+from convergent.figures.style import COLOURS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -47,7 +48,7 @@ def few_to_one(reports: Sequence[Report]) -> Figure | None:
     reports = [report for report in reports if "units" in report.curves]
     if not any("local" in report.scalars for report in reports):  # no unit counts, or nothing is held out
         return None
-    figure, (left, right) = panels(1, 2, 3.4, 2.3)
+    figure, (left, right) = panels(2, 3.4, 2.3)
     layers = list(dict.fromkeys(report.layer for report in reports))
     curves = mean_curves(reports).get("units", {})
     for colour, layer in zip(COLOURS, layers):
@@ -65,13 +66,13 @@ def few_to_one(reports: Sequence[Report]) -> Figure | None:
     rotated = bool(of_null(reports, "rotated"))
     for null, at in (("", -0.2), ("rotated", 0.2)) if rotated else (("", 0.0),):
         _draw_codes(right, [mean_scalars(reports, layer, null) for layer in layers], at, 0.38 if rotated else 0.7, null)
-    right.set_xticks(range(len(layers)), [brief(layer) for layer in layers])
+    name_layers(right, layers)
     right.set_ylabel("share of units")
     right.set_title("(b) needed for 95 % of what all units explain")
     hatched = (
         [Patch(fc="white", ec="0.35", hatch=_HATCH, lw=0.5, label="the same with random rotation")] if rotated else []
     )
-    legend_below(figure, [*once([left]), all_units, _MEAN, *once([right]), *hatched], 4)
+    legend_below(figure, [all_units, _MEAN, *hatched])
     return figure
 
 
@@ -99,7 +100,7 @@ def path_figure(reports: Sequence[Report]) -> Figure | None:
     curves = mean_curves([report for report in reports if "width" in report.scalars]).get("log10_alpha", {})
     if not baselines or not any("loss" in curve for curve in curves.values()):
         return None
-    figure, (left, right) = panels(1, 2, 3.4, 2.3)
+    figure, (left, right) = panels(2, 3.4, 2.3)
     paper = False
     for colour, (layer, curve) in zip(COLOURS, curves.items()):
         means = mean_scalars(reports, layer)
@@ -129,5 +130,5 @@ def path_figure(reports: Sequence[Report]) -> Figure | None:
         **({"Li et al. 2016, table 1": {"lw": 1, "ls": ":"}} if paper else {}),
     }
     handles = [Line2D([], [], label=words, **{"color": "0.35"} | style) for words, style in said.items()]
-    legend_below(figure, [*once([left]), *handles, _MEAN], 4)
+    legend_below(figure, [*handles, _MEAN])
     return figure

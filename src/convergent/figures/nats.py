@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from convergent.analysis.reports import of_null
-from convergent.figures.style import COLOURS, NULLS, brief, legend_below, null_words, once, panel_each, styled
+from convergent.figures.grid import legend_below, panels, styled
+from convergent.figures.style import COLOURS, NULLS, brief, null_words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,13 +37,13 @@ def nats(reports: Sequence[Report]) -> Figure | None:
     if not of_null(reports):
         return None
     layers = list(dict.fromkeys(report.layer for report in reports))
-    figure, axes = panel_each(len(layers), 1.9, 2.0, "mutual information (nats)", sharey=True)
+    figure, axes = panels(len(layers), 1.9, 2.0, "mutual information (nats)", 4.4, sharey=True)
     for axis, layer in zip(axes, layers):
         _draw(axis, [report for report in reports if report.layer == layer])
     axes[0].set_ylim(bottom=0)
     shown = reports[0]
     figure.suptitle(f"units of {shown.b} with their partners in {shown.a}", fontsize=9)
-    legend_below(figure, once(axes), 2)
+    legend_below(figure, columns=2)
     return figure
 
 
@@ -56,17 +57,9 @@ def _draw(axis: Axes, reports: Sequence[Report]) -> None:
         np.arange(1, every.shape[1] + 1), every.min(0), every.max(0), color=COLOURS[0], alpha=0.18, lw=0,
         label=f"all {len(of_nets)} pairs of nets",
     )  # fmt: skip
-    style: dict[str, Any] = {
-        "marker": "o",
-        "ls": "",
-        "ms": 3 if len(nats_b) < 100 else 2,
-        "mew": 0.5,
-        "color": COLOURS[0],
-    }
-    axis.plot(rank[same_b], nats_b[same_b], label="same partner by correlation", **style)
-    axis.plot(
-        rank[~same_b], nats_b[~same_b], **style | {"color": COLOURS[1], "label": "another partner by correlation"}
-    )
+    dots: dict[str, Any] = {"marker": "o", "ls": "", "ms": 3 if len(nats_b) < 100 else 2, "mew": 0.5}
+    axis.plot(rank[same_b], nats_b[same_b], color=COLOURS[0], label="same partner by correlation", **dots)
+    axis.plot(rank[~same_b], nats_b[~same_b], color=COLOURS[1], label="another partner by correlation", **dots)
     for null, style in NULLS.items():
         chance = _sorted(of_null(reports, null))
         if chance.size:

@@ -11,19 +11,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.lines import Line2D
 
-from convergent.figures.style import COLOURS, legend_below, log_ticks, once, panels, styled
+from convergent.figures.grid import legend_below, log_ticks, panels, styled
+from convergent.figures.style import COLOURS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# What is drawn: figure of a layer, what its axis says.
+# What is drawn: scalar of a layer, what its axis says.
 _DRAWN = (
     ("loss_held_out", "loss (1 - R²) / 2, held out"),
     ("r2_held_out", "R², held out"),
-    ("predictors", "predictors per unit for a unit"),
+    ("predictors", "predictors per unit"),
 )
 
-_ALL, _ONE = (0, (4, 2)), (0, (1, 2))  # styles of lines
+# Lines beside the curves: scalar, style, what the legend says.
+_BESIDE = (
+    ("loss_least_squares", (0, (4, 2)), "all units (least squares)"),
+    ("loss_one_unit", (0, (1, 2)), "the best unit, scaled"),
+)
 
 Layers = Mapping[str, Mapping[str, Any]]
 
@@ -46,9 +51,9 @@ def penalties(results: Sequence[Layers]) -> Figure:
     together (least squares), dotted ones that of the best single unit, scaled.
 
     Args:
-        results: the figures of each layer, of results that differ in their penalty.
+        results: the scalars of each layer, of results that differ in their penalty.
     """
-    figure, axes = panels(1, len(_DRAWN), 2.5, 2.3)
+    figure, axes = panels(len(_DRAWN), 2.5, 2.3)
     names = list(dict.fromkeys(layer for layers in results for layer in layers))
     for colour, layer in zip(COLOURS, names):
         every = {of["solver_alpha"]: of for layers in results if "solver_alpha" in (of := layers.get(layer, {}))}
@@ -58,28 +63,22 @@ def penalties(results: Sequence[Layers]) -> Figure:
             axis.errorbar(
                 alphas, values, spread, fmt="o-", ms=3, color=colour, elinewidth=0.8, capsize=1.5, label=layer
             )
-        if alphas:
-            baselines = every[alphas[0]]
-            for key, style in (("loss_least_squares", _ALL), ("loss_one_unit", _ONE)):
-                axes[0].axhline(baselines.get(key, np.nan), color=colour, lw=0.7, ls=style, zorder=0)
+        for key, style, _ in _BESIDE if alphas else ():
+            axes[0].axhline(every[alphas[0]].get(key, np.nan), color=colour, lw=0.7, ls=style, zorder=0)
     ticks = _alphas(results)
     ticks = ticks[:: -(-len(ticks) // 6)]  # of a long sweep every second, every third ...
-    for axis, (_, said) in zip(axes, _DRAWN):
+    for axis, (_, label) in zip(axes, _DRAWN):
         axis.set_xscale("log")
         axis.set_xticks(ticks, [f"{alpha:g}" for alpha in ticks])
         axis.minorticks_off()
         axis.set_xlabel("penalty alpha")
-        axis.set_ylabel(said)
+        axis.set_ylabel(label)
     axes[0].set_ylim(0, 0.53)
     axes[1].set_ylim(0, 1)
     axes[2].set_yscale("log")
     axes[2].axhline(1, color="0.6", lw=0.6, zorder=0)
     log_ticks(axes[2].yaxis)
-    lines = [
-        Line2D([], [], color="0.35", lw=0.7, ls=style, label=words)
-        for words, style in (("all units (least squares)", _ALL), ("the best unit, scaled", _ONE))
-    ]
-    legend_below(figure, [*once(axes), *lines], 4)
+    legend_below(figure, [Line2D([], [], color="0.35", lw=0.7, ls=style, label=words) for _, style, words in _BESIDE])
     figure.suptitle("bars: one standard deviation over the ordered pairs of nets", fontsize=7)
     return figure
 

@@ -11,7 +11,8 @@ import numpy as np
 from matplotlib.patches import Patch
 
 from convergent.analysis.reports import of_null
-from convergent.figures.style import COLOURS, NULLS, brief, legend_below, once, panel_each, styled
+from convergent.figures.grid import legend_below, panels, styled
+from convergent.figures.style import COLOURS, NULLS, brief
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,7 +38,7 @@ def similarity(reports: Sequence[Report]) -> Figure | None:
     if not reports:
         return None
     layers = list(dict.fromkeys(report.layer for report in reports))
-    figure, axes = panel_each(len(layers), 1.9, 1.8, "share of units above", sharey=True)
+    figure, axes = panels(len(layers), 1.9, 1.8, "share of units above", sharey=True)
     lines = {
         "between": ("between the nets", {"color": COLOURS[0]}),
         "within": ("within the nets", {"color": COLOURS[1]}),
@@ -64,5 +65,5 @@ def similarity(reports: Sequence[Report]) -> Figure | None:
         axis.set_xlabel("mean r in the unit's cluster")
         axis.set_xlim(0, 1)
         axis.set_ylim(0, 1.02)
-    legend_below(figure, [*once(axes), Patch(color="0.8", label="± standard deviation over runs")], 2)
+    legend_below(figure, [Patch(color="0.8", label="± standard deviation over runs")], columns=2)
     return figure

@@ -1,29 +1,16 @@
-"""What all figures share, and the page with them: sizes, words, colours that the colour-blind tell apart; and saving."""
+"""What all figures share, and the page with them: words, marks, and colours that the colour-blind tell apart."""
 
 from __future__ import annotations
 
-import functools
 import re
 import zlib
-from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import matplotlib as mpl
-import numpy as np
 from matplotlib.colors import to_rgb
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogFormatterMathtext, LogLocator, NullFormatter, NullLocator
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-    from pathlib import Path
-
-    from matplotlib.artist import Artist
-    from matplotlib.axes import Axes
-    from matplotlib.axis import Axis
-
-P = ParamSpec("P")
-R = TypeVar("R", Figure, "Figure | None")
+    from collections.abc import Iterable
 
 # Of layers, nets and kinds, in this order. Those of Okabe and Ito 2008 that white paper does not swallow (a contrast of 3
 # and more), then darker ones that stay apart from them and each other in the three kinds of colour vision deficiency.
@@ -113,7 +100,7 @@ def null_mark(null: str, look: Look) -> dict[str, Any]:
     return {"marker": look.mark, "ms": 4, "mew": 0.9, "color": look.colour, "mfc": "white"}
 
 
-def null_handles(nulls: Sequence[str]) -> list[Line2D]:
+def null_handles(nulls: Iterable[str]) -> list[Line2D]:
     """Entries of a legend for the marks of nulls."""
     grey = Look("", "0.35", "o")
     return [Line2D([], [], ls="", label=f"the same with {null_words(null)}", **null_mark(null, grey)) for null in nulls]
@@ -132,100 +119,3 @@ def pale(colour: str, share: float = 0.4) -> tuple[float, float, float]:
     """A colour on its way to white, for areas on which something is to be read."""
     red, green, blue = (1 - share * (1 - part) for part in to_rgb(colour))
     return red, green, blue
-
-
-def log_ticks(axis: Axis) -> None:
-    """Ticks of a logarithmic axis, as many as its range has room for: plain 1, 2, 5 over few decades, else powers of ten."""
-    low, high = sorted(axis.get_view_interval())
-    decades = float(np.log10(high / low)) if low > 0 else np.inf
-    if decades > 3:
-        axis.set_major_locator(LogLocator(numticks=5))
-        axis.set_major_formatter(LogFormatterMathtext())
-        axis.set_minor_locator(NullLocator())
-    else:
-        axis.set_major_locator(
-            LogLocator(subs=(1.0, 2.0, 5.0) if decades < 1.4 else (1.0, 3.0) if decades < 2 else (1.0,))
-        )
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axis.set_minor_locator(LogLocator(subs=range(2, 10)))
-        axis.set_minor_formatter(NullFormatter())
-
-
-_RC: dict[Any, Any] = {
-    "font.size": 8,
-    "axes.titlesize": 8,
-    "axes.labelsize": 8,
-    "legend.fontsize": 7,
-    "xtick.labelsize": 7,
-    "ytick.labelsize": 7,
-    "axes.linewidth": 0.6,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "lines.linewidth": 1.2,
-    "legend.frameon": False,
-    "pdf.fonttype": 42,  # text stays text in PDF
-}
-
-
-def styled(draw: Callable[P, R]) -> Callable[P, R]:
-    """Mark a function that draws a figure: everything in it has the common style."""
-
-    @functools.wraps(draw)
-    def drawn(*args: P.args, **kwargs: P.kwargs) -> R:
-        with mpl.rc_context(_RC):
-            return draw(*args, **kwargs)
-
-    return drawn
-
-
-def panels(rows: int, columns: int, width: float, height: float, **how: Any) -> tuple[Figure, list[Axes]]:
-    """A figure of `rows` x `columns` panels, each `width` x `height` inches, row by row."""
-    figure = Figure(figsize=(columns * width, rows * height), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False, **how)
-    return figure, list(axes.flat)
-
-
-def panel_each(
-    count: int, width: float, height: float, ylabel: str, widest: float = 4.4, **how: Any
-) -> tuple[Figure, list[Axes]]:
-    """A figure of `count` panels side by side, at most four in a row; the first of a row says what is up.
-
-    Args:
-        count: of panels.
-        width: of a panel in inches, if that makes the figure as wide as its legend.
-        height: of a panel.
-        ylabel: what the vertical axes are.
-        widest: what the legend and title need.
-        **how: to `subplots`.
-    """
-    columns = max(1, min(4, count))
-    figure, axes = panels(-(-count // columns), columns, max(width, widest / columns), height, **how)
-    for axis in axes[count:]:
-        axis.set_visible(False)
-    for axis in axes[:count:columns]:
-        axis.set_ylabel(ylabel)
-    return figure, axes[:count]
-
-
-def legend_below(figure: Figure, handles: Iterable[Artist], columns: int = 3) -> None:
-    """A legend under all panels, for which the figure grows."""
-    handles = list(handles)
-    figure.set_figheight(figure.get_figheight() + 0.16 * -(-len(handles) // columns))
-    figure.legend(handles=handles, loc="outside lower center", ncols=columns)
-
-
-def once(axes: Iterable[Axes]) -> list[Artist]:
-    """What the panels' legends would say, each thing once."""
-    labelled = {label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels())}
-    return list(labelled.values())
-
-
-def save(figure: Figure, folder: Path, name: str) -> Path:
-    """Save as vector PDF and as PNG; returns the PNG."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with mpl.rc_context(_RC):
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")  # laid out once, not once per format
-        figure.savefig(folder / f"{name}.pdf", metadata={"CreationDate": None})
-        figure.savefig(folder / f"{name}.png", dpi=200)
-    return folder / f"{name}.png"

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from convergent.analysis.reports import of_null
-from convergent.figures.style import COLOURS, brief, legend_below, once, panels, styled
+from convergent.figures.grid import error_marks, legend_below, name_layers, over_pairs, panels, styled
+from convergent.figures.style import COLOURS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,28 +41,20 @@ def subspaces(reports: Sequence[Report]) -> Figure | None:
     reports = [report for report in reports if "similarity" in report.curves]
     if not reports:
         return None
-    figure, axes = panels(1, 2, 3.0, 2.3, sharey=True)
+    figure, axes = panels(2, 3.0, 2.3, sharey=True)
     layers = list(dict.fromkeys(report.layer for report in reports))
     for axis, (measure, title) in zip(axes, _MEASURES.items()):
         for place, (kind, (label, mark, colour, filled)) in enumerate(_SHOWN.items()):
-            points = []
-            for number, layer in enumerate(layers):
-                null, shown = ("rotated", "span") if kind == "rotated" else ("", kind)
-                of_layer = [
-                    report.scalars.get(f"subspace_{shown}_{measure}") for report in of_null(reports, null, layer)
-                ]
-                values = [value for value in of_layer if value is not None]
-                if values:
-                    points.append((number + (place - 2) * 0.14, float(np.mean(values)), min(values), max(values)))
-            if points:
-                at, mean, low, high = (np.array(column) for column in zip(*points))
-                axis.errorbar(
-                    at, mean, (mean - low, high - mean), ls="", marker=mark, ms=4, lw=1, color=colour,
-                    mfc=colour if filled else "white", label=label,
-                )  # fmt: skip
-        axis.set_xticks(range(len(layers)), [brief(layer) for layer in layers])
-        axis.set_xlim(-0.5, len(layers) - 0.5)
+            null, shown = ("rotated", "span") if kind == "rotated" else ("", kind)
+            key = f"subspace_{shown}_{measure}"
+            of_layer = [
+                over_pairs((report.scalars for report in of_null(reports, null, layer)), key) for layer in layers
+            ]
+            points = [(x + (place - 2) * 0.14, *values) for x, values in enumerate(of_layer) if values]
+            face = colour if filled else "white"
+            error_marks(axis, points, ls="", marker=mark, ms=4, lw=1, color=colour, mfc=face, label=label)
+        name_layers(axis, layers)
         axis.set_title(title)
     axes[0].set_ylim(0, 1.02)
-    legend_below(figure, once(axes), 2)
+    legend_below(figure, columns=2)
     return figure

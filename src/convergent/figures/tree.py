@@ -16,7 +16,8 @@ from scipy.cluster.hierarchy import dendrogram
 
 from convergent.analysis.tree import Tree
 from convergent.figures.correlations import aligned_order
-from convergent.figures.style import COLOURS, brief, panels, styled
+from convergent.figures.grid import legend_below, panels, styled
+from convergent.figures.style import COLOURS, brief
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,7 +38,7 @@ def mapping_figure(alignment: Alignment, reports: Sequence[Report]) -> Figure | 
     if not any(report.tree for report in reports):
         return None
     pair = alignment.pair
-    figure, axes = panels(1, 2, 2.9, 2.6)
+    figure, axes = panels(2, 2.9, 2.6)
     order_a, order_b = aligned_order(alignment)
     weight = alignment.map_ab
     end = max(float(weight.abs().max()), 1e-6)
@@ -62,7 +63,7 @@ def tree_figure(alignment: Alignment, reports: Sequence[Report]) -> Figure | Non
         return None
     tree, pair = Tree.of(alignment), alignment.pair
     zooms = tree.balanced()[:_ZOOMS]
-    figure = Figure(figsize=(7.6, 4.6), layout="constrained")
+    figure = Figure(figsize=(7.6, 4.4), layout="constrained")
     grid = figure.add_gridspec(max(1, len(zooms)), 3, width_ratios=(1.0, 3.2, 1.35 if zooms else 0.01))
     order, pixels = tree.order, _coloured(tree)
     branches, middle = figure.add_subplot(grid[:, 0]), figure.add_subplot(grid[:, 1])
@@ -80,16 +81,9 @@ def tree_figure(alignment: Alignment, reports: Sequence[Report]) -> Figure | Non
         middle.add_patch(Rectangle((first, first), size, size, fill=False, lw=0.8, ec="black"))
         middle.annotate("ABC"[number], (first + size, first), fontsize=7, fontweight="bold")
         _draw_cluster(figure.add_subplot(grid[number, 2]), tree, order[first : first + size], pixels, "ABC"[number])
-    figure.legend(
-        handles=[
-            Patch(color=COLOURS[0], label=f"within {pair.name_a}"),
-            Patch(color=COLOURS[1], label=f"within {pair.name_b}"),
-            Patch(color=COLOURS[2], label="between, positive weight"),
-            Patch(color=_NEGATIVE, label="between, negative"),
-        ],
-        loc="outside lower center",
-        ncols=4,
-    )
+    of_nets = [f"within {brief(pair.name_a, 24)}", f"within {brief(pair.name_b, 24)}"]
+    labels = [*of_nets, "between, positive weight", "between, negative"]
+    legend_below(figure, [Patch(color=colour, label=label) for colour, label in zip((*COLOURS[:3], _NEGATIVE), labels)])
     weights = int(alignment.predictors_b.sum())
     figure.suptitle(
         f"{pair.layer}: tree of the sparse mapping {pair.name_a} → {pair.name_b}, {weights} weights", fontsize=9

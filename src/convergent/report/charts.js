@@ -3,7 +3,7 @@ const FIGURES = {
   r2_held_out: "variance explained on held-out images",
   r2_in_sample: "variance explained on the images of the fit",
   mean_r: "mean correlation with what predicts a unit",
-  predictors: "predictors per unit for a unit",
+  predictors: "predictors per unit",
 };
 // A method looks the same everywhere, in the figures too: colour and mark come with the data.
 const colour = (result) => about.results[result].colour;
@@ -68,15 +68,15 @@ function drawCurves(state) {
     const map = result.images === state.images ? mapOf(i, layer, a, b) : null;
     if (!map) return;
     best ??= { map, name: "best single partner" };
-    const units = map.r.map((_, u) => u).filter((u) => map.used[u] > 0).sort((u, v) => map.r[v] - map.r[u]);
+    const units = map.r.map((_, u) => u).filter((u) => map.predictors[u] > 0).sort((u, v) => map.r[v] - map.r[u]);
     const hover = "<b>%{y:.3f}</b>, unit %{customdata}<extra>%{fullData.name}</extra>";
     traces.push({
       name: methodOf(i), x: units.map((_, rank) => rank + 1), y: units.map((u) => map.r[u]), customdata: units,
       mode: "lines", line: { color: colour(i), width: 2 }, hovertemplate: hover,
     });
-    if (map.held && units.some((u) => map.used[u] > 1)) {
+    if (map.held && units.some((u) => map.predictors[u] > 1)) {
       cloud.push({
-        name: methodOf(i), x: units.map((u) => map.used[u]), y: units.map((u) => map.held[u]), customdata: units, mode: "markers",
+        name: methodOf(i), x: units.map((u) => map.predictors[u]), y: units.map((u) => map.held[u]), customdata: units, mode: "markers",
         marker: { color: colour(i), symbol: mark(i), size: 6, opacity: 0.65 },
         hovertemplate: "%{x} units, <b>%{y:.3f}</b>, unit %{customdata}<extra>%{fullData.name}</extra>",
       });

@@ -16,11 +16,11 @@ const int32 = (base64) => new Int32Array(bytesOf(base64).buffer);
 const float32 = (base64) => new Float32Array(bytesOf(base64).buffer);
 
 const cached = (make) => {
-  const kept = new Map();
+  const made = new Map();
   return (...key) => {
     const name = key.join("|");
-    if (!kept.has(name)) kept.set(name, make(...key));
-    return kept.get(name);
+    if (!made.has(name)) made.set(name, make(...key));
+    return made.get(name);
   };
 };
 
@@ -28,27 +28,26 @@ const mapsOf = cached((result, layer) => part(`maps ${result} ${layer}`));
 
 // One ordered pair of nets under one result: arrays over the units of b.
 const mapOf = cached((result, layer, a, b) => {
-  const told = mapsOf(result, layer)[`${a}>${b}`];
-  if (!told) return null;
-  const scores = (name) => told[name] && Array.from(int16(told[name]), (x) => (x === NAN ? NaN : x / 1e4));
+  const packed = mapsOf(result, layer)[`${a}>${b}`];
+  if (!packed) return null;
+  const scores = (name) => packed[name] && Array.from(int16(packed[name]), (x) => (x === NAN ? NaN : x / 1e4));
+  const labels = (name) => packed[name] && int32(packed[name]);
   return {
-    m: told.listed,
-    partner: int32(told.partner), weight: float32(told.weight), used: int32(told.used),
-    r: scores("r"), held: scores("held"), best: scores("best"), excess: scores("excess"),
-    corr: told.corr ? scores("corr") : null,
-    labelsA: told.labels_a ? int32(told.labels_a) : null, labelsB: told.labels_b ? int32(told.labels_b) : null,
+    m: packed.listed, partner: int32(packed.partner), weight: float32(packed.weight), predictors: int32(packed.predictors),
+    r: scores("r"), held: scores("r2_held_out"), best: scores("best_r"), excess: scores("excess"), corr: scores("corr"),
+    labelsA: labels("labels_a"), labelsB: labels("labels_b"),
   };
 });
 
 const unitsOf = cached((layer, net) => {
-  const told = about.units[layer]?.[net] ?? {};
+  const packed = about.units[layer]?.[net] ?? {};
   const result = about.results.findIndex((r) => r.layers[layer]);
   const other = about.nets.find((name) => name !== net && mapsOf(result, layer)[`${name}>${net}`]);
-  const count = told.count ?? (other ? mapOf(result, layer, other, net).r.length : 0);
+  const count = packed.count ?? (other ? mapOf(result, layer, other, net).r.length : 0);
   return {
     count,
-    mean: told.mean ? float32(told.mean) : null,
-    pictures: Object.fromEntries(Object.entries(told.pictures ?? {}).map(([kind, of]) =>
+    mean: packed.mean ? float32(packed.mean) : null,
+    pictures: Object.fromEntries(Object.entries(packed.pictures ?? {}).map(([kind, of]) =>
       [kind, { ...of, activation: float32(of.activation), image: int32(of.image) }])),
   };
 });

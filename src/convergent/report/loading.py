@@ -1,4 +1,4 @@
-"""Finished alignments of an experiment: what is there, what goes into one chart, and how far clusterings agree."""
+"""Finished alignments of an experiment: what is there, and what goes into one chart."""
 
 from __future__ import annotations
 
@@ -7,15 +7,13 @@ import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations, product
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
-import numpy as np
 import torch
 from omegaconf import OmegaConf
 
-from convergent.analysis.cluster_agreement import adjusted_rand
 from convergent.errors import InputError
 from convergent.storage.csv_files import check_rows, read_rows
 from convergent.storage.layout import outdated
@@ -82,6 +80,11 @@ class Finished:
         return re.sub(r",images=[^,]*", "", self.folder.name)
 
     @property
+    def layers(self) -> dict[str, dict[str, Any]]:
+        """The scalars of each layer, see `analysis.columns.LAYER`."""
+        return self.summary["layers"]  # type: ignore[no-any-return]
+
+    @property
     def images(self) -> int:
         """How many images were read."""
         return int(self.summary["images"])
@@ -89,93 +92,40 @@ class Finished:
     @property
     def holds_out(self) -> bool:
         """Whether there are held-out scores: with folds=0 there are none."""
-        return any("r2_held_out" in figures for figures in self.summary["layers"].values())
+        return any("r2_held_out" in scalars for scalars in self.layers.values())
 
     def explained(self) -> float:
         """Mean share of variance explained on held-out images, over layers; -1 where it is not known."""
-        given = [figures.get("r2_held_out", -1.0) for figures in self.summary["layers"].values()]
-        return float(np.mean(given))
+        return fmean(scalars.get("r2_held_out", -1.0) for scalars in self.layers.values())
 
     def labels(self, layer: str, kind: str = "labels") -> dict[str, torch.Tensor]:
         """The cluster of both nets' units, by "A to B": the method's `labels`, or those in the `tree` of its map."""
-        found = {}
+        labels = {}
         with opened(self.folder / "alignments" / f"{layer}.safetensors") as saved:
             for key in saved.keys():  # noqa: SIM118  (no mapping)
                 if key.endswith(f"/{kind}_a"):
                     pair = key.removesuffix(f"/{kind}_a")
-                    found[pair] = torch.cat([saved.get_tensor(key), saved.get_tensor(f"{pair}/{kind}_b")])
-        return found
+                    labels[pair] = torch.cat([saved.get_tensor(key), saved.get_tensor(f"{pair}/{kind}_b")])
+        return labels
 
 
 def find(aligned: Path) -> list[Finished]:
     """The finished results in a folder of an experiment, those of most images first, then by name.
 
-    One that is damaged is told and left out.
+    One that is damaged is named in a warning and left out.
     """
-    found = []
+    results = []
     for done in sorted(aligned.glob("*/done")):
         try:
-            found.append(Finished.of(done.parent))
+            results.append(Finished.of(done.parent))
         except InputError as error:
             log.warning("%s It is left out of the report.", error)
-    return sorted(found, key=lambda result: (-result.images, result.folder.name))
+    return sorted(results, key=lambda result: (-result.images, result.folder.name))
 
 
-def comparable(found: Sequence[Finished]) -> list[dict[str, list[Finished]]]:
+def comparable(results: Sequence[Finished]) -> list[dict[str, list[Finished]]]:
     """Results that differ in the method alone, by method; first the set with the most methods."""
     sets: dict[str, dict[str, list[Finished]]] = {}
-    for result in found:
+    for result in results:
         sets.setdefault(result.setting, {}).setdefault(result.method, []).append(result)
     return sorted(sets.values(), key=lambda methods: -len(methods))
-
-
-# The columns of the table of clusters: heading, figure of summary.json, its format.
-_CLUSTERS = (
-    ("clusters", "solver_clusters", "{:.1f}"),
-    ("in none", "solver_isolated", "{:.1f}"),
-    ("unequal", "unequal", "{:.0%}"),
-    ("similarity", "similarity_between", "{:.2f}"),
-    ("(rotated)", "similarity_between_rotated", "{:.2f}"),
-    ("stable", "rand", "{:.2f}"),
-    ("subspace R²", "subspace_span_explained", "{:.2f}"),
-    ("(rotated)", "subspace_span_explained_rotated", "{:.2f}"),
-    ("unit r²", "subspace_matched_explained", "{:.2f}"),
-    ("(rotated)", "subspace_matched_explained_rotated", "{:.2f}"),
-    ("turned", "subspace_rotated_within_explained", "{:.2f}"),
-    ("random", "subspace_random_explained", "{:.2f}"),
-)
-
-
-def clusters(found: Sequence[Finished]) -> list[list[str]]:
-    """The table of clusterings: headings, then a row per layer and result, means over the ordered pairs of nets."""
-    rows = [["layer", "method", "images", *(heading for heading, _, _ in _CLUSTERS)]]
-    for layer in dict.fromkeys(layer for result in found for layer in result.summary["layers"]):
-        for result in found:
-            figures = result.summary["layers"].get(layer, {})
-            if "similarity_between" in figures:
-                cells = [how.format(figures[key]) if key in figures else "-" for _, key, how in _CLUSTERS]
-                rows.append([layer, result.name, f"{result.images:,}", *cells])
-    return rows
-
-
-def agreement(found: Sequence[Finished]) -> list[list[str]]:
-    """The table of how far two clusterings agree, one of which may be a tree's: headings, then a row per layer and two.
-
-    Adjusted Rand index over the units that both put into a cluster, whose share is told, for a tree clusters only some: mean
-    and deviation over the ordered pairs of nets.
-    """
-    rows = [["layer", "method", "and", "images", "units", "adjusted Rand"]]
-    for layer in dict.fromkeys(layer for result in found for layer in result.summary["layers"]):
-        there = [result for result in found if layer in result.summary["layers"]]
-        labelled = [(result, result.name, result.labels(layer)) for result in there]
-        trees = [(result, f"tree of {result.name}", result.labels(layer, "tree")) for result in there]
-        of_both = [*combinations(labelled, 2), *product(trees, labelled)]
-        for (one, name, label), (other, other_name, label_other) in of_both:
-            pairs = [pair for pair in label if pair in label_other] if one.setting == other.setting else []
-            if indices := [adjusted_rand(label[pair], label_other[pair]) for pair in pairs]:
-                both = np.mean(
-                    [float(((label[pair] >= 0) & (label_other[pair] >= 0)).double().mean()) for pair in pairs]
-                )
-                told = f"{np.mean(indices):.2f} ± {np.std(indices):.2f}"
-                rows.append([layer, name, other_name, f"{one.images:,}", f"{both:.0%}", told])
-    return rows

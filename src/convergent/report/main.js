@@ -5,7 +5,7 @@ let DataTable = null, charts = null;
 const charted = (draw) => () => (window.Plotly ? draw() : charts.then(draw));
 
 // A sortable, filterable table in place of whatever table was there.
-function table_(id, columns, rows, how = {}) {
+function table_(id, columns, rows, options = {}) {
   tables[id]?.destroy();
   byId(id).replaceChildren();
   const old = byId(id), fresh = old.cloneNode(false);
@@ -21,10 +21,16 @@ function table_(id, columns, rows, how = {}) {
       searchBuilder: { title: { 0: "", _: "" }, add: "Filter", clearAll: "Clear", data: "column" }, search: "Find",
       lengthMenu: "_MENU_ rows", info: "_START_–_END_ of _TOTAL_", infoFiltered: "(_MAX_ in all)", infoEmpty: "none",
     },
-    ...how,
+    ...options,
   });
   return tables[id];
 }
+
+// The heading of a column, with what it means.
+const heading = (title, name = title) => {
+  const meaning = about.columns[name];
+  return meaning ? `<span class="help" title="${escaped(meaning)}">${escaped(title)}</span>` : escaped(title);
+};
 
 // What is out of sight is drawn when it is about to be seen, so that the page opens at once.
 const waiting = {}, near = {};
@@ -126,11 +132,10 @@ function answer() {
     "how much of what a unit of one net does can be predicted from the units of another? " +
     'The question and most methods are those of <a href="https://arxiv.org/abs/1511.07543">Li, Yosinski, Clune, Lipson, Hopcroft: Convergent Learning (ICLR 2016)</a>.';
   byId("cards").innerHTML = about.layers.map((layer) => {
-    const told = base.filter((result) => result.layers[layer]?.r2_held_out != null)
-      .map((result) => ({ words: result.words, ...result.layers[layer] }));
-    const single = told.filter((x) => x.predictors <= 1.0001).sort((x, y) => y.r2_held_out - x.r2_held_out)[0];
-    const best = [...told].sort((x, y) => y.r2_held_out - x.r2_held_out)[0];
-    const chance = told.find((x) => x.mean_best_r_rotated != null), across = about.across[layer];
+    const there = base.filter((result) => result.layers[layer]?.r2_held_out != null)
+      .map((result) => ({ words: result.words, ...result.layers[layer] })).sort((x, y) => y.r2_held_out - x.r2_held_out);
+    const single = there.find((x) => x.predictors <= 1.0001), best = there[0];
+    const chance = there.find((x) => x.mean_best_r_rotated != null), across = about.across[layer];
     let html = `<div class="card"><h3>${escaped(layer)}</h3>`;
     if (single) html += `<div class="big">${percent(single.r2_held_out)}</div><p>of a unit's variance is explained by its best-matching unit of another net</p>`;
     if (best && best !== single) html += `<p><b>${percent(best.r2_held_out)}</b> by ${escaped(best.words)}, from ${number(best.predictors, best.predictors < 10 ? 1 : 0)} units</p>`;
@@ -159,23 +164,24 @@ function summaryTable() {
     : `<span class="bar"><span><i style="width:${Math.max(0, Math.min(1, value || 0)) * 100}%"></i></span>${number(value)}</span>`;
   const held = rows.some((row) => !Number.isNaN(row[6]));  // with folds=0 nothing is held out
   table_("summary", [
-    { title: "layer", render: (x, type) => (type === "sort" ? about.layers.indexOf(x) : escaped(x)) }, { title: "method", render: escaped }, { title: "images", render: (x, type) => (type === "display" ? count(x) : x) },
-    { title: "mean r", render: digits }, { title: "random rotation", render: digits }, { title: "R² fitted", render: bar },
-    { title: "R² held out", render: bar, visible: held }, { title: "median", render: digits, visible: held }, { title: "predictors per unit", render: digits },
+    { title: heading("layer"), render: (x, type) => (type === "sort" ? about.layers.indexOf(x) : escaped(x)) }, { title: heading("method"), render: escaped }, { title: heading("images"), render: (x, type) => (type === "display" ? count(x) : x) },
+    { title: heading("mean r", "mean_r"), render: digits }, { title: heading("random rotation", "mean_r_rotated"), render: digits },
+    { title: heading("R² fitted", "r2_in_sample"), render: bar }, { title: heading("R² held out", "r2_held_out"), render: bar, visible: held },
+    { title: heading("median", "r2_held_out_median"), render: digits, visible: held }, { title: heading("predictors per unit", "predictors"), render: digits },
   ], rows, { order: [], pageLength: 25 });
 }
 
 function ownTables() {
-  const found = about.results.flatMap((result, i) => result.tables.map((name) => ({ i, name })));
-  byId("tables").hidden = !found.length;
-  document.querySelector('nav a[href="#tables"]').hidden = !found.length;
-  if (!found.length) return;
-  byId("own-table").innerHTML = options(found.map((_, n) => n), found.map(({ i, name }) => `${named(about.results[i])}: ${name.replaceAll("_", " ")}`));
+  const all = about.results.flatMap((result, i) => result.tables.map((name) => ({ i, name })));
+  byId("tables").hidden = !all.length;
+  document.querySelector('nav a[href="#tables"]').hidden = !all.length;
+  if (!all.length) return;
+  byId("own-table").innerHTML = options(all.map((_, n) => n), all.map(({ i, name }) => `${named(about.results[i])}: ${name.replaceAll("_", " ")}`));
   const show = () => {
-    const { i, name } = found[Number(byId("own-table").value)], { headings, rows, total } = part(`table ${i} ${name}`);
+    const { i, name } = all[Number(byId("own-table").value)], { headings, rows, total } = part(`table ${i} ${name}`);
     byId("own-legend").textContent = `${count(total)} rows${rows.length < total ? `, the first ${count(rows.length)} here` : ""}; the file is outputs/align/${about.name}/${about.results[i].label}/${name}.csv.`;
     const shown = (x, type) => (type !== "display" ? x : typeof x === "number" ? (Number.isInteger(x) ? x : Number(x.toPrecision(4))) : escaped(x));
-    table_("own", headings.map((title) => ({ title: escaped(title), render: shown })), rows, { order: [] });
+    table_("own", headings.map((title) => ({ title: heading(title), render: shown })), rows, { order: [] });
   };
   byId("own-table").addEventListener("change", show);
   later("tables", "own", show);

@@ -31,14 +31,14 @@ class _Mean(NamedTuple):
         return 0 if self.low is None or self.high is None else (self.low > 0) - (self.high < 0)
 
 
-def opening(found: Mapping[str, Mapping[str, Any]]) -> str:
+def opening(summaries: Mapping[str, Mapping[str, Any]]) -> str:
     """How far a unit's best match and all units predict it, and what of that a random rotation leaves to the units.
 
     Args:
-        found: summary.json by the result's label; those of the most images are used.
+        summaries: summary.json by the result's label; those of the most images are used.
     """
-    most = max(summary["images"] for summary in found.values())
-    base = {label.split(",")[0]: summary for label, summary in found.items() if summary["images"] == most}
+    most = max(summary["images"] for summary in summaries.values())
+    base = {label.split(",")[0]: summary for label, summary in summaries.items() if summary["images"] == most}
     first = base.get("semimatching") or next(iter(base.values()))
     nets = dict.fromkeys(pair["a"] for pair in first["pairs"])
     best, rotated = _pairs(first, "mean_best_r"), _pairs(first, "mean_best_r_rotated")

@@ -1,26 +1,54 @@
-"""Tables over all finished methods of an experiment: headings, then rows of cells.
-
-A result is what summary.json holds; results come by the names of their folders.
-"""
+"""Tables over all finished methods of an experiment: headings, then rows of cells."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations, product
+from statistics import fmean, pstdev
 from typing import Any
 
+from convergent.analysis.cluster_agreement import adjusted_rand
+from convergent.report.loading import Finished
 from convergent.storage.csv_files import read_rows
 
-# The columns of the table: heading, figure of summary.json.
-_COLUMNS = (
-    ("mean r", "mean_r"),
-    ("R² fitted", "r2_in_sample"),
-    ("R² held out", "r2_held_out"),
-    ("median", "r2_held_out_median"),
-    ("used", "predictors"),
+Table = list[list[str]]
+
+# Columns: heading, cell. A cell shows scalars of summary.json; of several texts the first whose scalars are all there.
+_Columns = Sequence[tuple[str, str | tuple[str, ...]]]
+_SUMMARY: _Columns = (
+    ("mean r", "{mean_r:.2f} ± {mean_r_sd:.2f}"),
+    ("R² fitted", "{r2_in_sample:.2f} ± {r2_in_sample_sd:.2f}"),
+    ("R² held out", "{r2_held_out:.2f} ± {r2_held_out_sd:.2f}"),
+    ("median", "{r2_held_out_median:.2f} ± {r2_held_out_median_sd:.2f}"),
+    ("predictors", "{predictors:.2f}"),
 )
-_NULLS = ("rotated", "shuffled")
+_CONTROLS: _Columns = (
+    ("r, 95 %", ("{mean_r_nets_low:.2f}-{mean_r_nets_high:.2f}", "{mean_r_low:.2f}-{mean_r_high:.2f}")),
+    ("rotated", "{mean_r_rotated:.2f}"),
+    ("shuffled", "{mean_r_shuffled:.2f}"),
+    ("above", "{above_rotated:.0%}"),
+    ("agree", "{agreement:.0%}"),
+    ("<0.5", "{best_r_below_half:.0%}"),
+)
+_CLUSTERS: _Columns = (
+    ("clusters", "{solver_clusters:.1f}"),
+    ("unassigned", "{solver_isolated:.1f}"),
+    ("unequal sizes", "{unequal:.0%}"),
+    ("similarity", "{similarity_between:.2f}"),
+    ("(rotated)", "{similarity_between_rotated:.2f}"),
+    ("ARI", "{rand:.2f}"),
+    ("subspace R²", "{subspace_span_explained:.2f}"),
+    ("(rotated)", "{subspace_span_explained_rotated:.2f}"),
+    ("unit r²", "{subspace_matched_explained:.2f}"),
+    ("(rotated)", "{subspace_matched_explained_rotated:.2f}"),
+    ("within-cluster rotation", "{subspace_rotated_within_explained:.2f}"),
+    ("random", "{subspace_random_explained:.2f}"),
+)
+_CODES = {
+    "local": "local", "slightly": "slightly_distributed", "distributed": "distributed", "undecided": "undecided"
+}  # fmt: skip
+_ACROSS = {"mutual best": "mutual_best", "cliques": "cliques", "cycles": "cycles", "consensus r": "consensus_r"}
+_TEXT = ("layer", "method", "and", "column", "meaning", "range")  # headings of what is no number
 
 # The paper's own figures, Net1 to Net2 of CaffeNet on ImageNet: mean r by method, share of units on which matching and
 # semi-matching agree, share of units whose best r is below 0.5. Source: Li et al. 2016, section 3, from the authors' logs.
@@ -36,172 +64,171 @@ _PAPER_UNITS = {
     "conv5": (0.645, 0.75),
 }
 
-Results = Mapping[str, dict[str, Any]]
+
+def summary(results: Sequence[Finished]) -> Table:
+    """The table of all results: a row per layer and result, means and deviations over the pairs of nets."""
+    rows = _by_layer(results, _SUMMARY)
+    some = [place for place in range(len(rows[0])) if place < 3 or any(row[place] != "-" for row in rows[1:])]
+    return [[row[place] for place in some] for row in rows]
 
 
-def overview(found: Results) -> list[list[str]]:
-    """The table of all results: headings, then a row per layer and result, means and deviations over the pairs of nets."""
-    layers = dict.fromkeys(layer for summary in found.values() for layer in summary["layers"])
-    there = {key for summary in found.values() for figures in summary["layers"].values() for key in figures}
-    columns = [(heading, key) for heading, key in _COLUMNS if key in there]
-    rows = [["layer", "method", "images", *(heading for heading, _ in columns)]]
-    for layer in layers:
-        for name, summary in found.items():
-            if figures := summary["layers"].get(layer):
-                cells = [_cell(figures, key) for _, key in columns]
-                rows.append([layer, _method(name), f"{summary['images']:,}", *cells])
-    return rows
+def explained(results: Sequence[Finished]) -> Table:
+    """The table of variance explained on held-out images, with the predictors per unit: a row per result.
 
-
-def explained(found: Results) -> list[list[str]]:
-    """The table of variance explained on held-out images, with the predictors per unit: headings, then a row per result.
-
-    Methods that use fewer units come first.
+    Methods of fewer predictors come first.
     """
-    layers = list(dict.fromkeys(layer for summary in found.values() for layer in summary["layers"]))
+    layers = _layers(results)
     rows = [["method", "images", *layers]]
 
-    def used(name: str) -> tuple[float, float]:
-        figures = found[name]["layers"].values()
-        return -found[name]["images"], sum(of_layer.get("predictors", 0.0) for of_layer in figures)
+    def predictors(result: Finished) -> tuple[int, float]:
+        return -result.images, sum(scalars.get("predictors", 0.0) for scalars in result.layers.values())
 
-    for name in sorted(found, key=used):
-        cells = []
-        for layer in layers:
-            figures = found[name]["layers"].get(layer, {})
-            score, units = _cell(figures, "r2_held_out"), _cell(figures, "predictors", "{:.1f}")
-            cells.append("-" if score == "-" else f"{score} ({units})")
+    for result in sorted(results, key=predictors):
+        text = "{r2_held_out:.2f} ± {r2_held_out_sd:.2f} ({predictors:.1f})"
+        cells = [_cell(result.layers.get(layer, {}), text) for layer in layers]
         if set(cells) != {"-"}:
-            rows.append([_method(name), f"{found[name]['images']:,}", *cells])
+            rows.append([result.name, f"{result.images:,}", *cells])
     return rows
 
 
-def controls(found: Results) -> list[list[str]]:
-    """The table of mean correlations with interval, agreement and nulls: headings, then a row per layer and result."""
-    caffenet = any(summary.get("caffenet") for summary in found.values())
-    rows = [["layer", "method", "images", "r, 95 %", *_NULLS, "above", "agree", "<0.5"]]
-    rows[0] += ["paper: mean r", "agree", "r < 0.5"] if caffenet else []
-    for layer in dict.fromkeys(layer for summary in found.values() for layer in summary["layers"]):
-        for name, summary in found.items():
-            figures = summary["layers"].get(layer)
-            if not figures or "mean_r" not in figures:
-                continue
-            over = "mean_r_nets" if "mean_r_nets_low" in figures else "mean_r"
-            ends = [figures.get(f"{over}_{end}") for end in ("low", "high")]
-            row = [layer, _method(name), f"{summary['images']:,}"]
-            row += ["-" if None in ends else f"{ends[0]:.2f}-{ends[1]:.2f}"]
-            row += [_share(figures, f"mean_r_{null}", "{:.2f}") for null in _NULLS]
-            row += [_share(figures, key) for key in ("above_rotated", "agreement", "best_r_below_half")]
-            if caffenet:
-                mean_r = _PAPER_R.get(_method(name), {}).get(layer)
-                row += ["-" if mean_r is None else f"{mean_r:.3f}"]
-                row += [f"{share:.0%}" for share in _PAPER_UNITS.get(layer, ())] or ["-", "-"]
-            rows.append(row)
+def controls(results: Sequence[Finished]) -> Table:
+    """The table of mean correlations with interval, agreement and nulls: a row per layer and result."""
+    rows = _by_layer(results, _CONTROLS, "mean_r")
+    if any(result.summary.get("caffenet") for result in results):
+        rows[0] += ["paper: mean r", "agree", "r < 0.5"]
+        for row in rows[1:]:
+            mean_r = _PAPER_R.get(row[1], {}).get(row[0])
+            row += ["-" if mean_r is None else f"{mean_r:.3f}"]
+            row += [f"{share:.0%}" for share in _PAPER_UNITS.get(row[0], ())] or ["-", "-"]
     return rows
 
 
-def across(found: Results) -> list[list[str]]:
-    """The table over all nets at once, by the first result that has it: headings, then a row per layer.
+def clusters(results: Sequence[Finished]) -> Table:
+    """The table of clusterings: a row per layer and result, means over the ordered pairs of nets."""
+    return _by_layer(results, _CLUSTERS, "similarity_between")
+
+
+def across(results: Sequence[Finished]) -> Table:
+    """The table over all nets at once, by the first result that has it: a row per layer.
 
     In brackets, where there are random rotations, the least and the greatest of them, every net on axes of its own.
     """
-    layers: dict[str, Any] = next((summary["across"] for summary in found.values() if summary.get("across")), {})
-    nets = max((len(figures["found_in"]) for figures in layers.values()), default=0)
-    rows = [["layer", *(f"in {m}" for m in range(nets)), "mutual best", "cliques", "cycles", "consensus r"]]
-    for layer, figures in layers.items():
-        ends = [figures.get(f"found_in_rotated_{end}", [None] * nets) for end in ("low", "high")]
-        cells = [_beside(share, low, high) for share, low, high in zip(figures["found_in"], *ends)]
-        for key, how in (
-            ("mutual_best", "{:.0%}"),
-            ("cliques", "{:.0%}"),
-            ("cycles", "{:.0%}"),
-            ("consensus_r", "{:.2f}"),
-        ):
-            low, high = (figures.get(f"{key}_rotated_{end}") for end in ("low", "high"))
-            cells.append(_beside(figures[key], low, high, how) if key in figures else "-")
+    layers: dict[str, Any] = next(
+        (of["across"] for of in (result.summary for result in results) if of.get("across")), {}
+    )
+    nets = max((len(scalars["found_in"]) for scalars in layers.values()), default=0)
+    rows = [["layer", *(f"in {m}" for m in range(nets)), *_ACROSS]]
+    for layer, scalars in layers.items():
+        ends = [scalars.get(f"found_in_rotated_{end}", [None] * nets) for end in ("low", "high")]
+        cells = [beside(share, low, high) for share, low, high in zip(scalars["found_in"], *ends)]
+        for name in _ACROSS.values():
+            low, high = (scalars.get(f"{name}_rotated_{end}") for end in ("low", "high"))
+            style = ".2f" if name == "consensus_r" else ".0%"
+            cells.append(beside(scalars[name], low, high, style) if name in scalars else "-")
         rows.append([layer, *cells])
     return rows
 
 
-def _beside(value: float, low: float | None, high: float | None, how: str = "{:.0%}") -> str:
+def beside(value: float, low: float | None, high: float | None, style: str = ".0%") -> str:
     """A figure with the range that its null has.
 
-    >>> _beside(0.25, 0.16, 0.18), _beside(0.6, 0.5, 0.5, "{:.2f}"), _beside(0.25, None, None)
+    >>> beside(0.25, 0.16, 0.18), beside(0.6, 0.5, 0.5, ".2f"), beside(0.25, None, None)
     ('25% (16-18%)', '0.60 (0.50)', '25%')
     """
     if low is None or high is None:
-        return how.format(value)
-    least, most = how.format(low), how.format(high)
-    over = most if least == most else f"{least.removesuffix('%')}-{most}"
-    return f"{how.format(value)} ({over})"
+        return f"{value:{style}}"
+    least, most = f"{low:{style}}", f"{high:{style}}"
+    ends = most if least == most else f"{least.removesuffix('%')}-{most}"
+    return f"{value:{style}} ({ends})"
 
 
-def table_1(aligned: Path, found: Results) -> list[list[str]]:
-    """The paper's table 1 by the first result that has a path of penalties: headings, then a row per layer.
+def table_1(results: Sequence[Finished]) -> Table:
+    """The paper's table 1 by the first result that has a path of penalties: a row per layer.
 
     A cell is the mean loss over the pairs of nets and, in brackets, the predictors per unit; beside them one unit, all
     units, and the shares of units whose code is local, slightly distributed and distributed, with their 95 % over nets.
     """
-    name = next((name for name in found if (aligned / name / "path.csv").exists()), None)
-    if name is None:
-        return []
-    rows = list(read_rows(aligned / name / "path.csv"))
-    if not rows or "loss_held_out" not in rows[0]:  # with folds=0
+    result = next((result for result in results if (result.folder / "path.csv").exists()), None)
+    rows = list(read_rows(result.folder / "path.csv")) if result else []
+    if not result or not rows or "loss_held_out" not in rows[0]:  # with folds=0
         return []
     alphas = sorted({float(row["alpha"]) for row in rows}, reverse=True)
-    table = [
-        [
-            "layer",
-            "one unit",
-            *(f"{alpha:g}" for alpha in alphas),
-            "all units",
-            "local",
-            "slightly",
-            "distributed",
-            "undecided",
-        ]
-    ]
-    for layer, figures in found[name]["layers"].items():
+    table = [["layer", "one unit", *(f"{alpha:g}" for alpha in alphas), "all units", *_CODES]]
+    for layer, scalars in result.layers.items():
         cells = []
         for alpha in alphas:
-            of_alpha = [row for row in rows if row["layer"] == layer and float(row["alpha"]) == alpha]
-            loss, used = (
-                sum(float(row[key]) for row in of_alpha) / max(1, len(of_alpha))
-                for key in ("loss_held_out", "predictors")
+            at = [row for row in rows if row["layer"] == layer and float(row["alpha"]) == alpha]
+            loss, predictors = (
+                fmean(float(row[key]) for row in at) if at else 0 for key in ("loss_held_out", "predictors")
             )
-            cells.append(f"{loss:.3f} ({used:.1f})" if of_alpha else "-")
-        codes = [
-            _share_over_nets(figures, code) for code in ("local", "slightly_distributed", "distributed", "undecided")
-        ]
-        ends = [_share(figures, f"loss_{which}", "{:.3f}") for which in ("one_unit", "least_squares")]
-        table.append([layer, ends[0], *cells, ends[1], *codes])
+            cells.append(f"{loss:.3f} ({predictors:.1f})" if at else "-")
+        one, every = (_cell(scalars, f"{{loss_{which}:.3f}}") for which in ("one_unit", "least_squares"))
+        table.append([layer, one, *cells, every, *(_code(scalars, code) for code in _CODES.values())])
     return table
 
 
+def agreement(results: Sequence[Finished]) -> Table:
+    """The table of how far two clusterings agree, one of which may be a tree's: a row per layer and two.
+
+    Adjusted Rand index over the units that both put into a cluster, whose share stands beside it, for a tree clusters only
+    some: mean and deviation over the ordered pairs of nets.
+    """
+    rows = [["layer", "method", "and", "images", "units", "adjusted Rand"]]
+    for layer in _layers(results):
+        there = [result for result in results if layer in result.layers]
+        labelled = [(result, result.name, result.labels(layer)) for result in there]
+        trees = [(result, f"tree of {result.name}", result.labels(layer, "tree")) for result in there]
+        for (first, name, label), (second, other, label_2) in [*combinations(labelled, 2), *product(trees, labelled)]:
+            pairs = [pair for pair in label if pair in label_2] if first.setting == second.setting else []
+            if pairs:
+                indices = [adjusted_rand(label[pair], label_2[pair]) for pair in pairs]
+                both = fmean(float(((label[pair] >= 0) & (label_2[pair] >= 0)).double().mean()) for pair in pairs)
+                index = f"{fmean(indices):.2f} ± {pstdev(indices):.2f}"
+                rows.append([layer, name, other, f"{first.images:,}", f"{both:.0%}", index])
+    return rows
+
+
 def markdown(rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown: headings, then rows; all but layer and method are numbers."""
-    rule = ["---" if heading in ("layer", "method", "and") else "---:" for heading in rows[0]]
+    """A table in Markdown: headings, then rows."""
+    rule = ["---" if heading in _TEXT else "---:" for heading in rows[0]]
     return "".join(f"| {' | '.join(cells)} |\n" for cells in (rows[0], rule, *rows[1:]))
 
 
-def _cell(figures: dict[str, Any], key: str, how: str = "{:.2f}") -> str:
-    if key not in figures:
-        return "-"
-    return how.format(figures[key]) + ("" if key == "predictors" else f" ± {figures[key + '_sd']:.2f}")
+def text_columns(rows: Table) -> int:
+    """How many columns, at the beginning, are no numbers."""
+    return sum(heading in _TEXT for heading in rows[0])
 
 
-def _share(figures: dict[str, Any], key: str, how: str = "{:.0%}") -> str:
-    return how.format(figures[key]) if key in figures else "-"
+def _by_layer(results: Sequence[Finished], columns: _Columns, needed: str = "") -> Table:
+    """A row per layer and result, of those that have a scalar."""
+    rows = [["layer", "method", "images", *(heading for heading, _ in columns)]]
+    for layer, result in ((layer, result) for layer in _layers(results) for result in results):
+        scalars = result.layers.get(layer)
+        if scalars and (not needed or needed in scalars):
+            cells = [_cell(scalars, *([texts] if isinstance(texts, str) else texts)) for _, texts in columns]
+            rows.append([layer, result.name, f"{result.images:,}", *cells])
+    return rows
 
 
-def _share_over_nets(figures: dict[str, Any], key: str) -> str:
+def _layers(results: Sequence[Finished]) -> list[str]:
+    return list(dict.fromkeys(layer for result in results for layer in result.layers))
+
+
+def _cell(scalars: Mapping[str, Any], *texts: str) -> str:
+    """The first text whose scalars are all there."""
+    return next(_filled(scalars, texts), "-")
+
+
+def _filled(scalars: Mapping[str, Any], texts: Sequence[str]) -> Iterator[str]:
+    for text in texts:
+        try:
+            yield text.format_map(scalars)
+        except KeyError:
+            continue
+
+
+def _code(scalars: Mapping[str, Any], code: str) -> str:
     """A share with its interval over nets, and what it is where net b is randomly rotated."""
-    low, high = (figures.get(f"{key}_nets_{end}") for end in ("low", "high"))
-    share = _share(figures, key)
-    over = "" if low is None or high is None else f" ({max(0.0, low):.0%}-{min(1.0, high):.0%})"
-    return f"{share}{over}" + (f", rotated {_share(figures, f'{key}_rotated')}" if f"{key}_rotated" in figures else "")
-
-
-def _method(name: str) -> str:
-    """The name of a result without its images, which have a column of their own."""
-    return re.sub(r",images=[^,]*", "", name)
+    with_ends = f"{{{code}:.0%}} ({{{code}_nets_low:.0%}}-{{{code}_nets_high:.0%}})"
+    share, rotated = _cell(scalars, with_ends, f"{{{code}:.0%}}"), f"{code}_rotated"
+    return share + (f", rotated {scalars[rotated]:.0%}" if rotated in scalars else "")

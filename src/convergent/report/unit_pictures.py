@@ -37,40 +37,34 @@ def drawings_of(
         tables: of analyses; groups of units that their rows name, texts of numbers with spaces between them in `units_a`
             and `units_b`, are drawn as pictures. A number there says how many units, not which.
     """
-    found: Drawings = {}
+    drawings: Drawings = {}
     pair = alignment.pair
     for number, kind in enumerate(patches):
-        both = _both(pair, kind)
-        if both is None:
+        if not (both := _both(pair, kind)):
             continue
-        a, b = both
         if number == 0:
-            found |= _sheets(alignment, a, b)
+            drawings |= _sheets(alignment, *both)
             for name, rows in (tables or {}).items():
                 if members := _members(rows):
-                    found[f"{name}-units"] = partial(groups, f"{pair.layer}: {name}", pair, members, a, b)
+                    drawings[f"{name}-units"] = partial(groups, f"{pair.layer}: {name}", pair, members, *both)
         elif bool((alignment.predictors_b > 0).any()):
-            found[f"matches-{kind_of(b)}"] = partial(matches, alignment, a, b)
-    return found
+            made = (
+                both[1].tile_ckhwd.shape[1] == 1
+            )  # one picture that was made for the unit, else those that silence it
+            drawings["matches-ascent" if made else "matches-bottom"] = partial(matches, alignment, *both)
+    return drawings
 
 
 def _members(rows: Sequence[Mapping[str, Any]], shown: int = 6) -> list[tuple[str, list[int], list[int]]]:
     """The first groups of a table that have several units of both nets, four and four before all others."""
-    found = []
+    members = []
     for row in rows:
-        if not all(isinstance(row.get(side), str) for side in ("units_a", "units_b")):
-            continue
-        of_a, of_b = ([int(unit) for unit in row[side].split()] for side in ("units_a", "units_b"))
-        if min(len(of_a), len(of_b)) > 1:
-            told = [f"{len(of_a)} + {len(of_b)} units"]
-            told += [f"{key} {value:.2f}" for key, value in row.items() if isinstance(value, float)][:2]
-            found.append(("\n".join(told), of_a, of_b))
-    return sorted(found, key=lambda group: (len(group[1]), len(group[2])) != (4, 4))[:shown]
-
-
-def kind_of(patches: Patches) -> str:
-    """What other patches than those that excite a unit most show: one picture that was made for it, or what silences it."""
-    return "ascent" if patches.tile_ckhwd.shape[1] == 1 else "bottom"
+        if all(isinstance(row.get(side), str) for side in ("units_a", "units_b")):
+            of_a, of_b = ([int(unit) for unit in row[side].split()] for side in ("units_a", "units_b"))
+            if min(len(of_a), len(of_b)) > 1:
+                scalars = [f"{key} {value:.2f}" for key, value in row.items() if isinstance(value, float)]
+                members.append(("\n".join([f"{len(of_a)} + {len(of_b)} units", *scalars[:2]]), of_a, of_b))
+    return sorted(members, key=lambda group: (len(group[1]), len(group[2])) != (4, 4))[:shown]
 
 
 def _both(pair: Pair, patches: Mapping[str, Patches]) -> tuple[Patches, Patches] | None:
@@ -79,15 +73,15 @@ def _both(pair: Pair, patches: Mapping[str, Patches]) -> tuple[Patches, Patches]
 
 
 def _sheets(alignment: Alignment, a: Patches, b: Patches) -> Drawings:
-    found: Drawings = {}
+    drawings: Drawings = {}
     if int((alignment.predictors_b > 0).sum()) > 1:
-        found["matches"] = partial(matches, alignment, a, b)
+        drawings["matches"] = partial(matches, alignment, a, b)
     if bool((alignment.predictors_b > 1).any()):
-        found["predictors"] = partial(predictors, alignment, a, b)
+        drawings["predictors"] = partial(predictors, alignment, a, b)
     labels = [set(labels.tolist()) for labels in (alignment.labels_a, alignment.labels_b) if labels is not None]
     if len(labels) == 2 and labels[0] & labels[1] - {-1}:
-        found["clusters-units"] = partial(clusters, alignment, a, b)  # `clusters` are the methods' matrices
-    return found
+        drawings["clusters-units"] = partial(clusters, alignment, a, b)  # `clusters` are the methods' matrices
+    return drawings
 
 
 def pictured_rows(alignment: Alignment, patches: Mapping[str, Patches]) -> list[dict[str, Any]]:
@@ -116,10 +110,9 @@ def pictured_rows(alignment: Alignment, patches: Mapping[str, Patches]) -> list[
 
 def activity_of(layer: LayerMoments, patches: Mapping[str, Patches]) -> Figure:
     """The most and the least active units of a layer."""
-    share_k = layer.count_k / layer.count_k.sum()
-    mean_u = (share_k[:, None] * layer.mean_ku).sum(0)
     mean_c = {
-        net: torch.where(layer.active(net), mean_u[units], torch.nan) for net, units in zip(layer.nets, layer.units)
+        net: torch.where(layer.active(net), layer.mean_u[units], torch.nan)
+        for net, units in zip(layer.nets, layer.units)
     }
     return extremes(layer.layer, mean_c, patches)
 

@@ -30,7 +30,7 @@ function unitRows(state) {
   return Array.from({ length: units.count }, (_, u) => {
     const partner = map ? map.partner[u * map.m] : -1;
     return [
-      u, units.mean ? units.mean[u] : NaN, partner, map ? map.r[u] : NaN, map?.held ? map.held[u] : NaN, map ? map.used[u] : NaN,
+      u, units.mean ? units.mean[u] : NaN, partner, map ? map.r[u] : NaN, map?.held ? map.held[u] : NaN, map ? map.predictors[u] : NaN,
       map ? map.best[u] : NaN, map?.excess ? map.excess[u] : NaN,
     ];
   });
@@ -41,10 +41,12 @@ function showUnits(state) {
     : unit < 0 ? "none" : `<span class="shown" style="align-items:center;gap:.6rem">${patches(state.layer, net, unit, 54)}<span>${unit}</span></span>`;
   const digits = (places) => (value, type) => (type === "display" ? number(value, places) : Number.isNaN(value) ? -9 : value);
   const columns = [
-    { title: "unit", className: "dt-left", render: shown(state.b) }, { title: "mean activation", render: digits(3) },
-    { title: `main partner in ${escaped(state.a)}`, className: "dt-left", render: shown(state.a) }, { title: "r", render: digits(2) },
-    { title: "explained, held out", render: digits(2), visible: Boolean(mapOf(state.result, state.layer, state.a, state.b)?.held) }, { title: "predictors per unit" }, { title: "best r", render: digits(2) },
-    { title: "best r less random rotation", render: digits(2) },
+    { title: heading("unit"), className: "dt-left", render: shown(state.b) }, { title: "mean activation", render: digits(3) },
+    { title: heading(`main partner in ${state.a}`, "partner"), className: "dt-left", render: shown(state.a) },
+    { title: heading("r"), render: digits(2) },
+    { title: heading("R² held out", "r2_held_out"), render: digits(2), visible: Boolean(mapOf(state.result, state.layer, state.a, state.b)?.held) },
+    { title: heading("predictors per unit", "predictors") }, { title: heading("best r", "best_r"), render: digits(2) },
+    { title: heading("best r less random rotation", "excess"), render: digits(2) },
   ];
   const table = table_("unit-table", columns, unitRows(state), {
     pageLength: 10, order: [[3, "desc"]], createdRow: (row, data) => {
@@ -78,43 +80,43 @@ function showUnit(state) {
   if (top) facts.push(`highest ${number(top.activation[unit * top.k])}`);
   let html = `<h3>${escaped(b)}, ${escaped(layer)}, unit ${unit}</h3><p class="facts">${facts.filter(Boolean).join(" · ")}</p>`;
   const kinds = { patches: "", bottom: "least exciting", ascent: "made by gradient ascent" };
-  html += `<div class="shown">${Object.entries(kinds).filter(([kind]) => units.pictures[kind]).map(([kind, told]) =>
-    `<div>${patches(layer, b, unit, kind === "patches" ? 250 : 120, kind)}<p class="facts">${told}</p></div>`).join("")}</div>`;
+  html += `<div class="shown">${Object.entries(kinds).filter(([kind]) => units.pictures[kind]).map(([kind, words]) =>
+    `<div>${patches(layer, b, unit, kind === "patches" ? 250 : 120, kind)}<p class="facts">${words}</p></div>`).join("")}</div>`;
   html += '<table class="partners">';
   for (const a of about.nets.filter((net) => net !== b)) {
-    const methods = new Map(); // methods that find the same stand together
+    const methods = new Map(); // methods with the same partners stand together
     about.results.forEach((result, i) => {
-      const told = result.images === state.images ? partners(i, layer, a, b, unit) : null;
-      if (told) methods.set(told, [...(methods.get(told) ?? []), methodOf(i)]);
+      const shown = result.images === state.images ? partners(i, layer, a, b, unit) : null;
+      if (shown) methods.set(shown, [...(methods.get(shown) ?? []), methodOf(i)]);
     });
     if (methods.size) html += `<tr><td colspan="2" class="net-head">in ${escaped(a)}</td></tr>`;
-    for (const [told, names] of methods) {
-      html += `<tr><td>${names.map((name) => escaped(name).replaceAll("_", "_<wbr>")).join(",<br>")}</td><td>${told}</td></tr>`;
+    for (const [shown, names] of methods) {
+      html += `<tr><td>${names.map((name) => escaped(name).replaceAll("_", "_<wbr>")).join(",<br>")}</td><td>${shown}</td></tr>`;
     }
   }
   byId("unit").innerHTML = `${html}</table>`;
   byId("unit").dataset.unit = unit;
 }
 
-// What one method finds for a unit of b in net a.
+// The partners of a unit of b in net a by one method.
 function partners(result, layer, a, b, unit) {
   const map = mapOf(result, layer, a, b);
   if (!map) return null;
-  const found = [];
+  const buttons = [];
   for (let m = 0; m < map.m; m++) {
     const partner = map.partner[unit * map.m + m];
     if (partner < 0) continue;
     const r = map.corr ? map.corr[unit * map.m + m] : map.m === 1 ? map.r[unit] : NaN;
-    const told = map.used[unit] > 1 ? `<br>weight ${number(map.weight[unit * map.m + m])}` : "";
-    found.push(`<button class="partner" data-net="${escaped(a)}" data-unit="${partner}">${patches(layer, a, partner, 54)}<br>${partner}: r ${number(r)}${told}</button>`);
+    const weight = map.predictors[unit] > 1 ? `<br>weight ${number(map.weight[unit * map.m + m])}` : "";
+    buttons.push(`<button class="partner" data-net="${escaped(a)}" data-unit="${partner}">${patches(layer, a, partner, 54)}<br>${partner}: r ${number(r)}${weight}</button>`);
   }
-  const rest = map.used[unit] - found.length;
+  const rest = map.predictors[unit] - buttons.length;
   const facts = map.held ? [`explains ${percent(map.held[unit])}`] : [];
-  if (map.used[unit] > 1) facts.push(`${map.used[unit]} units${rest > 0 ? `, ${found.length} shown` : ""}`);
-  let told = facts.join(", ");
+  if (map.predictors[unit] > 1) facts.push(`${map.predictors[unit]} units${rest > 0 ? `, ${buttons.length} shown` : ""}`);
+  let text = facts.join(", ");
   if (map.labelsB && map.labelsB[unit] >= 0) {
     const label = map.labelsB[unit], size = (labels) => labels.filter((x) => x === label).length;
-    told += `; cluster ${label}: ${size(map.labelsA)} units of ${escaped(a)}, ${size(map.labelsB)} of ${escaped(b)}`;
+    text += `; cluster ${label}: ${size(map.labelsA)} units of ${escaped(a)}, ${size(map.labelsB)} of ${escaped(b)}`;
   }
-  return `${found.join("") || "no partner"}<div class="facts" style="margin:0">${told}</div>`;
+  return `${buttons.join("") || "no partner"}<div class="facts" style="margin:0">${text}</div>`;
 }

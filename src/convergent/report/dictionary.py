@@ -1,0 +1,48 @@
+"""The data dictionary: what every column means, printed into docs/data_dictionary.md and shown on the page.
+
+`python -m convergent.report.dictionary` in the project's folder fills the page anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from convergent.analysis.columns import HEAD, LAYER, MORE, NULL, PAIR, UNIT, Column
+from convergent.figures.style import NULL_MEANINGS
+from convergent.report.readme import fill
+from convergent.report.tables import markdown
+
+_TABLES = {
+    "columns head": HEAD,
+    "columns unit": UNIT,
+    "columns pair": PAIR,
+    "columns null": NULL,
+    "columns more": MORE,
+    "columns layer": LAYER,
+}
+
+
+def dictionary() -> dict[str, str]:
+    """The dictionary's tables in Markdown, by the names of their marks."""
+    return {name: _table(columns) for name, columns in _TABLES.items()}
+
+
+def meanings() -> dict[str, str]:
+    """What each column means, by its name; of a row per unit where a row per pair has a column of that name too."""
+    columns = (*LAYER, *MORE, *PAIR, *UNIT, *HEAD)
+    of_nulls = {
+        column.name.replace("NULL", null): column.meaning.replace("the null", f"the null {null}")
+        for column in NULL
+        for null in NULL_MEANINGS
+    }
+    return {column.name: column.meaning for column in columns} | of_nulls
+
+
+def _table(columns: Iterable[Column]) -> str:
+    rows = [(f"`{column.name}`", column.meaning.replace("|", "\\|"), column.unit) for column in columns]
+    return markdown([("column", "meaning", "range"), *rows])
+
+
+if __name__ == "__main__":
+    fill(Path.cwd(), dictionary())
