@@ -1,4 +1,4 @@
-"""Which units of a layer are found again in the other nets, and in how many of them.
+"""Which units of a layer have partners in the other nets, and in how many of them.
 
 Axes: `i`, `j` nets (k of them), `u` units of one net, `m` how many of the other nets, `g` groups of one unit of each net.
 """

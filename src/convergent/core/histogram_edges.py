@@ -15,7 +15,7 @@ _SORTED = 1 << 24  # values that are sorted at once
 
 
 def edges_of(x_us: Tensor | np.ndarray, bins: int = 10) -> Tensor:
-    """Edges between bins of equal mass, of which the first is kept for an atom at the minimum (zeros of rectified units).
+    """Edges between bins of equal mass, of which the first is for an atom at the minimum (zeros of rectified units).
 
     The minimum is an atom if at least half an equal bin's share, 1 / (2 bins), of the samples equals it: it is nearer to a
     bin of its own than to none. All others then share the other bins equally. Edges are values that occur, and a value

@@ -1,7 +1,7 @@
 """Joint histograms of all pairs of units of several nets: the record that mutual information is a function of.
 
-Kept is how many samples lie above an edge of one unit and above an edge of the other; differences of neighbouring numbers
-are the counts of the bins.
+The record is how many samples lie above an edge of one unit and above an edge of the other; differences of neighbouring
+numbers are the counts of the bins.
 
 Axes: `u` units of all nets side by side, `a` and `b` units of two of them, `e` edges of a unit (`d` and `e` of two), `i` and
 `j` bins, one more than edges.
@@ -23,7 +23,7 @@ _INT32 = 2**31 - 1  # samples that fit into int32
 
 @dataclass(frozen=True, eq=False)
 class Histograms:
-    """Joint counts of the wanted pairs of nets, kept as the numbers of samples above both edges; `+` merges two records.
+    """Joint counts of the wanted pairs of nets, as the numbers of samples above both edges; `+` merges two records.
 
     Attributes:
         nets: their names.
@@ -56,7 +56,7 @@ class Histograms:
 
     @property
     def active_u(self) -> Tensor:
-        """False for units all of whose samples fall into one bin: they tell nothing about any other, shape (u,)."""
+        """False for units all of whose samples fall into one bin: they say nothing about any other, shape (u,)."""
         return (self.counts_ui > 0).sum(1) > 1
 
     def pair(self, a: int | str, b: int | str, rows: slice = slice(None)) -> Tensor:

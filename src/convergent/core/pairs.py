@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from convergent.core.histogram_source import Joint
 
 
-_ENOUGH = 10  # blocks of images to tell a unit that varies in one of them only
+_ENOUGH = 10  # blocks of images to recognise a unit that varies in one of them only
 
 
 @dataclass(frozen=True, eq=False)

@@ -110,10 +110,10 @@ class WideTurn:
 
     def __call__(self, x_us: Tensor) -> Tensor:
         """Samples in columns, rotated, shape (units, s)."""
-        turned_us = x_us.clone()
+        rotated_us = x_us.clone()
         z_us = (x_us[self.active_u] - self.mean_u) * self.scale_u
-        turned_us[self.active_u] = self.rotation(z_us) * self.gain_u + self.mean_u
-        return turned_us
+        rotated_us[self.active_u] = self.rotation(z_us) * self.gain_u + self.mean_u
+        return rotated_us
 
 
 def turning(pre: Moments, generator: torch.Generator, like: Tensor | None = None) -> Turn:
@@ -154,8 +154,8 @@ def wide_turning(pre_us: Tensor, generator: torch.Generator) -> WideTurn:
     active_u = (sd_u > torch.finfo(torch.float32).eps * mean_u.abs()).nonzero()[:, 0]
     mean_u, sd_u = (x_u[active_u, None].to(pre_us) for x_u in (mean_u, sd_u))
     turn = GroupRotation.draw(len(active_u), generator, pre_us)
-    turned_us = turn((pre_us[active_u] - mean_u) / sd_u)
-    return WideTurn(active_u, mean_u, 1 / sd_u, sd_u / turned_us.std(1, correction=0, keepdim=True), turn)
+    rotated_us = turn((pre_us[active_u] - mean_u) / sd_u)
+    return WideTurn(active_u, mean_u, 1 / sd_u, sd_u / rotated_us.std(1, correction=0, keepdim=True), turn)
 
 
 def rotated_before(
@@ -200,14 +200,14 @@ def rotated_before(
     active = pre.active_u.nonzero()[:, 0]
     z_nb = (pre_nb[:, active] - pre.mean_u[active]) * pre.scale_u[active]
     part_nb = z_nb if pre_na is None else _predicted(z_nb, torch.as_tensor(pre_na).detach())
-    turned_nb = part_nb @ rotation(len(active), torch.Generator().manual_seed(seed))
-    turned_nb *= part_nb.norm(dim=0) / turned_nb.norm(dim=0).clamp(min=1e-300)  # both of mean 0
-    turned = pre_nb.clone()
-    turned[:, active] = (turned_nb + (z_nb - part_nb)) * pre.sd_u[active] + pre.mean_u[active]
-    x_nb = torch.as_tensor(nonlinearity(turned)).detach()
-    if x_nb.shape != turned.shape:
+    rotated_nb = part_nb @ rotation(len(active), torch.Generator().manual_seed(seed))
+    rotated_nb *= part_nb.norm(dim=0) / rotated_nb.norm(dim=0).clamp(min=1e-300)  # both of mean 0
+    rotated = pre_nb.clone()
+    rotated[:, active] = (rotated_nb + (z_nb - part_nb)) * pre.sd_u[active] + pre.mean_u[active]
+    x_nb = torch.as_tensor(nonlinearity(rotated)).detach()
+    if x_nb.shape != rotated.shape:
         raise InputError(
-            f"The nonlinearity needs to return a number per sample and unit, shape {tuple(turned.shape)}, not "
+            f"The nonlinearity needs to return a number per sample and unit, shape {tuple(rotated.shape)}, not "
             f"{tuple(x_nb.shape)}; give one that acts on each unit by itself."
         )
     return x_nb

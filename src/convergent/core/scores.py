@@ -1,4 +1,4 @@
-"""The common yardstick of all methods: how much of net b's variance they explain on images they have not seen.
+"""The common yardstick of all methods: how much of net b's variance they explain on held-out images.
 
 Axes: `a` units of net a, `b` units of net b.
 """

@@ -233,7 +233,7 @@ def _largest(matrix_uu: Array, number: int) -> tuple[Array, Array]:
             return value_c[order], vector_uc[:, order]
         except ArpackError:  # no convergence: slower, but sure
             pass
-    if 5 * number > u:  # then all of them are found faster than some
+    if 5 * number > u:  # then all of them take less time than some
         value_c, vector_uc = scipy.linalg.eigh(matrix_uu, driver="evd")
     else:
         value_c, vector_uc = scipy.linalg.eigh(matrix_uu, subset_by_index=(u - number, u - 1))
