@@ -29,6 +29,7 @@ from torchvision.transforms import v2
 
 from convergent.data.imagenet import ImageNet
 from convergent.data.images import ImageData
+from convergent.data.preparation import Access, Preparation
 from convergent.data.store import Store, SubtractMean
 from convergent.data.writing import Writing
 from convergent.nets.caffenet import CaffeNet
@@ -79,9 +80,12 @@ class Repeated(Store):
 def data_of(dataset, augment, seeds=0) -> ImageData:
     """A data module on one data set."""
     return ImageData(
-        {"train": lambda: dataset, "val": lambda: dataset}, "val", augment, [v2.CenterCrop(SIZE)], MEAN, STD, 3, BATCH,
+        {"train": lambda: dataset, "val": lambda: dataset},
+        "val",
+        Preparation(augment, [v2.CenterCrop(SIZE)], MEAN, STD, 3),
+        Access(BATCH),
         augment_seed=seeds,
-    )  # fmt: skip
+    )
 
 
 def fed(data: ImageData) -> int:

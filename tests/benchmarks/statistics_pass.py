@@ -18,7 +18,7 @@ import torch
 from torchvision.models import get_model
 
 from convergent.nets.caffenet import CaffeNet
-from convergent.streaming.accumulate import add_products
+from convergent.streaming.arithmetic import add_products
 from convergent.streaming.reading import Reading
 from convergent.streaming.rotated_pass import SavedRotations
 from convergent.streaming.statistics_pass import StatisticsPass

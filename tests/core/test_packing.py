@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from convergent.core.packing import Packing
-from convergent.streaming.accumulate import add_products
+from convergent.streaming.arithmetic import add_products
 
 
 @pytest.mark.parametrize("widths", [[1], [1, 1], [3, 5, 2], [70, 64, 65, 300], [700, 900]])

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from convergent.data import content, digests
 from convergent.data.content import content_of, digest_of
 from convergent.data.fractals import Fractals
-from convergent.data.images import Images
+from convergent.data.pictures import Images
 from convergent.errors import InputError
 from data.test_images import picture_folder
 from data.test_pictures import folder_data

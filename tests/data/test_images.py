@@ -11,8 +11,8 @@ from PIL import Image
 
 from convergent.cli.train import build_data
 from convergent.data.digits import Digits
-from convergent.data.images import Images, Shuffled, Views
 from convergent.data.order import Draw
+from convergent.data.pictures import Images, Shuffled, Views
 from convergent.errors import InputError
 
 

@@ -96,7 +96,8 @@ def test_values_that_are_not_finite_are_no_picture():
 
 
 def test_16_bits_of_other_data_sets_are_scaled_too():
-    from convergent.data.images import Images, decoded
+    from convergent.data.pictures import Images
+    from convergent.data.preparation import decoded
 
     pictures = [(Image.fromarray(RAMP.astype(np.uint16)), 0)]
     assert len(Images(pictures, decoded(1, []))[0][0].unique()) == 256

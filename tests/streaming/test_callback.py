@@ -14,7 +14,8 @@ from convergent.core.moments import Moments
 from convergent.core.pairs import Pair
 from convergent.data.order import BlockOrder
 from convergent.errors import InputError
-from convergent.streaming.callback import HistogramsCallback, MomentsCallback, Nets
+from convergent.streaming.callback import HistogramsCallback, MomentsCallback
+from convergent.streaming.module import Nets
 from convergent.streaming.reading import Reading
 from convergent.streaming.snapshots import Snapshots
 from convergent.streaming.statistics_pass import StatisticsPass

@@ -11,8 +11,10 @@ from torch import nn
 
 from convergent.cli.measurement import Measurement
 from convergent.data.images import ImageData
-from convergent.streaming.callback import Nets, PassCallback
+from convergent.data.preparation import Access, Preparation
+from convergent.streaming.callback import PassCallback
 from convergent.streaming.collector import Collector, over_processes
+from convergent.streaming.module import Nets
 from convergent.streaming.reading import Reading
 from convergent.streaming.snapshots import Snapshots
 from convergent.streaming.statistics_pass import StatisticsPass
@@ -90,7 +92,7 @@ def nets():
 
 def data(n=50):
     pictures = [(x, 0) for x in torch.rand(n, 1, 8, 8, generator=torch.Generator().manual_seed(1))]
-    found = ImageData({"all": lambda: pictures}, "all", [], [], [0.5], [0.5], 1, batch_size=7)
+    found = ImageData({"all": lambda: pictures}, "all", Preparation([], [], [0.5], [0.5], 1), Access(7))
     found.evaluation = nn.Identity()
     return found
 
@@ -181,6 +183,6 @@ def test_a_killed_pass_goes_on_with_all_its_collectors_and_counts_nothing_twice(
     trainer([resumed]).predict(modules, datamodule=rest, return_predictions=False)
     assert resumed.images == whole.images == 50
     for layer in ("1", "2"):
-        assert torch.equal(resumed.found[0][layer].mean_ku, whole.found[0][layer].mean_ku)
-        assert torch.equal(resumed.found[0][layer].scatter[0, 1], whole.found[0][layer].scatter[0, 1])
-        assert all(torch.equal(resumed.found[1][layer][net], whole.found[1][layer][net]) for net in "ab")
+        assert torch.equal(resumed.collected[0][layer].mean_ku, whole.collected[0][layer].mean_ku)
+        assert torch.equal(resumed.collected[0][layer].scatter[0, 1], whole.collected[0][layer].scatter[0, 1])
+        assert all(torch.equal(resumed.collected[1][layer][net], whole.collected[1][layer][net]) for net in "ab")

@@ -11,8 +11,9 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from convergent.core.moments import Moments
 from convergent.errors import InputError
-from convergent.streaming.callback import MomentsCallback, Nets
+from convergent.streaming.callback import MomentsCallback
 from convergent.streaming.measure import measure
+from convergent.streaming.module import Nets
 from convergent.streaming.reading import Reading
 
 N = 60

@@ -8,8 +8,9 @@ from torch.utils.data import DataLoader, TensorDataset
 from torchvision.models import swin_t
 from torchvision.models.convnext import LayerNorm2d
 
-from convergent.streaming.callback import MomentsCallback, Nets
+from convergent.streaming.callback import MomentsCallback
 from convergent.streaming.layers import layout
+from convergent.streaming.module import Nets
 from convergent.streaming.reading import Reading
 from convergent.streaming.statistics_pass import StatisticsPass
 from convergent.streaming.unit_axis import axis_by_type

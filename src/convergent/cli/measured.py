@@ -25,7 +25,8 @@ from convergent.cli.train import build_data
 from convergent.core.histogram_source import counting_of
 from convergent.core.layer_moments import LayerMoments
 from convergent.core.pairs import Pair
-from convergent.data.images import ImageData, prepared
+from convergent.data.images import ImageData
+from convergent.data.preparation import prepared
 from convergent.errors import InputError
 from convergent.streaming.histograms.layer_histograms import LayerHistograms
 from convergent.streaming.histograms.saved_histograms import SavedHistograms

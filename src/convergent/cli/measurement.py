@@ -24,9 +24,10 @@ from convergent.options import identity
 from convergent.progress import took
 from convergent.storage.files import atomic, remove_leftovers
 from convergent.storage.tensors import opened
-from convergent.streaming.callback import Nets, PassCallback
+from convergent.streaming.callback import PassCallback
 from convergent.streaming.collector import Start
 from convergent.streaming.layers import Layer, find_layer, resolve
+from convergent.streaming.module import Nets
 from convergent.streaming.reading import Reading
 from convergent.streaming.saved_moments import SavedMoments
 from convergent.streaming.snapshots import Snapshots
@@ -198,7 +199,7 @@ class Measurement:
         log.info(
             "read %s images, %d layers of %d nets: %s", f"{callback.images:,}", number, len(self.nets), took(began)
         )
-        for (artifact, _), layers in zip(wanted, callback.found):
+        for (artifact, _), layers in zip(wanted, callback.collected):
             for layer, of_layer in layers.items():
                 with atomic(self._file(artifact, layer)) as partial:
                     artifact.save(of_layer, partial)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import torch
 
 from convergent.cli.measurement import Measurement
-from convergent.data.images import Images, Views
+from convergent.data.pictures import Images, Views
 from convergent.data.seen import in_8_bits, limits
 from convergent.progress import track
 from convergent.report.ascent import Ascent

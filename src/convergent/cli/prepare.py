@@ -12,7 +12,8 @@ from torchvision.transforms import v2
 from convergent.cli.checking import check_objects, check_options, resolved
 from convergent.cli.train import build_data
 from convergent.data.imagenet import PUBLISHED
-from convergent.data.images import ImageData, decoded
+from convergent.data.images import ImageData
+from convergent.data.preparation import decoded
 from convergent.data.store import MEAN
 from convergent.data.writing import Writing
 from convergent.errors import InputError
@@ -50,7 +51,7 @@ def _prepare_split(config: DictConfig, data: ImageData, split: str) -> None:
     steps = [v2.Resize(config.size if config.keep_shape else [config.size] * 2, antialias=True)]
     transform = decoded(config.data.channels, [*steps, v2.CenterCrop(config.size)])
     task = Writing(dataset, transform, Path(config.store), split, config.data.name, config.size, config.data.channels,
-                   config.pixels, config.data.skip_corrupt, data.value_range, data.digests)  # fmt: skip
+                   config.pixels, config.data.skip_corrupt, data.access.value_range, data.access.digests)  # fmt: skip
     if task.finished(force=config.force):
         print(f"{split}: prepared already, {images:,} images in {task.folder}", flush=True)
         return

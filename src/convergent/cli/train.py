@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 import logging
 import os
 import time
@@ -178,14 +177,14 @@ def stoppable(after_stop: Callable[[], str]) -> Iterator[None]:
 
 def build_data(config: DictConfig, **changes: Any) -> ImageData:
     """The data module of a configuration of train or align, with some of its arguments changed."""
-    settings = {key: config.data[key] for key in inspect.signature(ImageData).parameters if key in config.data}
+    settings = {key: config.data[key] for key in ImageData.settings() if key in config.data}
     taken = {
         key: instantiate(value, _convert_="all") if OmegaConf.is_config(value) else value
         for key, value in settings.items()
     }
     seeds = {key: config[key] for key in ("order_seed", "augment_seed") if key in config}
     digests = Path(config.root) / "outputs" / "digests" if "root" in config else None
-    return ImageData(**{**taken, "digests": digests, **seeds, **changes})
+    return ImageData.of({**taken, "digests": digests, **seeds, **changes})
 
 
 def build_trainer(config: DictConfig, callbacks: list[Callback], **settings: Any) -> pl.Trainer:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from functools import cached_property, partial
 from itertools import permutations
-from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -13,37 +14,15 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
+from convergent.data.crops import Crops, Finish
 from convergent.data.opening import first_line, shown
 from convergent.data.order import BlockOrder, EvaluationOrder, TrainingOrder
 from convergent.data.pictures import Batch, Images, Shuffled, Views, collate
-from convergent.data.store import Crops, Finish, SubtractMean
+from convergent.data.preparation import Access, Preparation, decoded, normalised, prepared
+from convergent.data.store import SubtractMean
 from convergent.errors import InputError
 
-__all__ = ["Batch", "ImageData", "Images", "Shuffled", "Views", "prepared"]
-
-
-def decoded(channels: int, transforms: Sequence[Callable[[Any], Any]]) -> v2.Compose:
-    """A transform of a picture to a tensor (channels, height, width) that is normalised later, on its device."""
-    return v2.Compose([v2.RGB() if channels == 3 else v2.Grayscale(), v2.ToImage(), *transforms])
-
-
-def normalised(mean: Sequence[float], std: Sequence[float]) -> list[Callable[[Any], Any]]:
-    """The transforms of tensors of bytes, one or a batch, to normalised floats."""
-    return [v2.ToDtype(torch.float32, scale=True), v2.Normalize(list(mean), list(std))]
-
-
-def prepared(
-    channels: int, transforms: Sequence[Callable[[Any], Any]], mean: Sequence[float], std: Sequence[float]
-) -> Callable[[Any], Any]:
-    """A transform of a PIL picture to a normalised tensor (channels, height, width).
-
-    Args:
-        channels: 1 makes pictures grey, 3 makes them colour.
-        transforms: in between.
-        mean: subtracted from each channel of pictures in 0..1.
-        std: divides it then.
-    """
-    return v2.Compose([*decoded(channels, transforms).transforms, *normalised(mean, std)])  # type: ignore[no-any-return]
+_GROUPS: dict[str, Any] = {"preparation": Preparation, "access": Access}
 
 
 class ImageData(pl.LightningDataModule):
@@ -55,19 +34,11 @@ class ImageData(pl.LightningDataModule):
     Args:
         sources: data set of (picture, class) by name, each a function of no arguments; "train" and "val" are needed.
         measure: which of them the statistics pass reads.
-        augment: transforms of training pictures.
-        prepare: transforms of evaluation pictures that stand in for the augmentation (resize, centre crop).
-        mean: subtracted from each channel of pictures in 0..1.
-        std: divides it then.
-        channels: 1 makes pictures grey, 3 makes them colour.
-        batch_size: over all processes together.
-        workers: processes that read, per training process.
-        skip_corrupt: leave out unreadable images and count them, instead of an error.
+        preparation: of their pictures.
+        access: to them.
         order_seed: of the order of training images.
         augment_seed: of their augmentation; several for as many nets that each see the same images augmented otherwise.
         classes: how many there have to be, where the data set says which it has; None for any.
-        value_range: of pictures of more than 8 bits, see `opening.eight_bits`.
-        digests: folder in which the digests of large files are remembered; None for nowhere.
 
     Attributes:
         blocks: of images, in the statistics pass.
@@ -83,42 +54,47 @@ class ImageData(pl.LightningDataModule):
         self,
         sources: dict[str, Callable[[], Dataset[Any]]],
         measure: str,
-        augment: Sequence[Callable[[Any], Any]],
-        prepare: Sequence[Callable[[Any], Any]],
-        mean: Sequence[float],
-        std: Sequence[float],
-        channels: int,
-        batch_size: int,
-        workers: int = 0,
-        skip_corrupt: bool = False,
+        preparation: Preparation,
+        access: Access,
         order_seed: int = 0,
         augment_seed: int | Sequence[int] = 0,
         classes: int | None = None,
-        value_range: Sequence[float] | None = None,
-        digests: Path | None = None,
     ) -> None:
         super().__init__()
-        if value_range is not None and not (len(value_range) == 2 and value_range[0] < value_range[1]):
-            raise InputError(
-                f"data.value_range needs to be the values of black and of white, as [0,4095], not {[*value_range]}."
-            )
-        self.classes, self.value_range, self.digests = classes, value_range, digests
+        self.classes, self.access, self.batch_size = classes, access, access.batch_size
         self.sources, self.measure_source = sources, measure
-        self.training, self.validation = decoded(channels, augment), decoded(channels, prepare)
-        self.evaluation = prepared(channels, prepare, mean, std)
+        channels, mean, std = preparation.channels, preparation.mean, preparation.std
+        self.training, self.validation = (
+            decoded(channels, steps) for steps in (preparation.augment, preparation.prepare)
+        )
+        self.evaluation = prepared(channels, preparation.prepare, mean, std)
         self.normalise = v2.Compose(normalised(mean, std))
-        less = next((step for step in augment if isinstance(step, SubtractMean)), None)
+        less = next((step for step in preparation.augment if isinstance(step, SubtractMean)), None)
         self.finish = Finish(mean, std, None if less is None else lambda: less.mean)
-        self.batch_size, self.workers, self.skip_corrupt = batch_size, workers, skip_corrupt
-        self.order_seed = order_seed
+        self.order_seed, self.blocks = order_seed, 64
         self.augment_seeds = [augment_seed] if isinstance(augment_seed, int) else list(augment_seed)
-        self.blocks = 64
         self._begin = 0, 0  # epoch and batch
         self.views: dict[str, Callable[[Any], Any]] = {}
         self.shuffled: dict[str, str | None] = {}
         self.read_before: Callable[[int, int], int] = lambda _rank, _world: 0
         self._datasets: dict[str, Dataset[Any]] = {}
         self._read: list[Images] = []
+
+    @classmethod
+    def settings(cls) -> list[str]:
+        """What `of` takes: the arguments of this class, and the fields of what it is made of."""
+        own = [name for name in inspect.signature(cls).parameters if name not in _GROUPS]
+        return [*own, *(of.name for kind in _GROUPS.values() for of in fields(kind))]
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> ImageData:
+        """The data module of `settings` by name."""
+        rest = dict(settings)
+        groups = {
+            group: kind(**{of.name: rest.pop(of.name) for of in fields(kind) if of.name in rest})
+            for group, kind in _GROUPS.items()
+        }
+        return cls(**groups, **rest)
 
     def check(self) -> None:
         """Find out that there are images to train on, before anything is started.
@@ -154,10 +130,10 @@ class ImageData(pl.LightningDataModule):
         images = Images(
             self.dataset(source),
             transform or self.evaluation,
-            skip_corrupt=self.skip_corrupt,
+            skip_corrupt=self.access.skip_corrupt,
             batched=batched,
-            value_range=self.value_range,
-            digests=self.digests,
+            value_range=self.access.value_range,
+            digests=self.access.digests,
         )
         self._read.append(images)
         return images
@@ -234,11 +210,11 @@ class ImageData(pl.LightningDataModule):
             return batch
         x, *rest = batch
         several = isinstance(x, list)
-        done = [self._normalised(x_, net) for net, x_ in enumerate(x if several else [x])]
+        done = [
+            self.finish(x_, net) if isinstance(x_, Crops) else self.normalise(x_)
+            for net, x_ in enumerate(x if several else [x])
+        ]
         return [done if several else done[0], *rest]
-
-    def _normalised(self, x: Any, net: int) -> torch.Tensor:
-        return self.finish(x, net) if isinstance(x, Crops) else self.normalise(x)
 
     def state_dict(self) -> dict[str, int]:
         """Where the training is: the epoch, and how many of its batches are done."""
@@ -263,12 +239,12 @@ class ImageData(pl.LightningDataModule):
             )
         return self.batch_size // world
 
-    def _loader(self, images: Images | Shuffled, **how: Any) -> DataLoader[Any]:
+    def _loader(self, images: Images | Shuffled, **options: Any) -> DataLoader[Any]:
         return DataLoader(
             images,
-            num_workers=self.workers,
+            num_workers=self.access.workers,
             collate_fn=partial(collate, name=images.name),
             pin_memory=torch.cuda.is_available(),
             persistent_workers=False,
-            **how,
+            **options,
         )

@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from torch.nn import Identity
 from torch.utils.data import Dataset, default_collate
 from torchvision.transforms import v2
 
 from convergent.data.content import content_of, digest_of, sample_of, without_addresses
+from convergent.data.crops import gathered, plan_of
 from convergent.data.opening import UNREADABLE, eight_bits, first_line, shown
 from convergent.data.order import Draw
-from convergent.data.store import Store, SubtractMean, gathered, plan_of
+from convergent.data.store import Store, SubtractMean
 from convergent.errors import InputError
 
 Batch = list[Any]  # pictures (n, channels, height, width) or one of them per net, classes (n,), images (n,)
@@ -86,9 +88,9 @@ class Images(Dataset[tuple[Any, int, int] | None]):
         read = [(draw, datum) for draw in given if (datum := self._bytes(draw.image)) is not None]
         if not read:
             return [None] * len(draws)
-        kept = [draw for draw, _ in read]
+        readable, image_n = [draw for draw, _ in read], torch.tensor([draw.image for draw, _ in read])
         target = torch.tensor([target if draw.counted else _UNCOUNTED for draw, (_, target) in read])
-        return gathered([x for _, (x, _) in read], kept, self.plan), target, torch.tensor([draw.image for draw in kept])
+        return gathered([x for _, (x, _) in read], readable, self.plan), target, image_n
 
     def _bytes(self, image: int) -> tuple[Any, int] | None:
         """A picture as an array (channels, height, width) that the plan crops, and its class; None if it is unreadable."""
@@ -166,11 +168,8 @@ def _halves(transform: Callable[[Any], Any]) -> tuple[Callable[[Any], Any], Call
     """What a transform does to every picture alike, and the rest: the first half is done once for all nets."""
     steps = list(transform.transforms) if isinstance(transform, v2.Compose) else [transform]
     alike = next((place for place, step in enumerate(steps) if not isinstance(step, _ALIKE)), len(steps))
-    return (v2.Compose(steps[:alike]) if alike else _same), (v2.Compose(steps[alike:]) if alike < len(steps) else _same)
-
-
-def _same(picture: Any) -> Any:
-    return picture
+    first, rest = (v2.Compose(part) if part else Identity() for part in (steps[:alike], steps[alike:]))
+    return first, rest
 
 
 class Shuffled(Dataset[tuple[Any, int, int] | None]):
@@ -185,6 +184,7 @@ class Shuffled(Dataset[tuple[Any, int, int] | None]):
 
     def __init__(self, images: Images, views: dict[str, str | None]) -> None:
         self.images, self.views = images, views
+        self.name = images.name
         self.order = torch.randperm(len(images), generator=torch.Generator().manual_seed(1)).tolist()
         self.place = {image: place for place, image in enumerate(self.order)}
 
@@ -200,10 +200,6 @@ class Shuffled(Dataset[tuple[Any, int, int] | None]):
                 return None
             seen[net] = datum[0] if view is None else datum[0][view]
         return seen, 0, image
-
-    def name(self, image: int) -> str:
-        """As of the images."""
-        return self.images.name(image)
 
     def manifest(self) -> list[str]:
         """What identifies the images, how they are prepared and which net sees which."""
@@ -236,14 +232,14 @@ def collate(batch: Any, name: Callable[[int], str] = str) -> Batch:
     """
     if isinstance(batch, tuple):  # gathered already
         return list(batch)
-    kept = [datum for datum in batch if datum is not None]
-    if not kept:
+    readable = [datum for datum in batch if datum is not None]
+    if not readable:
         raise InputError(f"All {len(batch)} images of a batch cannot be read; check data.folder.")
-    shape = _shape(kept[0][0])
-    if other := next((datum for datum in kept if _shape(datum[0]) != shape), None):
-        sizes = " and ".join(f"{name(datum[2])} of {_shape(datum[0])}" for datum in (kept[0], other))
+    shape = _shape(readable[0][0])
+    if other := next((datum for datum in readable if _shape(datum[0]) != shape), None):
+        sizes = " and ".join(f"{name(datum[2])} of {_shape(datum[0])}" for datum in (readable[0], other))
         raise InputError(f"The images have several sizes ({sizes}); resize them in data.augment and data.prepare.")
-    return default_collate(kept)  # type: ignore[no-any-return]
+    return default_collate(readable)  # type: ignore[no-any-return]
 
 
 def _shape(x: Any) -> str:

@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 
-from convergent.data.images import ImageData, Images, Views
+from convergent.data.images import ImageData
+from convergent.data.pictures import Images, Views
 
 
 def pictures(data: ImageData, wanted: list[int], views: Mapping[str, str]) -> Iterator[tuple[int, dict[str, Tensor]]]:
@@ -27,7 +28,7 @@ def pictures(data: ImageData, wanted: list[int], views: Mapping[str, str]) -> It
     assert isinstance(images, Images)
     transform = images.transform
     how: dict[str, Callable[[Any], Any]] = transform.transforms if isinstance(transform, Views) else {"": transform}
-    loader = DataLoader(images, sampler=wanted, batch_size=None, collate_fn=_as_it_is, num_workers=data.workers)
+    loader = DataLoader(images, sampler=wanted, batch_size=None, collate_fn=_as_it_is, num_workers=data.access.workers)
     for image, datum in zip(wanted, loader):
         if datum is not None:
             seen = datum[0] if views else {"": datum[0]}

@@ -131,10 +131,10 @@ class Writing(Dataset[tuple[int, Any, Any, Any]]):
         """Take up what a stopped run has left, if it was of the same images."""
         state = self.partial / "state.npz"
         try:
-            with np.load(state) as kept:
-                if str(kept["key"]) == self._state_key:
-                    self.done_c, self.sum_ = kept["done_c"], kept["sum_"]
-                    self.targets_n, self.readable_n = kept["targets_n"], kept["readable_n"]
+            with np.load(state) as saved:
+                if str(saved["key"]) == f"{self.key} pixels={self.pixels}":
+                    self.done_c, self.sum_ = saved["done_c"], saved["sum_"]
+                    self.targets_n, self.readable_n = saved["targets_n"], saved["readable_n"]
                     images = min(int(self.done_c.sum()) * CHUNK, self.images)
                     print(f"{self.split}: going on after {images:,} images", flush=True)
                     return
@@ -162,10 +162,6 @@ class Writing(Dataset[tuple[int, Any, Any, Any]]):
             os.posix_fallocate(stream.fileno(), 0, needed)
 
     @property
-    def _state_key(self) -> str:
-        return f"{self.key} pixels={self.pixels}"
-
-    @property
     def _shape(self) -> tuple[int, ...]:
         return (self.images, self.channels, self.size, self.size)
 
@@ -178,16 +174,16 @@ class Writing(Dataset[tuple[int, Any, Any, Any]]):
         missing = np.flatnonzero(~self.done_c).tolist()
         loader = DataLoader(self, batch_size=None, sampler=missing, num_workers=min(processes, len(missing)),
                             collate_fn=None)  # fmt: skip
-        kept = time.monotonic()
+        recorded = time.monotonic()
         try:
             for chunk, total, targets_n, readable_n in loader:
                 of_chunk = slice(chunk * CHUNK, chunk * CHUNK + len(targets_n))
                 self.sum_ += np.asarray(total)
                 self.targets_n[of_chunk], self.readable_n[of_chunk] = np.asarray(targets_n), np.asarray(readable_n)
                 self.done_c[chunk] = True
-                if time.monotonic() - kept > _STATE_SECONDS:
+                if time.monotonic() - recorded > _STATE_SECONDS:
                     self._keep_state()
-                    kept = time.monotonic()
+                    recorded = time.monotonic()
                 yield chunk
         except InputError:
             raise
@@ -222,7 +218,7 @@ class Writing(Dataset[tuple[int, Any, Any, Any]]):
     def _keep_state(self) -> None:
         state = {name: getattr(self, name) for name in ("done_c", "sum_", "targets_n", "readable_n")}
         with atomic(self.partial / "state.npz") as file, file.open("wb") as stream:
-            np.savez(stream, key=self._state_key, **state)
+            np.savez(stream, key=f"{self.key} pixels={self.pixels}", **state)
 
     def _complete(self) -> None:
         """Write what goes with the pictures and give the folder its name."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from torch import nn
@@ -10,6 +11,7 @@ from torch import nn
 from convergent.options import number, whole
 
 
+@dataclass(eq=False, repr=False)
 class CaffeNet(nn.Sequential):
     """Five convolutions and three fully connected layers, for 227 x 227 crops.
 
@@ -30,25 +32,25 @@ class CaffeNet(nn.Sequential):
     Source: Li et al. 2016, section 2; Jia et al. 2014 (bvlc_reference_caffenet), with groups of one.
     """
 
-    def __init__(
-        self,
-        channels: Annotated[int, whole(1)] = 3,
-        size: Annotated[int, whole(1)] = 227,
-        classes: Annotated[int, whole(1)] = 1000,
-        dropout: Annotated[float, number(0, 1)] = 0.5,
-        width: Annotated[float, number(0, above=True)] = 1.0,
-        kernel: Annotated[int, whole(1)] = 11,
-        stride: Annotated[int, whole(1)] = 4,
-        *,
-        he: bool = False,
-    ) -> None:
+    channels: Annotated[int, whole(1)] = 3
+    size: Annotated[int, whole(1)] = 227
+    classes: Annotated[int, whole(1)] = 1000
+    dropout: Annotated[float, number(0, 1)] = 0.5
+    width: Annotated[float, number(0, above=True)] = 1.0
+    kernel: Annotated[int, whole(1)] = 11
+    stride: Annotated[int, whole(1)] = 4
+    he: bool = field(default=False, kw_only=True)
+
+    def __post_init__(self) -> None:
+        """Make the layers."""
+        size, kernel, stride, width = self.size, self.kernel, self.stride, self.width
         side = (size - kernel) // stride + 1  # after conv1; conv2..conv5 keep it
         for _ in range(3):
             side = (side - 3) // 2 + 1  # after pool1, pool2, pool5
         c1, c2, c3, fc = (round(units * width) for units in (96, 256, 384, 4096))
         super().__init__(
             OrderedDict(
-                conv1=_with_relu(nn.Conv2d(channels, c1, kernel, stride=stride), 0.01, 0.0),
+                conv1=_with_relu(nn.Conv2d(self.channels, c1, kernel, stride=stride), 0.01, 0.0),
                 pool1=nn.MaxPool2d(3, 2),
                 norm1=nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75),
                 conv2=_with_relu(nn.Conv2d(c1, c2, 5, padding=2), 0.01, 1.0),
@@ -60,13 +62,13 @@ class CaffeNet(nn.Sequential):
                 pool5=nn.MaxPool2d(3, 2),
                 flat=nn.Flatten(),
                 fc6=_with_relu(nn.Linear(c2 * side**2, fc), 0.005, 1.0),
-                drop6=nn.Dropout(dropout),
+                drop6=nn.Dropout(self.dropout),
                 fc7=_with_relu(nn.Linear(fc, fc), 0.005, 1.0),
-                drop7=nn.Dropout(dropout),
-                fc8=_initialised(nn.Linear(fc, classes), 0.01, 0.0),
+                drop7=nn.Dropout(self.dropout),
+                fc8=_initialised(nn.Linear(fc, self.classes), 0.01, 0.0),
             )
         )
-        for layer in self.modules() if he else ():
+        for layer in self.modules() if self.he else ():
             if isinstance(layer, nn.Conv2d | nn.Linear):
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
                 nn.init.zeros_(layer.bias)  # type: ignore[arg-type]

@@ -10,15 +10,15 @@ of images, `f` sums in the order of a `Packing`, `g` groups of images that are m
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from convergent.core.layer_moments import LayerMoments
 from convergent.core.packing import Packing
-from convergent.core.products import Product, full_precision, portable
 from convergent.errors import InputError
-from convergent.streaming.arithmetic import Arithmetic
+from convergent.streaming.arithmetic import Arithmetic, add_products, centred
 from convergent.streaming.layers import check_size
 
 # Samples per matrix product: enough that adding the product to the float64 sums is a few per cent of its cost, few
@@ -55,6 +55,7 @@ class Accumulator:
         self.layer, self.nets, self.positions = layer, list(widths), positions
         self.packing = Packing.of(list(widths.values())) if packing is None else packing
         self.units = dict(zip(widths, self.packing.units))
+        self.arithmetic = arithmetic
         self.dtype, self.product, self.scale = arithmetic.dtype, arithmetic.product, arithmetic.scale
         self.blocks = blocks
         shift_u = arithmetic.shift_u
@@ -79,15 +80,6 @@ class Accumulator:
         """Bytes of host memory that a pass takes: sums, a copy of them while they are saved, and samples for a product."""
         samples = self._images * self.positions * len(self.shift_u) * self.dtype.itemsize
         return 2 * self.memory + (2 * samples if self.device.type == "cpu" else 0)
-
-    @property
-    def method_memory(self) -> int:
-        """Bytes that aligning the two widest nets takes: their moments, and about as much for what is made of them.
-
-        What is made of them are the moments of all blocks together, of folds, and correlations: some six matrices.
-        """
-        widest = sum(sorted(units.stop - units.start for units in self.units.values())[-2:])
-        return int((2 * self.blocks + 6) * widest**2 * 8)
 
     @property
     def device(self) -> torch.device:
@@ -148,25 +140,8 @@ class Accumulator:
 
     def moments(self, images: int) -> LayerMoments:
         """The record of all that was read; it takes over the memory of the sums, so this is the last call."""
-        count_k, packing = self.sums_kf[:, 0].clone(), self.packing
-        if self.scale != 1:
-            packing.sums(self.sums_kf).div_(self.scale)
-            packing.products(self.sums_kf).div_(self.scale**2)
-        mean_ku = packing.sums(self.sums_kf) / count_k.clamp(min=1)[:, None]  # from the shift
-        scatter = {(i, j): packing.block(self.sums_kf, i, j) for i, j in packing.blocks()}
-        if not packing.within:
-            squares_ku = packing.squares(self.sums_kf) - count_k[:, None] * mean_ku.square()
-            scatter |= {(i, i): squares_ku[:, units] for i, units in enumerate(packing.units)}
-        for (i, j), s_kab in scatter.items():
-            if s_kab.ndim < 3:
-                continue
-            for k, count in enumerate(count_k.tolist()):
-                mean_a, mean_b = mean_ku[k, packing.units[i]], mean_ku[k, packing.units[j]]
-                if i == j:  # strips leave the part below the diagonal out
-                    s_kab[k].triu_().add_(s_kab[k].triu(1).T)
-                s_kab[k].addr_(mean_a, mean_b, alpha=-count)
-        mean_ku += self.shift_u.double().cpu()
-        return LayerMoments(self.layer, self.nets, packing.units, count_k, mean_ku, scatter, images)
+        count_k, mean_ku, scatter = centred(self.sums_kf, self.packing, replace(self.arithmetic, shift_u=self.shift_u))
+        return LayerMoments(self.layer, self.nets, self.packing.units, count_k, mean_ku, scatter, images)
 
     def state(self) -> dict[str, Tensor]:
         """All that a pass has read so far, for a process that takes it up where this one was killed."""
@@ -261,19 +236,3 @@ class Accumulator:
         if open_f.device.type != "cpu":
             self.sums_kf[block] += open_f.cpu()
         self._open = None
-
-
-def add_products(open_f: Tensor, x_us: Tensor, packing: Packing, product: Product = portable) -> None:
-    """Add the products of the wanted pairs of units to the sums, strip by strip of the upper triangle.
-
-    Args:
-        open_f: float64 sums in the order of the packing.
-        x_us: samples in columns, shape (u, s), float32 or float64.
-        packing: which pairs, and where they lie.
-        product: of two matrices over their columns.
-    """
-    if not packing.within:
-        packing.squares(open_f).add_(torch.linalg.vector_norm(x_us, dim=1).double().square())
-    with full_precision():
-        for rows, columns, into in packing.strips(open_f):
-            into.add_(product(x_us[rows], x_us[columns]))

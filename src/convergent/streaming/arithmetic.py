@@ -1,6 +1,6 @@
-"""How samples become sums of products without losing digits: a shift, a type, a product, a factor.
+"""How samples become sums of products without losing digits, and these moments: a shift, a type, a product, a factor.
 
-Axes: `u` units of all nets side by side, `s` samples.
+Axes: `k` blocks of images, `u` units of all nets side by side, `s` samples, `f` sums in the order of a `Packing`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from convergent.core.products import Product, portable
+from convergent.core.packing import Packing
+from convergent.core.products import Product, full_precision, portable
 
 # Below this many samples a layer is accumulated in float64 throughout: it costs little there, and float32's error, which
 # averages out over many products, is largest for few.
@@ -78,3 +79,42 @@ class Arithmetic:
         shift_u = grid_shift(x_us.mean(1).nan_to_num(), x_us.std(1, correction=0).nan_to_num())
         quantised = dtype == torch.float32 and any(on_grid(x_us, kind) for kind in given)
         return cls(shift_u, dtype, product, OFF_GRID if quantised else 1.0)
+
+
+def centred(
+    sums_kf: Tensor, packing: Packing, arithmetic: Arithmetic
+) -> tuple[Tensor, Tensor, dict[tuple[int, int], Tensor]]:
+    """Counts, means and centred sums of products from a pass's sums, in their memory; shapes as in `LayerMoments`."""
+    count_k, scale = sums_kf[:, 0].clone(), arithmetic.scale
+    if scale != 1:
+        packing.sums(sums_kf).div_(scale)
+        packing.products(sums_kf).div_(scale**2)
+    mean_ku = packing.sums(sums_kf) / count_k.clamp(min=1)[:, None]  # from the shift
+    scatter = {(i, j): packing.block(sums_kf, i, j) for i, j in packing.blocks()}
+    for (i, j), s_kab in scatter.items():
+        for k, count in enumerate(count_k.tolist()):
+            mean_a, mean_b = mean_ku[k, packing.units[i]], mean_ku[k, packing.units[j]]
+            if i == j:  # strips leave the part below the diagonal out
+                s_kab[k].triu_().add_(s_kab[k].triu(1).T)
+            s_kab[k].addr_(mean_a, mean_b, alpha=-count)
+    if not packing.within:
+        squares_ku = packing.squares(sums_kf) - count_k[:, None] * mean_ku.square()
+        scatter |= {(i, i): squares_ku[:, units] for i, units in enumerate(packing.units)}
+    mean_ku += arithmetic.shift_u.double().cpu()
+    return count_k, mean_ku, scatter
+
+
+def add_products(open_f: Tensor, x_us: Tensor, packing: Packing, product: Product = portable) -> None:
+    """Add the products of the wanted pairs of units to the sums, strip by strip of the upper triangle.
+
+    Args:
+        open_f: float64 sums in the order of the packing.
+        x_us: samples in columns, shape (u, s), float32 or float64.
+        packing: which pairs, and where they lie.
+        product: of two matrices over their columns.
+    """
+    if not packing.within:
+        packing.squares(open_f).add_(torch.linalg.vector_norm(x_us, dim=1).double().square())
+    with full_precision():
+        for rows, columns, into in packing.strips(open_f):
+            into.add_(product(x_us[rows], x_us[columns]))

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from convergent.core.histogram_source import Counting
 from convergent.core.layer_moments import LayerMoments
 from convergent.core.matrices import described
-from convergent.data.images import Batch
-from convergent.data.numbered import check_batch, check_numbers
+from convergent.data.numbered import check_numbers
+from convergent.data.pictures import Batch
 from convergent.errors import InputError
 from convergent.heartbeat import Heartbeat
 from convergent.streaming.collector import Collector, Start, part_of
@@ -25,6 +24,7 @@ from convergent.streaming.histograms.histogram_pass import HistogramPass
 from convergent.streaming.histograms.layer_histograms import LayerHistograms
 from convergent.streaming.layers import Layer
 from convergent.streaming.loader import first_batches
+from convergent.streaming.module import Nets
 from convergent.streaming.reading import Reading
 from convergent.streaming.snapshots import Snapshots
 from convergent.streaming.statistics_pass import StatisticsPass
@@ -32,77 +32,24 @@ from convergent.streaming.statistics_pass import StatisticsPass
 log = logging.getLogger(__name__)
 
 
-class Nets(pl.LightningModule):
-    """Several nets that see the same images; their outputs are of no interest, their layers are.
-
-    Args:
-        nets: by name.
-        views: which view of the images each net takes, by name, where they come in several ({view: pictures}).
-    """
-
-    def __init__(self, nets: Mapping[str, nn.Module], views: Mapping[str, str] | None = None) -> None:
-        super().__init__()
-        self.names, self.views = list(nets), dict(views or {})
-        self.modules_ = nn.ModuleList(nets.values())
-
-    @property
-    def nets(self) -> dict[str, nn.Module]:
-        """The nets by name."""
-        return dict(zip(self.names, self.modules_))
-
-    def seen_by(self, x: Tensor | Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """What each net sees of a batch: {net: pictures (n, channels, height, width)}.
-
-        Raises:
-            InputError: if a net's view is not among those of the pictures.
-        """
-        if isinstance(x, Tensor):
-            return dict.fromkeys(self.names, x)
-        if lost := [net for net in self.names if self.views.get(net) not in x]:
-            raise InputError(
-                f"The pictures come in the views {', '.join(map(str, x))}, but net {lost[0]} takes view "
-                f"{self.views.get(lost[0])}; say which it takes: Nets(nets, views={{NET: VIEW, ...}})."
-            )
-        return {net: x[self.views[net]] for net in self.names}
-
-    def forward(self, x: Tensor | Mapping[str, Tensor]) -> None:
-        """Run every net on pictures."""
-        seen = self.seen_by(x)
-        for name, net in self.nets.items():
-            net(seen[name])
-
-    def predict_step(self, batch: Batch, _batch_idx: int, dataloader_idx: int = 0) -> None:  # noqa: ARG002
-        """Run every net on one batch of (pictures, classes, images)."""
-        self(batch[0])
-
-    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
-        """Move the pictures; the images' numbers stay on the host, where they are needed without waiting for a GPU.
-
-        Raises:
-            InputError: if the batch is not (pictures, classes, image numbers).
-        """
-        check_batch(batch)
-        return [super().transfer_batch_to_device(batch[0], device, dataloader_idx), *batch[1:]]
-
-
 class PassCallback(pl.Callback):
     """Collects things from layers of all nets in `trainer.predict(Nets(...), loader)`: one pass, whatever their number.
 
     Any loader of (pictures, classes, image numbers) will do, in any order and over any number of processes; reading block
-    by block (`data.order.BlockOrder`) is fastest. Afterwards `found` holds what was collected, in every process.
+    by block (`data.order.BlockOrder`) is fastest. Afterwards `collected` holds what was collected, in every process.
 
     Args:
         starts: what starts each collector, given the nets, the number of images and the first of them.
         snapshots: where to keep what all collectors read so far; the loader then leaves out the batches that they hold.
 
     Attributes:
-        found: {layer: what was collected} of each collector, in their order.
+        collected: {layer: what was collected} of each collector, in their order.
         images: how many were read.
     """
 
     def __init__(self, starts: Sequence[Start], snapshots: Snapshots | None = None) -> None:
         self.starts, self.snapshots = list(starts), snapshots
-        self.found: list[dict[str, Any]] = []
+        self.collected: list[dict[str, Any]] = []
         self.images = 0
         self._collectors: list[Collector] = []
         self._hooks = ExitStack()
@@ -124,7 +71,7 @@ class PassCallback(pl.Callback):
                 f" not a {type(pl_module).__name__} and {described(loader)}; make these of yours."
             )
         first = partial(_first_images, pl_module, loader)
-        self.found, self._batches, self._images = [], 0, len(loader.dataset)
+        self.collected, self._batches, self._images = [], 0, len(loader.dataset)
         self._collectors = [start(pl_module.nets, self._images, first) for start in self.starts]
         for collector in self._collectors:  # only now, for they run the nets when they start
             self._hooks.enter_context(collector)
@@ -167,7 +114,7 @@ class PassCallback(pl.Callback):
     def on_predict_end(self, trainer: pl.Trainer, *_: Any) -> None:
         """Take the hooks off and put together what the processes collected."""
         self._hooks.close()
-        self.found = [collector.finish() for collector in self._collectors]
+        self.collected = [collector.finish() for collector in self._collectors]
         self.images = self._collectors[0].images
         self._collectors = []
         self._heartbeat.__exit__(None)
@@ -204,7 +151,7 @@ class MomentsCallback(PassCallback):
         blocks: of images; layers so wide that these would not fit into `block_memory` get a half, a quarter, ... of them.
         pairs: names of the nets to be compared; all with all by default.
         snapshots: see `PassCallback`.
-        how: more of `collector.Reading`: units, block_memory, products, device.
+        reading: more of `reading.Reading`: units, block_memory, products, device.
     """
 
     def __init__(
@@ -214,14 +161,14 @@ class MomentsCallback(PassCallback):
         blocks: int = 64,
         pairs: Iterable[tuple[str, str]] | None = None,
         snapshots: Snapshots | None = None,
-        **how: Any,
+        **reading: Any,
     ) -> None:
-        super().__init__([StatisticsPass.start(layers, Reading(sample, blocks=blocks, **how), pairs)], snapshots)
+        super().__init__([StatisticsPass.start(layers, Reading(sample, blocks=blocks, **reading), pairs)], snapshots)
 
     @property
     def moments(self) -> dict[str, LayerMoments]:
         """The moments of each layer."""
-        return self.found[0] if self.found else {}
+        return self.collected[0] if self.collected else {}
 
 
 class HistogramsCallback(PassCallback):
@@ -236,7 +183,7 @@ class HistogramsCallback(PassCallback):
         folds: of images, each counted apart; as many as held-out scores are to have.
         pairs: names of the nets to be compared; all with all by default.
         snapshots: see `PassCallback`.
-        how: the `collector.Reading` of the moments that go with them: sample, blocks, units, block_memory, device.
+        reading: the `reading.Reading` of the moments that go with them: sample, blocks, units, block_memory, device.
     """
 
     def __init__(
@@ -247,15 +194,15 @@ class HistogramsCallback(PassCallback):
         folds: int = 5,
         pairs: Iterable[tuple[str, str]] | None = None,
         snapshots: Snapshots | None = None,
-        **how: Any,
+        **reading: Any,
     ) -> None:
-        start = HistogramPass.start(layers, Reading(**how), pairs, Counting(bins, samples, folds))
+        start = HistogramPass.start(layers, Reading(**reading), pairs, Counting(bins, samples, folds))
         super().__init__([start], snapshots)
 
     @property
     def histograms(self) -> dict[str, LayerHistograms]:
         """The joint histograms of each layer."""
-        return self.found[0] if self.found else {}
+        return self.collected[0] if self.collected else {}
 
 
 def _first_images(module: Nets, loader: DataLoader[Any], n: int) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:

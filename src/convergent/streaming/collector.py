@@ -170,15 +170,6 @@ class Collector(ABC):
 Start = Callable[[Mapping[str, nn.Module], int | None, First], Collector]
 
 
-def table_of(headings: Sequence[str], rows: Sequence[Sequence[str]], text_columns: int) -> str:
-    """A table in plain text; all columns but the first few are numbers."""
-    columns = []
-    for number, column in enumerate(zip(headings, *rows)):
-        width = max(map(len, column))
-        columns.append([cell.ljust(width) if number < text_columns else cell.rjust(width) for cell in column])
-    return "\n".join("  ".join(row) for row in zip(*columns))
-
-
 def part_of(state: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
     """What a state says of one part, whose tensors are called NAME/..."""
     head = f"{name}/"

@@ -124,8 +124,8 @@ def _behind(name: str, fields: list[Field], args: Any, kwargs: Any) -> Field:
         at = _ALONG_AXIS[name]
         axis = args[at] if len(args) > at else kwargs.get("dim", 0)
         return joined if axis in (0, 1, -3, -4) else None
-    how = _WINDOWS.get(name)
-    return how(joined, *args, **kwargs) if how else None
+    window = _WINDOWS.get(name)
+    return window(joined, *args, **kwargs) if window else None
 
 
 def _joined(one: Field, other: Field) -> Field:
@@ -143,7 +143,7 @@ def _slid(field: tuple[Span, Span], kernel: Any, stride: Any, padding: Any, dila
 
 def _convolved(
     field: tuple[Span, Span], _x: Tensor, weight: Tensor, _bias: Any = None, stride: Any = 1, padding: Any = 0,
-    dilation: Any = 1, _groups: int = 1,
+    dilation: Any = 1, *_groups: int, **_more: Any,
 ) -> Field:  # fmt: skip
     kernel = tuple(weight.shape[2:])
     if isinstance(padding, str):
@@ -155,7 +155,7 @@ def _convolved(
 
 def _pooled(
     field: tuple[Span, Span], _x: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1,
-    **_how: Any,
+    **_more: Any,
 ) -> Field:  # fmt: skip
     return _slid(field, kernel_size, stride or kernel_size, padding, dilation)
 
@@ -166,7 +166,7 @@ def _averaged(
     kernel_size: Any,
     stride: Any = None,
     padding: Any = 0,
-    *_how: Any,
+    *_options: Any,
     **_more: Any,
 ) -> Field:
     return _slid(field, kernel_size, stride or kernel_size, padding, 1)

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from convergent.core.layer_moments import LayerMoments
 from convergent.core.pairs import Pair
 from convergent.storage.tensors import opened, save_tensors
-from convergent.streaming.collector import First, Start, table_of
+from convergent.streaming.collector import First, Start
 from convergent.streaming.layers import Layer, resolve
+from convergent.streaming.plan import table_of
 from convergent.streaming.reading import Reading
 from convergent.streaming.rotations import AFTER, BEFORE, Rotations, draws_of, rotated_name
 from convergent.streaming.saved_moments import moments_of, tensors_of
@@ -123,7 +124,8 @@ class RotatedPass(StatisticsPass):
         """The moments of a layer with how it was rotated."""
         assert self.rotations is not None
         weaker = [net for net in self.nets if self.rotations.kind[net, layer] == AFTER]
-        return RotatedMoments(self.nets, self.rotations.draws[layer], weaker, moments)
+        parts = moments if self.deal.images else [part.without_empty_blocks() for part in moments]
+        return RotatedMoments(self.nets, self.rotations.draws[layer], weaker, parts)
 
     def plan(self) -> str:
         """A table of what is rotated and what it takes, a line per layer; multiplications are of each image."""

@@ -20,34 +20,13 @@ from convergent.memory import check_memory
 from convergent.streaming.accumulate import Accumulator
 from convergent.streaming.arithmetic import FLOAT64_BELOW, Arithmetic
 from convergent.streaming.capture import Capture
-from convergent.streaming.collector import (
-    Collector,
-    First,
-    Start,
-    over_processes,
-    part_of,
-    table_of,
-)
+from convergent.streaming.collector import Collector, First, Start, over_processes, part_of
 from convergent.streaming.deal import Deal
 from convergent.streaming.inputs import Seen, mask_of, run
 from convergent.streaming.layers import Layer
+from convergent.streaming.plan import HEADINGS, LEFT, method_memory, row_of, table_of
 from convergent.streaming.reading import Reading
 from convergent.streaming.rotations import Rotations
-
-# Columns of the table of what is planned; the first few are text.
-_HEADINGS = (
-    "layer",
-    "activation",
-    "units are",
-    "units",
-    "positions",
-    "samples",
-    "blocks",
-    "products",
-    "pass",
-    "method",
-)
-_LEFT = 4
 
 CALIBRATION = 32  # images
 
@@ -175,17 +154,13 @@ class StatisticsPass(Collector):
             for sums_f in accumulator.sums_kf:  # block by block bounds the memory that this takes
                 over_processes(sums_f, accumulator.device)
         return {
-            layer: self.record(layer, [self._moments(accumulator) for accumulator in parts])
+            layer: self.record(layer, [accumulator.moments(self.images) for accumulator in parts])
             for layer, parts in self.accumulators.items()
         }
 
-    def _moments(self, accumulator: Accumulator) -> LayerMoments:
-        moments = accumulator.moments(self.images)
-        return moments if self.deal.images else moments.without_empty_blocks()
-
     def record(self, _layer: str, moments: Sequence[LayerMoments]) -> Any:
         """What is collected of a layer, given the moments of its parts."""
-        return moments[0]
+        return moments[0] if self.deal.images else moments[0].without_empty_blocks()
 
     def state(self) -> dict[str, Tensor]:
         """All that was read so far, for a process that takes the pass up where this one was killed."""
@@ -205,25 +180,13 @@ class StatisticsPass(Collector):
 
     def plan(self) -> str:
         """A table of what is compared and what it takes, a line per layer."""
-        return table_of(_HEADINGS, [self._planned(layer) for layer in self.layers], _LEFT)
-
-    def _planned(self, layer: str) -> tuple[str, ...]:
-        (accumulator,), shapes = self.accumulators[layer], self._shapes[layer]
-        where = [self.units(net, layer, [1, *shape]) for net, shape in shapes.items()]
-        widths = [units.stop - units.start for units in accumulator.units.values()]
-        samples = round((self.deal.images or 0) * self._per_image[layer])
-        return (
-            layer,
-            _listed(" x ".join(map(str, shape)) for shape in shapes.values()),
-            _listed(where),
-            f"{len(widths)} nets x {widths[0]}" if len(set(widths)) == 1 else _listed(map(str, widths)),
-            f"{accumulator.positions:,}",
-            f"{samples:,}",
-            str(accumulator.blocks),
-            str(accumulator.dtype).removeprefix("torch."),
-            f"{accumulator.pass_memory / 1e6:,.0f} MB",
-            f"{accumulator.method_memory / 1e6:,.0f} MB",
-        )
+        rows = []
+        for layer, (accumulator, *_) in self.accumulators.items():
+            shapes = self._shapes[layer]
+            where = [self.units(net, layer, [1, *shape]) for net, shape in shapes.items()]
+            samples = round((self.deal.images or 0) * self._per_image[layer])
+            rows.append(row_of(accumulator, list(shapes.values()), where, samples))
+        return table_of(HEADINGS, rows, LEFT)
 
     @property
     def _every(self) -> list[Accumulator]:
@@ -239,16 +202,15 @@ class StatisticsPass(Collector):
             f"ask for fewer blocks (blocks={max(1, self.deal.blocks // 4)}, block_memory=), for the layers in several "
             "passes (layers_per_pass=1), or for some pairs of nets only (pairs=[[NET,NET],...])"
         )
-        pass_bytes = sum(accumulator.pass_memory for accumulator in self._every)
-        check_memory(pass_bytes, "The sums of these layers, with a copy to be saved,", advice)
+        needed = sum(accumulator.pass_memory for accumulator in self._every)
+        check_memory(needed, "The sums of these layers, with a copy to be saved,", advice)
         for accumulator in self._every:
             what = f"The moments of two nets in layer {accumulator.layer}, with what a method makes of them,"
-            check_memory(accumulator.method_memory, what, advice)
+            check_memory(method_memory(accumulator), what, advice)
 
     def _accumulator(self, layer: str, part: Part, seen: Mapping[str, Tensor]) -> Accumulator:
-        positions = {net: x_ncp.shape[2] for net, x_ncp in seen.items()}
-        if len(set(positions.values())) > 1:
-            unequal = ", ".join(f"{p} in {net}" for net, p in positions.items())
+        if len({x_ncp.shape[2] for x_ncp in seen.values()}) > 1:
+            unequal = ", ".join(f"{x_ncp.shape[2]} in {net}" for net, x_ncp in seen.items())
             raise InputError(
                 f"Layer {layer} has unequal numbers of positions ({unequal}); compare them with sample=pooled."
             )
@@ -286,7 +248,3 @@ class StatisticsPass(Collector):
             capture.end()
         self.name_images(torch.empty(0, dtype=torch.long))
         return {layer: {name: seen[layer][name] for name in self.names(layer)} for layer in self.layers}
-
-
-def _listed(values: Iterable[str]) -> str:
-    return ", ".join(dict.fromkeys(values))

@@ -13,9 +13,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from convergent.streaming.collector import Collector, First, Start, part_of, table_of
+from convergent.streaming.collector import Collector, First, Start, part_of
 from convergent.streaming.layers import Layer
 from convergent.streaming.patches import Patches, load_patches, save_patches
+from convergent.streaming.plan import table_of
 from convergent.streaming.reading import Reading
 from convergent.streaming.receptive_fields import Field, receptive_fields
 from convergent.streaming.top_images import TopCounter

@@ -74,8 +74,8 @@ def axis_by_type(net: nn.Module, path: str) -> str | None:
         parent = net.get_submodule(path)
         if not _is_sequence(parent):
             return None
-        names = list(parent._modules)
-        said = _of_last([parent._modules[before] for before in names[: names.index(name)]])
+        parts = {part: it for part, it in parent.named_modules(remove_duplicate=False) if part and "." not in part}
+        said = _of_last([parts[before] for before in list(parts)[: list(parts).index(name)]])
     return None if said == _AS_BEFORE else said
 
 

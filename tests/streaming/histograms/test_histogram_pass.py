@@ -19,10 +19,11 @@ from convergent.core.mutual_information import information
 from convergent.core.pairs import Pair
 from convergent.errors import InputError
 from convergent.methods.mutual_information import MutualInformation
-from convergent.streaming.callback import HistogramsCallback, MomentsCallback, Nets, _first_images
+from convergent.streaming.callback import HistogramsCallback, MomentsCallback, _first_images
 from convergent.streaming.histograms.histogram_pass import HistogramPass, calibration_images
 from convergent.streaming.histograms.saved_histograms import SavedHistograms
 from convergent.streaming.layers import random_positions
+from convergent.streaming.module import Nets
 
 QUIET = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
 WIDTHS = (3, 4, 2)

@@ -23,12 +23,12 @@ from convergent.streaming.collector import (
     Start,
     from_first_process,
     part_of,
-    table_of,
 )  # fmt: skip
 from convergent.streaming.histograms.fold_counter import FoldCounter
 from convergent.streaming.histograms.layer_histograms import LayerHistograms
 from convergent.streaming.inputs import run
 from convergent.streaming.layers import Layer, check_size, random_positions, resolve
+from convergent.streaming.plan import table_of
 from convergent.streaming.reading import Reading
 from convergent.streaming.rotations import Rotations
 
@@ -52,8 +52,7 @@ class HistogramPass(Collector):
         self,
         nets: Mapping[str, nn.Module],
         layers: Sequence[str | Sequence[str] | Layer],
-        images: int,
-        first: First,
+        images: tuple[int, First],
         reading: Reading | None = None,
         pairs: Iterable[tuple[str, str]] | None = None,
         counting: Counting | None = None,
@@ -64,8 +63,7 @@ class HistogramPass(Collector):
         Args:
             nets: by name.
             layers: what is compared, see `layers.resolve`.
-            images: how many there will be, in all processes together.
-            first: gives the first of them.
+            images: how many there will be, in all processes together, and what gives the first of them.
             reading: how activations are read.
             pairs: names of the nets that are to be compared; all with all by default.
             counting: how finely.
@@ -76,9 +74,9 @@ class HistogramPass(Collector):
                 or memory does not suffice.
         """
         super().__init__(nets, layers, reading or Reading(), rotations)
-        self.counting = counting or Counting()
-        self.block_n = block_of_image(images, self.reading.blocks)
-        self._per_image = max(1, self.counting.samples // images)
+        self.counting, (number, first) = counting or Counting(), images
+        self.block_n = block_of_image(number, self.reading.blocks)
+        self._per_image = max(1, self.counting.samples // number)
         numbers = {name: number for number, name in enumerate(nets)}
         wanted = None if pairs is None else [(numbers[a], numbers[b]) for a, b in pairs]
         self._pairs = {
@@ -111,7 +109,7 @@ class HistogramPass(Collector):
                 )
             every, read = resolve(nets, layers), reading or Reading()
             rotations = Rotations(nets, every, read, first, lambda _: rotated) if rotated else None
-            return cls(nets, layers, images, first, read, wanted, counting, rotations)
+            return cls(nets, layers, (images, first), read, wanted, counting, rotations)
 
         return started
 

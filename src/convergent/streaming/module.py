@@ -1,0 +1,66 @@
+"""Several nets as one LightningModule, for a pass."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+from convergent.data.numbered import check_batch
+from convergent.data.pictures import Batch
+from convergent.errors import InputError
+
+
+class Nets(pl.LightningModule):
+    """Several nets that see the same images; their outputs are of no interest, their layers are.
+
+    Args:
+        nets: by name.
+        views: which view of the images each net takes, by name, where they come in several ({view: pictures}).
+    """
+
+    def __init__(self, nets: Mapping[str, nn.Module], views: Mapping[str, str] | None = None) -> None:
+        super().__init__()
+        self.names, self.views = list(nets), dict(views or {})
+        self.modules_ = nn.ModuleList(nets.values())
+
+    @property
+    def nets(self) -> dict[str, nn.Module]:
+        """The nets by name."""
+        return dict(zip(self.names, self.modules_))
+
+    def seen_by(self, x: Tensor | Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What each net sees of a batch: {net: pictures (n, channels, height, width)}.
+
+        Raises:
+            InputError: if a net's view is not among those of the pictures.
+        """
+        if isinstance(x, Tensor):
+            return dict.fromkeys(self.names, x)
+        if lost := [net for net in self.names if self.views.get(net) not in x]:
+            raise InputError(
+                f"The pictures come in the views {', '.join(map(str, x))}, but net {lost[0]} takes view "
+                f"{self.views.get(lost[0])}; say which it takes: Nets(nets, views={{NET: VIEW, ...}})."
+            )
+        return {net: x[self.views[net]] for net in self.names}
+
+    def forward(self, x: Tensor | Mapping[str, Tensor]) -> None:
+        """Run every net on pictures."""
+        seen = self.seen_by(x)
+        for name, net in self.nets.items():
+            net(seen[name])
+
+    def predict_step(self, batch: Batch, _batch_idx: int, dataloader_idx: int = 0) -> None:  # noqa: ARG002
+        """Run every net on one batch of (pictures, classes, images)."""
+        self(batch[0])
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Move the pictures; the images' numbers stay on the host, where they are needed without waiting for a GPU.
+
+        Raises:
+            InputError: if the batch is not (pictures, classes, image numbers).
+        """
+        check_batch(batch)
+        return [super().transfer_batch_to_device(batch[0], device, dataloader_idx), *batch[1:]]
