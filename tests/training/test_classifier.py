@@ -81,7 +81,7 @@ def test_validation_counts_each_image_once_and_repetitions_not_at_all():
     trainer = pl.Trainer(accelerator="cpu", **QUIET)
     loader = torch.utils.data.DataLoader(list(zip(x, target, range(6))), batch_size=4)
     trainer.validate(classifier, loader, verbose=False)
-    metrics = classifier.found[0]
+    metrics = classifier.latest[0]
     assert trainer.callback_metrics["val/loss"].item() == pytest.approx(metrics["val/loss"])
     assert metrics["val/acc_top1"] == pytest.approx(right.item())
     assert metrics["val/acc_top5"] == pytest.approx(five.item())

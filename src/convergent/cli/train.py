@@ -66,12 +66,12 @@ def train(job: TrainJob) -> None:
                 "Another process of this job died; the same command goes on from the last checkpoint."
             ) from None
         raise
-    if "val/loss" not in classifier.found[0]:  # no epoch was left to train
+    if "val/loss" not in classifier.latest[0]:  # no epoch was left to train
         trainer.validate(classifier, data, verbose=False)
     if first_process():
         for number, run in enumerate(job.runs):
             (run.folder / "command.txt").write_text(f"{job.command}\n")
-            run.finish(classifier.learners[number].net, classifier.found[number])  # type: ignore[arg-type]
+            run.finish(classifier.learners[number].net, classifier.latest[number])  # type: ignore[arg-type]
             log_run(trainer.loggers[number] if trainer.loggers else None, run)
             job.say(f"{run.accuracies()}, in {run.folder}, {took(began)}", run, result=True)
         if skipped := data.skipped():

@@ -125,6 +125,6 @@ def _of_files(files: Sequence[str], digests: Path | None) -> list[str]:
             "%d images of %.0f GB: their key holds the sizes of all, but the content of %d only",
             *(len(files), whole.size / 1e9, len(chosen)),
         )
-    found = dict(zip(chosen, whole.only(chosen).digests(digests)))
+    digested = dict(zip(chosen, whole.only(chosen).digests(digests)))
     about = zip(whole.names, whole.marks)
-    return [f"{shown(name)} {mark.size} {found.get(n, '')}" for n, (name, mark) in enumerate(about)]
+    return [f"{shown(name)} {mark.size} {digested.get(n, '')}" for n, (name, mark) in enumerate(about)]

@@ -75,25 +75,25 @@ class Files:
         memory = remembered / f"{key}.json"
         known = _recall(memory)
         missing = [n for n, name in enumerate(self.names) if name not in known or known[name][0] != self.marks[n]]
-        new, found = self.only(missing), dict[str, str]()
+        new, digested = self.only(missing), dict[str, str]()
         if missing and new.size > _SAID:
             log.info("Digesting %d files in %s, which is done once", len(missing), shown(self.folder))
         try:
             for name, mark, (digest, began_ns) in zip(new.names, new.marks, new._read(quiet=new.size < _SAID)):
-                found[name] = digest
+                digested[name] = digest
                 if digest != _MISSING and began_ns - mark.content_ns > _SETTLED:
                     known[name] = mark, digest
         finally:  # of a job that is stopped, too
-            if found:
+            if digested:
                 _remember(memory, known)
-        return [found[name] if name in found else known[name][1] for name in self.names]
+        return [digested[name] if name in digested else known[name][1] for name in self.names]
 
     def _read(self, *, quiet: bool) -> Iterator[tuple[str, int]]:
         """The digest of each file, and when it was begun in nanoseconds."""
         paths = [str(Path(self.folder, name)) for name in self.names]
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-            found = pool.map(_digest, paths)
-            yield from found if quiet else track(found, "digesting", len(paths))
+            digests = pool.map(_digest, paths)
+            yield from digests if quiet else track(digests, "digesting", len(paths))
 
 
 def _mark(file: str) -> Mark:

@@ -52,10 +52,10 @@ class ImageNet(Dataset[tuple[Any, int]]):
     ) -> None:
         self.root, self.split, self.transform = Path(root), split, transform
         folder = self.root / split
-        found = _class_folders(folder)
-        if found:
-            self.wnids = found
-            self.samples = [(str(f), number) for number, wnid in enumerate(found) for f in _pictures(folder / wnid)]
+        folders = _class_folders(folder)
+        if folders:
+            self.wnids = folders
+            self.samples = [(str(f), number) for number, wnid in enumerate(folders) for f in _pictures(folder / wnid)]
         else:
             files = _pictures(folder)
             self.wnids, targets = self._truth(len(files))

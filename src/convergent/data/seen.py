@@ -27,12 +27,12 @@ def pictures(data: ImageData, wanted: list[int], views: Mapping[str, str]) -> It
     images = data.measured
     assert isinstance(images, Images)
     transform = images.transform
-    how: dict[str, Callable[[Any], Any]] = transform.transforms if isinstance(transform, Views) else {"": transform}
+    ways: dict[str, Callable[[Any], Any]] = transform.transforms if isinstance(transform, Views) else {"": transform}
     loader = DataLoader(images, sampler=wanted, batch_size=None, collate_fn=_as_it_is, num_workers=data.access.workers)
     for image, datum in zip(wanted, loader):
         if datum is not None:
             seen = datum[0] if views else {"": datum[0]}
-            yield image, {view: in_8_bits(x, how[view]) for view, x in seen.items()}
+            yield image, {view: in_8_bits(x, ways[view]) for view, x in seen.items()}
 
 
 def limits(transform: Any) -> tuple[Tensor, Tensor]:

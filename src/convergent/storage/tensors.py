@@ -82,8 +82,8 @@ def check(file: Path, remedy: str = _REMEDY) -> None:
         place = head.find(_entry(""))
         if place >= 0:
             place += len(_entry(""))
-            kept, head[place : place + 8] = bytes(head[place : place + 8]), _UNSEALED.encode()
-            if _crc(head, stream) != kept:
+            seal, head[place : place + 8] = bytes(head[place : place + 8]), _UNSEALED.encode()
+            if _crc(head, stream) != seal:
                 raise InputError(f"{file} is damaged (its checksum is of other bytes); {remedy}.")
     _checked[file] = now
 
@@ -132,7 +132,7 @@ def _head(stream: Any, size: int) -> bytearray:
 
 
 def _crc(head: bytes | bytearray, stream: Any) -> bytes:
-    found = zlib.crc32(head)
+    crc = zlib.crc32(head)
     while some := stream.read(_AT_ONCE):
-        found = zlib.crc32(some, found)
-    return f"{found:08x}".encode()
+        crc = zlib.crc32(some, crc)
+    return f"{crc:08x}".encode()

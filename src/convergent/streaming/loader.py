@@ -53,7 +53,7 @@ class Batches:
     Args:
         nets: by name.
         loader: gives the batches.
-        how: they are read.
+        reading: how they are read.
 
     Attributes:
         images: how many there are; None where nobody knows.
@@ -62,12 +62,12 @@ class Batches:
         InputError: if it is no iterable of batches.
     """
 
-    def __init__(self, nets: Mapping[str, nn.Module], loader: Iterable[Any], how: Reading) -> None:
+    def __init__(self, nets: Mapping[str, nn.Module], loader: Iterable[Any], reading: Reading) -> None:
         if isinstance(loader, (Tensor, Mapping, str)) or not isinstance(loader, Iterable) or _is_batch(loader):
             raise InputError(
                 f"A loader needs to give one batch after another, not be {described(loader)}; give a DataLoader, or [batch]."
             )
-        self.nets, self.how, self.images = nets, how, None
+        self.nets, self.reading, self.images = nets, reading, None
         self._devices = {name: device_of(net) for name, net in nets.items()}
         self._whole = _whole(loader)
         if self._whole is not None:
@@ -118,7 +118,7 @@ class Batches:
         Raises:
             InputError: if that is not known.
         """
-        if self.how.forward is not None:
+        if self.reading.forward is not None:
             return batch
         x = batch[0] if isinstance(batch, (tuple, list)) and 0 < len(batch) <= 3 else batch
         if (isinstance(x, Tensor) and x.ndim) or (isinstance(x, Mapping) and x):
@@ -141,7 +141,7 @@ class Batches:
         Raises:
             InputError: if they are none.
         """
-        if self.how.forward is not None or not isinstance(batch, (tuple, list)) or len(batch) < 3:
+        if self.reading.forward is not None or not isinstance(batch, (tuple, list)) or len(batch) < 3:
             return None
         image_n = batch[2]
         if not isinstance(image_n, Tensor) or image_n.dtype not in WHOLE or image_n.shape != (size,):
@@ -162,13 +162,13 @@ class Batches:
     def _seen(self, batch: Any) -> dict[str, Seen]:
         x, mask_np = _plain(self._inputs(batch)), self._mask(batch)
         on = cache(lambda device: _moved(x, device))
-        if isinstance(x, Tensor) and mask_np is None and self.how.forward is None:
+        if isinstance(x, Tensor) and mask_np is None and self.reading.forward is None:
             return {net: on(device) for net, device in self._devices.items()}
         return {net: Input(partial(self._run, net, on(device)), mask_np) for net, device in self._devices.items()}
 
     def _run(self, name: str, x: Any, net: nn.Module) -> object:
-        if self.how.forward is not None:
-            return self.how.forward(net, x)
+        if self.reading.forward is not None:
+            return self.reading.forward(net, x)
         if isinstance(x, Tensor):
             return net(x)
         try:
@@ -186,7 +186,7 @@ class Batches:
         Raises:
             InputError: if the mask that was asked for is not there, or is none.
         """
-        mask, x = self.how.mask, self._inputs(batch)
+        mask, x = self.reading.mask, self._inputs(batch)
         if callable(mask):
             mask_np = mask(batch)
         elif mask is None or not isinstance(x, Mapping) or (mask not in x and mask == Reading.mask):

@@ -104,9 +104,9 @@ def cut(
             width), uint8}; images that cannot be read are left out.
     """
     wanted: dict[int, list[tuple[str, int, int]]] = {}
-    for name, found in patches.items():
-        for unit, rank in found.shown_ck().nonzero().tolist():
-            wanted.setdefault(int(found.top.image_ck[unit, rank]), []).append((name, unit, rank))
+    for name, of_net in patches.items():
+        for unit, rank in of_net.shown_ck().nonzero().tolist():
+            wanted.setdefault(int(of_net.top.image_ck[unit, rank]), []).append((name, unit, rank))
     tiles: dict[str, Tensor] = {}
     for image, seen in pictures(sorted(wanted)):
         whole: dict[str, Tensor] = {}
@@ -119,19 +119,19 @@ def cut(
                 shape = (*patches[name].top.image_ck.shape, *tile_hwd.shape)
                 tiles[name] = torch.full(shape, GREY, dtype=torch.uint8)
             tiles[name][unit, rank] = tile_hwd
-    return {name: replace(found, tile_ckhwd=tiles.get(name, found.tile_ckhwd)) for name, found in patches.items()}
+    return {name: replace(of_net, tile_ckhwd=tiles.get(name, of_net.tile_ckhwd)) for name, of_net in patches.items()}
 
 
 def save_patches(nets: Mapping[str, Patches], file: Path) -> None:
     """Write the patches of one layer of all nets to a safetensors file."""
     about: dict[str, dict[str, Any]] = {}
     tensors = {}
-    for net, found in nets.items():
-        field = None if found.field is None else [[span.start, span.step, span.size] for span in found.field]
-        about[net] = {"field": field, "across": found.across}
-        tensors[f"{net}/tile_ckhwd"] = found.tile_ckhwd
+    for net, of_net in nets.items():
+        field = None if of_net.field is None else [[span.start, span.step, span.size] for span in of_net.field]
+        about[net] = {"field": field, "across": of_net.across}
+        tensors[f"{net}/tile_ckhwd"] = of_net.tile_ckhwd
         for name in ("activation_ck", "image_ck", "position_ck"):
-            tensors[f"{net}/{name}"] = getattr(found.top, name)
+            tensors[f"{net}/{name}"] = getattr(of_net.top, name)
     save_tensors(tensors, file, {"nets": json.dumps(about)})
 
 

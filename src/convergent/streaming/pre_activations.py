@@ -22,7 +22,7 @@ _NONLINEAR = _names(
     "logsigmoid tanh softplus softsign softshrink hardshrink tanhshrink clamp clamp_min clip abs square exp"
 )
 _POOLING = frozenset(
-    ["mean", *(f"{how}_pool{d}d" for how in ("max", "avg", "adaptive_max", "adaptive_avg", "lp") for d in (1, 2, 3))]
+    ["mean", *(f"{kind}_pool{d}d" for kind in ("max", "avg", "adaptive_max", "adaptive_avg", "lp") for d in (1, 2, 3))]
 )
 _NORMALISING = frozenset(["local_response_norm"])
 # act on every unit alone: after a nonlinearity they are part of it, after a linear function their output is linear
@@ -114,8 +114,8 @@ class PreActivations(TorchFunctionMode):
     >>> import torch
     >>> with PreActivations() as seen:
     ...     x = torch.relu(torch.tensor([-1.0, 2.0]))
-    >>> found = seen.nonlinearity(x)
-    >>> found.sources, found.again([torch.tensor([3.0, -4.0])], x)
+    >>> nonlinearity = seen.nonlinearity(x)
+    >>> nonlinearity.sources, nonlinearity.again([torch.tensor([3.0, -4.0])], x)
     ([tensor([-1.,  2.])], tensor([3., 0.]))
     """
 

@@ -76,17 +76,17 @@ def receptive_fields(net: nn.Module, x: Tensor, layer: Mapping[str, str]) -> dic
     >>> receptive_fields(net, torch.zeros(1, 1, 8, 8), {"pool": "2", "flat": "3"})
     {'pool': (Span(start=-2, step=2, size=6), Span(start=-2, step=2, size=6)), 'flat': None}
     """
-    found: dict[str, Field] = {}
+    seen: dict[str, Field] = {}
     layers: dict[str, Layer] = {name: {"": path} for name, path in layer.items()}
     with torch.no_grad(), _Fields(x[:1]) as fields:
 
         def keep(_net: str, name: str, activation: Tensor) -> None:
-            found[name] = fields.of(activation)
+            seen[name] = fields.of(activation)
 
         with Capture({"": net}, layers, keep) as capture:
             capture.begin()
             net(fields.image)
-    return found
+    return seen
 
 
 class _Fields(TorchFunctionMode):

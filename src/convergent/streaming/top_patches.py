@@ -57,8 +57,10 @@ class TopPatches(Collector):
         self._new = partial(TopCounter, k=k, lowest=lowest)
         self._fields: dict[tuple[str, str], Field] = {}
         for net, module in nets.items():
-            found = receptive_fields(module, pictures[net], {layer: paths[net] for layer, paths in self.layers.items()})
-            self._fields |= {(net, layer): of for layer, of in found.items()}
+            fields = receptive_fields(
+                module, pictures[net], {layer: paths[net] for layer, paths in self.layers.items()}
+            )
+            self._fields |= {(net, layer): of for layer, of in fields.items()}
 
     @classmethod
     def start(
@@ -80,25 +82,25 @@ class TopPatches(Collector):
 
     def collected(self) -> dict[str, dict[str, Patches]]:
         """The patches of every layer and net, not yet cut out."""
-        found: dict[str, dict[str, Patches]] = {}
+        patches: dict[str, dict[str, Patches]] = {}
         for layer, counters in self._counters.items():
-            found[layer] = {}
+            patches[layer] = {}
             for net, counter in counters.items():
                 for other in _of_other_processes(counter.state()):
                     counter.merge(other)
                 where = net, layer
-                found[layer][net] = Patches(
+                patches[layer][net] = Patches(
                     counter.top(), self._fields[where], self._across[where], torch.empty(0, dtype=torch.uint8)
                 )
-        return found
+        return patches
 
     def state(self) -> dict[str, Tensor]:
         """All that was read so far."""
         state = {"images": torch.tensor(self.images)}
         for layer, counters in self._counters.items():
             for net, counter in counters.items():
-                kept = counter.state() | {"across": torch.tensor(self._across[net, layer])}
-                state |= {f"{layer}/{net}/{name}": tensor.cpu() for name, tensor in kept.items()}
+                saved = counter.state() | {"across": torch.tensor(self._across[net, layer])}
+                state |= {f"{layer}/{net}/{name}": tensor.cpu() for name, tensor in saved.items()}
         return state
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
@@ -106,10 +108,10 @@ class TopPatches(Collector):
         self.images = int(state["images"])
         for layer, paths in self.layers.items():
             for net in paths:
-                if kept := part_of(part_of(state, layer), net):
-                    counter = self._counters[layer][net] = self._new(len(kept["key_ck"]), device=self._device[net])
-                    counter.load_state(kept)
-                    self._across[net, layer] = int(kept["across"])
+                if saved := part_of(part_of(state, layer), net):
+                    counter = self._counters[layer][net] = self._new(len(saved["key_ck"]), device=self._device[net])
+                    counter.load_state(saved)
+                    self._across[net, layer] = int(saved["across"])
 
     def plan(self) -> str:
         """A table of what the units see of an image, a line per layer."""
@@ -157,9 +159,9 @@ class SavedPatches:
         """What starts their collector."""
         return TopPatches.start(layers, reading, self.k, lowest=self.lowest)
 
-    def save(self, found: Mapping[str, Patches], file: Path) -> None:
+    def save(self, patches: Mapping[str, Patches], file: Path) -> None:
         """Save those of one layer."""
-        save_patches(found, file)
+        save_patches(patches, file)
 
     def load(self, file: Path, _layer: str, _nets: Sequence[str]) -> dict[str, Patches]:
         """Those of one layer by net."""

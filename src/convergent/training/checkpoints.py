@@ -66,18 +66,18 @@ class Checkpoints(CheckpointIO):
         Raises:
             InputError: if there is none.
         """
-        kept = [_kept(run) for run in self.runs]
-        if broken := [run.checkpoint for run, of in zip(self.runs, kept) if run.checkpoint.exists() and not of]:
+        saved = [_saved(run) for run in self.runs]
+        if broken := [run.checkpoint for run, of in zip(self.runs, saved) if run.checkpoint.exists() and not of]:
             raise InputError(f"{broken[0]} cannot be read; start over with force=true.")
-        common = set(kept[0]).intersection(*kept[1:])
+        common = set(saved[0]).intersection(*saved[1:])
         if not common:
-            steps = ", ".join(f"{run.name} at {max(of, default=0)}" for run, of in zip(self.runs, kept))
+            steps = ", ".join(f"{run.name} at {max(of, default=0)}" for run, of in zip(self.runs, saved))
             raise InputError(
                 f"These nets have no checkpoint of the same step ({steps}); go on with each alone, as -m seed=..., or start "
                 "over with force=true."
             )
         step = max(common)
-        return _joined([torch.load(of[step], map_location="cpu", weights_only=True) for of in kept])
+        return _joined([torch.load(of[step], map_location="cpu", weights_only=True) for of in saved])
 
     def remove_checkpoint(self, path: Any) -> None:
         """Nothing: the next checkpoint replaces the last."""
@@ -121,17 +121,17 @@ def _next(run: Run) -> Path:
     return run.folder / "next.ckpt"
 
 
-def _kept(run: Run) -> dict[int, Path]:
+def _saved(run: Run) -> dict[int, Path]:
     """The readable checkpoints of a run, by step."""
-    found = {}
+    files = {}
     for file in (run.checkpoint, _next(run)):
         try:
-            found[int(torch.load(file, map_location="cpu", weights_only=True, mmap=True)["global_step"])] = file
+            files[int(torch.load(file, map_location="cpu", weights_only=True, mmap=True)["global_step"])] = file
         except FileNotFoundError:
             continue
         except Exception:
             continue
-    return found
+    return files
 
 
 def _part(checkpoint: dict[str, Any], number: int) -> dict[str, Any]:

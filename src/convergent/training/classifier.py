@@ -80,13 +80,13 @@ class Learner(nn.Module):
             self.val_loss.update(cross_entropy(logits, target), counted.sum())
         self.val_accuracy.update(logits, target)
 
-    def told(self, stage: str) -> dict[str, float]:
+    def metrics(self, stage: str) -> dict[str, float]:
         """Loss and accuracies of a stage ("train" or "val") over all processes, which start anew."""
         loss, accuracy = getattr(self, f"{stage}_loss"), getattr(self, f"{stage}_accuracy")
-        found = {f"{stage}/loss": loss.compute(), **accuracy.compute()}
+        values = {f"{stage}/loss": loss.compute(), **accuracy.compute()}
         loss.reset()
         accuracy.reset()
-        return {name: float(value) for name, value in found.items()}
+        return {name: float(value) for name, value in values.items()}
 
 
 class Classifier(pl.LightningModule):
@@ -102,7 +102,7 @@ class Classifier(pl.LightningModule):
             training has. (Lightning forgets the last step of a scheduler of epochs when it resumes.)
 
     Attributes:
-        found: the latest loss and accuracies of each net.
+        latest: the latest loss and accuracies of each net.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class Classifier(pl.LightningModule):
     ) -> None:
         super().__init__()
         self.learners, self.optimizer, self.scheduler = nn.ModuleList(learners), optimizer, scheduler
-        self.found: list[dict[str, float]] = [{} for _ in learners]
+        self.latest: list[dict[str, float]] = [{} for _ in learners]
 
     def training_step(self, batch: Batch, _batch_idx: int) -> Tensor:
         """The sum of the nets' losses of one batch."""
@@ -134,7 +134,7 @@ class Classifier(pl.LightningModule):
         """
         lost_n = torch.stack([one.lost_at(self.global_step, self.device) for one in self.learners])  # type: ignore[operator]
         lost_n = self.trainer.strategy.reduce(lost_n, reduce_op="min")
-        step, number = (int(found) for found in lost_n.min(0))
+        step, number = (int(least) for least in lost_n.min(0))
         if step < _NEVER:
             raise InputError(
                 f"The training of seed={self.learners[number].seed} has no finite loss or weights at step {step}; lower "
@@ -161,13 +161,13 @@ class Classifier(pl.LightningModule):
         self._log("val")
 
     def _log(self, stage: str) -> None:
-        for learner, found in zip(self.learners, self.found):
+        for learner, latest in zip(self.learners, self.latest):
             assert isinstance(learner, Learner)
-            found.update(learner.told(stage))
-        for logger, found in zip(self.trainer.loggers, self.found):
-            metrics = {name: value for name, value in found.items() if name.startswith(stage)}
+            latest.update(learner.metrics(stage))
+        for logger, latest in zip(self.trainer.loggers, self.latest):
+            metrics = {name: value for name, value in latest.items() if name.startswith(stage)}
             logger.log_metrics(metrics | {"epoch": self.current_epoch}, self.global_step)
-        means = {name: sum(of[name] for of in self.found) / len(self.found) for name in self.found[0]}
+        means = {name: sum(of[name] for of in self.latest) / len(self.latest) for name in self.latest[0]}
         here = {name: mean for name, mean in means.items() if name.startswith(stage)}
         self.log_dict(here, logger=False, prog_bar=stage == "val", sync_dist=True)
 
@@ -191,8 +191,8 @@ class Classifier(pl.LightningModule):
         together = SideBySide(optimizers)
         if self.scheduler is None:
             return together
-        told = "total_steps" in inspect.signature(self.scheduler).parameters
-        settings = {"total_steps": steps} if told else {}
+        timed = "total_steps" in inspect.signature(self.scheduler).parameters
+        settings = {"total_steps": steps} if timed else {}
         schedules = Schedules([self.scheduler(optimizer, **settings) for optimizer in optimizers], together)
         return {"optimizer": together, "lr_scheduler": {"scheduler": schedules, "interval": "step"}}
 

@@ -65,15 +65,15 @@ class FoldCounter:
         Raises:
             InputError: if an activation was NaN or infinite.
         """
-        found = []
+        parts = []
         for fold, counter in enumerate(self.counters):
             self._count(fold)
             try:
                 mine = counter.histograms()
             except InputError as error:
                 raise InputError(f"Layer {self.layer}: {error}") from None
-            found.append(_summed(mine, counter.edges_ue.device))
-        return found
+            parts.append(_summed(mine, counter.edges_ue.device))
+        return parts
 
     def state(self) -> dict[str, Tensor]:
         """All that was counted so far, for a process that takes it up where this one was killed."""

@@ -46,15 +46,15 @@ class SavedHistograms:
         """What starts their collector."""
         return HistogramPass.start(layers, reading, pairs, self.counting, self.rotated)
 
-    def save(self, found: LayerHistograms, file: Path) -> None:
+    def save(self, histograms: LayerHistograms, file: Path) -> None:
         """Save those of one layer."""
-        first = found.parts[0]
+        first = histograms.parts[0]
         tensors = {
             "edges_ue": first.edges_ue,
-            "count_k": torch.tensor([part.count for part in found.parts]),
-            "above_kue": torch.stack([part.above_ue for part in found.parts]),
+            "count_k": torch.tensor([part.count for part in histograms.parts]),
+            "above_kue": torch.stack([part.above_ue for part in histograms.parts]),
         }
-        for fold, part in enumerate(found.parts):
+        for fold, part in enumerate(histograms.parts):
             tensors |= {f"above {fold} {i} {j}": table for (i, j), table in part.above.items()}
         save_tensors(tensors, file, {"units": json.dumps([[units.start, units.stop] for units in first.units])})
 
