@@ -36,7 +36,7 @@ def read(tmp_path, monkeypatch):
 
 def test_how_images_are_read_takes_effect(read):
     data = read([], "data.batch_size=7", "data.workers=3", "data.skip_corrupt=true").data
-    assert (data.batch_size, data.access.workers, data.access.skip_corrupt) == (7, 3, True)
+    assert (data.batch_size, data.workers, data.skip_corrupt) == (7, 3, True)
 
 
 def test_images_may_have_moved(read):

@@ -1,15 +1,14 @@
-"""Optimisers and schedules that torch does not have; an optimiser takes named parameters."""
+"""Optimisers and schedules by all steps of a training; an optimiser takes named parameters."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated, Any
 
 import torch
 from torch import nn
 from torch.optim import SGD, Optimizer
-from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR
 
 from convergent.options import number
 
@@ -37,12 +36,12 @@ def caffe_sgd(
     )
 
 
-def cosine(optimizer: Optimizer, total_steps: int) -> LambdaLR:
+def cosine(optimizer: Optimizer, total_steps: int) -> CosineAnnealingLR:
     """The rate falls from its start to zero along half a cosine, over all steps of the training.
 
     Source: Loshchilov, Hutter 2017, "SGDR", equation 5, without restarts.
     """
-    return LambdaLR(optimizer, lambda step: (1 + math.cos(math.pi * min(step / max(total_steps, 1), 1.0))) / 2)
+    return CosineAnnealingLR(optimizer, max(total_steps, 1))
 
 
 def warm_cycle(optimizer: Optimizer, total_steps: int, warm: Annotated[float, number(0, 1)] = 0.1) -> LambdaLR:
