@@ -133,7 +133,9 @@ def draw(sets: list[dict[str, list[Finished]]], folder: Path) -> list[Path]:
 
 def show(rows: tables.Table, title: str) -> None:
     """Print a table: headings, then rows."""
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table = Table(
+        title=title, title_justify="left", box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0)
+    )
     for number, heading in enumerate(rows[0]):
         table.add_column(heading, justify="left" if number < tables.text_columns(rows) else "right", no_wrap=True)
     last, grouped = "", len({row[0] for row in rows}) < len(rows)
