@@ -51,7 +51,7 @@ def test_brackets_are_printed_and_no_markup(capsys, monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
     assert list(track([1, 2], "aligning by matching,layers=[fc1]")) == [1, 2]
     assert "layers=[fc1]" in capsys.readouterr().out
-    show([["layer", "method"], ["fc1", "matching,nulls=[rotated],layers=[fc1]"]], "of [fc1]", 2)
+    show([["layer", "method"], ["fc1", "matching,nulls=[rotated],layers=[fc1]"]], "of [fc1]")
     out = capsys.readouterr().out
     assert "nulls=[rotated],layers=[fc1]" in out
     assert "of [fc1]" in out
