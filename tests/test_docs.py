@@ -142,7 +142,8 @@ def test_the_python_of_the_library_page_says_what_is_true(kind):
 
 
 def test_joint_histograms_are_counted_in_a_run_of_ones_own():
-    from convergent.streaming.callback import HistogramsCallback, MomentsCallback, Nets
+    from convergent.streaming.callback import HistogramsCallback, MomentsCallback
+    from convergent.streaming.module import Nets
 
     there = names()
     nets = Nets({"one": there["net_a"], "two": there["net_b"]})
