@@ -229,3 +229,15 @@ def test_pictures_are_numbered_as_torchvision_numbers_them(tmp_path):
     theirs = ImageFolder(str(folder / "val"))
     assert PictureFolder(str(folder / "val")).samples == theirs.samples
     assert PictureFolder(str(folder / "val")).classes == theirs.classes
+
+
+def test_a_batch_has_memory_of_all_processes_whether_or_not_torch_gives_it_directly(monkeypatch):
+    from convergent.data import crops
+
+    monkeypatch.setattr(crops, "get_worker_info", object)  # as in a worker
+    assert crops._bytes((2, 3, 4, 5)).is_shared()
+    monkeypatch.setattr(torch.UntypedStorage, "_new_shared", None)
+    again = crops._bytes((2, 3, 4, 5))
+    assert again.is_shared()
+    assert again.shape == (2, 3, 4, 5)
+    assert again.dtype == torch.uint8

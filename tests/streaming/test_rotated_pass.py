@@ -124,6 +124,31 @@ def test_rotations_beyond_the_few_have_the_correlations_with_other_nets_and_none
     assert (other.corr_ab - expected.corr_ab).abs().max() < 1e-5
 
 
+def test_a_pass_that_was_stopped_goes_on_with_the_same_bits():
+    of, x_n = nets(3), torch.randn(60, 1, 8, 8)
+    start = SavedRotations(5).start(["conv2"], Reading(blocks=20), None)
+    first = lambda n: iter([(torch.arange(60), dict.fromkeys(of, x_n))])  # noqa: E731
+
+    def run(collector, batches):
+        with collector:
+            for images in batches:
+                collector.begin(images)
+                for net in of.values():
+                    net(x_n[images])
+                collector.end()
+        return collector
+
+    with torch.no_grad():
+        batches = torch.arange(60).split(16)
+        whole = run(start(of, 60, first), batches).finish()["conv2"]
+        state, again = run(start(of, 60, first), batches[:2]).state(), start(of, 60, first)
+        again.load_state(state)
+        resumed = run(again, batches[2:]).finish()["conv2"]
+    for draw in (0, 4):
+        for both in (False, True):
+            assert torch.equal(whole.pair(0, 2, draw, both=both).corr_ab, resumed.pair(0, 2, draw, both=both).corr_ab)
+
+
 def test_two_nets_need_no_comparison_on_axes_that_are_both_rotated():
     _, found = read(SavedRotations(2), nets(2), ["conv1"], torch.randn(60, 1, 8, 8))
     with pytest.raises(ValueError, match="not among the pairs"):
