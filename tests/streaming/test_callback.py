@@ -35,8 +35,8 @@ def dataset(n=50):
     return TensorDataset(torch.randn(n, 1, 8, 8), torch.zeros(n), torch.arange(n))
 
 
-def measured(nets, data, loader=None, **how):
-    callback = MomentsCallback(["1", "2"], **{"blocks": 8, **how})
+def measured(nets, data, loader=None, pairs=None, **reading):
+    callback = MomentsCallback(["1", "2"], Reading(**{"blocks": 8, **reading}), pairs)
     loader = loader or DataLoader(data, batch_size=7)
     pl.Trainer(accelerator="cpu", callbacks=[callback], use_distributed_sampler=False, **QUIET).predict(
         Nets(nets), loader, return_predictions=False
@@ -83,7 +83,7 @@ def test_nets_keep_mode_buffers_and_no_hooks():
     both["net0"].train()
     module = Nets(both)
     buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
-    callback = MomentsCallback(["2"], blocks=4)
+    callback = MomentsCallback(["2"], Reading(blocks=4))
     pl.Trainer(accelerator="cpu", callbacks=[callback], **QUIET).predict(module, DataLoader(dataset(), 9))
     assert both["net0"].training
     assert all(torch.equal(buffer, buffers[name]) for name, buffer in module.named_buffers())
@@ -130,7 +130,7 @@ def test_two_processes_give_the_very_same_blocks_and_counts():
     both, data = nets(), dataset_of_seed()
     loader = DataLoader(data, batch_sampler=Blocks(53, 8, 4))
     alone = measured(both, data, loader)
-    counted = HistogramsCallback(["1", "2"], blocks=8)
+    counted = HistogramsCallback(["1", "2"], reading=Reading(blocks=8))
     pl.Trainer(accelerator="cpu", callbacks=[counted], use_distributed_sampler=False, **QUIET).predict(
         Nets(both), loader
     )
@@ -173,7 +173,10 @@ def _rank(rank, port, queue):
     }
     os.environ |= {"TORCHELASTIC_RUN_ID": "test"}
     both, data = nets(), dataset_of_seed()
-    callback, counted = MomentsCallback(["1", "2"], blocks=8), HistogramsCallback(["1", "2"], blocks=8)
+    callback, counted = (
+        MomentsCallback(["1", "2"], Reading(blocks=8)),
+        HistogramsCallback(["1", "2"], reading=Reading(blocks=8)),
+    )
     trainer = pl.Trainer(
         accelerator="cpu",
         devices=2,
@@ -233,7 +236,7 @@ def test_nets_that_differ_are_compared_by_pairs_of_layers():
     torch.manual_seed(0)
     tokens = nn.Sequential(nn.Unflatten(2, (4, 2)), nn.Flatten(3), nn.Flatten(1, 2), nn.Linear(16, 5))  # (n, 4, 5)
     both, data = {"conv": nets((4,))["net0"], "tokens": tokens}, dataset()
-    callback = MomentsCallback([["2", "3"]], sample="pooled", blocks=8, units={"tokens": "last"})
+    callback = MomentsCallback([["2", "3"]], Reading(sample="pooled", blocks=8, units={"tokens": "last"}))
     pl.Trainer(accelerator="cpu", callbacks=[callback], **QUIET).predict(Nets(both), DataLoader(data, 10))
     pair = callback.moments["2~3"].pair("conv", "tokens")
     with torch.no_grad():
@@ -246,7 +249,7 @@ def test_nets_that_differ_are_compared_by_pairs_of_layers():
 def test_nets_may_see_the_images_in_different_views():
     both, data = {"small": nets((4,))["net0"], "large": nets((4,), 5)["net0"]}, dataset()
     views = [({"whole": x, "cut": x[:, 1:7, 1:7]}, y, n) for x, y, n in data]
-    callback = MomentsCallback(["2"], blocks=8, sample="pooled")
+    callback = MomentsCallback(["2"], Reading(blocks=8, sample="pooled"))
     module = Nets(both, {"small": "cut", "large": "whole"})
     pl.Trainer(accelerator="cpu", callbacks=[callback], **QUIET).predict(module, DataLoader(views, 10))
     with torch.no_grad():
@@ -259,7 +262,7 @@ def test_a_snapshot_leaves_a_batch_to_read(tmp_path, monkeypatch):
     monkeypatch.setattr(Snapshots, "due", True)
     snapshots = Snapshots(tmp_path, "this", 0)
     loader = DataLoader(dataset(50), batch_size=10)
-    callback = MomentsCallback(["1"], blocks=8, snapshots=snapshots)
+    callback = MomentsCallback(["1"], Reading(blocks=8), snapshots=snapshots)
     pl.Trainer(accelerator="cpu", callbacks=[callback], **QUIET).predict(Nets(nets()), loader, return_predictions=False)
     assert snapshots.batches(0, 1) == 4  # of 5: with none left Lightning would run no pass at all
     assert callback.images == 50
@@ -288,7 +291,7 @@ def test_a_snapshot_of_another_version_is_told_and_ignored(tmp_path, monkeypatch
 def test_a_snapshot_that_does_not_fit_is_told(tmp_path):
     snapshots = Snapshots(tmp_path, "this", 5)
     snapshots.save({"0/x": torch.ones(3)}, 1, 0, 1)
-    callback = MomentsCallback(["1"], blocks=8, snapshots=snapshots)
+    callback = MomentsCallback(["1"], Reading(blocks=8), snapshots=snapshots)
     with pytest.raises(InputError, match=r"partial-0-of-1.safetensors does not fit this pass .*; delete it"):
         pl.Trainer(accelerator="cpu", callbacks=[callback], **QUIET).predict(Nets(nets()), DataLoader(dataset(50), 10))
 
@@ -325,7 +328,7 @@ def test_batches_that_are_none_are_refused_in_one_sentence(make, message):
 
 
 def test_a_pass_needs_its_nets_and_one_loader_of_a_known_length():
-    trainer = pl.Trainer(accelerator="cpu", callbacks=[MomentsCallback(["1"], blocks=4)], **QUIET)
+    trainer = pl.Trainer(accelerator="cpu", callbacks=[MomentsCallback(["1"], Reading(blocks=4))], **QUIET)
     loader = DataLoader(dataset(), 9)
 
     class Stream(torch.utils.data.IterableDataset):
@@ -374,8 +377,8 @@ def test_activations_that_are_unusable_are_refused_in_one_sentence(module, messa
         assert run_on({"a": nn.Sequential(module)}, data, sample="pooled").moments["0"].count_k.sum() == 20
 
 
-def run_on(given, data, **how):
-    callback = MomentsCallback(["0"], blocks=4, **how)
+def run_on(given, data, **reading):
+    callback = MomentsCallback(["0"], Reading(blocks=4, **reading))
     pl.Trainer(accelerator="cpu", callbacks=[callback], **QUIET).predict(
         Nets(given), DataLoader(data, 7), return_predictions=False
     )

@@ -76,7 +76,7 @@ def test_the_moments_are_those_of_all_activations_whatever_the_loader(kind, x):
 def test_moments_are_those_of_the_commands_pass_bit_for_bit():
     both, x = {name: net.float() for name, net in nets().items()}, torch.randn(N, 5)
     data = TensorDataset(x, torch.zeros(N), torch.arange(N))
-    callback, quiet = MomentsCallback(["0", "1"], blocks=8), {"logger": False, "enable_progress_bar": False}
+    callback, quiet = MomentsCallback(["0", "1"], Reading(blocks=8)), {"logger": False, "enable_progress_bar": False}
     trainer = pl.Trainer(accelerator="cpu", callbacks=[callback], enable_checkpointing=False, **quiet)
     trainer.predict(Nets(both), DataLoader(data, 7), return_predictions=False)
     for given in (data, TensorDataset(x)):

@@ -92,7 +92,7 @@ def test_the_pass_reads_channels_of_pictures_that_are_higher_than_wide_and_of_se
     pictures = nn.Sequential(nn.Conv2d(1, 6, 3), nn.ReLU())  # (n, 6, 6, 9)
     sequences = nn.Sequential(nn.Flatten(2), nn.Conv1d(1, 5, 3), nn.ReLU())  # (n, 5, 86)
     data = TensorDataset(torch.randn(20, 1, 8, 11), torch.zeros(20), torch.arange(20))
-    callback = MomentsCallback([["0", "1"], ["1", "2"]], sample="pooled", blocks=4)
+    callback = MomentsCallback([["0", "1"], ["1", "2"]], Reading(sample="pooled", blocks=4))
     trainer = pl.Trainer(
         accelerator="cpu", callbacks=[callback], logger=False, enable_progress_bar=False, enable_checkpointing=False
     )

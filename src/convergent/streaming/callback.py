@@ -147,23 +147,19 @@ class MomentsCallback(PassCallback):
 
     Args:
         layers: what is compared: names, patterns, or groups of names, see `layers.resolve`.
-        sample: of a layer with positions, see `layers.samples`.
-        blocks: of images; layers so wide that these would not fit into `block_memory` get a half, a quarter, ... of them.
+        reading: how activations are read.
         pairs: names of the nets to be compared; all with all by default.
         snapshots: see `PassCallback`.
-        reading: more of `reading.Reading`: units, block_memory, products, device.
     """
 
     def __init__(
         self,
         layers: Sequence[str | Sequence[str] | Layer],
-        sample: str | int = "every",
-        blocks: int = 64,
+        reading: Reading | None = None,
         pairs: Iterable[tuple[str, str]] | None = None,
         snapshots: Snapshots | None = None,
-        **reading: Any,
     ) -> None:
-        super().__init__([StatisticsPass.start(layers, Reading(sample, blocks=blocks, **reading), pairs)], snapshots)
+        super().__init__([StatisticsPass.start(layers, reading, pairs)], snapshots)
 
     @property
     def moments(self) -> dict[str, LayerMoments]:
@@ -178,26 +174,21 @@ class HistogramsCallback(PassCallback):
 
     Args:
         layers: what is compared, see `layers.resolve`.
-        bins: of each unit.
-        samples: of a layer, about: so many random positions of every image as make them up.
-        folds: of images, each counted apart; as many as held-out scores are to have.
+        counting: which histograms.
+        reading: how activations are read, as for the moments that go with them.
         pairs: names of the nets to be compared; all with all by default.
         snapshots: see `PassCallback`.
-        reading: the `reading.Reading` of the moments that go with them: sample, blocks, units, block_memory, device.
     """
 
     def __init__(
         self,
         layers: Sequence[str | Sequence[str] | Layer],
-        bins: int = 10,
-        samples: int = 1_000_000,
-        folds: int = 5,
+        counting: Counting | None = None,
+        reading: Reading | None = None,
         pairs: Iterable[tuple[str, str]] | None = None,
         snapshots: Snapshots | None = None,
-        **reading: Any,
     ) -> None:
-        start = HistogramPass.start(layers, Reading(**reading), pairs, Counting(bins, samples, folds))
-        super().__init__([start], snapshots)
+        super().__init__([HistogramPass.start(layers, reading, pairs, counting)], snapshots)
 
     @property
     def histograms(self) -> dict[str, LayerHistograms]:

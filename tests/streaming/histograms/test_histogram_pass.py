@@ -24,6 +24,7 @@ from convergent.streaming.histograms.histogram_pass import HistogramPass, calibr
 from convergent.streaming.histograms.saved_histograms import SavedHistograms
 from convergent.streaming.layers import random_positions
 from convergent.streaming.module import Nets
+from convergent.streaming.reading import Reading
 
 QUIET = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
 WIDTHS = (3, 4, 2)
@@ -38,8 +39,9 @@ def dataset(n=60):
     return TensorDataset(torch.randn(n, 1, 8, 8), torch.zeros(n), torch.arange(n))
 
 
-def counted(nets, loader, *more, **how):
-    callback = HistogramsCallback(["1"], **{"blocks": 8, "bins": 5, **how})
+def counted(nets, loader, *more, samples=1_000_000, folds=5, pairs=None, **reading):
+    counting = Counting(bins=5, samples=samples, folds=folds)
+    callback = HistogramsCallback(["1"], counting, Reading(blocks=8, **reading), pairs)
     pl.Trainer(accelerator="cpu", callbacks=[*more, callback], use_distributed_sampler=False, **QUIET).predict(
         Nets(nets), loader, return_predictions=False
     )
@@ -108,7 +110,7 @@ def test_some_positions_are_the_seeded_ones():
 @pytest.mark.parametrize("block_memory", [1e9, 2100])
 def test_beside_moments_the_folds_are_the_same_images(block_memory):
     three, data = nets(), dataset()
-    moments = MomentsCallback(["1"], blocks=8, block_memory=block_memory)
+    moments = MomentsCallback(["1"], Reading(blocks=8, block_memory=block_memory))
     found = counted(three, DataLoader(data, 60), moments, block_memory=block_memory)
     layer = moments.moments["1"]
     assert (len(layer.count_k) == 8) == (block_memory == 1e9)
@@ -127,7 +129,7 @@ def test_beside_moments_the_folds_are_the_same_images(block_memory):
 
 def test_from_a_pass_and_from_samples_at_hand_partners_are_the_same():
     three, data = nets(), dataset()
-    moments = MomentsCallback(["1"], blocks=8)
+    moments = MomentsCallback(["1"], Reading(blocks=8))
     found = counted(three, DataLoader(data, 60), moments)
     x_su = activations(three, data).transpose(1, 2).flatten(0, 1)
     method = MutualInformation(bins=5)
@@ -148,8 +150,8 @@ def dense(units=24):
 
 def test_edges_are_those_of_all_images_where_there_are_no_more_than_digits_has():
     two, data = dense(), dataset(1797)
-    moments = MomentsCallback(["2"], blocks=8)
-    found = HistogramsCallback(["2"], blocks=8)
+    moments = MomentsCallback(["2"], Reading(blocks=8))
+    found = HistogramsCallback(["2"], reading=Reading(blocks=8))
     loader = DataLoader(data, 100)
     pl.Trainer(accelerator="cpu", callbacks=[moments, found], **QUIET).predict(Nets(two), loader)
     pair = found.histograms["2"].with_moments(moments.moments["2"].pair("one", "two"))
