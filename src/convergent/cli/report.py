@@ -107,7 +107,8 @@ def texts_of(results: Sequence[Finished]) -> dict[str, str]:
     }
     made = {name: make(of[name]) for name, (make, *_) in _TABLES.items()}
     made["results"] = tables.explained(as_given)
-    made["demo"] = tables.explained([result for result in as_given if result.images == results[0].images])[: _ROWS + 1]
+    on_all = tables.explained([result for result in as_given if result.images == results[0].images])[: _ROWS + 1]
+    made["demo"] = [[method, *layers] for method, _, *layers in on_all]
     texts = {name: tables.markdown(rows) for name, rows in made.items() if len(rows) > 1}
     summaries = {result.folder.name: result.summary for result in results}
     return {"opening": f"{opening(summaries)}\n", **texts, **dictionary()}
