@@ -53,7 +53,7 @@ def trained(root):
     python, src = sys.executable, PROJECT / "src"
     arguments = ("-m", "seed=0,1", *SMALL, f"root='{root}'", "hydra.launcher.n_jobs=2")
     said = typed(python, src / "train.py", *arguments, cwd=root)  # from another folder, with a space
-    assert said.count("val/acc_top1") == 2
+    assert said.count(": val/acc_top1") == 2
     return root / "outputs" / "train" / "digits-convnet"
 
 
@@ -335,7 +335,7 @@ def test_two_processes_train_the_net_that_one_does(root, script, command):
     )
     ddp = ("trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu")
     said = typed(*script("train", *same, *ddp, "name=two"))
-    assert said.count("val/acc_top1") == 2  # one of the processes speaks, of two nets
+    assert said.count(": val/acc_top1") == 2  # one of the processes speaks, of two nets
     assert command("train", *same, "name=one")[0] == 0
     for seed in (1, 0):
         folders = [root / "outputs" / "train" / name / f"seed={seed}" for name in ("one", "two")]

@@ -56,7 +56,7 @@ def test_a_sweep_of_jobs_with_a_task_per_process(tmp_path):
     said = [file.read_text() for file in sorted((tmp_path / "outputs" / "slurm").glob("*/*_0_log.out"))]
     assert len(said) == 2
     assert sorted("seed=0" in text for text in said) == [False, True]
-    assert all(text.count("val/acc_top1") == 1 for text in said)  # one of the tasks speaks
+    assert all(text.count(": val/acc_top1") == 1 for text in said)  # one of the tasks speaks
     alone = run("seed=1", "epochs=1", *SMALL, "name=alone", root=tmp_path)
     assert alone.returncode == 0
     ours, theirs = (

@@ -52,7 +52,7 @@ def test_nets_of_one_stream_are_those_that_are_trained_alone(train, root, settin
     for seed in (0, 3):
         train(f"seed={seed}", name, *settings)
     said = train("seeds=[0,3]", f"name=together-{len(settings)}", *settings)
-    assert said.count("val/acc_top1") == 2
+    assert said.count(": val/acc_top1") == 2
     for seed in (0, 3):
         assert_equal(weights(root, f"together-{len(settings)}", seed), weights(root, f"alone-{len(settings)}", seed))
         folders = [

@@ -77,7 +77,7 @@ def test_the_commands_of_a_wheel_do_everything_in_the_current_folder(installed, 
     folder.mkdir()
     convergent = installed / "convergent"
     said = says(convergent, "train", "-m", "seed=0,1", "epochs=1", *SMALL, cwd=folder)
-    assert said.count("val/acc_top1") == 2
+    assert said.count(": val/acc_top1") == 2
     two_processes = ("trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu")
     said = says(convergent, "align", "method=matching", *CHEAP, *two_processes, cwd=folder)
     result = folder / "outputs" / "align" / "digits-convnet"
