@@ -35,6 +35,7 @@ exclude_patterns = [
     "generated/public.rst",
 ]
 
+highlight_language = "none"
 html_theme = "furo"
 html_title = "convergent"
 html_show_sourcelink = False

@@ -2,7 +2,7 @@
 
 
 class InputError(ValueError):
-    """A user's mistake, told in one sentence: what was needed, what came, what to do.
+    """A user's mistake, in one sentence: what was needed, what came, what to do.
 
     Commands print the sentence and exit with 1; everything else that goes wrong keeps its traceback.
     """
