@@ -52,8 +52,8 @@ def workspace_of(entity: str, project: str, name: str, layers: Sequence[str]) ->
         return ws.Section(name=title, panels=panels, is_open=True)
 
     training = [
-        wr.LinePlot(title=title, x="epoch", y=metrics)
-        for title, metrics in (("loss", ["train/loss", "val/loss"]), ("accuracy", ["train/acc_top1", "val/acc_top1"]))
+        wr.LinePlot(title=title, x="epoch", y=[f"train/{name}", f"val/{name}"])
+        for title, name in (("loss", "loss"), ("accuracy", "acc_top1"))
     ]
     panels = {key: _panels(wr, key, layers) for key in QUESTIONS}
     panels["few"] = [*_sweep(wr, layers), *panels["few"]]
@@ -84,24 +84,13 @@ def _panels(wr: Any, question: str, layers: Sequence[str]) -> list[Any]:
 
 def _sweep(wr: Any, layers: Sequence[str]) -> list[Any]:
     """A sweep over penalties: all layers in a chart, each run a point or a path; then a layer each, runs as points."""
-    lines = [
-        wr.LinePlot(
-            title=f"{curve.replace('_', ' ')} by log penalty",
-            y=[panel("few", layer, f"{curve}_by_log10_alpha") for layer in layers],
-            x="log10_alpha",
-        )
-        for curve in _SWEPT
-    ]
-    points = [
-        wr.ScatterPlot(
-            title=f"{layer} {curve.replace('_', ' ')} by penalty",
-            x=wr.SummaryMetric(panel(ALL_METHODS, layer, "solver_alpha")),
-            y=wr.SummaryMetric(panel(ALL_METHODS, layer, summary)),
-            log_x=True,
-        )
-        for curve, summary in _SWEPT.items()
-        for layer in layers
-    ]
+    lines, points = [], []
+    for curve, scalar in _SWEPT.items():
+        y = [panel("few", layer, f"{curve}_by_log10_alpha") for layer in layers]
+        lines.append(wr.LinePlot(title=f"{curve} by log penalty", y=y, x="log10_alpha"))
+        for layer in layers:
+            alpha, value = (wr.SummaryMetric(panel(ALL_METHODS, layer, name)) for name in ("solver_alpha", scalar))
+            points.append(wr.ScatterPlot(title=f"{layer} {curve} by penalty", x=alpha, y=value, log_x=True))
     return [*lines, *points]
 
 

@@ -5,19 +5,14 @@ Source: Li et al. 2016, figure S10.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import numpy as np
+from matplotlib.figure import Figure
 
+from convergent.core.layer_moments import LayerMoments
 from convergent.figures.grid import legend_below, log_ticks, panels, styled
 from convergent.figures.style import COLOURS, brief
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from matplotlib.figure import Figure
-
-    from convergent.core.layer_moments import LayerMoments
 
 
 @styled

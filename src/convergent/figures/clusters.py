@@ -5,20 +5,15 @@ Source: Li et al. 2016, figure S5.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import torch
 from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
+from convergent.core.alignment import Alignment
 from convergent.figures.grid import legend_below, panels, styled
 from convergent.figures.style import COLOURS
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from convergent.core.alignment import Alignment
 
 
 @styled
@@ -59,6 +54,6 @@ def clusters(alignment: Alignment) -> Figure | None:
     colours.set_label("correlation")
     aside = int((label_u < 0).sum())
     legend_below(figure, [Patch(color=colour, label=name) for colour, name in zip(COLOURS, (pair.name_a, pair.name_b))])
-    said = f"{label_u.max() + 1} clusters" + (f", {aside} units in no cluster" if aside else "")
-    figure.suptitle(f"{pair.layer}: correlation of the units of both nets, {said}", fontsize=9)
+    text = f"{label_u.max() + 1} clusters" + (f", {aside} units in no cluster" if aside else "")
+    figure.suptitle(f"{pair.layer}: correlation of the units of both nets, {text}", fontsize=9)
     return figure

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib.figure import Figure
 
 from convergent.figures.grid import error_marks, legend_below, name_layers, over_pairs, panels, styled
 from convergent.figures.style import NULLS, in_order, look_of, null_handles, null_mark
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from matplotlib.figure import Figure
 
 
 @styled

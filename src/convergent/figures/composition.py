@@ -6,21 +6,15 @@ Source: Li et al. 2016, section 5 (clusters hold different numbers of units of e
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import numpy as np
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from convergent.analysis.reports import of_null
+from convergent.analysis.reports import Report, of_null
 from convergent.figures.grid import legend_below, panels, styled
 from convergent.figures.style import COLOURS, brief
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from matplotlib.figure import Figure
-
-    from convergent.analysis.reports import Report
 
 
 @styled

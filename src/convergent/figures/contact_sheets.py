@@ -9,24 +9,20 @@ Source: Li et al. 2016, figures 2, 5, S2, S6, S7, S11, S12.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from matplotlib import colormaps
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from torch import Tensor
 
+from convergent.core.alignment import Alignment
+from convergent.core.pairs import Pair
 from convergent.figures.grid import styled
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from numpy.typing import NDArray
-    from torch import Tensor
-
-    from convergent.core.alignment import Alignment
-    from convergent.core.pairs import Pair
-    from convergent.streaming.patches import Patches
+from convergent.streaming.patches import Patches
 
 _SHARP = 24  # pixels that a tile is enlarged to at least, pixel by pixel
 _GAP = (176, 198, 216)  # between patches and around them: no grey, so that white and black patches have an edge

@@ -5,17 +5,12 @@ Source: Li et al. 2016, figure 1.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
+from matplotlib.figure import Figure
 
+from convergent.core.alignment import Alignment
 from convergent.figures.grid import panels, styled
 from convergent.figures.style import brief
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from convergent.core.alignment import Alignment
 
 
 @styled

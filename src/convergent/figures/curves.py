@@ -1,23 +1,18 @@
-"""How well single units are accounted for, sorted, layer by layer.
+"""How well single units are predicted, sorted, layer by layer.
 
 Source: Li et al. 2016, figures 3 and S3.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import numpy as np
+from matplotlib.figure import Figure
 
+from convergent.analysis.results import Result
 from convergent.figures.grid import legend_below, panels, styled
 from convergent.figures.style import NULLS, brief, look_of, null_words
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from matplotlib.figure import Figure
-
-    from convergent.analysis.results import Result
 
 
 @styled

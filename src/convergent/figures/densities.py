@@ -5,27 +5,23 @@ Source: Li et al. 2016, figure S1; there in equal bins of activation.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.collections import QuadMesh
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
+from convergent.analysis.reports import Report
+from convergent.core.alignment import Alignment
 from convergent.core.histogram_source import Counting, counting_of
 from convergent.core.mutual_information import entropy
 from convergent.figures.grid import panels, styled
 from convergent.methods.mutual_information import histograms_of
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from matplotlib.axes import Axes
-    from matplotlib.axis import Axis
-    from matplotlib.collections import QuadMesh
-    from matplotlib.figure import Figure
-    from numpy.typing import NDArray
-
-    from convergent.analysis.reports import Report
-    from convergent.core.alignment import Alignment
 
 _DOUBLINGS = 4  # of the scale, up and down
 

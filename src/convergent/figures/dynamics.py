@@ -5,17 +5,14 @@ Source: goes beyond Li et al. 2016, whose nets are compared after their training
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from convergent.figures.grid import legend_below, over_pairs, panels, styled
 from convergent.figures.style import COLOURS
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from matplotlib.figure import Figure
 
 
 @styled

@@ -5,24 +5,19 @@ Source: Li et al. 2016, section 4, table 1.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from convergent.analysis.gains import CODES
-from convergent.analysis.reports import mean_curves, mean_scalars, of_null
+from convergent.analysis.reports import Report, mean_curves, mean_scalars, of_null
 from convergent.figures.grid import legend_below, log_ticks, name_layers, panels, styled
 from convergent.figures.style import COLOURS
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-    from convergent.analysis.reports import Report
 
 # Validation loss of the paper's table 1 for its lambdas 0, 1e-5, ... 1e-1; units it used are known of two runs.
 # Source: Li et al. 2016; conv1 and conv2 from the authors' logs, the others as printed.
@@ -123,12 +118,12 @@ def path_figure(reports: Sequence[Report]) -> Figure | None:
         axis.axhline(0.5, color="0.6", lw=0.6, zorder=0)
         axis.set_ylim(0, 0.53)
         axis.set_ylabel("loss, held out")
-    said: dict[str, dict[str, Any]] = {
+    marks: dict[str, dict[str, Any]] = {
         "the best unit, scaled": {"ls": "", "marker": "^", "ms": 5, "mfc": "0.6", "mec": "black", "mew": 0.5},
         "all units (least squares)": {"ls": "", "marker": "s", "ms": 4, "mfc": "0.6", "mec": "black", "mew": 0.5},
         "on the fitted images": {"lw": 0.7, "ls": (0, (4, 2))},
         **({"Li et al. 2016, table 1": {"lw": 1, "ls": ":"}} if paper else {}),
     }
-    handles = [Line2D([], [], label=words, **{"color": "0.35"} | style) for words, style in said.items()]
+    handles = [Line2D([], [], label=words, **{"color": "0.35"} | style) for words, style in marks.items()]
     legend_below(figure, [*handles, _MEAN])
     return figure

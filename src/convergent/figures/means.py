@@ -5,19 +5,16 @@ Source: Li et al. 2016, figure 4.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from convergent.analysis.results import by_layer
 from convergent.figures.grid import error_marks, legend_below, name_layers, panels, styled
 from convergent.figures.style import NULLS, look_of, null_words, pale
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 
 @styled

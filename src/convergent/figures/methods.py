@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib.figure import Figure
 
 from convergent.figures.grid import error_marks, legend_below, log_ticks, over_pairs, panels, styled
 from convergent.figures.style import NULLS, brief, in_order, look_of, null_handles, null_mark
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from matplotlib.figure import Figure
-
-    Rows = Sequence[Mapping[str, Any]]
+Rows = Sequence[Mapping[str, Any]]
 
 _ALL_UNITS = "least_squares"
 

@@ -5,22 +5,17 @@ Source: Li et al. 2016, figure S4.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
-from convergent.analysis.reports import of_null
+from convergent.analysis.reports import Report, of_null
 from convergent.figures.grid import legend_below, panels, styled
 from convergent.figures.style import COLOURS, NULLS, brief, null_words
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-    from numpy.typing import NDArray
-
-    from convergent.analysis.reports import Report
 
 
 @styled

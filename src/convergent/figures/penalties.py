@@ -6,16 +6,14 @@ What the runs of the sweep say in W&B, drawn here from their summaries.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from convergent.figures.grid import legend_below, log_ticks, panels, styled
 from convergent.figures.style import COLOURS
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 # What is drawn: scalar of a layer, what its axis says.
 _DRAWN = (

@@ -8,14 +8,11 @@ the `method`'s name, the `layers`' moments and the summaries of the `epochs` of 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from inspect import signature
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from matplotlib.figure import Figure
+from matplotlib.figure import Figure
 
 Draw: TypeAlias = Callable[..., "Figure | None"]
 

@@ -5,21 +5,15 @@ Source: Li et al. 2016, figures S8 and S9.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import numpy as np
+from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from convergent.analysis.reports import of_null
+from convergent.analysis.reports import Report, of_null
 from convergent.figures.grid import legend_below, panels, styled
 from convergent.figures.style import COLOURS, NULLS, brief
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from matplotlib.figure import Figure
-
-    from convergent.analysis.reports import Report
 
 _PAPER = {"fc": "white", "ec": "none", "alpha": 0.8, "pad": 0.6}  # under a number, where a line passes
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import re
 import zlib
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 from matplotlib.colors import to_rgb
 from matplotlib.lines import Line2D
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 # Of layers, nets and kinds, in this order. Those of Okabe and Ito 2008 that white paper does not swallow (a contrast of 3
 # and more), then darker ones that stay apart from them and each other in the three kinds of colour vision deficiency.

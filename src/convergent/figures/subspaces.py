@@ -5,18 +5,13 @@ Source: Li et al. 2016, section 4 (subspaces that agree though their basis vecto
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
-from convergent.analysis.reports import of_null
+from matplotlib.figure import Figure
+
+from convergent.analysis.reports import Report, of_null
 from convergent.figures.grid import error_marks, legend_below, name_layers, over_pairs, panels, styled
 from convergent.figures.style import COLOURS
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from matplotlib.figure import Figure
-
-    from convergent.analysis.reports import Report
 
 # Kind of comparison: what it is called, mark, colour, whether the mark is filled.
 _SHOWN = {

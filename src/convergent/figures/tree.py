@@ -5,28 +5,24 @@ Source: Li et al. 2016, figures 5 and 6.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
+from numpy.typing import NDArray
 from scipy.cluster.hierarchy import dendrogram
 
+from convergent.analysis.reports import Report
 from convergent.analysis.tree import Tree
+from convergent.core.alignment import Alignment
 from convergent.figures.correlations import aligned_order
 from convergent.figures.grid import legend_below, panels, styled
 from convergent.figures.style import COLOURS, brief
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from matplotlib.axes import Axes
-    from numpy.typing import NDArray
-
-    from convergent.analysis.reports import Report
-    from convergent.core.alignment import Alignment
 
 _ZOOMS = 3  # clusters shown on their own
 _NEGATIVE = "#555555"

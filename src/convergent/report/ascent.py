@@ -1,4 +1,4 @@
-"""The input that a unit prefers, found by gradient ascent: what excites it, not what happens to be among the images.
+"""The input that a unit prefers, by gradient ascent: what excites it, not what happens to be among the images.
 
 Axes: `u` units of one layer, one picture each.
 """

@@ -159,8 +159,8 @@ def _measured(data: ReportData, moments: LayerMoments, nets: Sequence[str]) -> d
             a, b = pair.name_a, pair.name_b
             correlations[a, b], correlations[b, a] = pair.corr_ab, pair.corr_ab.T
             if max(pair.p, pair.q) <= WIDEST_MATRIX:
-                for one, other, corr in ((a, b, pair.corr_ab), (a, a, pair.corr_aa), (b, b, pair.corr_bb)):
-                    if (chunk := f"corr {layer} {one} {other}") not in data.chunks:
+                for down, across, corr in ((a, b, pair.corr_ab), (a, a, pair.corr_aa), (b, b, pair.corr_bb)):
+                    if (chunk := f"corr {layer} {down} {across}") not in data.chunks:
                         data.chunks[chunk] = packed(corr, np.int8, 127)
     return correlations
 

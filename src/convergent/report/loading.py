@@ -48,7 +48,7 @@ class Finished:
             record: Any = OmegaConf.to_container(OmegaConf.load(file))
             another = outdated(record, folder)
             made = record["reading"] | record["evaluation"] | record
-            kept = {key: made[key] for key in ("nets", "images", "sample", "units", "pairs", "at_epochs", "folds")}
+            setting = {key: made[key] for key in ("nets", "images", "sample", "units", "pairs", "at_epochs", "folds")}
             file = folder / "summary.json"
             summary = json.loads(file.read_text())
             int(summary["images"]), [(pair["layer"], pair["a"], pair["b"]) for pair in summary["pairs"]]
@@ -67,7 +67,7 @@ class Finished:
             ) from None
         if another:
             raise InputError(another)
-        return cls(folder, summary, json.dumps(kept, sort_keys=True))
+        return cls(folder, summary, json.dumps(setting, sort_keys=True))
 
     @property
     def method(self) -> str:

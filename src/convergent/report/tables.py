@@ -162,8 +162,8 @@ def table_1(results: Sequence[Finished]) -> Table:
                 fmean(float(row[key]) for row in at) if at else 0 for key in ("loss_held_out", "predictors")
             )
             cells.append(f"{loss:.3f} ({predictors:.1f})" if at else "-")
-        one, every = (_cell(scalars, f"{{loss_{which}:.3f}}") for which in ("one_unit", "least_squares"))
-        table.append([layer, one, *cells, every, *(_code(scalars, code) for code in _CODES.values())])
+        single, every = (_cell(scalars, f"{{loss_{which}:.3f}}") for which in ("one_unit", "least_squares"))
+        table.append([layer, single, *cells, every, *(_code(scalars, code) for code in _CODES.values())])
     return table
 
 

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 
+from convergent.core.alignment import Alignment
+from convergent.core.layer_moments import LayerMoments
+from convergent.core.pairs import Pair
 from convergent.figures.contact_sheets import clusters, extremes, filters, groups, matches, mosaic, predictors
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from convergent.core.alignment import Alignment
-    from convergent.core.layer_moments import LayerMoments
-    from convergent.core.pairs import Pair
-    from convergent.streaming.patches import Patches
+from convergent.streaming.patches import Patches
 
 PICTURED = 200  # units of a layer in a table with pictures
 
