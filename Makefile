@@ -9,7 +9,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help demo test lint docs lock readme benchmarks clean
 help:  ## list the commands
-	@sed -n 's/^\([a-z]*\):.*## */make \1|/p' $(firstword $(MAKEFILE_LIST)) | while IFS='|' read -r name text; do printf '%-12s %s\n' "$$name" "$$text"; done
+	@sed -n 's/^\([a-z]*\):.*## */make \1|/p' $(firstword $(MAKEFILE_LIST)) | while IFS='|' read -r name text; do printf '%-16s %s\n' "$$name" "$$text"; done
 
 # uv installs in a fraction of pip's time; plain pip follows where uv cannot reach the index that pip is configured for.
 $(INSTALLED): pyproject.toml constraints.txt
