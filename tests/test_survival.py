@@ -52,12 +52,12 @@ def moments(root):
 
 def assert_equal(one, two, processes=1):
     """Whole blocks of images are the same bit for bit; sums over all images, of some rotations, for one process only."""
-    assert len(one) == 10  # two layers: of the images as they are, and shuffled, of two sets of rotations, and patches
+    assert len(one) == 8  # two layers: of the images as they are, and shuffled, of rotations, and patches
     assert one.keys() == two.keys()
     for file, tensors in one.items():
         assert tensors.keys() == two[file].keys()
-        exact = processes == 1 or "rotated" not in file
         for key, tensor in tensors.items():
+            exact = processes == 1 or "/rotations" not in file or not key.startswith("1 ")
             assert torch.equal(tensor, two[file][key]) or not exact, file
             assert (tensor - two[file][key]).abs().max() <= 1e-6 * tensor.abs().max(), file  # of float32 products
 

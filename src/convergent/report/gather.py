@@ -73,7 +73,7 @@ def gather(root: Path, name: str, summaries: Mapping[str, Mapping[str, Any]], pi
             "layers": layers,
             "images": first["images"],
             "opening": opening(summaries),
-            "columns": meanings(),
+            "columns": {of: meaning for of, meaning in meanings().items() if of in _columns(folder, summaries)},
             "results": [_result(label, summary, folder / label) for label, summary in summaries.items()],
             "across": next((summary["across"] for summary in summaries.values() if summary.get("across")), {}),
             "nulls": [
@@ -140,6 +140,13 @@ def _result(label: str, summary: Mapping[str, Any], folder: Path) -> dict[str, A
         ],
         "tables": [file.stem for file in _own_tables(folder)],
     }
+
+
+def _columns(folder: Path, summaries: Mapping[str, Mapping[str, Any]]) -> set[str]:
+    """The names of all columns that some result has."""
+    rows = [row for summary in summaries.values() for row in (*summary["layers"].values(), *summary["pairs"])]
+    files = [file for label in summaries for file in (folder / label).glob("*.csv")]
+    return {name for row in rows for name in row} | {name for file in files for name in next(read_rows(file), {})}
 
 
 def _own_tables(folder: Path) -> list[Path]:
