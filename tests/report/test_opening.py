@@ -33,7 +33,7 @@ def test_a_difference_between_layers_that_the_null_has_too_vanishes():
     first, second = opening(found).split(". ")
     assert first == (
         "Among four networks, on 100 images, the best match in another network explains 25% (fc1) to 50% (conv1) of a "
-        "unit's variance on held-out images (mean correlation 0.40 (fc1) to 0.70 (conv1)), and all units of that "
+        "unit's variance on held-out images, at a mean correlation of 0.40 (fc1) to 0.70 (conv1); all units of that "
         "network together explain 60% (fc1) to 90% (conv1) (least squares)"
     )
     assert "still correlates by 0.30 (fc1) to 0.60 (conv1); the excess over this null is 0.10 (" in second

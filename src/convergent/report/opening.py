@@ -53,12 +53,14 @@ def opening(summaries: Mapping[str, Mapping[str, Any]]) -> str:
         _range(_means(best), _r),
     )
     if single:
-        text += f"explains {_range(single, _percent)} of a unit's variance on held-out images (mean correlation {r})"
+        text += (
+            f"explains {_range(single, _percent)} of a unit's variance on held-out images, at a mean correlation of {r}"
+        )
     else:
         text += f"correlates with a unit by {r}"
     if every:
         of = "" if single else " of its variance on held-out images"
-        text += f", and all units of that network together explain {_range(every, _percent)}{of} (least squares)"
+        text += f"; all units of that network together explain {_range(every, _percent)}{of} (least squares)"
     return f"{text}. {_beyond(best, rotated)}".strip()
 
 
