@@ -10,17 +10,12 @@ from typing import Any
 from convergent.errors import InputError
 from convergent.storage.files import atomic
 
-# What spreadsheets take for a formula and run. Source: OWASP, "CSV Injection".
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+# What spreadsheets take for a formula and run, and what is put before it. Source: OWASP, "CSV Injection".
+_GUARDED = ("=", "+", "-", "@", "\t", "\r", "'")
 
 
 def write_rows(file: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write a table as CSV; a text that a spreadsheet would run begins with an apostrophe, numbers are as they are.
-
-    Args:
-        file: to write, whole or not at all.
-        rows: with the same columns each.
-    """
+    """Write rows with the same columns as CSV; a text that a spreadsheet would run begins with an apostrophe."""
     with atomic(file) as partial, partial.open("w", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow(map(_guarded, rows[0]))
@@ -30,10 +25,9 @@ def write_rows(file: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 def read_rows(file: Path) -> Iterator[dict[str, str]]:
     """The rows of a table that `write_rows` wrote, cells as text."""
     with file.open(newline="") as stream:
-        reader = csv.reader(stream)
-        columns = [_bare(cell) for cell in next(reader)]
-        for cells in reader:
-            yield dict(zip(columns, map(_bare, cells)))
+        rows = ([cell.removeprefix("'") for cell in cells] for cells in csv.reader(stream))
+        columns = next(rows)
+        yield from (dict(zip(columns, cells)) for cells in rows)
 
 
 def check_rows(file: Path) -> None:
@@ -49,8 +43,4 @@ def check_rows(file: Path) -> None:
 
 
 def _guarded(cell: Any) -> Any:
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith((*_FORMULA, "'")) else cell
-
-
-def _bare(cell: str) -> str:
-    return cell.removeprefix("'")
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(_GUARDED) else cell

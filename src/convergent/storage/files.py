@@ -44,12 +44,7 @@ class atomic:
 
 
 def remove_leftovers(folder: Path, name: str | None = None) -> None:
-    """Remove from a folder what killed processes left half written.
-
-    Args:
-        folder: and those in it, where no name is given.
-        name: of the file that they were writing; any by default.
-    """
+    """Remove what killed processes left half written of a file; without a name of any in the folder and those in it."""
     pattern = f".{escape(name)}.*" if name else ".*.*"
     for file in folder.glob(pattern) if name else folder.rglob(pattern):
         host, _, process = file.name[len(name) + 2 if name else 0 :].rpartition(".")
@@ -65,16 +60,12 @@ def write_json(path: Path, content: Any) -> None:
 
 def _is_dead(host: str, process: int, file: Path) -> bool:
     """Whether the process that was writing a file is gone; of one elsewhere it shows after a day without a byte."""
-    if process == os.getpid() and host == _HOST:
-        return False
     try:
         if host != _HOST:
             return time.time() - file.stat().st_mtime > _FORGOTTEN
         os.kill(process, 0)
-    except ProcessLookupError:
-        return True
-    except OSError:  # somebody else's process, or the file is gone
-        return False
+    except OSError as error:  # others mean somebody else's process, or that the file is gone
+        return isinstance(error, ProcessLookupError)
     return False
 
 

@@ -22,14 +22,10 @@ MOVED = {
 
 
 def modern(content: Mapping[str, Any], file: Path) -> dict[str, Any]:
-    """A configuration as it would be written today, without the number of its layout.
-
-    Args:
-        content: of a result's config.yaml.
-        file: it was read from, for the message.
+    """A result's config.yaml as it would be written today, without the number of its layout.
 
     Raises:
-        InputError: if a later version wrote it.
+        InputError: if a later version wrote it; the message names its file.
     """
     if (layout := content.get("layout", 1)) != LAYOUT and layout != 1:
         raise InputError(

@@ -1,7 +1,6 @@
 """Tensors on disk with a checksum, so that a flipped bit or a torn file is noticed and no wrong number made of it.
 
-The files are safetensors, readable by anybody. The checksum (CRC-32 of the whole file, its own digits as zeros) is an entry
-of their metadata. It takes a quarter of a second per GB, far less than writing.
+The files are safetensors. The checksum (CRC-32 of the whole file, its own digits as zeros) is an entry of their metadata.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ import json
 import os
 import re
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from convergent.errors import InputError
 # this module imports torch only where tensors are made: what is done already is to be said at once
 
 _SEAL = "crc32"
-_UNSEALED = "0" * 8
+_ENTRY, _UNSEALED = f'"{_SEAL}":"'.encode(), "0" * 8  # what comes before the digits, and they before it is known
 _REMEDY = "delete it, the next alignment of these nets makes it again"
 _AT_ONCE = 1 << 24  # bytes
 _checked: dict[Path, tuple[int, int]] = {}  # size and time of files that were found whole: each is read once
@@ -41,11 +40,7 @@ def save_net(net: Any, file: Path) -> None:
 
 
 def opened(file: Path, remedy: str = _REMEDY) -> Any:
-    """A file of tensors, see `safetensors.safe_open`, that is as it was written.
-
-    Args:
-        file: that `save_tensors` wrote.
-        remedy: what to do about a damaged one, for the message.
+    """A file of tensors that is as it was written, see `safetensors.safe_open`; the remedy is for the message.
 
     Raises:
         FileNotFoundError: if it is not there.
@@ -60,14 +55,32 @@ def opened(file: Path, remedy: str = _REMEDY) -> Any:
         raise InputError(f"{file} is damaged ({error}); {remedy}.") from None
 
 
+class SavedTensors(Mapping[tuple[int, int], Any]):
+    """The tensors of a file that are called "NAME i j", by (i, j), read when asked for: not all need fit into memory."""
+
+    def __init__(self, file: Path, name: str) -> None:
+        self.file, self.name = file, name
+        with opened(file) as saved:
+            ends = [key.removeprefix(f"{name} ").split() for key in saved.keys() if key.startswith(f"{name} ")]  # noqa: SIM118  (no mapping)
+        self._keys = sorted((int(i), int(j)) for i, j in ends)
+
+    def __getitem__(self, key: tuple[int, int]) -> Any:
+        if key not in self._keys:
+            raise KeyError(key)
+        with opened(self.file) as saved:
+            return saved.get_tensor(f"{self.name} {key[0]} {key[1]}")
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        return iter(self._keys)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+
 def check(file: Path, remedy: str = _REMEDY) -> None:
     """Find out, once as long as a file stays the same, whether its bytes are those that were written.
 
     A file without a checksum is of another program or an earlier version: nothing is known of it.
-
-    Args:
-        file: of tensors.
-        remedy: what to do about a damaged one, for the message.
 
     Raises:
         FileNotFoundError: if it is not there.
@@ -79,9 +92,8 @@ def check(file: Path, remedy: str = _REMEDY) -> None:
         return
     with file.open("rb") as stream:
         head = _head(stream, about.st_size)
-        place = head.find(_entry(""))
-        if place >= 0:
-            place += len(_entry(""))
+        if _ENTRY in head:
+            place = head.index(_ENTRY) + len(_ENTRY)
             seal, head[place : place + 8] = bytes(head[place : place + 8]), _UNSEALED.encode()
             if _crc(head, stream) != seal:
                 raise InputError(f"{file} is damaged (its checksum is of other bytes); {remedy}.")
@@ -92,7 +104,7 @@ def _written(file: Path, write: Callable[[], None]) -> None:
     """Write a file and seal it.
 
     Raises:
-        OSError: if the disk is full or otherwise not to be written to, which safetensors calls an error of its own.
+        OSError: if it cannot be written, which safetensors calls an error of its own.
         SafetensorError: for anything else.
     """
     from safetensors import SafetensorError
@@ -115,14 +127,10 @@ def _seal(file: Path) -> None:
         text = json.dumps(content, separators=(",", ":"), ensure_ascii=False).encode()
         if len(text) <= len(head) - 8:
             head[8:] = text.ljust(len(head) - 8)
-        place = head.index(_entry("")) + len(_entry(""))
+        place = head.index(_ENTRY) + len(_ENTRY)
         head[place : place + 8] = _crc(head, stream)
         stream.seek(0)
         stream.write(head)
-
-
-def _entry(digits: str) -> bytes:
-    return f'"{_SEAL}":"{digits}'.encode()
 
 
 def _head(stream: Any, size: int) -> bytearray:
