@@ -30,7 +30,15 @@ class Accumulator:
     """Second moments of one layer of k nets, per block of images, in one pass.
 
     Per batch: `begin`, then `write` once per net, then `end`; at last `close` and `moments`. A block that comes again is
-    added to. Sums of a block that is read lie where the work is done, all others on the host.
+    added to. Sums of a block that is read lie where the work is done, on the device of the shift, all others on the host.
+
+    Args:
+        layer: its name.
+        widths: number of units of each net, by name.
+        positions: samples per image.
+        arithmetic: of the sums.
+        blocks: of images.
+        packing: of these nets: which are to be compared; all with all by default.
     """
 
     def __init__(
@@ -42,16 +50,6 @@ class Accumulator:
         blocks: int = 1,
         packing: Packing | None = None,
     ) -> None:
-        """Prepare to read.
-
-        Args:
-            layer: name of the layer.
-            widths: number of units of each net, by name.
-            positions: samples per image.
-            arithmetic: of the sums; the device of its shift is where the work is done.
-            blocks: of images.
-            packing: of these nets: which are to be compared; all with all by default.
-        """
         self.layer, self.nets, self.positions = layer, list(widths), positions
         self.packing = Packing.of(list(widths.values())) if packing is None else packing
         self.units = dict(zip(widths, self.packing.units))
@@ -80,6 +78,12 @@ class Accumulator:
         """Bytes of host memory that a pass takes: sums, a copy of them while they are saved, and samples for a product."""
         samples = self._images * self.positions * len(self.shift_u) * self.dtype.itemsize
         return 2 * self.memory + (2 * samples if self.device.type == "cpu" else 0)
+
+    @property
+    def method_memory(self) -> int:
+        """Bytes that aligning the two widest nets takes: their blocks' moments, and some six matrices made of them."""
+        widest = sum(sorted(units.stop - units.start for units in self.units.values())[-2:])
+        return int((2 * self.blocks + 6) * widest**2 * 8)
 
     @property
     def device(self) -> torch.device:
@@ -128,11 +132,7 @@ class Accumulator:
         self._multiply(everything=False)
 
     def close(self) -> None:
-        """Finish the pass: every block's sums are on the host, in `sums_kf`.
-
-        Raises:
-            InputError: if an activation was NaN or infinite.
-        """
+        """Finish the pass: every block's sums are on the host, in `sums_kf`."""
         self._multiply(everything=True)
         self._finish_block()
         self._sums(0)
@@ -144,7 +144,7 @@ class Accumulator:
         return LayerMoments(self.layer, self.nets, self.packing.units, count_k, mean_ku, scatter, images)
 
     def state(self) -> dict[str, Tensor]:
-        """All that a pass has read so far, for a process that takes it up where this one was killed."""
+        """All that a pass has read so far, see `Collector.state`."""
         used = self._buffers[: -(-self._fill // self._images)]
         state = {
             "shift_u": self.shift_u.cpu(),

@@ -28,12 +28,7 @@ _MANY_DEVIATIONS = 128
 
 
 def on_grid(x_us: Tensor, dtype: torch.dtype) -> bool:
-    """Whether activations are so few distinct numbers that they are to be multiplied by `OFF_GRID`.
-
-    Args:
-        x_us: samples of a calibration batch, shape (u, s), float64.
-        dtype: that the net gave them in.
-    """
+    """Whether samples, shape (u, s), given in some type are so few distinct numbers that `OFF_GRID` is to multiply them."""
     if dtype in (torch.float16, torch.bfloat16):
         return True
     mean_u, sd_u = x_us.mean(1).abs(), x_us.std(1, correction=0)
@@ -41,14 +36,10 @@ def on_grid(x_us: Tensor, dtype: torch.dtype) -> bool:
 
 
 def grid_shift(mean_u: Tensor, sd_u: Tensor) -> Tensor:
-    """A shift near the mean with few significant bits: round(mean / q) q, q the power of two below the deviation.
+    """A shift of few bits near the mean, shape (u,): round(mean / q) q, with q the power of two below the deviation.
 
     Subtracting it rounds almost nothing, zeros of sparse rectified units stay zeros (it is 0 for |mean| < q / 2), and
     what is left of the mean is at most half a standard deviation, so sums of products in float32 keep their digits.
-
-    Args:
-        mean_u: mean of a calibration batch, shape (u,).
-        sd_u: its standard deviation, shape (u,).
     """
     sd_u = sd_u.double().clamp(min=torch.finfo(torch.float32).tiny)
     q_u = torch.exp2(torch.floor(torch.log2(sd_u)))
@@ -105,14 +96,7 @@ def centred(
 
 
 def add_products(open_f: Tensor, x_us: Tensor, packing: Packing, product: Product = portable) -> None:
-    """Add the products of the wanted pairs of units to the sums, strip by strip of the upper triangle.
-
-    Args:
-        open_f: float64 sums in the order of the packing.
-        x_us: samples in columns, shape (u, s), float32 or float64.
-        packing: which pairs, and where they lie.
-        product: of two matrices over their columns.
-    """
+    """Add products of samples, shape (u, s), to the sums, float64, strip by strip of the upper triangle."""
     if not packing.within:
         packing.squares(open_f).add_(torch.linalg.vector_norm(x_us, dim=1).double().square())
     with full_precision():

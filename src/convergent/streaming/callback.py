@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
@@ -22,7 +22,7 @@ from convergent.heartbeat import Heartbeat
 from convergent.streaming.collector import Collector, Start, part_of
 from convergent.streaming.histograms.histogram_pass import HistogramPass
 from convergent.streaming.histograms.layer_histograms import LayerHistograms
-from convergent.streaming.layers import Layer
+from convergent.streaming.layers import Layers, Pairs
 from convergent.streaming.loader import first_batches
 from convergent.streaming.module import Nets
 from convergent.streaming.reading import Reading
@@ -36,14 +36,14 @@ class PassCallback(pl.Callback):
     """Collects things from layers of all nets in `trainer.predict(Nets(...), loader)`: one pass, whatever their number.
 
     Any loader of (pictures, classes, image numbers) will do, in any order and over any number of processes; reading block
-    by block (`data.order.BlockOrder`) is fastest. Afterwards `collected` holds what was collected, in every process.
+    by block (`data.order.BlockOrder`) is fastest.
 
     Args:
-        starts: what starts each collector, given the nets, the number of images and the first of them.
+        starts: what starts each collector.
         snapshots: where to keep what all collectors read so far; the loader then leaves out the batches that they hold.
 
     Attributes:
-        collected: {layer: what was collected} of each collector, in their order.
+        collected: {layer: what was collected} of each collector, in their order, in every process.
         images: how many were read.
     """
 
@@ -84,11 +84,7 @@ class PassCallback(pl.Callback):
     def on_predict_batch_start(
         self, _trainer: pl.Trainer, _module: pl.LightningModule, batch: Batch, _batch_idx: int, _loader: int = 0
     ) -> None:
-        """Note the images of the batch.
-
-        Raises:
-            InputError: if an image has a number that is none of the data set.
-        """
+        """Note the images of the batch."""
         image_n = batch[2].cpu().long()
         check_numbers(image_n, self._images)
         for collector in self._collectors:
@@ -141,58 +137,35 @@ class PassCallback(pl.Callback):
 
 
 class MomentsCallback(PassCallback):
-    """Accumulates the second moments of layers of all nets in `trainer.predict(Nets(...), loader)`.
-
-    Afterwards `moments` holds the record of each layer, in every process.
-
-    Args:
-        layers: what is compared: names, patterns, or groups of names, see `layers.resolve`.
-        reading: how activations are read.
-        pairs: names of the nets to be compared; all with all by default.
-        snapshots: see `PassCallback`.
-    """
+    """Accumulates the second moments of layers of all nets; arguments as for `StatisticsPass.start` and `PassCallback`."""
 
     def __init__(
-        self,
-        layers: Sequence[str | Sequence[str] | Layer],
-        reading: Reading | None = None,
-        pairs: Iterable[tuple[str, str]] | None = None,
-        snapshots: Snapshots | None = None,
+        self, layers: Layers, reading: Reading | None = None, pairs: Pairs = None, snapshots: Snapshots | None = None
     ) -> None:
         super().__init__([StatisticsPass.start(layers, reading, pairs)], snapshots)
 
     @property
     def moments(self) -> dict[str, LayerMoments]:
-        """The moments of each layer."""
+        """The moments of each layer, in every process."""
         return self.collected[0] if self.collected else {}
 
 
 class HistogramsCallback(PassCallback):
-    """Counts joint histograms of layers of all nets, beside or without a `MomentsCallback`.
-
-    Afterwards `histograms` holds the record of each layer, in every process.
-
-    Args:
-        layers: what is compared, see `layers.resolve`.
-        counting: which histograms.
-        reading: how activations are read, as for the moments that go with them.
-        pairs: names of the nets to be compared; all with all by default.
-        snapshots: see `PassCallback`.
-    """
+    """Counts joint histograms of layers of all nets, beside or without a `MomentsCallback`, see `HistogramPass.start`."""
 
     def __init__(
         self,
-        layers: Sequence[str | Sequence[str] | Layer],
+        layers: Layers,
         counting: Counting | None = None,
         reading: Reading | None = None,
-        pairs: Iterable[tuple[str, str]] | None = None,
+        pairs: Pairs = None,
         snapshots: Snapshots | None = None,
     ) -> None:
         super().__init__([HistogramPass.start(layers, reading, pairs, counting)], snapshots)
 
     @property
     def histograms(self) -> dict[str, LayerHistograms]:
-        """The joint histograms of each layer."""
+        """The joint histograms of each layer, in every process."""
         return self.collected[0] if self.collected else {}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Self
 
@@ -24,20 +24,38 @@ if TYPE_CHECKING:
 Observer = Callable[[str, str, Tensor], None]
 
 
+@dataclass(frozen=True, eq=False)
+class Input:
+    """What runs a net on a batch that is no tensor, and which positions (n, p) are samples, on the host; None for all."""
+
+    run: Callable[[nn.Module], object]
+    mask_np: Tensor | None = None
+
+
+Seen = Tensor | Input  # what a net sees of a batch
+
+
+def run(nets: Mapping[str, nn.Module], seen: Mapping[str, Seen]) -> None:
+    """Run each net on what it sees of a batch."""
+    for name, net in nets.items():
+        x = seen[name]
+        _ = net(x) if isinstance(x, Tensor) else x.run(net)
+
+
+def mask_of(seen: Mapping[str, Seen]) -> Tensor | None:
+    """Which positions of a batch are samples, the same for all nets; None for all."""
+    x = next(iter(seen.values()))
+    return x.mask_np if isinstance(x, Input) else None
+
+
 class Capture:
     """While open, every forward pass between `begin` and `end` hands its layers' outputs to the observer.
 
-    What runs the nets at other times, such as the calibration of something else in the same pass, is not seen.
-
-    Args:
-        nets: by name.
-        layers: {name of the layer: {net: path of its module}}, see `layers.resolve`.
-        observer: called with the net's name, the layer's name and the activation.
-        output: which tensor of an output that has several, see `tensor_of`.
-        rotations: the observer is given the activations on rotated axes too, under the rotated nets' names.
+    What runs the nets at other times, such as the calibration of something else in the same pass, is not seen. With
+    rotations the observer is given the activations on rotated axes too, under the rotated nets' names.
 
     Raises:
-        InputError: if a net has no such module.
+        InputError: if a net has no such module, or two nets share one.
 
     >>> import torch
     >>> nets = {"only": nn.Sequential(nn.Linear(2, 3), nn.ReLU())}
@@ -57,7 +75,7 @@ class Capture:
         rotations: Rotations | None = None,
         output: str | int | None = None,
     ) -> None:
-        self.observer, self.rotations, self.output = observer, rotations, output
+        self.nets, self.observer, self.rotations, self.output = nets, observer, rotations, output
         paths = {(net, name): path for name, layer in layers.items() for net, path in layer.items()}
         self.modules = {(net, name): find_layer(nets[net], path, net) for (net, name), path in paths.items()}
         owner: dict[nn.Module, str] = {}
@@ -89,6 +107,12 @@ class Capture:
         """Start a batch."""
         self._calls = dict.fromkeys(self.modules, 0)
         self._reading = True
+
+    def run(self, seen: Mapping[str, Seen]) -> None:
+        """Run all nets on a batch, from its begin to its end."""
+        self.begin()
+        run(self.nets, seen)
+        self.end()
 
     def end(self) -> None:
         """Finish a batch.
@@ -135,12 +159,9 @@ class Capture:
 
 
 def tensor_of(output: object, name: str | int | None, where: str) -> Tensor:
-    """The tensor that a layer's output is, or of a tuple or record the named one; the first by default.
+    """The tensor that a layer's output is; of a tuple, dictionary or dataclass the one of this key, attribute or place.
 
-    Args:
-        output: a tensor, or a tuple, dictionary or dataclass of tensors.
-        name: the key, attribute or place of the one that is meant where there are several.
-        where: how a message names the layer.
+    By default it is the first one.
 
     Raises:
         InputError: if there is none.

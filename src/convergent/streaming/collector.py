@@ -13,9 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from convergent.errors import InputError
-from convergent.streaming.capture import Capture
-from convergent.streaming.inputs import Seen
-from convergent.streaming.layers import Layer, by_unit, layout, resolve, samples
+from convergent.streaming.capture import Capture, Seen
+from convergent.streaming.layers import Layers, by_unit, layout, resolve, samples
 from convergent.streaming.masks import Unmasked, remaining
 from convergent.streaming.reading import Reading
 from convergent.streaming.rotations import Rotations, rotated_from
@@ -41,17 +40,10 @@ class Collector(ABC):
         images: how many were read; those of all processes after `finish`.
         image_n: numbers of the images of the batch, on the host.
         unmasked: which positions of these images are samples; None for all.
-
-    Raises:
-        InputError: if a net has no such layer.
     """
 
     def __init__(
-        self,
-        nets: Mapping[str, nn.Module],
-        layers: Sequence[str | Sequence[str] | Layer],
-        reading: Reading,
-        rotations: Rotations | None = None,
+        self, nets: Mapping[str, nn.Module], layers: Layers, reading: Reading, rotations: Rotations | None = None
     ) -> None:
         self.nets, self.layers = list(nets), resolve(nets, layers)
         self.reading, self.rotations = reading, rotations
@@ -101,13 +93,19 @@ class Collector(ABC):
     def collected(self) -> dict[str, Any]:
         """What was collected of each layer, over all processes."""
 
-    @abstractmethod
+    def parts_read(self) -> Mapping[str, Any]:
+        """What reads the activations, by name, each with `state` and `load_state` of its own."""
+        return {}
+
     def state(self) -> dict[str, Tensor]:
         """All that was read so far, for a process that takes the pass up where this one was killed."""
+        return {"images": torch.tensor(self.images)} | state_of(self.parts_read())
 
-    @abstractmethod
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Go on where `state` was taken."""
+        self.images = int(state["images"])
+        for name, part in self.parts_read().items():
+            part.load_state(part_of(state, name))
 
     @abstractmethod
     def plan(self) -> str:
@@ -120,11 +118,10 @@ class Collector(ABC):
     def name_images(self, image_n: Tensor, mask_np: Tensor | None = None) -> None:
         """Say which images come next, see `begin`."""
         self.image_n, self._there_n = image_n, {}
-        self.unmasked = (
-            None if mask_np is None else Unmasked.of(mask_np, self.reading.sample, self.reading.drop, image_n)
-        )
+        sample, drop = self.reading.sample, self.reading.drop
+        self.unmasked = None if mask_np is None else Unmasked.of(mask_np, sample, drop, image_n)
         if self.rotations:  # which choose no positions themselves where some are left out
-            self.rotations.image_n = None if mask_np is not None or self.reading.drop else image_n
+            self.rotations.image_n = None if mask_np is not None or drop else image_n
 
     def units(self, net: str, layer: str, shape: Sequence[int]) -> str:
         """Where the units of a layer's activation of this shape are: "channel" (axis 1), "last" or "flat"."""
@@ -170,24 +167,33 @@ class Collector(ABC):
 Start = Callable[[Mapping[str, nn.Module], int | None, First], Collector]
 
 
+def table_of(headings: Sequence[str], rows: Sequence[Sequence[str]], text_columns: int) -> str:
+    """A table in plain text; all columns but the first few are numbers."""
+    columns = []
+    for number, column in enumerate(zip(headings, *rows)):
+        width = max(map(len, column))
+        columns.append([cell.ljust(width) if number < text_columns else cell.rjust(width) for cell in column])
+    return "\n".join("  ".join(row) for row in zip(*columns))
+
+
+def state_of(parts: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The states of several parts, on the host, whose tensors are called NAME/..."""
+    return {f"{name}/{key}": x.cpu() for name, part in parts.items() for key, x in part.state().items()}
+
+
 def part_of(state: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
-    """What a state says of one part, whose tensors are called NAME/..."""
+    """What a state says of one part."""
     head = f"{name}/"
     return {key.removeprefix(head): x for key, x in state.items() if key.startswith(head)}
 
 
 def over_processes(x: Tensor, device: torch.device | None = None) -> None:
-    """Add a tensor up over all processes, in place.
-
-    Args:
-        x: on the host.
-        device: a GPU that it may go through; the current one by default.
-    """
+    """Add a tensor on the host up over all processes, in place, through a GPU if need be."""
     _through(device, x, torch.distributed.all_reduce)
 
 
 def from_first_process(x: Tensor, device: torch.device | None = None) -> None:
-    """Take the first process's tensor in all processes, in place; arguments as for `over_processes`."""
+    """Take the first process's tensor in all processes, in place, see `over_processes`."""
     _through(device, x, lambda there: torch.distributed.broadcast(there, 0))
 
 

@@ -19,11 +19,8 @@ class Deal:
     """Images dealt into blocks by their numbers, at random and always alike.
 
     Of so many images each block gets its share, see `blocks.block_of_image`. Where nobody knows how many there will be, each
-    run of as many numbers as there are blocks (0 to 63, 64 to 127, ...) is dealt one to each, in an order of its own.
-
-    Attributes:
-        images: how many there will be; None where nobody knows.
-        most: blocks; fewer images make fewer.
+    run of as many numbers as there are blocks (0 to 63, 64 to 127, ...) is dealt one to each, in an order of its own. Fewer
+    images than `most` make fewer blocks.
 
     >>> deal = Deal(None, 4)
     >>> deal.block(torch.arange(4)).sort().values, deal.block(torch.arange(4, 8)).sort().values

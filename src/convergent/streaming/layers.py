@@ -18,19 +18,19 @@ from convergent.errors import InputError
 # times in a forward pass (a recurrent cell, a shared module) #0, #1, ... behind the path is one of its calls: "cell#0".
 Layer = Mapping[str, str]
 
+Layers = Sequence[str | Sequence[str] | Layer]  # as a user names them, see `resolve`
+Pairs = Sequence[tuple[str, str]] | None  # names of nets that are to be compared; None for all with all
+
 UNITS = ("auto", "channel", "last", "flat")
 
 
-def resolve(nets: Mapping[str, nn.Module], wanted: Sequence[str | Sequence[str] | Layer]) -> dict[str, Layer]:
-    """The layers that a list of names, patterns and groups of names means.
+def resolve(nets: Mapping[str, nn.Module], wanted: Layers) -> dict[str, Layer]:
+    """The layers that a list of names, patterns and groups of names means: {name: {net: path}}; ~ joins paths that differ.
 
     Args:
         nets: by name.
         wanted: of each layer its path in all nets alike, or a pattern of paths in which * stands for a part between dots;
             where architectures differ, a list with one path per net, or a dictionary from net to path.
-
-    Returns:
-        {name of the layer: {net: path}}; where paths differ the name joins them with ~.
 
     Raises:
         InputError: if a net has no such layer, or a pattern means other layers in another net.
@@ -85,15 +85,10 @@ def module_and_call(path: str) -> tuple[str, int | None]:
 
 
 def layout(shape: Sequence[int], units: str, by_type: str | None = None) -> str:
-    """Where the units of an activation of this shape are: as told, for "auto" by the module's type or a good guess.
+    """Where the units of an activation of this shape are: as said, for "auto" by the module's type or a good guess.
 
     Vectors and pictures are taken to have them in axis 1, tokens (n, tokens, c) in the last one, and so pictures whose sides
     are evidently axes 1 and 2 (equal, while the last axis differs).
-
-    Args:
-        shape: of the activation, of which only the number of images may vary.
-        units: "channel", "last", "flat" or "auto".
-        by_type: what the module's type says, see `unit_axis.axis_by_type`.
     """
     if units != "auto":
         return units
@@ -106,12 +101,9 @@ def layout(shape: Sequence[int], units: str, by_type: str | None = None) -> str:
 
 
 def by_unit(activation: Tensor, units: str, where: str) -> Tensor:
-    """An activation with its units in axis 1, as a view, shape (n images, c units, ...).
+    """An activation, (n, ...), with its units in axis 1, as a view, shape (n images, c units, ...).
 
-    Args:
-        activation: (n, ...) with two axes at least.
-        units: "channel" (axis 1), "last", "flat" (every element of an image is a unit) or "auto", see `layout`.
-        where: how a message names the layer.
+    They are its "channel" (axis 1), "last", or "flat" (every element of an image), or are guessed ("auto"), see `layout`.
 
     Raises:
         InputError: if there are fewer than two axes, or `units` is none of these.
@@ -137,7 +129,7 @@ def samples(x_nc: Tensor, sample: str | int, where: str, image_n: Tensor | None 
         sample: "every" position, the mean over positions ("pooled"), the "centre" position of a picture, or so many random
             positions of each image, drawn anew for every image and alike for all nets and layers of one size.
         where: how a message names the layer.
-        image_n: numbers of the images, shape (n,), which seed their random positions; the first n by default.
+        image_n: numbers of the images, which seed their random positions; the first n by default.
 
     Raises:
         InputError: if `sample` is none of these.
@@ -167,7 +159,7 @@ def check_size(x_ncp: Tensor, units: int, positions: int, where: str) -> None:
     """Refuse an activation that is not of the size of the first ones, shape (n, units, positions).
 
     Raises:
-        InputError: if it has other numbers of units or positions.
+        InputError: if it is none.
     """
     if x_ncp.shape[1] != units:
         raise InputError(

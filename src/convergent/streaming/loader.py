@@ -20,7 +20,7 @@ from convergent.core.blocks import block_of_image
 from convergent.core.matrices import described
 from convergent.data.numbered import WHOLE, check_numbers
 from convergent.errors import InputError
-from convergent.streaming.inputs import Input, Seen
+from convergent.streaming.capture import Input, Seen
 from convergent.streaming.reading import Reading
 
 _AT_ONCE = 32  # images that are read before the pass
@@ -48,15 +48,7 @@ class Batches:
 
     A batch is a tensor, (x,), (x, y), (x, y, image numbers), or a mapping such as a tokenizer gives, whose values are the
     net's arguments by name; anything else needs `Reading.forward`. Images are numbered as they come where no numbers are
-    given. How many there are a data set's length says, or a list of batches; otherwise nobody knows.
-
-    Args:
-        nets: by name.
-        loader: gives the batches.
-        reading: how they are read.
-
-    Attributes:
-        images: how many there are; None where nobody knows.
+    given. How many there are a data set's length says, or a list of batches; otherwise nobody knows (`images` is None).
 
     Raises:
         InputError: if it is no iterable of batches.

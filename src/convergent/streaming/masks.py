@@ -16,12 +16,7 @@ from convergent.streaming.layers import random_positions
 
 
 def remaining(x_nc: Tensor, drop: Sequence[int], where: str) -> Tensor:
-    """An activation without some positions, shape (n, c, p) where there are any to drop; one without positions as it is.
-
-    Args:
-        x_nc: units in axis 1, shape (n, c, ...).
-        drop: positions, negative ones from the end.
-        where: how a message names the layer.
+    """An activation, shape (n, c, ...), without some positions, negative ones from the end; one without positions as it is.
 
     Raises:
         InputError: if no position would remain.
@@ -59,7 +54,7 @@ class Unmasked:
         """The samples of images with these numbers.
 
         Raises:
-            InputError: if these are not what the samples can be taken of.
+            InputError: if a centre is wanted.
         """
         if sample == "centre":
             raise InputError("Positions that are masked have no centre; choose sample=every or pooled.")

@@ -13,9 +13,9 @@ from torch import nn
 from convergent.core.layer_moments import LayerMoments
 from convergent.core.matrices import described
 from convergent.errors import InputError
+from convergent.streaming.capture import mask_of, run
 from convergent.streaming.collector import Start
-from convergent.streaming.inputs import mask_of, run
-from convergent.streaming.layers import Layer
+from convergent.streaming.layers import Layers
 from convergent.streaming.loader import Batches, device_of
 from convergent.streaming.reading import Reading
 from convergent.streaming.statistics_pass import StatisticsPass
@@ -24,7 +24,7 @@ Nets = Mapping[str, nn.Module] | Sequence[nn.Module]
 
 
 def measure(
-    nets: Nets, loader: Iterable[Any], layers: Sequence[str | Sequence[str] | Layer], reading: Reading | None = None
+    nets: Nets, loader: Iterable[Any], layers: Layers, reading: Reading | None = None
 ) -> dict[str, LayerMoments]:
     """The second moments of layers of all nets side by side, in one pass over the images.
 
@@ -34,8 +34,7 @@ def measure(
     Args:
         nets: by name, or a list of them, which are then called net0, net1, ...
         loader: any iterable of batches: a tensor, (x, y), (x, y, image numbers) or a mapping from the net's arguments to
-            tensors. Images are numbered as they come where no numbers are given. No length is needed: images of a loader
-            without one are dealt into blocks as they come, see `deal.Deal`.
+            tensors. Images are numbered as they come where no numbers are given; no length is needed, see `deal.Deal`.
         layers: what is compared: paths of modules as `get_submodule` takes them, patterns such as "layer*.0", or where
             architectures differ lists with one path per net. A module that is called several times in a forward pass (a
             recurrent cell, a shared module) is compared call by call: "cell#0" is its first one.
@@ -64,13 +63,10 @@ def collect(
     """What several collectors make of one pass: {layer: what was collected} of each.
 
     Raises:
-        InputError: as `measure`.
+        InputError: if there are several processes.
     """
-    if (
-        torch.distributed.is_available()
-        and torch.distributed.is_initialized()
-        and torch.distributed.get_world_size() > 1
-    ):
+    dist = torch.distributed
+    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
         raise InputError("Several processes measure together in `convergent align` only; measure in one process.")
     batches = Batches(nets, loader, reading)
     with torch.no_grad(), _evaluating(nets.values()), ExitStack() as hooks:
@@ -80,8 +76,7 @@ def collect(
         for image_n, seen in batches:
             for collector in collectors:
                 collector.begin(image_n, mask_of(seen))
-            for name, net in nets.items():
-                run(net, seen[name])
+            run(nets, seen)
             for collector in collectors:
                 collector.end()
         hooks.close()

@@ -14,12 +14,7 @@ from convergent.errors import InputError
 
 
 class Nets(pl.LightningModule):
-    """Several nets that see the same images; their outputs are of no interest, their layers are.
-
-    Args:
-        nets: by name.
-        views: which view of the images each net takes, by name, where they come in several ({view: pictures}).
-    """
+    """Several nets that see the same images, or each its view of them, for the sake of their layers."""
 
     def __init__(self, nets: Mapping[str, nn.Module], views: Mapping[str, str] | None = None) -> None:
         super().__init__()
@@ -57,10 +52,6 @@ class Nets(pl.LightningModule):
         self(batch[0])
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
-        """Move the pictures; the images' numbers stay on the host, where they are needed without waiting for a GPU.
-
-        Raises:
-            InputError: if the batch is not (pictures, classes, image numbers).
-        """
+        """Move the pictures; the images' numbers stay on the host, where they are needed without waiting for a GPU."""
         check_batch(batch)
         return [super().transfer_batch_to_device(batch[0], device, dataloader_idx), *batch[1:]]

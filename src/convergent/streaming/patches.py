@@ -7,7 +7,7 @@ colours last.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,7 @@ class Patches:
 
 
 def boxed(field: Field, position: int, across: int) -> tuple[range, range] | None:
-    """The rows and columns of the image that a position of a map with so many positions in a row sees; None for all."""
+    """The rows and columns of the image that a position of a map, with so many in a row, sees; None for all."""
     if field is None:
         return None
     row, column = divmod(position, across)
@@ -59,11 +59,9 @@ def boxed(field: Field, position: int, across: int) -> tuple[range, range] | Non
 
 
 def cropped(picture: Tensor, box: tuple[range, range] | None) -> Tensor:
-    """The part of a picture in a box, grey where the box leaves it, not larger than a tile; shape (h, w, d), uint8.
+    """The part of a picture (channels, height, width) in a box, None for all of it, as a tile (h, w, d), both uint8.
 
-    Args:
-        picture: shape (channels, height, width), uint8.
-        box: rows and columns; None for the whole picture.
+    It is grey where the box leaves the picture, and made smaller where it would be larger than a tile.
 
     >>> cropped(torch.zeros(1, 4, 4, dtype=torch.uint8), (range(-1, 1), range(2, 4)))[..., 0]
     tensor([[128, 128],
@@ -72,13 +70,10 @@ def cropped(picture: Tensor, box: tuple[range, range] | None) -> Tensor:
     if box is not None:
         _, height, width = picture.shape
         rows, columns = box
-        inside = (
-            slice(max(rows.start, 0), max(min(rows.stop, height), 0)),
-            slice(max(columns.start, 0), max(min(columns.stop, width), 0)),
-        )
+        top, left = max(rows.start, 0), max(columns.start, 0)
+        within = picture[:, top : max(min(rows.stop, height), 0), left : max(min(columns.stop, width), 0)]
         part = picture.new_full((len(picture), len(rows), len(columns)), GREY)
-        within = picture[:, inside[0], inside[1]]
-        down, over = inside[0].start - rows.start, inside[1].start - columns.start
+        down, over = top - rows.start, left - columns.start
         part[:, down : down + within.shape[1], over : over + within.shape[2]] = within
         picture = part
     return _shrunk(picture).permute(1, 2, 0)
@@ -137,13 +132,11 @@ def save_patches(nets: Mapping[str, Patches], file: Path) -> None:
 
 def load_patches(file: Path) -> dict[str, Patches]:
     """Read what `save_patches` wrote: {net: patches}."""
-    return dict(_loaded(file))
-
-
-def _loaded(file: Path) -> Iterator[tuple[str, Patches]]:
+    patches = {}
     with opened(file) as saved:
         for net, about in json.loads(saved.metadata()["nets"]).items():
             field = None if about["field"] is None else (Span(*about["field"][0]), Span(*about["field"][1]))
             names = ("activation_ck", "image_ck", "position_ck")
             top = TopImages(*(saved.get_tensor(f"{net}/{name}") for name in names))
-            yield net, Patches(top, field, about["across"], saved.get_tensor(f"{net}/tile_ckhwd"))
+            patches[net] = Patches(top, field, about["across"], saved.get_tensor(f"{net}/tile_ckhwd"))
+    return patches

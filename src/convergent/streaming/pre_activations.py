@@ -54,16 +54,13 @@ class _Call:
     options: dict[str, Any]
     inputs: list[Tensor]
 
-    def made(self, given: Mapping[int, Tensor] | None = None) -> Any:
-        """Make it, with other tensors by the identity of those that they replace."""
-        arguments, options = self.arguments, self.options
-        if given:
-            arguments, options = tree_map(lambda x: given.get(id(x), x), (arguments, options))
-        return self.function(*arguments, **options)
+    def made(self) -> Any:
+        """Make it."""
+        return self.function(*self.arguments, **self.options)
 
-    def with_instead(self, x: Tensor, y: Tensor) -> _Call:
-        """The same call with another tensor in the place of one."""
-        arguments, options = tree_map(lambda value: y if value is x else value, (self.arguments, self.options))
+    def given(self, instead: Mapping[int, Tensor]) -> _Call:
+        """The same call of other tensors, by the identity of those that they replace."""
+        arguments, options = tree_map(lambda x: instead.get(id(x), x), (self.arguments, self.options))
         return replace(self, arguments=arguments, options=options)
 
 
@@ -101,7 +98,7 @@ class Nonlinearity:
         """What would be in the place of one of its outputs for other values of its sources, which it may overwrite."""
         given = {id(source): x for source, x in zip(self.sources, instead)}
         for call, out in self.steps:
-            given[id(out)] = call.made(given)
+            given[id(out)] = call.given(given).made()
         return given[id(output)]
 
 
@@ -153,12 +150,10 @@ class PreActivations(TorchFunctionMode):
     ) -> Any:
         """Call a function of torch, and remember it if it matters."""
         options = options or {}
-        if self._looking_away:
-            return function(*arguments, **options)
         inputs = [x for x in [*arguments, *options.values()] if isinstance(x, Tensor)]
-        name = getattr(function, "__name__", "")
-        if not inputs:
+        if self._looking_away or not inputs:
             return function(*arguments, **options)
+        name = getattr(function, "__name__", "")
         call = _Call(name.strip("_"), function, tuple(arguments), dict(options), inputs)
         rectified = [x for x in inputs if self.nonlinearity(x)]
         linear = any(self.mixes(x) for x in inputs)
@@ -167,7 +162,7 @@ class PreActivations(TorchFunctionMode):
             source = inputs[0].clone() if in_place else inputs[0]
             out = call.made()
             self._linear = []
-            self._last = Nonlinearity([source], [(call.with_instead(inputs[0], source), out)])
+            self._last = Nonlinearity([source], [(call.given({id(inputs[0]): source}), out)])
             return out
         out = call.made()
         if isinstance(out, Tensor):

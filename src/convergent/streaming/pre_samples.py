@@ -45,7 +45,7 @@ class ByUnit:
 
     @classmethod
     def of(cls, x: Tensor, units: int, layout: str) -> ByUnit:
-        """Lay it out."""
+        """Lay a tensor out."""
         axis = unit_axis_of(x, units, layout) or 0
         x_cs = (x.movedim(axis, 0) if axis else x.flatten(1).T).reshape(units, -1)
         return cls(x, x_cs.to(torch.promote_types(x.dtype, torch.float32)), axis)

@@ -24,11 +24,6 @@ from convergent.streaming.layers import Layer
 class Span:
     """Along one axis, output position i sees the `size` pixels from start + i step on; some may lie outside of the image.
 
-    Attributes:
-        start: first pixel that position 0 sees, negative where that is padding.
-        step: pixels between two positions.
-        size: number of pixels.
-
     Source: Araujo, Norris, Sim 2019, "Computing receptive fields of convolutional neural networks", Distill.
 
     >>> Span().window(11, stride=4).window(3, stride=2)  # conv1 and pool1 of CaffeNet
@@ -65,12 +60,9 @@ _IMAGE = (Span(), Span())
 
 
 def receptive_fields(net: nn.Module, x: Tensor, layer: Mapping[str, str]) -> dict[str, Field]:
-    """The field of layers of a net, {name: (down, across) or None for the whole image}.
+    """The field of each layer's output, {name: (down, across) or None for the whole image}.
 
-    Args:
-        net: in evaluation mode.
-        x: pictures, shape (n, channels, height, width).
-        layer: path of the module by the layer's name.
+    The net is in evaluation mode; x are pictures (n, channels, height, width); `layer` has the paths of modules by name.
 
     >>> net = nn.Sequential(nn.Conv2d(1, 2, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten())
     >>> receptive_fields(net, torch.zeros(1, 1, 8, 8), {"pool": "2", "flat": "3"})
@@ -161,14 +153,9 @@ def _pooled(
 
 
 def _averaged(
-    field: tuple[Span, Span],
-    _x: Tensor,
-    kernel_size: Any,
-    stride: Any = None,
-    padding: Any = 0,
-    *_options: Any,
+    field: tuple[Span, Span], _x: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, *_options: Any,
     **_more: Any,
-) -> Field:
+) -> Field:  # fmt: skip
     return _slid(field, kernel_size, stride or kernel_size, padding, 1)
 
 

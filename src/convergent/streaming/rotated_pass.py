@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 
-from torch import Tensor, nn
+from torch import nn
 
 from convergent.core.layer_moments import LayerMoments
 from convergent.core.pairs import Pair
 from convergent.storage.tensors import opened, save_tensors
-from convergent.streaming.collector import First, Start
-from convergent.streaming.layers import Layer, resolve
-from convergent.streaming.plan import table_of
+from convergent.streaming.collector import First, Start, table_of
+from convergent.streaming.layers import Layers, Pairs, resolve
 from convergent.streaming.reading import Reading
 from convergent.streaming.rotations import AFTER, BEFORE, Rotations, draws_of, rotated_name
 from convergent.streaming.saved_moments import moments_of, tensors_of
@@ -29,15 +29,8 @@ SCORED, BLOCKS = 3, 10
 # more of them would change in a correlation is far below what another rotation does.
 _SAMPLES, _POSITIONS = 1_000_000, 64
 
-_HEADINGS = (
-    "random rotations of",
-    "before the nonlinearity",
-    "rotations",
-    "blocks",
-    "positions",
-    "multiplications",
-    "memory",
-)
+_HEADINGS = ("random rotations of", "before the nonlinearity", "rotations", "blocks", "positions", "multiplications",
+             "memory")  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +38,7 @@ class RotatedMoments:
     """The second moments of a layer's nets and of their random rotations.
 
     Attributes:
-        nets: names of the nets.
+        nets: their names.
         draws: numbers of the rotations.
         weaker: nets that were rotated after their nonlinearity, for it could not be seen.
         parts: the moments, each of nets first, then rotation by rotation the rotated nets. The first few rotations have
@@ -58,11 +51,7 @@ class RotatedMoments:
     parts: Sequence[LayerMoments]
 
     def pair(self, a: int, b: int, draw: int, *, both: bool = False) -> Pair:
-        """Net a as it is (or rotated too, by a rotation of its own) and net b rotated, under the nets' own names.
-
-        Raises:
-            InputError: if there is no such rotation, or two rotated nets were not compared.
-        """
+        """Net a as it is (or rotated too, by a rotation of its own) and net b rotated, under the nets' own names."""
         name_a, name_b = self.nets[a], self.nets[b]
         of_b = rotated_name(name_b, draw)
         part = next((part for part in self.parts if of_b in part.nets), self.parts[0])
@@ -77,48 +66,16 @@ class RotatedPass(StatisticsPass):
 
     exact = False  # what chance gives need not be known to twelve digits
 
-    @classmethod
-    def start_rotated(
-        cls,
-        layers: Sequence[str | Sequence[str] | Layer],
-        reading: Reading,
-        pairs: Iterable[tuple[str, str]] | None,
-        draws: Callable[[int], int],
-    ) -> Start:
-        """What starts this collector in a pass.
-
-        Args:
-            layers: what is compared, see `layers.resolve`.
-            reading: how activations are read.
-            pairs: names of the nets that are to be compared; all with all by default.
-            draws: how many rotations a layer of so many units gets.
-        """
-        wanted = None if pairs is None else list(pairs)
-
-        def started(nets: Mapping[str, nn.Module], images: int | None, first: First) -> RotatedPass:
-            some = max(_POSITIONS, -(-_SAMPLES // images)) if images and reading.sample == "every" else reading.sample
-            thinned = replace(reading, sample=some, blocks=min(reading.blocks, BLOCKS))
-            rotations = Rotations(nets, resolve(nets, layers), thinned, first, draws)
-            _, x = next(first(CALIBRATION))
-            return cls(nets, layers, images, x, thinned, wanted, rotations)
-
-        return started
-
     def parts(self, layer: str) -> list[Part]:
         """The rotations that methods are fitted to, and the others."""
         assert self.rotations is not None
         draws, pairs = self.rotations.draws[layer], self.pairs or list(combinations(range(len(self.nets)), 2))
         together = len(self.nets) > 2 and len(pairs) == len(self.nets) * (len(self.nets) - 1) // 2
-        scored, others = (
-            Part(
-                [*self.nets, *self.rotations.names(layer, some)],
-                self.rotations.pairs(len(some), pairs, both=together),
-                blocks,
-                within,
-            )
-            for some, blocks, within in ((draws[:SCORED], self.deal.blocks, True), (draws[SCORED:], 1, False))
-        )
-        return [scored, others] if draws[SCORED:] else [scored]
+        parts = []
+        for some, blocks, within in ((draws[:SCORED], self.deal.blocks, True), (draws[SCORED:], 1, False)):
+            names = [*self.nets, *self.rotations.names(layer, some)]
+            parts.append(Part(names, self.rotations.pairs(len(some), pairs, both=together), blocks, within))
+        return parts if draws[SCORED:] else parts[:1]
 
     def record(self, layer: str, moments: Sequence[LayerMoments]) -> RotatedMoments:
         """The moments of a layer with how it was rotated."""
@@ -151,11 +108,7 @@ class RotatedPass(StatisticsPass):
 
 @dataclass(frozen=True)
 class SavedRotations:
-    """Moments on rotated axes as an artifact of a pass, see `measurement.Artifact`.
-
-    Attributes:
-        rotations: how many of each layer; None for as many as `rotations.draws_of` gives its width.
-    """
+    """Moments on so many rotated axes as an artifact of a pass; None for as many as `rotations.draws_of` says."""
 
     rotations: int | None = None
 
@@ -164,20 +117,24 @@ class SavedRotations:
         """Named after all that they depend on beside the moments' key."""
         return "rotations" if self.rotations is None else f"rotations={self.rotations}"
 
-    def start(self, layers: Sequence[Layer], reading: Reading, pairs: Iterable[tuple[str, str]] | None) -> Start:
+    def start(self, layers: Layers, reading: Reading, pairs: Pairs) -> Start:
         """What starts their collector."""
-        return RotatedPass.start_rotated(layers, reading, pairs, lambda units: draws_of(units, self.rotations))
+
+        def started(nets: Mapping[str, nn.Module], images: int | None, first: First) -> RotatedPass:
+            some = max(_POSITIONS, -(-_SAMPLES // images)) if images and reading.sample == "every" else reading.sample
+            thinned = replace(reading, sample=some, blocks=min(reading.blocks, BLOCKS))
+            draws = partial(draws_of, wanted=self.rotations)
+            rotations = Rotations(nets, resolve(nets, layers), thinned, first, draws)
+            return RotatedPass(nets, layers, images, next(first(CALIBRATION))[1], thinned, pairs, rotations)
+
+        return started
 
     def save(self, rotated: RotatedMoments, file: Path) -> None:
         """Save those of one layer."""
         about = {"nets": rotated.nets, "draws": list(rotated.draws), "weaker": rotated.weaker}
-        tensors: dict[str, Tensor] = {}
-        texts = {"rotations": json.dumps(about)}
-        for number, part in enumerate(rotated.parts):
-            of_part, about_part = tensors_of(part, f"{number} ")
-            tensors |= of_part
-            texts |= about_part
-        save_tensors(tensors, file, texts)
+        parts = [tensors_of(part, f"{number} ") for number, part in enumerate(rotated.parts)]
+        tensors, texts = ({name: x for of in kind for name, x in of.items()} for kind in zip(*parts))
+        save_tensors(tensors, file, texts | {"rotations": json.dumps(about)})
 
     def load(self, file: Path, layer: str, nets: Sequence[str]) -> RotatedMoments:
         """Those of one layer; sums of products are read when asked for."""

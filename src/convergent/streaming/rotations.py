@@ -1,7 +1,6 @@
 """Nets on randomly rotated axes, as more nets of the same pass: the null of what is said of single units.
 
-A layer's pre-activations are rotated and sent through its own nonlinearity while the net runs; nothing of the net is run
-twice.
+A layer's pre-activations are rotated and sent through its own nonlinearity while the net runs; nothing of it is run twice.
 
 Axes: `n` images of a batch, `p` positions.
 """
@@ -19,8 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from convergent.errors import InputError
-from convergent.streaming.capture import Capture
-from convergent.streaming.inputs import mask_of, run
+from convergent.streaming.capture import Capture, mask_of
 from convergent.streaming.layers import layout, random_positions
 from convergent.streaming.pre_activations import PreActivations
 from convergent.streaming.pre_samples import ByUnit, PreSamples, at_positions, unit_axis_of
@@ -77,7 +75,6 @@ class Rotations:
 
     Attributes:
         kind: {(net, layer): how it is rotated}.
-        nets: by name.
         draws: of each layer.
         image_n: numbers of the images that are read, shape (n,); None where all positions are wanted.
 
@@ -157,12 +154,9 @@ class Rotations:
     def pairs(
         self, draws: int, pairs: Iterable[tuple[int, int]] | None = None, *, both: bool = False
     ) -> list[tuple[int, int]]:
-        """Every rotated net with the other nets, by their numbers in the order of nets, then `names`.
+        """Every rotated net with the other nets, by their numbers in the order of nets, then `names`, for so many rotations.
 
-        Args:
-            draws: how many rotations.
-            pairs: of nets that are to be compared; all with all by default.
-            both: also of two nets that are both rotated, by the same draw.
+        With `both`, two nets that are both rotated, by the same draw, too.
         """
         k, of_rotated = len(self.nets), []
         for place in range(k, k * (1 + draws), k):
@@ -225,15 +219,11 @@ class Rotations:
         with self, Capture(self.nets, layers, measure, output=self.reading.output) as capture:
             for image_n, x in first(_CALIBRATION):
                 batches.append((image_n, mask_of(x)))
-                capture.begin()
-                for name, net in self.nets.items():
-                    run(net, x[name])
-                capture.end()
+                capture.run(x)
         return pre
 
 
 def _generator(seed: int, draw: int, net: str, layer: str) -> torch.Generator:
-    """Of one rotation: each net's and each layer's is its own, whatever else is compared."""
     digest = hashlib.sha256(f"{seed} {draw} {net} {layer}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
 

@@ -6,18 +6,17 @@ Axes: `k` blocks of images, `u` units of all nets side by side.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
 
 from convergent.core.layer_moments import LayerMoments
-from convergent.storage.tensors import opened, save_tensors
+from convergent.storage.tensors import SavedTensors, opened, save_tensors
 from convergent.streaming.collector import Start
-from convergent.streaming.layers import Layer
+from convergent.streaming.layers import Layers, Pairs
 from convergent.streaming.reading import Reading
-from convergent.streaming.saved_tensors import SavedTensors
 from convergent.streaming.statistics_pass import StatisticsPass
 
 
@@ -27,7 +26,7 @@ class SavedMoments:
 
     folder: str = ""
 
-    def start(self, layers: Sequence[Layer], reading: Reading, pairs: Iterable[tuple[str, str]] | None) -> Start:
+    def start(self, layers: Layers, reading: Reading, pairs: Pairs) -> Start:
         """What starts their collector."""
         return StatisticsPass.start(layers, reading, pairs)
 
@@ -45,10 +44,7 @@ def tensors_of(moments: LayerMoments, prefix: str = "") -> tuple[dict[str, Tenso
     """What is saved of a layer's moments, and the text about it, under names that begin in the same way."""
     tensors = {"count_k": moments.count_k, "mean_ku": moments.mean_ku}
     tensors |= {f"scatter_kab {i} {j}": s_kab for (i, j), s_kab in moments.scatter.items()}
-    about = {
-        "images": str(moments.images),
-        "units": json.dumps([[units.start, units.stop] for units in moments.units]),
-    }
+    about = {"images": str(moments.images), "units": json.dumps([[units.start, units.stop] for units in moments.units])}
     return {f"{prefix}{name}": x for name, x in tensors.items()}, {f"{prefix}{name}": t for name, t in about.items()}
 
 

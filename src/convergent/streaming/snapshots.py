@@ -24,13 +24,7 @@ _SHARE = 0.05
 
 @dataclass
 class Snapshots:
-    """A file per process, replaced every few minutes.
-
-    Attributes:
-        folder: of the files.
-        about: what the pass reads and how; a snapshot of another pass is none.
-        minutes: between snapshots, at least.
-    """
+    """A file per process, replaced every few minutes at most; `about` says what the pass reads, and how."""
 
     folder: Path
     about: str

@@ -19,28 +19,32 @@ from convergent.errors import InputError
 from convergent.memory import check_memory
 from convergent.streaming.accumulate import Accumulator
 from convergent.streaming.arithmetic import FLOAT64_BELOW, Arithmetic
-from convergent.streaming.capture import Capture
-from convergent.streaming.collector import Collector, First, Start, over_processes, part_of
+from convergent.streaming.capture import Capture, Seen, mask_of
+from convergent.streaming.collector import Collector, Start, over_processes, table_of
 from convergent.streaming.deal import Deal
-from convergent.streaming.inputs import Seen, mask_of, run
-from convergent.streaming.layers import Layer
-from convergent.streaming.plan import HEADINGS, LEFT, method_memory, row_of, table_of
+from convergent.streaming.layers import Layers, Pairs
 from convergent.streaming.reading import Reading
 from convergent.streaming.rotations import Rotations
 
 CALIBRATION = 32  # images
 
+_HEADINGS = (
+    "layer",
+    "activation",
+    "units are",
+    "units",
+    "positions",
+    "samples",
+    "blocks",
+    "products",
+    "pass",
+    "method",
+)
+
 
 @dataclass(frozen=True)
 class Part:
-    """Some nets of a layer whose moments are summed together.
-
-    Attributes:
-        nets: their names.
-        pairs: numbers of those that are to be compared; None for all with all.
-        blocks: of images, at most.
-        within: whether products within each net are wanted, see `Packing`.
-    """
+    """Some nets of a layer whose moments are summed together, in so many blocks of images at most, see `Packing`."""
 
     nets: Sequence[str]
     pairs: Sequence[tuple[int, int]] | None
@@ -50,6 +54,18 @@ class Part:
 
 class StatisticsPass(Collector):
     """Collects the second moments of all layers.
+
+    Args:
+        nets: by name.
+        layers: what is compared, see `layers.resolve`.
+        images: how many there will be, in all processes together; None where nobody knows.
+        calibration: what each net sees of a few images, the same in all processes; their mean is the units' shift.
+        reading: how activations are read.
+        pairs: names of the nets that are to be compared; all with all by default.
+        rotations: of the nets, that are to be compared too.
+
+    Raises:
+        InputError: if a layer cannot be captured, the nets disagree on its positions, or memory does not suffice.
 
     >>> nets = {"a": nn.Sequential(nn.Linear(4, 3)), "b": nn.Sequential(nn.Linear(4, 2))}
     >>> x = torch.randn(10, 4)
@@ -67,31 +83,16 @@ class StatisticsPass(Collector):
     def __init__(
         self,
         nets: Mapping[str, nn.Module],
-        layers: Sequence[str | Sequence[str] | Layer],
+        layers: Layers,
         images: int | None,
         calibration: Mapping[str, Seen],
         reading: Reading | None = None,
-        pairs: Iterable[tuple[str, str]] | None = None,
+        pairs: Pairs = None,
         rotations: Rotations | None = None,
     ) -> None:
-        """Look at the layers' shapes and scales, and plan.
-
-        Args:
-            nets: by name.
-            layers: what is compared, see `layers.resolve`.
-            images: how many there will be, in all processes together; None where nobody knows.
-            calibration: what each net sees of a few images, the same in all processes; their mean is the units' shift.
-            reading: how activations are read.
-            pairs: names of the nets that are to be compared; all with all by default.
-            rotations: of the nets, that are to be compared too.
-
-        Raises:
-            InputError: if a layer cannot be captured, the nets disagree on its positions, or memory does not suffice.
-        """
         super().__init__(nets, layers, reading or Reading(), rotations)
         self.deal = Deal(images, self.reading.blocks)
-        numbers = {name: number for number, name in enumerate(self.nets)}
-        self.pairs = None if pairs is None else [(numbers[a], numbers[b]) for a, b in pairs]
+        self.pairs = None if pairs is None else [(self.nets.index(a), self.nets.index(b)) for a, b in pairs]
         self._shapes: dict[str, dict[str, list[int]]] = {layer: {} for layer in self.layers}
         self._masked: set[str] = set()  # layers whose samples are the unmasked positions
         self._per_image: dict[str, float] = {}  # samples, of the calibration
@@ -102,27 +103,16 @@ class StatisticsPass(Collector):
         self._check_memory()
 
     @classmethod
-    def start(
-        cls,
-        layers: Sequence[str | Sequence[str] | Layer],
-        reading: Reading | None = None,
-        pairs: Iterable[tuple[str, str]] | None = None,
-    ) -> Start:
+    def start(cls, layers: Layers, reading: Reading | None = None, pairs: Pairs = None) -> Start:
         """What starts this collector in a pass; arguments as for the class."""
-        wanted = None if pairs is None else list(pairs)
-
-        def started(nets: Mapping[str, nn.Module], images: int | None, first: First) -> StatisticsPass:
-            _, x = next(first(CALIBRATION))
-            return cls(nets, layers, images, x, reading, wanted)
-
-        return started
+        return lambda nets, images, first: cls(nets, layers, images, next(first(CALIBRATION))[1], reading, pairs)
 
     def parts(self, _layer: str) -> list[Part]:
         """Which nets' moments of a layer are summed together."""
         return [Part(self.nets, self.pairs, self.deal.blocks)]
 
     def begin(self, image_n: Tensor, mask_np: Tensor | None = None) -> None:
-        """Start a batch of these images: numbers, and where some positions are padding which are not, on the host."""
+        """Start a batch, and give each image to its block."""
         super().begin(image_n, mask_np)
         block_n = self.deal.block(image_n)
         block_s = block_n[self.unmasked.image_s] if self.unmasked else block_n
@@ -144,11 +134,7 @@ class StatisticsPass(Collector):
             accumulator.end()
 
     def collected(self) -> dict[str, Any]:
-        """The moments of every layer, summed over all processes; they take over the memory of the sums.
-
-        Raises:
-            InputError: if an activation was NaN or infinite.
-        """
+        """The moments of every layer, summed over all processes; they take over the memory of the sums."""
         for accumulator in self._every:
             accumulator.close()
             for sums_f in accumulator.sums_kf:  # block by block bounds the memory that this takes
@@ -162,42 +148,36 @@ class StatisticsPass(Collector):
         """What is collected of a layer, given the moments of its parts."""
         return moments[0] if self.deal.images else moments[0].without_empty_blocks()
 
-    def state(self) -> dict[str, Tensor]:
-        """All that was read so far, for a process that takes the pass up where this one was killed."""
-        return {"images": torch.tensor(self.images)} | {
-            f"{layer}/{part}/{name}": x
-            for layer, parts in self.accumulators.items()
-            for part, accumulator in enumerate(parts)
-            for name, x in accumulator.state().items()
-        }
-
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Go on where `state` was taken."""
-        self.images = int(state["images"])
-        for layer, parts in self.accumulators.items():
-            for part, accumulator in enumerate(parts):
-                accumulator.load_state(part_of(state, f"{layer}/{part}"))
+    def parts_read(self) -> dict[str, Accumulator]:
+        """The sums of each layer and part."""
+        every = self.accumulators.items()
+        return {f"{layer}/{part}": sums for layer, parts in every for part, sums in enumerate(parts)}
 
     def plan(self) -> str:
         """A table of what is compared and what it takes, a line per layer."""
         rows = []
-        for layer, (accumulator, *_) in self.accumulators.items():
-            shapes = self._shapes[layer]
-            where = [self.units(net, layer, [1, *shape]) for net, shape in shapes.items()]
-            samples = round((self.deal.images or 0) * self._per_image[layer])
-            rows.append(row_of(accumulator, list(shapes.values()), where, samples))
-        return table_of(HEADINGS, rows, LEFT)
+        for layer, (sums, *_) in self.accumulators.items():
+            shapes, widths = self._shapes[layer], [units.stop - units.start for units in sums.units.values()]
+            rows.append([
+                layer,
+                _listed(" x ".join(map(str, shape)) for shape in shapes.values()),
+                _listed(self.units(net, layer, [1, *shape]) for net, shape in shapes.items()),
+                f"{len(widths)} nets x {widths[0]}" if len(set(widths)) == 1 else _listed(map(str, widths)),
+                f"{sums.positions:,}",
+                f"{round((self.deal.images or 0) * self._per_image[layer]):,}",
+                str(sums.blocks),
+                str(sums.dtype).removeprefix("torch."),
+                f"{sums.pass_memory / 1e6:,.0f} MB",
+                f"{sums.method_memory / 1e6:,.0f} MB",
+            ])  # fmt: skip
+        return table_of(_HEADINGS, rows, 4)
 
     @property
     def _every(self) -> list[Accumulator]:
         return [accumulator for parts in self.accumulators.values() for accumulator in parts]
 
     def _check_memory(self) -> None:
-        """Refuse a pass that does not fit, or whose moments could not be aligned afterwards.
-
-        Raises:
-            InputError: that says what takes more than there is.
-        """
+        """Refuse a pass that does not fit, or whose moments could not be aligned afterwards."""
         advice = (
             f"ask for fewer blocks (blocks={max(1, self.deal.blocks // 4)}, block_memory=), for the layers in several "
             "passes (layers_per_pass=1), or for some pairs of nets only (pairs=[[NET,NET],...])"
@@ -206,7 +186,7 @@ class StatisticsPass(Collector):
         check_memory(needed, "The sums of these layers, with a copy to be saved,", advice)
         for accumulator in self._every:
             what = f"The moments of two nets in layer {accumulator.layer}, with what a method makes of them,"
-            check_memory(method_memory(accumulator), what, advice)
+            check_memory(accumulator.method_memory, what, advice)
 
     def _accumulator(self, layer: str, part: Part, seen: Mapping[str, Tensor]) -> Accumulator:
         if len({x_ncp.shape[2] for x_ncp in seen.values()}) > 1:
@@ -242,9 +222,10 @@ class StatisticsPass(Collector):
                 self._masked.add(layer)
 
         with Capture(nets, self.layers, keep, self.rotations, self.reading.output) as capture:
-            capture.begin()
-            for name, net in nets.items():
-                run(net, x[name])
-            capture.end()
+            capture.run(x)
         self.name_images(torch.empty(0, dtype=torch.long))
         return {layer: {name: seen[layer][name] for name in self.names(layer)} for layer in self.layers}
+
+
+def _listed(values: Iterable[str]) -> str:
+    return ", ".join(dict.fromkeys(values))

@@ -16,12 +16,9 @@ _LAST = 2**32 - 1  # number of images that a key has room for, less one
 
 @dataclass(frozen=True, eq=False)
 class TopImages:
-    """Of every unit the images in which it reaches its highest activations, with the place where it does; best first.
+    """Of every unit the images in which it is most active, best first: how active, which image (-1 for none), where.
 
-    Attributes:
-        activation_ck: the highest activation in the image, shape (c, k).
-        image_ck: number of the image; -1 where fewer than k were read.
-        position_ck: where in the image's activations.
+    All are of shape (c, k).
     """
 
     activation_ck: Tensor
@@ -35,12 +32,6 @@ class TopCounter:
     What is kept is one whole number per image, the activation in its upper half and the image in its lower one, so that
     comparing numbers compares activations and, where these are equal, takes the image that comes first: the result is exact
     whatever the order.
-
-    Args:
-        units: c of them.
-        k: images of each.
-        lowest: keep the lowest activations instead.
-        device: where this is done.
 
     >>> counter = TopCounter(1, k=2)
     >>> counter.add(torch.tensor([[[0.0, 5.0]], [[9.0, 1.0]]]), torch.tensor([3, 4]))

@@ -12,37 +12,16 @@ from convergent.streaming.layers import module_and_call
 
 # Units are axis 1 of what these give, whatever comes behind it.
 _CHANNEL = (
-    conv._ConvNd,
-    batchnorm._NormBase,
-    instancenorm._InstanceNorm,
-    nn.GroupNorm,
-    nn.LocalResponseNorm,
-    pooling._MaxPoolNd,
-    pooling._MaxUnpoolNd,
-    pooling._AvgPoolNd,
-    pooling._LPPoolNd,
-    pooling._AdaptiveMaxPoolNd,
-    pooling._AdaptiveAvgPoolNd,
-    nn.FractionalMaxPool2d,
-    nn.FractionalMaxPool3d,
-    nn.Upsample,
-    nn.PixelShuffle,
-    nn.PixelUnshuffle,
-    nn.ChannelShuffle,
-)
+    conv._ConvNd, batchnorm._NormBase, instancenorm._InstanceNorm, nn.GroupNorm, nn.LocalResponseNorm,
+    pooling._MaxPoolNd, pooling._MaxUnpoolNd, pooling._AvgPoolNd, pooling._LPPoolNd, pooling._AdaptiveMaxPoolNd,
+    pooling._AdaptiveAvgPoolNd, nn.FractionalMaxPool2d, nn.FractionalMaxPool3d,
+    nn.Upsample, nn.PixelShuffle, nn.PixelUnshuffle, nn.ChannelShuffle,
+)  # fmt: skip
 # And the last axis of what these give.
 _LAST = (
-    nn.Linear,
-    nn.Bilinear,
-    nn.LayerNorm,
-    nn.RMSNorm,
-    nn.Embedding,
-    nn.MultiheadAttention,
-    nn.TransformerEncoderLayer,
-    nn.TransformerDecoderLayer,
-    nn.TransformerEncoder,
-    nn.TransformerDecoder,
-)
+    nn.Linear, nn.Bilinear, nn.LayerNorm, nn.RMSNorm, nn.Embedding, nn.MultiheadAttention,
+    nn.TransformerEncoderLayer, nn.TransformerDecoderLayer, nn.TransformerEncoder, nn.TransformerDecoder,
+)  # fmt: skip
 # These leave the axes as they come.
 _TRANSPARENT = (
     *(kind for name in activation.__all__ if name != "MultiheadAttention" and (kind := getattr(activation, name))),
@@ -58,10 +37,6 @@ def axis_by_type(net: nn.Module, path: str) -> str | None:
     Of an `nn.Sequential` its last module decides, of an activation or dropout inside of one the module before it. Other
     modules of modules are what all their parts are: "pictures" where these have axis 1, so that only activations of four or
     more axes are to be taken for that, since vectors and tokens may be made of pictures inside.
-
-    Args:
-        net: that the layer belongs to.
-        path: of the module, see `layers.Layer`.
 
     >>> net = nn.Sequential(nn.Conv1d(1, 5, 3), nn.ReLU(), nn.Flatten(), nn.Linear(240, 9))
     >>> [axis_by_type(net, path) for path in ("0", "1", "2", "3")]
@@ -88,7 +63,8 @@ def _of(module: nn.Module | None) -> str | None:
         return "last" if _as_torch_has_it(module) else None
     if _is_sequence(module):
         return _of_last(list(module.children()))
-    axes = {_of(part) for part in _deciding(module)}
+    parts = module.modules() if module is not None else ()
+    axes = {_of(part) for part in parts if isinstance(part, (*_CHANNEL, *_LAST))}
     only = axes.pop() if len(axes) == 1 else None
     return "pictures" if only == "channel" else only
 
@@ -96,10 +72,6 @@ def _of(module: nn.Module | None) -> str | None:
 def _of_last(modules: Sequence[nn.Module | None]) -> str | None:
     """What the last module says that does not leave the axes as they come."""
     return next((said for module in reversed(modules) if (said := _of(module)) != _AS_BEFORE), _AS_BEFORE)
-
-
-def _deciding(module: nn.Module | None) -> list[nn.Module]:
-    return [part for part in module.modules() if isinstance(part, (*_CHANNEL, *_LAST))] if module is not None else []
 
 
 def _is_sequence(module: nn.Module | None) -> TypeGuard[nn.Sequential]:

@@ -85,7 +85,7 @@ def test_counts_are_those_of_all_activations_fold_by_fold():
 
 def test_batches_and_their_order_change_nothing(monkeypatch):
     monkeypatch.setattr(
-        "convergent.streaming.histograms.fold_counter.SAMPLES", 300
+        "convergent.streaming.histograms.layer_histograms.SAMPLES", 300
     )  # so that some wait for others, and some do not
     three, data = nets(), dataset()
     data.tensors[0].mul_(4).round_()  # few distinct numbers and weights: the nets' sums are exact

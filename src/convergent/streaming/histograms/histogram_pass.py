@@ -5,7 +5,7 @@ Axes: `n` images of a batch, `c` units of one net, `u` units of all nets, `p` po
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -17,18 +17,9 @@ from convergent.core.packing import Packing, blocks_within
 from convergent.errors import InputError
 from convergent.memory import check_memory
 from convergent.streaming.capture import Capture
-from convergent.streaming.collector import (
-    Collector,
-    First,
-    Start,
-    from_first_process,
-    part_of,
-)  # fmt: skip
-from convergent.streaming.histograms.fold_counter import FoldCounter
-from convergent.streaming.histograms.layer_histograms import LayerHistograms
-from convergent.streaming.inputs import run
-from convergent.streaming.layers import Layer, check_size, random_positions, resolve
-from convergent.streaming.plan import table_of
+from convergent.streaming.collector import Collector, First, Start, from_first_process, table_of
+from convergent.streaming.histograms.layer_histograms import FoldCounter, LayerHistograms
+from convergent.streaming.layers import Layers, Pairs, check_size, random_positions, resolve
 from convergent.streaming.reading import Reading
 from convergent.streaming.rotations import Rotations
 
@@ -46,39 +37,30 @@ class HistogramPass(Collector):
 
     Edges come from images read before the pass, all of them up to 10,000, the same in all processes; sums of counts are
     whole numbers, so that the number of processes changes nothing at all.
+
+    Arguments are as for `StatisticsPass`, but for `images` (how many, in all processes together, and what gives the first
+    of them), and `rotations`, whose histograms with the nets are counted instead of those of the nets.
+
+    Raises:
+        InputError: if a layer cannot be captured, the nets disagree on its positions, an activation is NaN or infinite,
+            or memory does not suffice.
     """
 
     def __init__(
         self,
         nets: Mapping[str, nn.Module],
-        layers: Sequence[str | Sequence[str] | Layer],
+        layers: Layers,
         images: tuple[int, First],
         reading: Reading | None = None,
-        pairs: Iterable[tuple[str, str]] | None = None,
+        pairs: Pairs = None,
         counting: Counting | None = None,
         rotations: Rotations | None = None,
     ) -> None:
-        """Find the edges, and plan.
-
-        Args:
-            nets: by name.
-            layers: what is compared, see `layers.resolve`.
-            images: how many there will be, in all processes together, and what gives the first of them.
-            reading: how activations are read.
-            pairs: names of the nets that are to be compared; all with all by default.
-            counting: how finely.
-            rotations: of the nets; the histograms of these with the nets are counted instead of those of the nets.
-
-        Raises:
-            InputError: if a layer cannot be captured, the nets disagree on its positions, an activation is NaN or infinite,
-                or memory does not suffice.
-        """
         super().__init__(nets, layers, reading or Reading(), rotations)
         self.counting, (number, first) = counting or Counting(), images
         self.block_n = block_of_image(number, self.reading.blocks)
         self._per_image = max(1, self.counting.samples // number)
-        numbers = {name: number for number, name in enumerate(nets)}
-        wanted = None if pairs is None else [(numbers[a], numbers[b]) for a, b in pairs]
+        wanted = None if pairs is None else [(self.nets.index(a), self.nets.index(b)) for a, b in pairs]
         self._pairs = {
             layer: rotations.pairs(len(rotations.draws[layer]), wanted) if rotations else wanted
             for layer in self.layers
@@ -92,14 +74,13 @@ class HistogramPass(Collector):
     @classmethod
     def start(
         cls,
-        layers: Sequence[str | Sequence[str] | Layer],
+        layers: Layers,
         reading: Reading | None = None,
-        pairs: Iterable[tuple[str, str]] | None = None,
+        pairs: Pairs = None,
         counting: Counting | None = None,
         rotated: int = 0,
     ) -> Start:
         """What starts this collector in a pass; arguments as for the class, and of how many rotations it is instead."""
-        wanted = None if pairs is None else list(pairs)
 
         def started(nets: Mapping[str, nn.Module], images: int | None, first: First) -> HistogramPass:
             if images is None:
@@ -109,7 +90,7 @@ class HistogramPass(Collector):
                 )
             every, read = resolve(nets, layers), reading or Reading()
             rotations = Rotations(nets, every, read, first, lambda _: rotated) if rotated else None
-            return cls(nets, layers, (images, first), read, wanted, counting, rotations)
+            return cls(nets, layers, (images, first), read, pairs, counting, rotations)
 
         return started
 
@@ -117,7 +98,7 @@ class HistogramPass(Collector):
         """Keep some positions of an activation until all nets are there.
 
         Raises:
-            InputError: if there are not as many positions as announced, or some are masked.
+            InputError: if some positions are masked.
         """
         if self.unmasked:
             raise InputError("Joint histograms cannot leave padding out; give texts of one length, or another method.")
@@ -135,25 +116,12 @@ class HistogramPass(Collector):
             folds.add(torch.cat([seen[net] for net in folds.widths], 1), self.image_n)
 
     def collected(self) -> dict[str, LayerHistograms]:
-        """The histograms of every layer, summed over all processes.
-
-        Raises:
-            InputError: if an activation was NaN or infinite.
-        """
+        """The histograms of every layer, summed over all processes."""
         return {layer: LayerHistograms(layer, folds.finish()) for layer, folds in self._layers.items()}
 
-    def state(self) -> dict[str, Tensor]:
-        """All that was read so far, for a process that takes the pass up where this one was killed."""
-        state = {"images": torch.tensor(self.images)}
-        for layer, folds in self._layers.items():
-            state |= {f"{layer}/{name}": tensor for name, tensor in folds.state().items()}
-        return state
-
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Go on where `state` was taken."""
-        self.images = int(state["images"])
-        for layer, folds in self._layers.items():
-            folds.load_state(part_of(state, layer))
+    def parts_read(self) -> dict[str, FoldCounter]:
+        """The counts of each layer."""
+        return self._layers
 
     def plan(self) -> str:
         """A table of what is counted and what it takes, a line per layer."""
@@ -223,10 +191,7 @@ class HistogramPass(Collector):
         with Capture(nets, self.layers, keep, self.rotations, self.reading.output) as capture:
             for image_n, x in first(images):
                 self.name_images(image_n)
-                capture.begin()
-                for name, net in nets.items():
-                    run(net, x[name])
-                capture.end()
+                capture.run(x)
         return {layer: {net: torch.cat(parts, 1) for net, parts in of.items()} for layer, of in seen.items()}
 
 

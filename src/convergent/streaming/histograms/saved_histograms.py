@@ -6,7 +6,7 @@ Axes: `k` folds of images, `u` units of all nets side by side, `e` edges of a un
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,23 +14,20 @@ import torch
 
 from convergent.core.histogram_source import Counting
 from convergent.core.joint_histograms import Histograms
-from convergent.storage.tensors import opened, save_tensors
+from convergent.storage.tensors import SavedTensors, opened, save_tensors
 from convergent.streaming.collector import Start
 from convergent.streaming.histograms.histogram_pass import HistogramPass
 from convergent.streaming.histograms.layer_histograms import LayerHistograms
-from convergent.streaming.layers import Layer
+from convergent.streaming.layers import Layers, Pairs
 from convergent.streaming.reading import Reading
 from convergent.streaming.rotations import rotated_name
-from convergent.streaming.saved_tensors import SavedTensors
 
 
 @dataclass(frozen=True)
 class SavedHistograms:
-    """The joint histograms as a product of a pass, see `measurement.Artifact`.
+    """The joint histograms as an artifact of a pass, see `measurement.Artifact`.
 
-    Attributes:
-        counting: how finely they are counted.
-        rotated: of so many random rotations of each net with the others instead of the nets with one another.
+    They are of the nets with one another; or of so many random rotations of each net with the others.
     """
 
     counting: Counting
@@ -42,18 +39,16 @@ class SavedHistograms:
         counting = f"bins={self.counting.bins},samples={self.counting.samples},folds={self.counting.folds}"
         return f"histograms,{counting}" + (f",rotated={self.rotated}" if self.rotated else "")
 
-    def start(self, layers: Sequence[Layer], reading: Reading, pairs: Iterable[tuple[str, str]] | None) -> Start:
+    def start(self, layers: Layers, reading: Reading, pairs: Pairs) -> Start:
         """What starts their collector."""
         return HistogramPass.start(layers, reading, pairs, self.counting, self.rotated)
 
     def save(self, histograms: LayerHistograms, file: Path) -> None:
         """Save those of one layer."""
         first = histograms.parts[0]
-        tensors = {
-            "edges_ue": first.edges_ue,
-            "count_k": torch.tensor([part.count for part in histograms.parts]),
-            "above_kue": torch.stack([part.above_ue for part in histograms.parts]),
-        }
+        count_k = torch.tensor([part.count for part in histograms.parts])
+        above_kue = torch.stack([part.above_ue for part in histograms.parts])
+        tensors = {"edges_ue": first.edges_ue, "count_k": count_k, "above_kue": above_kue}
         for fold, part in enumerate(histograms.parts):
             tensors |= {f"above {fold} {i} {j}": table for (i, j), table in part.above.items()}
         save_tensors(tensors, file, {"units": json.dumps([[units.start, units.stop] for units in first.units])})
