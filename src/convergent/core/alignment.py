@@ -92,17 +92,12 @@ class Alignment:
 
     @cached_property
     def score_b(self) -> Tensor:
-        """Share of each unit's variance explained, shape (q,), in sample: on the images of the fit; 0 for unmatched units.
-
-        `held_out_b` is the evidence.
-        """
+        """Share of each unit's variance explained on the images of the fit, shape (q,); `held_out_b` is the evidence."""
         return explained(self.map_ab, self.pair, self.pair)
 
     @cached_property
     def held_out_b(self) -> Tensor | None:
-        """Share of each unit's variance explained on held-out images, shape (q,), see `scores.held_out`.
-
-        None where the pair holds none out.
+        """Share of each unit's variance explained on held-out images, shape (q,); None where the pair holds none out.
 
         Raises:
             InputError: if it is not known which method made the alignment.
@@ -126,10 +121,7 @@ class Alignment:
 
     @cached_property
     def r_b(self) -> Tensor:
-        """Correlation of each unit of b with its prediction, shape (q,).
-
-        Signed for a single partner; the multiple correlation, which is positive, for several.
-        """
+        """Correlation of each unit of b with its prediction, shape (q,): signed for a single partner, else multiple."""
         return torch.where(self.predictors_b == 1, self.map_ab.sum(0), self.score_b.clamp(min=0).sqrt())
 
     def frame(self) -> pd.DataFrame:

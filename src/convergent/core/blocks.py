@@ -14,10 +14,7 @@ from convergent.memory import check_memory
 
 
 def block_of_image(images: int, blocks: int) -> Tensor:
-    """The block of each of `images` images, shape (images,): dealt at random, always alike, sizes equal up to one.
-
-    By image, never by position or batch: positions of one image depend on each other, images do not.
-    """
+    """The block of each image, shape (images,): dealt at random, always alike, sizes equal up to one; never by position."""
     order_n = torch.randperm(images, generator=torch.Generator().manual_seed(0))
     block_n = torch.empty(images, dtype=torch.long)
     blocks = min(blocks, images)

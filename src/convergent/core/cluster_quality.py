@@ -6,13 +6,11 @@ Axes: `u` and `v` units of all nets side by side, `c` clusters, `i` nets.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from convergent.core.pairs import Pair
+from convergent.core.pairs import Pair
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,13 +32,7 @@ class Quality:
 
     @classmethod
     def of(cls, corr_uu: Tensor, net_u: Tensor, label_u: Tensor) -> Quality:
-        """The quality of a clustering.
-
-        Args:
-            corr_uu: correlations of all units, shape (u, u).
-            net_u: number of the net of each unit, shape (u,).
-            label_u: cluster of each unit, -1 for none, shape (u,).
-        """
+        """The quality of a clustering; `net_u` numbers the net of each unit, `label_u` its cluster, -1 for none."""
         nets, clusters = int(net_u.max()) + 1, int(label_u.max()) + 1
         member_iuc = torch.zeros(nets, len(label_u), clusters, dtype=corr_uu.dtype)
         u = (label_u >= 0).nonzero()[:, 0]

@@ -28,8 +28,7 @@ _CLEARLY = 1.2
 def int8(a_is: Tensor, b_js: Tensor) -> Tensor:
     """Coincidences by the int8 product, which adds in int32.
 
-    The operator is private to torch: `chosen` tries it before it is used, and times it, for on processors without VNNI it
-    is a plain loop, fifty times as slow as `packed`.
+    The operator is private to torch: `chosen` tries and times it first, for it may be fifty times as slow as `packed`.
     """
     rows, columns = len(a_is), len(b_js)
     if a_is.device.type == "cuda":  # its kernels take whole eights only, and more than 16 rows
@@ -57,10 +56,6 @@ _BACKENDS: dict[str, Count] = {"int8": int8, "packed": packed}
 
 def chosen(counts: str, device: torch.device) -> Count:
     """The backend of that name, or for "auto" the faster; all are exact, so processes may choose differently.
-
-    Args:
-        counts: "auto", "int8" or "packed".
-        device: of the operands.
 
     Raises:
         InputError: if there is no such backend, or this machine does not have it.

@@ -49,7 +49,8 @@ class HistogramCounter:
         pairs: Iterable[tuple[int, int]] | None = None,
         counts: str | Count = "auto",
     ) -> None:
-        packing = Packing.of(list(widths.values()))
+        sizes = list(widths.values())
+        packing = Packing.of(sizes)
         if edges_ue.ndim != 2 or len(edges_ue) != packing.width or not (edges_ue.diff(dim=1) >= 0).all():
             raise InputError(
                 f"Edges need the shape ({packing.width} units, edges) and increasing order, not {tuple(edges_ue.shape)} or "
@@ -59,7 +60,11 @@ class HistogramCounter:
         wanted = packing.pairs if pairs is None else sorted({(min(pair), max(pair)) for pair in pairs})
         self._count = chosen(counts, edges_ue.device) if isinstance(counts, str) else counts
         self.above_ue = torch.zeros_like(edges_ue, dtype=torch.int64)
-        self.above = {(i, j): self._table(i, j) for i, j in wanted}
+        edges = edges_ue.shape[1]
+        self.above = {
+            (i, j): torch.zeros(sizes[i], edges, sizes[j], edges, dtype=torch.int32, device=edges_ue.device)
+            for i, j in wanted
+        }
         self._finite_u = torch.ones(len(edges_ue), dtype=torch.bool, device=edges_ue.device)
 
     @property
@@ -123,8 +128,3 @@ class HistogramCounter:
             strip = max(1, _ENTRIES // max(1, len(columns_js)))
             for into_ij, part_is in zip(torch.split(table.view(len(rows_is), -1), strip), torch.split(rows_is, strip)):
                 into_ij += self._count(part_is, columns_js)
-
-    def _table(self, i: int, j: int) -> Tensor:
-        p, q = (self.units[net].stop - self.units[net].start for net in (i, j))
-        edges = self.edges_ue.shape[1]
-        return torch.zeros(p, edges, q, edges, dtype=torch.int32, device=self.edges_ue.device)

@@ -18,12 +18,11 @@ def edges_of(x_us: Tensor | np.ndarray, bins: int = 10) -> Tensor:
     """Edges between bins of equal mass, of which the first is for an atom at the minimum (zeros of rectified units).
 
     The minimum is an atom if at least half an equal bin's share, 1 / (2 bins), of the samples equals it: it is nearer to a
-    bin of its own than to none. All others then share the other bins equally. Edges are values that occur, and a value
-    equal to an edge is below it, so strictly increasing maps of a unit change no bin. Units of few distinct values have
-    equal edges, with empty bins between them.
+    bin of its own than to none. All others then share the other bins equally. Edges are values that occur; a value equal to
+    an edge is below it. Units of few distinct values have equal edges, with empty bins between them.
 
     Args:
-        x_us: calibration samples, shape (u, s); some 10,000 to 100,000 suffice.
+        x_us: calibration samples; some 10,000 to 100,000 suffice.
         bins: of each unit, at least 2.
 
     Returns:

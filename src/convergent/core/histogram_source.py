@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import reduce
+from functools import cached_property, reduce
 from operator import add
 from typing import Protocol
 
@@ -56,14 +56,13 @@ class Joint(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class CountedJoint:
-    """Histograms counted in a pass, one record for each fold of the blocks.
-
-    Attributes:
-        parts: of the folds, in their order.
-    """
+    """Histograms counted in a pass, one record (of `parts`) for each fold of the blocks, in their order."""
 
     parts: Sequence[Histograms]
-    _total: list[Histograms] = field(default_factory=list, init=False, repr=False)
+
+    @cached_property
+    def _total(self) -> Histograms:
+        return reduce(add, self.parts)
 
     def histograms(self, bins: int) -> Histograms:
         """See `Joint`.
@@ -75,9 +74,7 @@ class CountedJoint:
             raise InputError(
                 f"These histograms have {self.parts[0].bins} bins, not {bins}; count them with that number of bins."
             )
-        if not self._total:
-            self._total.append(reduce(add, self.parts))
-        return self._total[0]
+        return self._total
 
     def folds(self, n: int) -> list[tuple[Joint, Joint]]:
         """See `Joint`.
@@ -96,13 +93,9 @@ class CountedJoint:
 
 @dataclass(frozen=True, eq=False)
 class SampledJoint:
-    """Samples at hand, not copied, counted when asked for.
+    """Samples at hand, not copied, counted when asked for, with the edges of `whole`, themselves by default.
 
-    Attributes:
-        x_na: net a's activations, shape (n, p).
-        x_nb: net b's, shape (n, q).
-        block_n: the block of each sample's image, shape (n,).
-        whole: what these samples are part of, and have their edges from; themselves by default.
+    `block_n` is the block of each sample's image.
     """
 
     x_na: Tensor

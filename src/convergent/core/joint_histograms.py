@@ -62,10 +62,7 @@ class Histograms:
     def pair(self, a: int | str, b: int | str, rows: slice = slice(None)) -> Tensor:
         """The joint counts of two nets' units, given by number or name, shape (units of a, units of b, bins, bins).
 
-        Args:
-            a: net.
-            b: net.
-            rows: some of a's units only; the counts of all take bins^2 / (bins - 1)^2 and more of the table's memory.
+        `rows` takes some of a's units only; the counts of all take bins^2 / (bins - 1)^2 and more of the table's memory.
 
         Raises:
             InputError: if there is no such net, or the pair was not counted.
@@ -87,18 +84,11 @@ class Histograms:
         Raises:
             InputError: if there is no such net, or the pair was not counted.
         """
-        of_a, of_b = (self.units[net_number(net, self.nets)] for net in (a, b))
-        p, q = of_a.stop - of_a.start, of_b.stop - of_b.start
-        edges_ue, above_ue = (torch.cat([x_ue[of_a], x_ue[of_b]]) for x_ue in (self.edges_ue, self.above_ue))
         i, j = net_number(a, self.nets), net_number(b, self.nets)
-        return Histograms(
-            nets=[self.nets[i], self.nets[j]],
-            units=[slice(0, p), slice(p, p + q)],
-            edges_ue=edges_ue,
-            count=self.count,
-            above_ue=above_ue,
-            above={(0, 1): self._above(i, j)},
-        )
+        of_a, of_b = self.units[i], self.units[j]
+        edges_ue, above_ue = (torch.cat([x_ue[of_a], x_ue[of_b]]) for x_ue in (self.edges_ue, self.above_ue))
+        p, nets, above = of_a.stop - of_a.start, [self.nets[i], self.nets[j]], {(0, 1): self._above(i, j)}
+        return Histograms(nets, [slice(0, p), slice(p, len(edges_ue))], edges_ue, self.count, above_ue, above)
 
     def _above(self, i: int, j: int) -> Tensor:
         """How many samples lie above edges of both units, for net i and net j in either order.
@@ -106,14 +96,14 @@ class Histograms:
         Raises:
             InputError: if the pair was not counted.
         """
-        first, second = min(i, j), max(i, j)
-        if (first, second) not in self.above:
+        if i > j:
+            return self._above(j, i).permute(2, 3, 0, 1)
+        if (i, j) not in self.above:
             raise InputError(
-                f"There are no histograms of {self.nets[first]} with {self.nets[second]}, which were not among the pairs "
-                "counted; count them too."
+                f"There are no histograms of {self.nets[i]} with {self.nets[j]}, which were not among the pairs counted; "
+                "count them too."
             )
-        above_adbe = self.above[first, second]
-        return above_adbe if i <= j else above_adbe.permute(2, 3, 0, 1)
+        return self.above[i, j]
 
     def __add__(self, other: Histograms) -> Histograms:
         """The histograms of both sets of samples together.
@@ -121,12 +111,8 @@ class Histograms:
         Raises:
             InputError: if the nets, pairs or edges differ.
         """
-        same = (
-            list(self.nets) == list(other.nets)
-            and self.units == other.units
-            and self.above.keys() == other.above.keys()
-        )
-        if not same or not torch.equal(self.edges_ue, other.edges_ue):
+        same = all(list(own) == list(others) for own, others in ((self.nets, other.nets), (self.units, other.units)))
+        if not same or self.above.keys() != other.above.keys() or not torch.equal(self.edges_ue, other.edges_ue):
             raise InputError(
                 "Histograms are merged only if they have the same nets, pairs and edges; count both with the edges of one "
                 "calibration."

@@ -23,8 +23,8 @@ def as_matrix(x: Any, what: str = "Activations") -> Tensor:
     """A dense matrix of finite real numbers, on the host, not copied where it is one already.
 
     Args:
-        x: shape (n samples, u units): numpy or torch, of any type of real numbers, byte order, strides and device, a list of
-            rows, a data frame, or anything else that numpy reads as numbers.
+        x: numpy or torch, of any type of real numbers, byte order, strides and device, a list of rows, a data frame, or
+            anything else that numpy reads as numbers.
         what: it is called in a message.
 
     Returns:

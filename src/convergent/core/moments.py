@@ -5,20 +5,16 @@ Axes: `n` samples, `u` units, `k` blocks of images. A record may carry leading a
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from convergent.core.matrices import as_matrix
 from convergent.core.scatter import centred_products
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from numpy.typing import ArrayLike
 
 # A unit whose standard deviation is below this share of its mean is constant up to float32's resolution.
 _CONSTANT = 1e-7
@@ -59,14 +55,7 @@ class Moments:
 
     @classmethod
     def of(cls, x_nu: Tensor | ArrayLike) -> Moments:
-        """The moments of one batch of samples.
-
-        Args:
-            x_nu: activations, shape (n samples, u units), whatever `matrices.as_matrix` takes.
-
-        Raises:
-            InputError: if `x_nu` is no matrix of finite real numbers, or has no sample or unit.
-        """
+        """The moments of one batch of samples, shape (n, u), whatever `matrices.as_matrix` takes."""
         x_nu = as_matrix(x_nu)
         gain_u = gain_for(x_nu)
         x_nu = torch.empty(x_nu.shape, dtype=torch.float64).copy_(x_nu)  # rows after rows, so that all round alike
@@ -103,12 +92,7 @@ class Moments:
         return Moments(count, self.mean_u + share * gap_u, scatter_uu, gain_u)
 
     def merged(self, weight_k: Tensor | None = None) -> Moments:
-        """One record of all blocks together, each block counted `weight_k` times.
-
-        Args:
-            weight_k: shape (k,), at least 0; ones by default. Zeros leave blocks out (folds, jackknife), whole numbers
-                repeat them (bootstrap).
-        """
+        """One record of all blocks together, each counted `weight_k` times, at least 0 (leaves it out); once by default."""
         n_k = self.count if weight_k is None else self.count * weight_k
         s_k = torch.ones_like(self.count) if weight_k is None else weight_k.to(self.count)
         count = n_k.sum()
@@ -129,10 +113,7 @@ class Moments:
         return self.merged()
 
     def folds(self, n: int) -> Iterator[tuple[Moments, Moments]]:
-        """(Without the fold, the fold alone) for each of `n` folds of the blocks.
-
-        Records of few units are kept, for every method asks for them; of many units there is one at a time.
-        """
+        """(Without the fold, the fold alone) for each of `n` folds of the blocks; records of few units are kept."""
         if n in self._folds:
             yield from self._folds[n]
             return
@@ -149,9 +130,8 @@ class Moments:
     def leave_one_out(self) -> Iterator[Moments]:
         """One record of all blocks together but one, for each block in turn (jackknife).
 
-        Halves of the blocks are merged with all that lies outside them, and so on down, which reads the blocks log2(k)
-        times instead of k times. Subtracting a block from the total would be cheaper still, but a unit that fires in that
-        block alone would be left with rounding errors for moments: active, with correlations made of noise.
+        Halves of the blocks are merged with all that lies outside them, and so on down: each block is read log2(k) times.
+        Subtracting a block from the total would leave a unit that fires in it alone with rounding errors for moments.
         """
 
         def inside(first: int, last: int, outside: Moments | None) -> Iterator[Moments]:

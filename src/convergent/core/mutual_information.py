@@ -5,28 +5,20 @@ Axes: `a` and `b` units of the two nets, `i` and `j` their bins, `...` any.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
+from convergent.core.joint_histograms import Histograms
 from convergent.core.packing import net_number
 from convergent.errors import InputError
-
-if TYPE_CHECKING:
-    from convergent.core.joint_histograms import Histograms
 
 _ENTRIES = 1 << 21  # counts that are worked on at once: 16 MB in float64
 
 
 def entropy(counts_i: Tensor) -> Tensor:
-    """The entropy of a binned unit, plug-in estimate in nats.
+    """The entropy of binned units in nats, plug-in estimate, shape (...), float64; 0 where there are no samples.
 
-    Args:
-        counts_i: samples in each bin, shape (..., bins).
-
-    Returns:
-        Shape (...), float64; 0 where there are no samples.
+    `counts_i` are the samples in each bin, shape (..., bins).
 
     >>> round(entropy(torch.tensor([5, 5, 0])).item(), 6)  # log 2
     0.693147
@@ -43,11 +35,11 @@ def mutual_information(counts_abij: Tensor, correct: bool = False) -> Tensor:
     numbers of bins that are not empty: `correct` subtracts that, and independent units are then 0 on average, some below.
 
     Args:
-        counts_abij: samples in each pair of bins, shape (units of a, units of b, bins, bins), from `Histograms.pair`.
+        counts_abij: samples in each pair of bins, from `Histograms.pair`.
         correct: subtract the bias.
 
     Returns:
-        Shape (units of a, units of b), float64.
+        Shape (a, b), float64.
 
     Raises:
         InputError: if the counts have other axes, some are negative, or a pair of units has no samples.
@@ -67,16 +59,9 @@ def mutual_information(counts_abij: Tensor, correct: bool = False) -> Tensor:
 
 
 def information(histograms: Histograms, a: int | str, b: int | str, correct: bool = False) -> Tensor:
-    """The mutual information of every unit of net a with every unit of net b, in parts that bound the memory.
+    """The mutual information of every unit of net a with every unit of net b in nats, shape (a, b), float64.
 
-    Args:
-        histograms: of both nets.
-        a: net, by number or name.
-        b: net.
-        correct: subtract the bias, see `mutual_information`.
-
-    Returns:
-        Shape (units of a, units of b), float64, in nats.
+    It is made in parts that bound the memory; `correct` subtracts the bias, see `mutual_information`.
     """
     p, q = (len(histograms.edges_ue[histograms.units[net_number(net, histograms.nets)]]) for net in (a, b))
     rows = max(1, _ENTRIES // max(1, q * histograms.bins**2))

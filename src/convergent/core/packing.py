@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
+from itertools import accumulate, combinations, pairwise
 
 from torch import Tensor
 
@@ -42,10 +42,10 @@ class Packing:
         cls, widths: Sequence[int], pairs: Iterable[tuple[int, int]] | None = None, *, within: bool = True
     ) -> Packing:
         """The packing of nets of these numbers of units; all pairs by default."""
-        edges = [sum(widths[:i]) for i in range(len(widths) + 1)]
-        every = [(i, j) for i in range(len(widths)) for j in range(i + 1, len(widths))]
+        edges = [0, *accumulate(widths)]
+        every = list(combinations(range(len(widths)), 2))
         wanted = every if pairs is None else sorted({(min(pair), max(pair)) for pair in pairs if pair[0] != pair[1]})
-        return cls([slice(*edges[i : i + 2]) for i in range(len(widths))], wanted, within)
+        return cls([slice(*edge) for edge in pairwise(edges)], wanted, within)
 
     @property
     def width(self) -> int:
@@ -76,9 +76,7 @@ class Packing:
 
     def blocks(self) -> Iterator[tuple[int, int]]:
         """All pairs (i, j) that there are, each net with itself among them where that is wanted."""
-        for i, columns in enumerate(self._columns):
-            for j in columns:
-                yield i, j
+        return ((i, j) for i, columns in enumerate(self._columns) for j in columns)
 
     @property
     def multiplications(self) -> int:
@@ -87,10 +85,7 @@ class Packing:
         return self.size - self._starts[0] - halved
 
     def strips(self, flat_f: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
-        """(Rows, columns, where their products are summed) of the matrix products that make up the wanted pairs.
-
-        Little more than the upper triangle is covered: below the diagonal, only what lies inside a strip.
-        """
+        """(Rows, columns, their sums) of the matrix products of the wanted pairs: little more than the upper triangle."""
         longest = next((rows for units, rows in _STRIP if self.width <= units), _LONGEST_STRIP)
         for i, columns in enumerate(self._columns):
             if not columns:
@@ -104,11 +99,8 @@ class Packing:
                     into = rows[first:stop, column : column + _length(run)]
                     column += _length(run)
                     skipped = first if run.start == own.start else 0
-                    yield (
-                        slice(own.start + first, own.start + stop),
-                        slice(run.start + skipped, run.stop),
-                        into[:, skipped:],
-                    )
+                    part = slice(own.start + first, own.start + stop)
+                    yield part, slice(run.start + skipped, run.stop), into[:, skipped:]
 
     @cached_property
     def _columns(self) -> list[list[int]]:

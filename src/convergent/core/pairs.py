@@ -5,26 +5,19 @@ Axes: `n` samples, `a` and `b` units of the two nets (p and q of them), `k` bloc
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from convergent.core.blocks import block_of_image, moments_of_blocks
-from convergent.core.histogram_source import SampledJoint
+from convergent.core.histogram_source import Joint, SampledJoint
 from convergent.core.matrices import as_count, as_matrix, as_whole_numbers
 from convergent.core.moments import Moments
 from convergent.errors import InputError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from numpy.typing import ArrayLike
-
-    from convergent.core.histogram_source import Joint
-
 
 _ENOUGH = 10  # blocks of images to recognise a unit that varies in one of them only
 
@@ -79,8 +72,7 @@ class Pair:
         Raises:
             InputError: if the samples do not correspond, the activations are unusable, or memory does not suffice.
 
-        >>> pair = Pair.of(torch.eye(4), torch.eye(4).flip(1))
-        >>> pair.corr_ab.argmax(0)
+        >>> Pair.of(torch.eye(4), torch.eye(4).flip(1)).corr_ab.argmax(0)
         tensor([3, 2, 1, 0])
         """
         x_na, x_nb = as_matrix(x_na, "Activations of net a"), as_matrix(x_nb, "Activations of net b")
@@ -144,10 +136,9 @@ class Pair:
     def reliable_a(self) -> Tensor:
         """Which active units of a vary in more than one block of images, so that a prediction may rest on them, shape (p,).
 
-        Measured by the one image in which it fires, a unit may be a thousand standard deviations off in the next one, and
-        then spoils the prediction of every unit: held-out scores are not clipped, so regressions leave it out. Blocks
-        are counted by their share of the unit's variance (1 / sum of squared shares, at least 2); with fewer than
-        ten of them all active units pass.
+        Measured by the one image in which it fires, a unit may be far off in the next one and spoil the prediction of
+        every unit. Blocks are counted by their share of the unit's variance (1 / sum of squared shares, at
+        least 2); with fewer than ten of them all active units pass.
         """
         moments, weight_k = self.parts or (self.moments, torch.ones(self.blocks, dtype=torch.float64))
         if int((weight_k > 0).sum()) < _ENOUGH:
@@ -192,10 +183,7 @@ class Pair:
         return replace(self, a=self.b, b=self.a, name_a=self.name_b, name_b=self.name_a)
 
     def weighted(self, weight_k: Tensor) -> Pair:
-        """The pair with each block of images counted `weight_k` times, shape (k,), for jackknife and bootstrap.
-
-        It has no joint histograms, which are not counted block by block.
-        """
+        """The pair with each block of images counted `weight_k` times, shape (k,), without joint histograms."""
         parts = (self.moments, weight_k) if self.parts is None else None
         return replace(self.of_moments(Moments.stack([self.moments.merged(weight_k)])), parts=parts)
 

@@ -5,26 +5,17 @@ Axes: `a` units of net a, `b` units of net b.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from convergent.core.pairs import Pair
+from convergent.core.pairs import Pair
 
 
 def errors(map_ab: Tensor, fit: Pair, on: Pair) -> tuple[Tensor, Tensor]:
     """Squared errors of the map's predictions of b, and of predicting the mean, summed over the samples of `on`.
 
-    Both are in b's own units about the fit's means, so they may be summed over fits, and a map of zeros has equal errors
-    even on held-out samples. A unit of b that is constant in the fit is predicted by that constant: where it fires among
-    the samples of `on`, that is an error as any other.
-
-    Args:
-        map_ab: linear map on standardised units, shape (p, q).
-        fit: the pair whose means and scales standardise; units of a that are constant there predict nothing.
-        on: the pair of the samples to be predicted.
+    Both are in b's own units about the fit's means, so they may be summed over fits. A unit of b that is constant in the fit
+    is predicted by that constant; units of a that are constant there predict nothing.
 
     Returns:
         Error of the map and error of the mean, each of shape (q,).

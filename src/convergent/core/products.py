@@ -30,8 +30,7 @@ def portable(a_is: Tensor, b_js: Tensor) -> Tensor:
 def onednn(a_is: Tensor, b_js: Tensor) -> Tensor:
     """The product by oneDNN, which has kernels for AVX-512 where torch's BLAS does not use them (on AMD's processors).
 
-    The operator is private to torch: `fastest` tries it before it is used, and where operands have gaps between rows, with
-    which it is a thousand times slower, `torch.mm` steps in.
+    The operator is private to torch: `fastest` tries it first; where gaps in rows slow it down, `torch.mm` steps in.
     """
     if not (a_is.is_contiguous() and b_js.is_contiguous()):
         return portable(a_is, b_js)
@@ -67,10 +66,7 @@ def _precision(name: str) -> Iterator[None]:
 def chosen(products: str, device: torch.device, dtype: torch.dtype) -> Product:
     """The backend of that name, or for "auto" the fastest, the same in all processes.
 
-    Args:
-        products: "auto", "portable", "onednn" or, on a GPU, "tf32".
-        device: of the operands.
-        dtype: of the operands; all but float32 on a processor are left to `torch.mm`.
+    Operands on a processor that are not float32 are left to `torch.mm`; tf32 is of GPUs.
 
     Raises:
         InputError: if there is no such backend, or this machine does not have it.

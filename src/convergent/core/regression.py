@@ -5,16 +5,12 @@ Axes: `a` and `b` units of two nets, `i` and `j` some of them.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
+from convergent.core.pairs import Pair
 from convergent.core.scores import held_out_of_maps
 from convergent.errors import InputError
-
-if TYPE_CHECKING:
-    from convergent.core.pairs import Pair
 
 # That `best_ridge` chooses from. The largest leaves nothing but the mean to predict: where images are so few that all else
 # would be worse than the mean, least squares explains 0 and not less.
@@ -26,11 +22,10 @@ def ridge_map(pair: Pair, ridge: float, units_a: Tensor | None = None, units_b: 
 
     Args:
         pair: the two nets.
-        ridge: penalty on the squared weights of standardised units, 0 or more. 0 is least squares, of several maps that are
-            equally good (units of a that depend on one another) the one with the smallest weights.
-        units_a: which units of a predict, numbers of shape (i,); all by default. Constant ones get no weight, nor do those
-            that vary in one block of images only, see `Pair.reliable_a`.
-        units_b: which units of b are predicted, numbers of shape (j,); all by default.
+        ridge: penalty on the squared weights of standardised units. 0 is least squares, with the smallest weights of several
+            maps that are equally good (units of a that depend on one another).
+        units_a: numbers of the units of a that predict, all by default; only those of `Pair.reliable_a` get a weight.
+        units_b: numbers of the units of b that are predicted; all by default.
 
     Returns:
         Shape (p, q), 0 for all units left out.
@@ -68,14 +63,8 @@ def predictors(pair: Pair) -> tuple[Tensor, Tensor]:
 def best_ridge(pair: Pair, units_b: Tensor | None = None, folds: int = 5, most: int = 256) -> float:
     """The ridge, of a grid, whose map explains most on held-out images: what few images need and many do not.
 
-    Args:
-        pair: the two nets.
-        units_b: which units of b are to be predicted, numbers of shape (j,); all by default.
-        folds: of the pair's images, the ones that a map may be fitted to; those of held-out scores are around them.
-        most: units of b to judge by, a sample where there are more.
-
-    Returns:
-        The smallest of the grid where the pair has no two blocks of images to tell apart.
+    `folds` are of the images that a map may be fitted to; `units_b` beyond `most` are judged by a sample. The smallest ridge
+    of the grid where the pair has no two blocks of images to tell apart.
     """
     b = _active(pair.active_b, units_b)
     b = b[torch.randperm(len(b), generator=torch.Generator().manual_seed(0))[:most]]
@@ -86,16 +75,9 @@ def best_ridge(pair: Pair, units_b: Tensor | None = None, folds: int = 5, most: 
 
 
 def ridge_map_within(pair: Pair, ridge: float, labels_a: Tensor, labels_b: Tensor) -> Tensor:
-    """The map that predicts each of b's standardised units from a's units of the same cluster.
+    """The map that predicts each of b's standardised units from a's of the same cluster, shape (p, q), 0 elsewhere.
 
-    Args:
-        pair: the two nets.
-        ridge: as for `ridge_map`, above 0.
-        labels_a: cluster of each unit of a, shape (p,); -1 for units in none, constant ones among them.
-        labels_b: cluster of each unit of b, shape (q,).
-
-    Returns:
-        Shape (p, q), 0 outside the clusters.
+    Labels are -1 for units in no cluster, constant ones among them; the ridge is as for `ridge_map`, above 0.
 
     Raises:
         InputError: if the ridge is 0 or less.

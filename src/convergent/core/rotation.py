@@ -5,20 +5,16 @@ Axes: `n` samples, `u` units of a layer, `b` units of net b.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from convergent.core.moments import Moments
 from convergent.errors import InputError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    import numpy as np
-
 
 # Up to so many units a rotation is Haar's; of more, whose QR takes minutes, a product of rotations of random groups.
 HAAR = 1024
@@ -73,12 +69,7 @@ class GroupRotation:
 
 
 class Turn(NamedTuple):
-    """An affine map that rotates a layer's pre-activations, see `turning`: h' = turn_uu.T @ h + offset_u.
-
-    Attributes:
-        turn_uu: shape (units, units).
-        offset_u: shape (units,).
-    """
+    """An affine map that rotates a layer's pre-activations, see `turning`: h' = turn_uu.T @ h + offset_u."""
 
     turn_uu: Tensor
     offset_u: Tensor
@@ -119,12 +110,11 @@ class WideTurn:
 def turning(pre: Moments, generator: torch.Generator, like: Tensor | None = None) -> Turn:
     """The affine map that rotates a layer's pre-activations at random and leaves each unit its mean and deviation.
 
-    Pre-activations are standardised, multiplied by a random orthogonal matrix, standardised again, and given each unit's own
-    mean and standard deviation back. So a rotated unit fires about as often as the unit whose place it takes, which is what
-    a rotation of the activations themselves cannot do. Constant units stay as they are and take no part.
+    Pre-activations are standardised, rotated, standardised again, and given each unit's own mean and deviation back, so that
+    a rotated unit fires about as often as the unit whose place it takes. Constant units stay as they are.
 
     Args:
-        pre: moments of the pre-activations of a layer's units, without block axis: `Moments.of(pre_nu)`.
+        pre: moments of the pre-activations of a layer's units, without block axis.
         generator: of the rotation; each call takes the next one from it.
         like: on whose device and of whose type the map is to be; float64 on the host by default.
 
@@ -167,12 +157,11 @@ def rotated_before(
     """What net b's units would be on random axes of the same space: rotated first, then sent through the nonlinearity.
 
     This is the null of every claim that single units mean something beyond the space that they span. A rotation of the
-    *activations* (`rotated`; the literature's) gives dense, nearly Gaussian units. Rectified ones are sparse and skewed, and
-    skewed ones correlate more at the extremes, so that null is too low: up to 8 of 10 units exceed its 5 % threshold where
-    two nets share a space and nothing of its axes. docs/chance.md has the rates of both.
+    *activations* (`rotated`; the literature's) gives dense, nearly Gaussian units, which correlate less than sparse ones at
+    the extremes: that null is too low. docs/chance.md has the rates of both.
 
     Args:
-        pre_nb: pre-activations of net b, shape (n samples, q units), numpy or torch: what the nonlinearity is given.
+        pre_nb: pre-activations of net b, what the nonlinearity is given.
         nonlinearity: unit by unit, such as `torch.relu`; it is given float64. A gated layer is
             `rotated_before(gate_nb, silu, seed) * rotated_before(value_nb, lambda h: h, seed)`: one seed, one rotation.
         seed: of the rotation, whose generator is its own.
@@ -181,7 +170,7 @@ def rotated_before(
             then holds for units that differ in how much of them is shared, too.
 
     Returns:
-        Activations of the rotated units, shape (n, q), float64. Units whose pre-activation is constant keep it.
+        Shape (n, q), float64. Units whose pre-activation is constant keep it.
 
     Raises:
         InputError: if either is no matrix (samples, units) of finite numbers, their samples differ in number, or the

@@ -12,12 +12,7 @@ _STRIP = 256  # units: few, so that little below the diagonal is computed; many 
 
 
 def centred_products(x_nu: Tensor, into_uu: Tensor) -> Tensor:
-    """Put the sums of products of deviations from the mean into a matrix; returns the mean, shape (u,).
-
-    Args:
-        x_nu: samples, float64; they are centred in place.
-        into_uu: where the sums go, float64.
-    """
+    """Put the sums of products of deviations from the mean (x_nu is centred in place) into a matrix; returns the mean."""
     mean_u = x_nu.mean(0)
     x_nu -= mean_u
     left_u = x_nu.mean(0)  # what rounding left of the mean: the second of the two passes

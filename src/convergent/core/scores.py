@@ -23,15 +23,9 @@ def held_out(method: Method, pair: Pair, folds: int | None = None) -> Tensor:
     """Share of each unit's variance explained on images that the method did not see, shape (q,).
 
     The method is refitted without each fold of image blocks in turn and predicts that fold with the fit's own means and
-    scales; errors, in b's own units, are summed over the folds before the ratio is taken. Choosing the best of many
-    partners makes the in-sample score too high: this one is the evidence. A unit that is constant in a fit is predicted by
-    its mean there, so what it does in the images left out counts as unexplained. There is no lower bound, and none is set:
-    the mean over b's active units, `held_out(method, pair)[pair.active_b].mean()`, is the figure of all tables and charts.
-
-    Args:
-        method: of alignment.
-        pair: of nets.
-        folds: of the blocks of images; by default as many as `pair.held_out_folds` says.
+    scales; errors in b's own units are summed over the folds before the ratio is taken. A unit that is constant in a fit is
+    predicted by its mean there, so what it does in the images left out counts as unexplained. Scores have no lower bound;
+    tables and charts have their mean over b's active units. There are `pair.held_out_folds` folds by default.
 
     Raises:
         InputError: if the pair has fewer than two blocks of images.

@@ -5,16 +5,12 @@ Axes: `a` and `b` units of two nets, `i` and `j` some of them, `c` canonical dir
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
+from convergent.core.pairs import Pair
 from convergent.core.regression import independent_axes
 from convergent.errors import InputError
-
-if TYPE_CHECKING:
-    from convergent.core.pairs import Pair
 
 # Axes of less variance than this share of the largest are noise in moments that are sums of float32 products.
 _NOISE = 1e-6
@@ -28,9 +24,9 @@ _FEW = (
 def canonical_correlations(pair: Pair, units_a: Tensor, units_b: Tensor) -> Tensor:
     """Correlations between the spans of a group of each net's units, the most similar directions first.
 
-    Each is the cosine of a principal angle between the two spans. They do not change under any invertible linear map of
-    either group, so they ask whether subspaces agree, whatever their axes. In-sample, hence too high for groups that are
-    large beside the number of samples: unrelated groups have squares that sum to i j / (n - 1).
+    Each is the cosine of a principal angle between the two spans and does not change under any invertible linear map of
+    either group. In-sample, hence too high for groups that are large beside the number of samples: unrelated groups have
+    squares that sum to i j / (n - 1).
 
     Args:
         pair: the two nets.
@@ -66,10 +62,7 @@ def canonical_correlations(pair: Pair, units_a: Tensor, units_b: Tensor) -> Tens
 def mean_canonical_correlation(pair: Pair, groups_a: Tensor, groups_b: Tensor) -> Tensor:
     """The mean of `canonical_correlations` for many groups at once, shape (d,); 0 where one of the two does not vary.
 
-    Args:
-        pair: the two nets.
-        groups_a: numbers of a's units, shape (d, i).
-        groups_b: numbers of b's units, shape (d, j).
+    Groups are numbers of units, shapes (d, i) and (d, j).
 
     Raises:
         InputError: if there are so few samples that some correlations are 1 whatever the nets are.
@@ -93,13 +86,7 @@ def _whitening(corr_uu: Tensor, groups_di: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def random_groups(active_u: Tensor, size: int, draws: int, generator: torch.Generator) -> Tensor:
-    """Groups of distinct active units drawn at random, numbers of shape (draws, size).
-
-    Args:
-        active_u: which units there are, shape (u,).
-        size: of a group, at most the number of active units.
-        draws: how many groups.
-        generator: of the draws.
+    """Groups of distinct units of those that are active, drawn at random, numbers of shape (draws, size).
 
     Raises:
         InputError: if there are fewer active units.

@@ -1,19 +1,13 @@
-"""Choosing the best where several are equally good: by a rule, for otherwise rounding chooses.
-
-Rounding changes with the order in which samples are added up, partners should not.
+"""Choosing the best where several are equally good: by a rule, for else rounding, which changes with the order, chooses.
 
 Axes: `a` and `b` what is chosen and for whom; `i` and `j` rows and columns of an assignment problem.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 TIED = 1e-9  # correlations or nats that differ by no more are equal: far above rounding, far below any standard error
 _GOLDEN = (5**0.5 - 1) / 2
@@ -30,18 +24,10 @@ def first_best(weight_ab: NDArray[np.float64]) -> NDArray[np.intp]:
 
 
 def best_assignment(weight_ij: NDArray[np.float64]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """The assignment of rows to columns with the largest sum; of those that are equally good always the same one.
+    """The rows, in order, and columns with the largest sum; of assignments that are equally good always the same one.
 
     A preference for some pairs of numbers, below `TIED`, is added to the weights: the fraction of i j times the golden
-    ratio. It hardly ever agrees between two assignments, is the same for the transposed weights, and hangs on the numbers
-    alone. Where no two assignments are that near to each other it changes nothing.
-
-    Args:
-        weight_ij: any shape, finite.
-
-    Returns:
-        The assigned rows, in order, and their columns.
-
+    ratio, which hardly ever agrees between two assignments and is the same for the transposed weights.
     >>> best_assignment(np.array([[0.7, 0.7], [0.7, 0.7 + 1e-15]]))[1]
     array([0, 1])
     """
