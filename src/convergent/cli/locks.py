@@ -40,11 +40,11 @@ def alone(folders: Sequence[Path], say: Callable[[str], None]) -> Iterator[None]
 
 
 @contextmanager
-def held(file: Path, wait: Callable[[], None]) -> Iterator[None]:
-    """Hold the lock of a file; where another job holds it call `wait` and wait for its end."""
+def held(file: Path, wait: Callable[[], None], patience: float = 0) -> Iterator[None]:
+    """Hold the lock of a file; where another job holds it wait for its end, and call `wait` after so many seconds."""
     lock = FileLock(file)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=patience, poll_interval=_POLL)
     except Timeout:
         wait()
         lock.acquire(poll_interval=_POLL)

@@ -34,6 +34,8 @@ from convergent.streaming.snapshots import Snapshots
 
 log = logging.getLogger(__name__)
 
+_MINUTE = 60.0  # of waiting that nobody needs to read of: jobs of a sweep share their passes
+
 _FORMAT = "convergent moments 3"  # part of every key: change it when the meaning of the files changes
 
 
@@ -141,7 +143,7 @@ class Measurement:
             self._measure(as_first(self._missing(quiet=True)), trainer)
             return
         folder.mkdir(parents=True, exist_ok=True)
-        with held(folder / "lock", lambda: log.info("Another job is measuring the same nets; waiting for it")):
+        with held(folder / "lock", lambda: log.info("Another job is measuring the same nets; waiting for it"), _MINUTE):
             remove_leftovers(folder)
             missing = as_first(self._missing())
             if any(missing):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -139,7 +140,7 @@ def show(rows: tables.Table, title: str) -> None:
     )
     for number, heading in enumerate(rows[0]):
         table.add_column(heading, justify="left" if number < tables.text_columns(rows) else "right", no_wrap=True)
-    last, grouped = "", len({row[0] for row in rows}) < len(rows)
+    last, grouped = "", any(row[0] == after[0] for row, after in pairwise(rows))
     for row in rows[1:]:
         if grouped and last and row[0] != last:
             table.add_section()
