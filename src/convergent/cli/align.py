@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from hydra.utils import instantiate
 from torch import Tensor
@@ -14,20 +13,12 @@ from convergent.analysis.reports import Analysis, null_reports, reports_of
 from convergent.analysis.results import by_layer, compare
 from convergent.cli.align_job import AlignJob
 from convergent.cli.dashboard import log_alignment, start_logger
-from convergent.cli.folders import claim
+from convergent.cli.folders import abandon, claim
 from convergent.cli.measured import after_stop, load_pairs, measurements_of, patches_of, without_constant
 from convergent.cli.measurement import Measurement
 from convergent.cli.processes import first_process, leave_group
 from convergent.cli.train import build_trainer, stoppable
-from convergent.cli.writing import (
-    Aligned,
-    along_training,
-    question_of,
-    save_alignments,
-    summary_of,
-    tensors_of,
-    write,
-)
+from convergent.cli.writing import Aligned, along_training, question_of, save_alignments, summary_of, tensors_of, write
 from convergent.core.alignment import Alignment, Method
 from convergent.errors import InputError
 from convergent.figures.grid import save
@@ -40,18 +31,12 @@ from convergent.streaming.patches import Patches
 
 @dataclass(frozen=True)
 class _Parts:
-    """What a job is made of, by the names in its configuration: a method, and whatever says something of its alignments."""
+    """What a job is made of, by the names in its configuration: a method, and what says something of its alignments."""
 
     method: Method
     analyses: Mapping[str, Analysis]
     measures: Mapping[str, Measure]
     figures: Mapping[str, Draw]
-
-    @classmethod
-    def of(cls, config: Any) -> _Parts:
-        """The parts that a configuration names."""
-        groups = ("analysis", "similarity", "figure")
-        return cls(instantiate(config.method), *(instantiate(config[group]) for group in groups))
 
 
 def align(job: AlignJob) -> None:
@@ -62,7 +47,7 @@ def align(job: AlignJob) -> None:
         OSError: if the disk is full or otherwise not to be written to.
     """
     config, folder, began = job.config, job.folder, time.monotonic()
-    parts = _Parts.of(config)
+    parts = _Parts(*(instantiate(config[group]) for group in ("method", "analysis", "similarity", "figure")))
     measurement, shuffled = measurements_of(job, parts.method)
     with stoppable(lambda: after_stop(measurement, shuffled)):
         for each in [measurement, shuffled] if shuffled else [measurement]:
@@ -77,7 +62,7 @@ def align(job: AlignJob) -> None:
     try:
         aligned = _align_pairs(job, parts, measurement, shuffled, patches)
     except (InputError, OSError):  # a method that cannot do what it was asked for with these nets, a full disk
-        job.abandon()
+        abandon(folder)
         raise
     summaries = aligned.summaries()
     along = along_training(summaries, job.epochs)
@@ -107,7 +92,7 @@ def _align_pairs(
     shuffled: Measurement | None,
     patches: Sequence[Mapping[str, Mapping[str, Patches]]],
 ) -> Aligned:
-    """Align every pair of nets in both directions, layer by layer; maps go to disk as they come, for they may be large."""
+    """Align every pair of nets in both directions, layer by layer; maps, which may be large, go to disk as they come."""
     aligned = Aligned()
     layers = load_pairs(measurement, shuffled, job.evaluation)
     for layer, pairs, nulls in track(layers, f"aligning by {job.label}", len(measurement.layers)):
@@ -141,13 +126,9 @@ def _draw_pair(
     """The figures of one pair of nets: those that the configuration names, and the units' pictures."""
     layer = alignment.pair.layer
     reports = [report for report in aligned.reports if report.layer == layer and not report.null]
-    pictures = drawings_of(
-        alignment, patches, {name: rows for report in reports for name, rows in report.tables.items()}
-    )
-    pictures |= filters_of(alignment, measurement.modules(layer))
+    tables = {name: rows for report in reports for name, rows in report.tables.items()}
+    pictures = drawings_of(alignment, patches, tables) | filters_of(alignment, measurement.modules(layer))
     aligned.pictured.extend(pictured_rows(alignment, patches[0]) if patches else [])
-    figures = [
-        *drawn(parts.figures, alignment=alignment, reports=reports),
-        *((name, draw()) for name, draw in pictures.items()),
-    ]
-    aligned.figures.extend(save(figure, job.folder / "figures", f"{name}-{layer}") for name, figure in figures)
+    drawings = ((name, draw()) for name, draw in pictures.items())
+    for name, figure in [*drawn(parts.figures, alignment=alignment, reports=reports), *drawings]:
+        aligned.figures.append(save(figure, job.folder / "figures", f"{name}-{layer}"))

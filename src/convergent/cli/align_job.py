@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -18,15 +17,14 @@ from omegaconf import DictConfig, OmegaConf
 from convergent.analysis.evaluation import Evaluation
 from convergent.cli.as_trained import read_as_given
 from convergent.cli.checking import check_objects, check_options, resolved
-from convergent.cli.command import command_of, given_options, overrides
-from convergent.cli.folders import check_ours, claim, component, remove_result, shortened
+from convergent.cli.command import command_of, given_options, overrides, say
+from convergent.cli.folders import check_ours, claim, component, shortened
 from convergent.cli.locks import alone
 from convergent.cli.nets import GivenNet, find_nets, names_of, trusted
 from convergent.cli.processes import first_process
 from convergent.cli.schema import ALIGNMENT, GROUPS, identifying
 from convergent.errors import InputError
 from convergent.options import Kind, identity
-from convergent.progress import silenced
 from convergent.streaming.reading import Reading
 from convergent.training.runs import Run
 
@@ -36,16 +34,11 @@ class AlignJob:
     """One method on all pairs of an experiment's nets.
 
     Attributes:
-        nets: to be compared.
         wanted: layers to be aligned, see `layers.resolve`.
         pairs: names of the nets to be aligned; None for all with all.
-        name: of the experiment.
         label: of the result: the method with the changes to it.
-        folder: of the result.
         record: everything the result depends on.
-        config: resolved.
         command: that makes this result again.
-        method: what it is called in conf/method.
     """
 
     nets: Sequence[GivenNet]
@@ -77,22 +70,19 @@ class AlignJob:
         pairs = _pairs(resolved(config.pairs), nets, names) if config.pairs or at_epochs else None
         method = str(HydraConfig.get().runtime.choices["method"])
         label = component(label_of(method, overrides()) if config.label is None else config.label, "label")
-        record = OmegaConf.create(
-            {
-                **{
-                    name: config[name] for name, kind in ALIGNMENT.items() if isinstance(kind, Kind) and kind.identifies
-                },
-                **{name: identity(_group(config, name)) for name in GROUPS},
-                "layers": wanted,
-                "images": config.images or images_config(nets, config).data.measure,
-                "pictures": config.pictures,
-                "nets": {name: net.content()[:8] for name, net in zip(names, nets)},
-            }
-        )
-        named = config.name if "name" in given_options() else _name_of(nets)
+        record = {name: config[name] for name, kind in ALIGNMENT.items() if isinstance(kind, Kind) and kind.identifies}
+        record |= {name: identity(_group(config, name)) for name in GROUPS} | {
+            "layers": wanted,
+            "images": config.images or images_config(nets, config).data.measure,
+            "pictures": config.pictures,
+            "nets": {name: net.content()[:8] for name, net in zip(names, nets)},
+        }
+        experiments = dict.fromkeys(net.group for net in nets)
+        named = config.name if "name" in given_options() else shortened("~".join(experiments))
         name = component(Path(given).resolve().name if isinstance(given, str) else named, "name")
         folder = Path(config.root) / "outputs" / "align" / name / label
-        return cls(nets, wanted, pairs, name, label, folder, record, config, command_of("align", overrides()), method)
+        command = command_of("align", overrides())
+        return cls(nets, wanted, pairs, name, label, folder, OmegaConf.create(record), config, command, method)
 
     @cached_property
     def reading(self) -> Reading:
@@ -116,10 +106,14 @@ class AlignJob:
             return {}
         return {name: net.epoch or 0 for name, net in zip(self.names, self.nets) if isinstance(net, Run)}
 
+    @property
+    def done(self) -> bool:
+        """Whether the result is there, and not to be replaced."""
+        return not self.config.force and (self.folder / "done").exists()
+
     def alone(self) -> AbstractContextManager[None]:
         """No other job writes this result meanwhile: waits for one that does."""
-        there = (self.folder / "done").exists() and not self.config.force
-        return alone([] if there else [self.folder], self.say)
+        return alone([] if self.done else [self.folder], self.say)
 
     def begin(self) -> bool:
         """False, with a line that says so, if the alignment is done already.
@@ -127,29 +121,22 @@ class AlignJob:
         Raises:
             InputError: if the folder holds another result.
         """
-        done = not self.config.force and (self.folder / "done").exists()
+        done = self.done
         if not done:
             check_objects(resolved(self.config))
         if not first_process():
             return not done
-        check_ours(self.folder, "label=")
-        if self.config.force or not self.folder.exists():
-            return True
-        claim(self.folder, self.record, force=False, other="label=")
+        if self.config.force:
+            check_ours(self.folder, "label=")
+        elif self.folder.exists():
+            claim(self.folder, self.record, force=False, other="label=")
         if done:
             self.say(f"done already, in {self.folder}", result=True)
         return not done
 
     def say(self, text: str, *, result: bool = False) -> None:
         """Print a line about this job; where we are silenced only what is a result."""
-        if result or not silenced():
-            print(f"{self.name} {self.label}: {text}", flush=True)
-
-    def abandon(self) -> None:
-        """Remove what an alignment that cannot be has made."""
-        if self.folder.exists() and not (self.folder / "done").exists():
-            with contextlib.suppress(InputError):  # the method's own error is what is to be read
-                remove_result(self.folder)
+        say(f"{self.name} {self.label}: {text}", result=result)
 
 
 def label_of(method: str, overrides: Sequence[str]) -> str:
@@ -169,17 +156,12 @@ def label_of(method: str, overrides: Sequence[str]) -> str:
 
 
 def images_config(nets: Sequence[GivenNet], config: DictConfig) -> DictConfig:
-    """The configuration whose `data` are measured: the first run's, or the command's own where no run is among the nets."""
+    """The configuration whose `data` are measured: the first run's, or the command's own where there is no run."""
     return next((net.config for net in nets if isinstance(net, Run)), config)
 
 
 def _group(config: DictConfig, name: str) -> Any:
     return instantiate(config[name], _convert_="all")
-
-
-def _name_of(nets: Sequence[GivenNet]) -> str:
-    """A name for the comparison of a list of nets: their experiments and modules."""
-    return shortened("~".join(dict.fromkeys(net.group for net in nets)))
 
 
 def _common_layers(nets: Sequence[GivenNet]) -> list[str]:
@@ -193,12 +175,7 @@ def _common_layers(nets: Sequence[GivenNet]) -> list[str]:
 
 
 def _pairs(pairs: Any, nets: Sequence[GivenNet], names: Sequence[str]) -> list[tuple[str, str]]:
-    """The pairs asked for, or those of different nets after the same epoch.
-
-    Raises:
-        InputError: if a pair is none, or names an unknown net.
-    """
-    if not pairs:
+    if not pairs:  # those of different nets after the same epoch
         epoch = {name: net.epoch if isinstance(net, Run) else None for name, net in zip(names, nets)}
         return [(a, b) for a, b in combinations(names, 2) if epoch[a] == epoch[b]]
     for pair in pairs:

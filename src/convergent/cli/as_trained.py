@@ -22,11 +22,7 @@ _TRAINING = ("data", "net", "optimizer")
 
 
 def read_as_given(nets: Sequence[GivenNet], config: DictConfig) -> None:
-    """Let the command line's options of reading images take effect on trained nets, and refuse what has none.
-
-    Args:
-        nets: whose configurations of data are changed in place.
-        config: of the command.
+    """Let the command line's options of reading images take effect on trained nets, in place, and refuse what has none.
 
     Raises:
         InputError: if an option says otherwise than the training.

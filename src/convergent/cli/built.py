@@ -30,10 +30,8 @@ class Built:
     """A net that is not trained here.
 
     Attributes:
-        name: what it is called.
         module: what it is built from, with a `_target_`.
         weights: file of its weights (.safetensors, or .pt and .pth with nothing but tensors in it); None for random ones.
-        seed: of random weights.
         layers: that are compared unless layers= names others.
         view: how it wants its images, some of `VIEW`.
     """
@@ -49,9 +47,7 @@ class Built:
     def of(cls, given: Mapping[str, Any], number: int) -> Built:
         """The net of an entry of `nets`: {_target_: ..., arguments} or {module: {_target_: ...}, weights: FILE, ...}.
 
-        Args:
-            given: the entry.
-            number: of the entry in its list, the seed of random weights unless it has a seed.
+        Its number in that list is the seed of random weights unless it has a seed.
 
         Raises:
             InputError: if something else is said of it.

@@ -28,11 +28,7 @@ _OF_HYDRA = {
 
 
 def check_options(command: str, config: DictConfig) -> None:
-    """Check the values of a configuration, without importing what its objects are made of (see `check_objects`).
-
-    Args:
-        command: train, align, report or prepare.
-        config: composed from conf/COMMAND.yaml, as it was, not resolved.
+    """Check the values of an unresolved configuration, without importing what its objects are made of (`check_objects`).
 
     Raises:
         InputError: if a value is none that its option can have, an option is unknown, or options do not go together.
@@ -59,6 +55,8 @@ def check_values(command: str, values: Mapping[str, Any], referred: Set[str] = f
         if needed:
             raise InputError(f"{needed[0]} has no value; set it on the command line, as {needed[0]}=...")
     for path, node in targets(values):
+        if sentence := renaming(command, [f"{path}.{name}" for name in node]):
+            raise InputError(sentence)
         _check_arguments(path, node, foreign(node["_target_"]))
     _check_together(command, values)
 
@@ -85,15 +83,11 @@ def check_objects(values: Mapping[str, Any]) -> None:
             for unknown in (argument for argument in node if argument not in (*takes, *_OF_HYDRA)):
                 raise InputError(f"{path} is a {name}, which takes no {unknown}{_near(unknown, takes)}.")
         declared = {**kinds_of(target), **foreign(name)}
-        defaults = {argument: parameter.default for argument, parameter in takes.items()}
-        as_given = {key: value for key, value in node.items() if key not in defaults or value is not defaults[key]}
+        as_given = {key: value for key, value in node.items() if key not in takes or value is not takes[key].default}
         _check_arguments(path, as_given, declared)
-        if path.startswith("data.sources."):  # which are called as they are
-            needed = [
-                key for key, of in takes.items() if of.default is of.empty and of.kind is of.POSITIONAL_OR_KEYWORD
-            ]
-            for absent in (key for key in needed if key not in node):
-                raise InputError(f"{path} is a {name}, which needs {absent}; set it as {path}.{absent}=...")
+        for key, of in takes.items() if path.startswith("data.sources.") else ():  # which are called as they are
+            if of.default is of.empty and of.kind is of.POSITIONAL_OR_KEYWORD and key not in node:
+                raise InputError(f"{path} is a {name}, which needs {key}; set it as {path}.{key}=...")
 
 
 def check_launcher(config: DictConfig) -> None:
@@ -107,11 +101,7 @@ def check_launcher(config: DictConfig) -> None:
 
 
 def _check_group(path: str, values: Any, options: Options, referred: Set[str]) -> None:
-    """Check a group of options: nothing that is not declared, unless another value refers to it.
-
-    Raises:
-        InputError: if an option is unknown, missing, or none that it can be.
-    """
+    # nothing that is not declared, unless another value refers to it
     if not isinstance(values, Mapping):
         raise InputError(f"{path} needs to be a group of options, as in conf/, not {shown(values)}.")
     for name, value in values.items():
@@ -132,11 +122,8 @@ def _check_group(path: str, values: Any, options: Options, referred: Set[str]) -
 
 def _check_kind(path: str, value: Any, kind: Kind | None) -> None:
     """Check a value; what is not declared may be anything but a number that is not finite."""
-    if kind:
-        check(path, value, kind)
-        return
-    for full, leaf in _leaves(path, value):
-        check(full, leaf, FINITE)
+    for full, leaf in [(path, value)] if kind else _leaves(path, value):
+        check(full, leaf, kind or FINITE)
 
 
 def _check_arguments(path: str, node: Mapping[str, Any], kinds: Mapping[str, Kind]) -> None:
@@ -146,11 +133,6 @@ def _check_arguments(path: str, node: Mapping[str, Any], kinds: Mapping[str, Kin
 
 
 def _check_together(command: str, values: Mapping[str, Any]) -> None:
-    """Check what holds of several options.
-
-    Raises:
-        InputError: if they do not go together.
-    """
     data = values.get("data", {})
     for name in ("mean", "std"):
         if name in data and data["channels"] != _MISSING and len(data[name]) not in (1, data["channels"]):
@@ -163,9 +145,10 @@ def _check_together(command: str, values: Mapping[str, Any]) -> None:
         raise InputError(
             f"keep_epochs names epoch {late[0]}, but there are {values['epochs']}; raise epochs or leave it out."
         )
-    if len(values["seeds"] or ()) > 1 and values["order_seed"] is None:
+    several = len(values["seeds"] or ()) > 1
+    if several and values["order_seed"] is None:
         raise InputError("seeds=[...] reads one stream of images for all nets; set order_seed to a number.")
-    if len(values["seeds"] or ()) > 1 and values["precision"] == "16-mixed":
+    if several and values["precision"] == "16-mixed":
         raise InputError(
             "16-mixed scales all nets' losses alike; use bf16-mixed or train them one by one, -m seed=0,1."
         )
@@ -207,7 +190,7 @@ def _nodes(path: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 def _names(options: Options, path: str = "") -> list[str]:
     """The full names of all options of a group."""
-    full = {f"{path}.{name.rstrip('?')}" if path else name.rstrip("?"): kind for name, kind in options.items()}
+    full = {f"{path}.{name}".strip(".?"): kind for name, kind in options.items()}
     inner = [name for outer, kind in full.items() if isinstance(kind, Mapping) for name in _names(kind, outer)]
     return [*full, *inner]
 

@@ -22,6 +22,7 @@ from convergent.cli.place import as_typed
 from convergent.cli.processes import end_with_parent
 from convergent.cli.schema import RENAMED
 from convergent.errors import InputError
+from convergent.progress import silenced
 
 # Warnings about what we mean to do, and about what libraries owe one another; pyproject.toml has those of the tests.
 _NOISE = (
@@ -106,6 +107,12 @@ def command_of(script: str, given: Sequence[str]) -> str:
     """
     there = [override for override in given if override.partition("=")[0] not in ("root", "force", "quiet")]
     return as_typed(shlex.join(["python", f"src/{script}.py", *there]))
+
+
+def say(text: str, *, result: bool = False) -> None:
+    """Print a line; where we are silenced only what is a result."""
+    if result or not silenced():
+        print(text, flush=True)
 
 
 def leave(sentence: str) -> NoReturn:

@@ -30,14 +30,12 @@ if TYPE_CHECKING:
 def start_logger(
     config: DictConfig, about: DictConfig, folder: Path, group: str, name: str, job_type: str
 ) -> Logger | None:
-    """The logger of one job, None in all processes but the first.
-
-    A resumed job goes on with the W&B run whose id its folder keeps.
+    """The logger of one job, None in all processes but the first; a resumed job goes on with its W&B run.
 
     Args:
         config: of the logger.
         about: the job's configuration.
-        folder: of the result.
+        folder: of the result, which keeps the W&B run's id.
         group: the experiment.
         name: of the run.
         job_type: "train" or "align".
@@ -77,20 +75,20 @@ def log_run(logger: Logger | None, run: Run) -> None:
     if isinstance(logger, WandbLogger):
         with _staging(logger.experiment):
             files = [run.weights, run.folder / "config.yaml"]
-            _artifact(logger, run.folder.parent.name + "-" + run.name, "weights", files)
+            _artifact(logger, f"{run.group}-{run.name}", "weights", files)
             logger.experiment.finish()
 
 
 def log_alignment(
     logger: Logger | None, name: str, aligned: Aligned, summary: Mapping[str, Any], files: Sequence[Path], question: str
 ) -> None:
-    """Leave an alignment's scalars per layer, curves, tables, pictures and files, and end the job's W&B run.
+    """Leave an alignment's scalars per layer, curves, tables, pictures and files, and end the job's run, if it is W&B's.
 
     What all methods have in common is called "all/LAYER ...", everything else "QUESTION/...", so that W&B groups its panels
     by question, and titles that are cut at their end still differ.
 
     Args:
-        logger: of the job; nothing is done for any but W&B's.
+        logger: of the job.
         name: of the artifact.
         aligned: what the job has made; arrays (rows, columns, 3) in its pictured rows are pictures.
         summary: of summary.json; its scalars per layer become the run's summary, so that sweeps can be compared.
@@ -102,16 +100,14 @@ def log_alignment(
     run, results = logger.experiment, aligned.results
     for layer, scalars in summary["layers"].items():
         scalars = scalars | _each_apart(summary["across"].get(layer, {}))
-        run.summary.update(
-            {panel(ALL_METHODS, layer, key): value for key, value in scalars.items() if value is not None}
-        )
+        run.summary.update({panel(ALL_METHODS, layer, key): x for key, x in scalars.items() if x is not None})
     # series, one step per rank: terminal dashboards draw nothing else
     sorted_r = {layer: _mean_sorted_r(results, layer) for layer in summary["layers"]}
     by_rank = {layer: {"rank": range(1, len(r) + 1), "r_by_rank": r} for layer, r in sorted_r.items()}
     _log_series(run, f"{question}/rank", "rank", by_rank, question)
     for epoch, layers in summary.get("epochs", {}).items():
-        means = {panel(question, layer, "mean_r_by_epoch"): scalars.get("mean_r") for layer, scalars in layers.items()}
-        run.log({"epoch": int(epoch), **{key: value for key, value in means.items() if value is not None}})
+        means = {layer: scalars["mean_r"] for layer, scalars in layers.items() if scalars.get("mean_r") is not None}
+        run.log({"epoch": int(epoch)} | {panel(question, layer, "mean_r_by_epoch"): r for layer, r in means.items()})
     for axis, layers in mean_curves(aligned.reports).items():
         by_axis = {
             layer: {key if key == axis else f"{key}_by_{axis}": values for key, values in columns.items()}
@@ -151,10 +147,7 @@ def _each_apart(scalars: Mapping[str, Any]) -> dict[str, float]:
     """Scalars over all nets, and lists of them, one by one, for a dashboard."""
     apart: dict[str, float] = {}
     for name, value in scalars.items():
-        many = (
-            {f"{name}_{m}_others": share for m, share in enumerate(value)} if isinstance(value, list) else {name: value}
-        )
-        apart |= many
+        apart |= {f"{name}_{m}_others": x for m, x in enumerate(value)} if isinstance(value, list) else {name: value}
     return apart
 
 

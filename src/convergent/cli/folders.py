@@ -20,7 +20,7 @@ from convergent.storage.files import atomic
 from convergent.storage.layout import LAYOUT, modern, outdated
 
 # What makes a folder worth keeping: the mark of a finished result, and what an unfinished training resumes from.
-RESULTS = ("done", "last.ckpt")
+_RESULTS = ("done", "last.ckpt")
 
 # All that a result folder has from us, the mark of a finished result first and what tells that it is ours last: removing it
 # may be interrupted anywhere. Whatever else lies there stays.
@@ -33,11 +33,7 @@ _KINDS = {"train": {"data", "net", "seed"}, "align": {"method", "nets", "images"
 
 
 def component(name: object, what: str) -> str:
-    """A name that becomes one folder, neither a path nor a way out of one.
-
-    Args:
-        name: a text, or a whole number, which the command line makes of a name like 2026.
-        what: is called so, for the message.
+    """A name, or a whole number that the command line makes of one like 2026, that becomes one folder.
 
     Raises:
         InputError: if it has separators or control characters, is empty, "." or "..", or takes more than 100 bytes.
@@ -56,11 +52,7 @@ def shortened(name: str) -> str:
 
 
 def check_ours(folder: Path, other: str) -> None:
-    """Find out whether a result may be written to a folder: there is nothing in it, or what is there is ours.
-
-    Args:
-        folder: of the result.
-        other: the option that names another folder, for the message.
+    """Find out whether a result may be written to a folder; `other` is the option that names another one.
 
     Raises:
         InputError: if it holds other things, or nobody can tell, for its config.yaml is missing or damaged.
@@ -95,6 +87,17 @@ def remove_result(folder: Path) -> None:
             path.rmdir()
 
 
+def abandon(folder: Path) -> None:
+    """Remove what a job that failed has made, unless it is finished or there is something to resume from."""
+    if folder.exists() and not _is_kept(folder):
+        with contextlib.suppress(InputError):  # the job's own error is what is to be read
+            remove_result(folder)
+
+
+def _is_kept(folder: Path) -> bool:
+    return any((folder / name).exists() for name in _RESULTS)
+
+
 def _is_ours(folder: Path) -> bool:
     """Whether a folder lies where results do, and its configuration is one of those."""
     kind = _KINDS.get(folder.parent.parent.name)
@@ -120,7 +123,7 @@ def claim(
         folder: of the result.
         config: resolved, to be written there as config.yaml.
         force: remove the result that is there.
-        other: the option that names another folder, for the message.
+        other: the option that names another folder.
         options: declared for it, of which some change no result; None for a record of nothing but what does, beside tables
             that are to be of today.
 
@@ -132,7 +135,7 @@ def claim(
     if force and _is_ours(folder):
         remove_result(folder)
     record = folder / "config.yaml"
-    if not any((folder / name).exists() for name in RESULTS):
+    if not _is_kept(folder):
         with atomic(record) as file:
             OmegaConf.save(OmegaConf.create({"layout": LAYOUT, **ours}), file)
         return

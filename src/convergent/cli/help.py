@@ -32,15 +32,11 @@ _COLUMN, _WIDTH = 34, 125
 
 
 def help_of(command: str, arguments: Sequence[str] = ()) -> str:
-    """The help text of conf/hydra/help/COMMAND.yaml, with the choices and the options there are.
-
-    Args:
-        command: train, align, report or prepare.
-        arguments: of the command line, which may choose a method, a data set, ... whose options are listed.
-    """
+    """The help text of conf/hydra/help/COMMAND.yaml, with the choices and the options there are."""
     import yaml
 
-    folders = [conf(), *_named_folders(arguments)]
+    own = re.findall(r"(?:--config-dir|-cd)[= ](\S+)", " ".join(arguments))  # folders of configuration
+    folders = [conf(), *map(Path, own)]
     page = yaml.safe_load((conf() / "hydra" / "help" / f"{command}.yaml").read_text())
     text: str = page["template"].replace("${hydra.help.header}", page["header"])
     files = [conf() / f"{command}.yaml", *([conf() / "defaults.yaml"] if command in ("train", "align") else [])]
@@ -70,13 +66,9 @@ def _options(file: Path, group: str = "") -> Iterator[str]:
             continue
         says = option["comment"] or described.get(option["name"], "")
         if option["value"] or says:
-            yield _line(f"{group}{'.'.join(path)}={option['value'] if option['value'] else '...'}", says)
-
-
-def _line(option: str, says: str) -> str:
-    head = f"    {option}"
-    gap = " " * max(2, _COLUMN - len(head)) if says else ""
-    return textwrap.fill(head + gap + says, _WIDTH, subsequent_indent=" " * _COLUMN, break_on_hyphens=False)
+            head = f"    {group}{'.'.join(path)}={option['value'] or '...'}"
+            line = head + (" " * max(2, _COLUMN - len(head)) if says else "") + says
+            yield textwrap.fill(line, _WIDTH, subsequent_indent=" " * _COLUMN, break_on_hyphens=False)
 
 
 def _attributes(target: str) -> dict[str, str]:
@@ -87,17 +79,10 @@ def _attributes(target: str) -> dict[str, str]:
     except ImportError:
         spec = None
     tree = ast.parse(Path(spec.origin).read_text() if spec and spec.origin else "")
-    documents = [
-        ast.get_docstring(node) or "" for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name
-    ]
-    entries = re.findall(r"^    (\w+): (.*(?:\n {5,}.*)*)", documents[0] if documents else "", re.MULTILINE)
+    classes = (node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name)
+    document = next(map(ast.get_docstring, classes), None) or ""
+    entries = re.findall(r"^    (\w+): (.*(?:\n {5,}.*)*)", document, re.MULTILINE)
     return {attribute: " ".join(says.split()) for attribute, says in entries}
-
-
-def _named_folders(arguments: Sequence[str]) -> list[Path]:
-    """The command line's own folder of configuration."""
-    named = re.findall(r"(?:--config-dir|-cd)[= ](\S+)", " ".join(arguments))
-    return [Path(folder) for folder in named]
 
 
 def _choices(folders: Sequence[Path], command: str) -> str:

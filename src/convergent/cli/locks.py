@@ -20,10 +20,6 @@ def alone(folders: Sequence[Path], say: Callable[[str], None]) -> Iterator[None]
 
     The locks lie beside the results, in outputs/locks: a folder can be removed and made anew while its lock is held.
 
-    Args:
-        folders: that nobody else is to write to.
-        say: prints a line about the job.
-
     Raises:
         InputError: if a lock cannot be written.
     """

@@ -17,11 +17,10 @@ from convergent.analysis.evaluation import Evaluation
 from convergent.analysis.null_pairs import NullPairs
 from convergent.cli.align_job import AlignJob, images_config
 from convergent.cli.built import VIEW
-from convergent.cli.cut_out import cut_out
-from convergent.cli.measurement import Measurement
+from convergent.cli.measurement import Artifact, Measurement
 from convergent.cli.nets import names_of
-from convergent.cli.preferred import preferred
 from convergent.cli.train import build_data
+from convergent.cli.unit_images import cut_out, preferred
 from convergent.core.histogram_source import counting_of
 from convergent.core.layer_moments import LayerMoments
 from convergent.core.pairs import Pair
@@ -43,23 +42,15 @@ PICTURES = {None: (), "top": (_TOP,), "bottom": (_TOP, _BOTTOM), "ascent": (_TOP
 def measurements_of(job: AlignJob, method: object) -> tuple[Measurement, Measurement | None]:
     """What is measured for a job, and the same with other images for each net where that null is asked for."""
     evaluation = job.evaluation
-    counted, rotated = [], []
-    if "rotated" in evaluation.nulls:
-        rotated = [SavedRotations(evaluation.rotations)]
+    rotated = [SavedRotations(evaluation.rotations)] if "rotated" in evaluation.nulls else []
+    counted = []
     if counting := counting_of(method):
         counting = replace(counting, folds=evaluation.folds)
-        counted = [SavedHistograms(counting), *([SavedHistograms(counting, rotated=1)] if rotated else ())]
+        counted = [SavedHistograms(counting, rotated=draw) for draw in range(1 + len(rotated))]
     data, views = build_images(job)
-    measurement = Measurement(
-        nets=job.nets,
-        wanted=job.wanted,
-        data=data,
-        views=views,
-        reading=job.reading,
-        pairs=job.pairs,
-        cache=Path(job.config.root) / "outputs" / "moments",
-        also=[*counted, *rotated, *PICTURES[job.config.pictures]],
-    )
+    cache = Path(job.config.root) / "outputs" / "moments"
+    also: list[Artifact] = [*counted, *rotated, *PICTURES[job.config.pictures]]
+    measurement = Measurement(job.nets, job.wanted, data, views, job.reading, job.pairs, cache, also)
     return measurement, shuffle(measurement, build_images(job)[0]) if "shuffled" in evaluation.nulls else None
 
 
@@ -88,18 +79,14 @@ def build_images(job: AlignJob) -> tuple[ImageData, dict[str, str]]:
     config = images_config(job.nets, job.config)
     wanted = {}
     for name, net in zip(job.names, job.nets):
-        view = OmegaConf.merge(config.data, net.view or {})
-        values: Any = OmegaConf.to_container(view, resolve=True)
+        values: Any = OmegaConf.to_container(OmegaConf.merge(config.data, net.view or {}), resolve=True)
         wanted[name] = {key: values[key] for key in VIEW}
     different = list({repr(view): view for view in wanted.values()}.values())
     views = [instantiate(view, _convert_="all") for view in different]
     data = build_data(config, measure=job.record.images, **views[0])
     if len(views) == 1:
         return data, {}
-    data.views = {
-        str(number): prepared(view["channels"], view["prepare"], view["mean"], view["std"])
-        for number, view in enumerate(views)
-    }
+    data.views = {str(number): prepared(*(view[key] for key in VIEW)) for number, view in enumerate(views)}
     return data, {name: str(different.index(view)) for name, view in wanted.items()}
 
 
@@ -129,13 +116,7 @@ def after_stop(*measurements: Measurement | None) -> str:
 def load_pairs(
     measurement: Measurement, shuffled: Measurement | None, evaluation: Evaluation
 ) -> Iterator[tuple[LayerMoments, Callable[[int, int], Pair], NullPairs]]:
-    """The layers' moments one after another, what makes pairs of nets, and the pairs of the nulls that were asked for.
-
-    Args:
-        measurement: that has been made.
-        shuffled: the same with other images for each net, where that null was asked for.
-        evaluation: for its nulls and for the folds that every held-out score is made of.
-    """
+    """The layers' moments one after another, what makes pairs of nets, and the pairs of the nulls that were asked for."""
     others = _pairs(shuffled, evaluation.folds) if shuffled else repeat((None, None))
     rotations = zip(load_rotations(measurement), _histograms(measurement, rotated=1))
     for (layer, pair), (of_layer, counted), (_, other) in zip(_pairs(measurement, evaluation.folds), rotations, others):
@@ -150,13 +131,11 @@ def load_rotations(measurement: Measurement) -> Iterator[RotatedMoments | None]:
 
 
 def _pairs(measurement: Measurement, folds: int) -> Iterator[tuple[LayerMoments, Callable[[int, int], Pair]]]:
-    """The layers' moments, and what makes pairs of nets, with joint histograms where there are any."""
     for layer, histograms in zip(measurement.load(), _histograms(measurement, rotated=0)):
         yield layer, partial(_pair, layer, histograms, folds)
 
 
 def _histograms(measurement: Measurement, rotated: int) -> Iterator[LayerHistograms | None]:
-    """The joint histograms of one layer after another, of the nets or of their rotations, where they were counted."""
     counted = _counted(measurement, rotated)
     yield from measurement.load(counted[0]) if counted else repeat(None)
 

@@ -38,8 +38,7 @@ _MINUTE = 60.0  # of waiting that nobody needs to read of: jobs of a sweep share
 
 _FORMAT = "convergent moments 3"  # part of every key: change it when the meaning of the files changes
 
-
-MakesTrainer: TypeAlias = Callable[[list[pl.Callback]], pl.Trainer]
+MakesTrainer: TypeAlias = Callable[[list[pl.Callback]], pl.Trainer]  # of a pass, given its callbacks
 
 
 class Artifact(Protocol):
@@ -54,7 +53,7 @@ class Artifact(Protocol):
     def folder(self) -> str: ...  # noqa: D102
 
     def start(self, layers: Sequence[Layer], how: Reading, pairs: Sequence[tuple[str, str]] | None) -> Start:
-        """What starts its collector in a pass over these layers, with `Measurement`'s settings."""
+        """What starts its collector in a pass over these layers."""
 
     def save(self, collected: Any, file: Path) -> None:
         """Save what was collected of one layer."""
@@ -67,14 +66,10 @@ class Artifact(Protocol):
 class Measurement:
     """What a statistics pass measures, on disk: a folder per (nets, images, reading), a file per layer.
 
-    All that is missing is measured in one pass: moments, and whatever else is wanted.
-
     Attributes:
-        nets: to be compared.
         wanted: layers, see `layers.resolve`.
         data: the images.
         views: which view of the images each net takes, by name; none where all take the same.
-        reading: how activations are read; options of it that change no result are no part of the key.
         pairs: names of the nets to be compared; None for all with all.
         cache: folder of all saved moments.
         also: what is to be collected beside the moments.
@@ -113,8 +108,7 @@ class Measurement:
 
     def modules(self, layer: str) -> dict[str, nn.Module]:
         """The module of each net that gives a layer's activations."""
-        nets = self.whole
-        return {net: find_layer(nets[net], path, net) for net, path in self.layers[layer].items()}
+        return {net: find_layer(self.whole[net], path, net) for net, path in self.layers[layer].items()}
 
     @property
     def whole(self) -> dict[str, nn.Module]:
@@ -134,9 +128,6 @@ class Measurement:
         """Measure what is not saved yet, in one pass or as many as are asked for.
 
         Jobs that run at the same time measure once: the first holds a lock, which its death releases, the others wait.
-
-        Args:
-            trainer: makes the trainer of the pass, given its callbacks.
         """
         folder = self.folder
         if not first_process():  # does what the first process says, which waits for it where there is no group yet
@@ -162,14 +153,11 @@ class Measurement:
 
     def _missing(self, *, quiet: bool = False) -> list[set[str]]:
         """The layers of each artifact that are not saved."""
-        return [
-            {layer for layer in self.layers if not self._saved(artifact, layer, quiet)} for artifact in self.artifacts
-        ]
+        return [{name for name in self.layers if not self._saved(artifact, name, quiet)} for artifact in self.artifacts]
 
     def _saved(self, artifact: Artifact, layer: str, quiet: bool) -> bool:
-        file = self._file(artifact, layer)
         try:
-            with opened(file, "measuring it again"):
+            with opened(self._file(artifact, layer), "measuring it again"):
                 return True
         except FileNotFoundError:
             return False
@@ -186,9 +174,8 @@ class Measurement:
             self._pass([(artifact, of) for artifact, of in zip(self.artifacts, wanted) if of], trainer)
 
     def _pass(self, wanted: list[tuple[Artifact, list[str]]], trainer: MakesTrainer) -> None:
-        about = json.dumps(
-            [_FORMAT, [[type(of).__name__, of.folder, layers] for of, layers in wanted], self.data.batch_size]
-        )
+        contents = [[type(of).__name__, of.folder, layers] for of, layers in wanted]
+        about = json.dumps([_FORMAT, contents, self.data.batch_size])
         snapshots = Snapshots(self.folder, about, self.reading.snapshot_minutes)
         starts = [of.start([self.layers[layer] for layer in layers], self.reading, self.pairs) for of, layers in wanted]
         callback = PassCallback(starts, snapshots)
@@ -198,9 +185,8 @@ class Measurement:
         if not first_process():
             return
         number = len({layer for _, of in wanted for layer in of})
-        log.info(
-            "read %s images, %d layers of %d nets: %s", f"{callback.images:,}", number, len(self.nets), took(began)
-        )
+        images = f"{callback.images:,}"
+        log.info("read %s images, %d layers of %d nets: %s", images, number, len(self.nets), took(began))
         for (artifact, _), layers in zip(wanted, callback.collected):
             for layer, of_layer in layers.items():
                 with atomic(self._file(artifact, layer)) as partial:

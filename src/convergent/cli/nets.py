@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import itertools
 import json
 import re
 from collections import Counter
@@ -111,11 +112,6 @@ def _at_epochs(run: GivenNet, epochs: str | Sequence[int]) -> list[GivenNet]:
 
 
 def _check_alike(runs: Sequence[Run]) -> None:
-    """Find out whether the runs of one folder differ in their seeds alone.
-
-    Raises:
-        InputError: naming one that differs from most, and in what.
-    """
     settings = [_setting(OmegaConf.to_container(run.config)) for run in runs]
     texts = [json.dumps(setting, sort_keys=True, default=str) for setting in settings]
     usual = texts.index(Counter(texts).most_common(1)[0][0]) if texts else 0
@@ -165,15 +161,14 @@ def _check_images(runs: Sequence[Run]) -> None:
 
 def _distinct(nets: list[GivenNet]) -> list[GivenNet]:
     """Modules of one name get numbers."""
-    counts, seen = Counter(net.name for net in nets if isinstance(net, Built)), Counter[str]()
-    distinct: list[GivenNet] = []
-    for net in nets:
-        if isinstance(net, Built) and counts[net.name] > 1:
-            seen[net.name] += 1
-            distinct.append(replace(net, name=f"{net.name}-{seen[net.name] - 1}"))
-        else:
-            distinct.append(net)
-    return distinct
+    counts = Counter(net.name for net in nets if isinstance(net, Built))
+    numbers = {name: itertools.count() for name, count in counts.items() if count > 1}
+    return [
+        replace(net, name=f"{net.name}-{next(numbers[net.name])}")
+        if isinstance(net, Built) and net.name in numbers
+        else net
+        for net in nets
+    ]
 
 
 def _natural(folder: Path) -> tuple[Any, ...]:

@@ -17,13 +17,9 @@ from convergent.streaming.saved_moments import SavedMoments
 
 
 def write(root: Path, name: str, summaries: Mapping[str, Mapping[str, Any]], picture_bytes: float) -> Path:
-    """Write the page of an experiment into outputs/report/NAME, with pictures beside it; the page's file.
+    """Write an experiment's page into outputs/report/NAME, with pictures beside it; its file.
 
-    Args:
-        root: folder of outputs/.
-        name: of the experiment.
-        summaries: summary.json of each finished result by its label.
-        picture_bytes: that the pictures in the page may take.
+    It shows summary.json of each finished result by its label, and so many bytes of pictures at most.
     """
     folder = root / "outputs" / "report" / name
     draw_extremes(root, next(iter(summaries.values())), folder)
@@ -54,18 +50,12 @@ def made(root: Path, name: str, summaries: Mapping[str, Mapping[str, Any]]) -> d
     ]
     facts += list(first.get("versions", {}).items())
     runs = {pair["a"]: root / "outputs" / "train" / name / pair["a"] for pair in first["pairs"]}
-    commands = _texts({net: run / "command.txt" for net, run in runs.items()})
+    commands = [text.strip() for _, text in _texts({net: run / "command.txt" for net, run in runs.items()})]
+    commands += [summary["command"] for summary in summaries.values() if "command" in summary]
     configs = {f"net {net}": run / "config.yaml" for net, run in runs.items()}
     configs |= {f"method {label}": root / "outputs" / "align" / name / label / "config.yaml" for label in summaries}
-    return {
-        "facts": facts,
-        "commands": [
-            *(text.strip() for _, text in commands),
-            *(summary["command"] for summary in summaries.values() if "command" in summary),
-            command_of("report", [f"name={name}"]),
-        ],
-        "configs": _texts(configs),
-    }
+    commands.append(command_of("report", [f"name={name}"]))
+    return {"facts": facts, "commands": commands, "configs": _texts(configs)}
 
 
 def _texts(files: Mapping[str, Path]) -> list[tuple[str, str]]:

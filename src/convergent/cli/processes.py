@@ -23,9 +23,8 @@ def first_process() -> bool:
 def end_with_parent() -> None:
     """End this process as soon as the one of ours that started it is gone, killed or not: a sweep, or a job's first process.
 
-    A thread looks at the parent, so that it does not matter what the main thread is waiting for. The kernel gives orphans
-    another parent at once, even while nobody has taken note of the dead one. Processes that others start (a shell, torchrun,
-    SLURM) end as those have it.
+    A thread looks at the parent, whatever the main thread is waiting for. The kernel gives orphans another parent at once.
+    Processes that others start (a shell, torchrun, SLURM) end as those have it.
     """
     named, ours = os.environ.get(PARENT, ""), str(os.getpid())
     os.environ[PARENT] = ours  # for those that Lightning starts from here
@@ -42,10 +41,8 @@ def end_with_parent() -> None:
         if os.environ[PARENT] != ours:  # it has left the group, whose first process may end before it
             return
         with contextlib.suppress(OSError, ValueError):  # the parent may have been the one that listened
-            message = (
-                "error: the process that started this one is gone, so it ends; the same command goes on from here."
-            )
-            print(message, file=sys.stderr, flush=True)
+            message = "the process that started this one is gone, so it ends; the same command goes on from here."
+            print(f"error: {message}", file=sys.stderr, flush=True)
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()

@@ -20,6 +20,7 @@ from torch import nn
 
 from convergent.cli.bars import progress
 from convergent.cli.dashboard import log_run, start_logger
+from convergent.cli.folders import abandon
 from convergent.cli.processes import first_process, leave_group
 from convergent.cli.train_job import TrainJob
 from convergent.data.images import ImageData
@@ -60,11 +61,11 @@ def train(job: TrainJob) -> None:
             logger.finalize("requeued")
         leave()
     except Exception as error:
-        job.abandon()
+        for run in job.runs if first_process() else ():
+            abandon(run.folder)
         if any(word in str(error) for word in ("gloo", "NCCL")):
-            raise InputError(
-                "Another process of this job died; the same command goes on from the last checkpoint."
-            ) from None
+            died = "Another process of this job died; the same command goes on from the last checkpoint."
+            raise InputError(died) from None
         raise
     if "val/loss" not in classifier.latest[0]:  # no epoch was left to train
         trainer.validate(classifier, data, verbose=False)
@@ -96,7 +97,8 @@ def _prepared(job: TrainJob, checkpoints: Checkpoints) -> tuple[Classifier, Imag
     callbacks = [*keep, Watch(), Requeue(), KeepCheckpoints(config.snapshot_minutes)]
     settings = {"max_epochs": config.epochs, "precision": config.precision, "logger": False}
     trainer = build_trainer(config, callbacks, plugins=[checkpoints], **settings)
-    if trainer.world_size > 1 and not torch.cuda.is_available() and _has_batch_norm(learners) and first_process():
+    batch_norm = any(isinstance(part, _BATCH_NORM) for learner in learners for part in learner.modules())
+    if trainer.world_size > 1 and not torch.cuda.is_available() and batch_norm and first_process():
         job.say("without GPUs each process has BatchNorm's statistics of its own part of a batch")
     classifier = Classifier(learners, make, schedule)
     classifier.optimizers_of(1000)  # of whatever length: what torch says of their options comes now
@@ -123,18 +125,8 @@ class Watch(Callback):
         self.heartbeat.__exit__(type(exception))
 
 
-def _has_batch_norm(modules: Sequence[nn.Module]) -> bool:
-    return any(isinstance(part, _BATCH_NORM) for net in modules for part in net.modules())
-
-
 class KeepEpochs(Callback):
-    """Keeps the weights after some epochs of a training, as nets of their own to be compared.
-
-    Args:
-        run: where.
-        number: of the net among those that learn side by side.
-        epochs: after how many epochs each; 0 for before the first.
-    """
+    """Keeps the weights of the net of a number after some epochs, 0 for before the first, as nets of their own."""
 
     def __init__(self, run: Run, number: int, epochs: Sequence[int]) -> None:
         self.run, self.number, self.epochs = run, number, set(epochs)
@@ -163,9 +155,6 @@ class KeepEpochs(Callback):
 def stoppable(after_stop: Callable[[], str]) -> Iterator[None]:
     """Let Ctrl-C through as what it is, with what it leaves: Lightning turns it into an exit of its own.
 
-    Args:
-        after_stop: says what is left.
-
     Raises:
         KeyboardInterrupt: if the user stops the trainer.
     """
@@ -177,14 +166,11 @@ def stoppable(after_stop: Callable[[], str]) -> Iterator[None]:
 
 def build_data(config: DictConfig, **changes: Any) -> ImageData:
     """The data module of a configuration of train or align, with some of its arguments changed."""
-    settings = {key: config.data[key] for key in ImageData.settings() if key in config.data}
-    taken = {
-        key: instantiate(value, _convert_="all") if OmegaConf.is_config(value) else value
-        for key, value in settings.items()
-    }
+    taken = {key: config.data[key] for key in ImageData.settings() if key in config.data}
+    made = {key: instantiate(value, _convert_="all") for key, value in taken.items() if OmegaConf.is_config(value)}
     seeds = {key: config[key] for key in ("order_seed", "augment_seed") if key in config}
     digests = Path(config.root) / "outputs" / "digests" if "root" in config else None
-    return ImageData.of({**taken, "digests": digests, **seeds, **changes})
+    return ImageData.of({**taken, **made, "digests": digests, **seeds, **changes})
 
 
 def build_trainer(config: DictConfig, callbacks: list[Callback], **settings: Any) -> pl.Trainer:
@@ -207,8 +193,8 @@ def build_trainer(config: DictConfig, callbacks: list[Callback], **settings: Any
             _convert_="object",
         )
     except Exception as error:
-        cause = error.__cause__ or error
-        raise InputError(f"This trainer cannot run here: {' '.join(str(cause).split())}") from None
+        cause = " ".join(str(error.__cause__ or error).split())
+        raise InputError(f"This trainer cannot run here: {cause}") from None
     most = max(os.cpu_count() or 1, _FEW_PROCESSES)
     if isinstance(trainer.accelerator, CPUAccelerator) and trainer.num_devices > most:
         raise InputError(

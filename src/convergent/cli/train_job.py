@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -11,26 +10,18 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from convergent.cli.checking import check_objects, check_options, resolved
-from convergent.cli.command import command_of, overrides
-from convergent.cli.folders import RESULTS, check_ours, claim, component, remove_result
+from convergent.cli.command import command_of, overrides, say
+from convergent.cli.folders import check_ours, claim, component
 from convergent.cli.locks import alone
 from convergent.cli.nets import difference_beside
 from convergent.cli.processes import first_process
 from convergent.cli.schema import OPTIONS
-from convergent.errors import InputError
-from convergent.progress import silenced
 from convergent.training.runs import Run
 
 
 @dataclass(frozen=True)
 class TrainJob:
-    """One seed of an experiment, or several that are trained from one stream of images.
-
-    Attributes:
-        runs: their folders.
-        configs: of each run, resolved: the one that it would have alone.
-        command: that makes these nets again.
-    """
+    """One seed of an experiment, or several from one stream of images, each with the resolved configuration it has alone."""
 
     runs: Sequence[Run]
     configs: Sequence[DictConfig]
@@ -76,15 +67,17 @@ class TrainJob:
         unfinished = self.unfinished()
         if unfinished.runs:
             check_objects(resolved(self.config))
-        for run in self.runs if first_process() else ():
+        if not first_process():
+            return bool(unfinished.runs)
+        for run in self.runs:
             check_ours(run.folder, "name=")
-        for run, config in zip(self.runs, self.configs) if first_process() else ():
+        for run, config in zip(self.runs, self.configs):
             claim(run.folder, config, force=config.force, options=OPTIONS["train"])
             if run.finished:
                 self.say(f"done already, {run.accuracies()}", run, result=True)
             elif run.checkpoint.exists():
                 self.say("going on from the last checkpoint", run)
-        if unfinished.runs and first_process() and (difference := difference_beside(unfinished.runs[0])):
+        if unfinished.runs and (difference := difference_beside(unfinished.runs[0])):
             self.say(f"{difference}, so align takes them together only as nets=[...]; another name= keeps them apart")
         return bool(self.unfinished().runs)
 
@@ -93,9 +86,7 @@ class TrainJob:
         # another process than the first may be here before that has removed what force removes
         again = self.config.force and not first_process()
         todo = [number for number, run in enumerate(self.runs) if again or not run.finished]
-        return replace(
-            self, runs=[self.runs[number] for number in todo], configs=[self.configs[number] for number in todo]
-        )
+        return replace(self, runs=[self.runs[i] for i in todo], configs=[self.configs[i] for i in todo])
 
     def after_stop(self) -> str:
         """What a stopped training leaves."""
@@ -103,15 +94,7 @@ class TrainJob:
             return "the same command goes on from the last checkpoint"
         return "nothing was kept yet, the same command begins anew"
 
-    def abandon(self) -> None:
-        """Remove what a training that failed has made, unless there is something to resume from."""
-        for run in self.runs if first_process() else ():
-            if run.folder.exists() and not any((run.folder / name).exists() for name in RESULTS):
-                with contextlib.suppress(InputError):  # the training's own error is what is to be read
-                    remove_result(run.folder)
-
     def say(self, text: str, run: Run | None = None, *, result: bool = False) -> None:
         """Print a line about this job, or one of its nets; where we are silenced only what is a result."""
-        names = [of.name for of in ([run] if run else self.runs)]
-        if result or not silenced():
-            print(f"{self.config.name} {', '.join(names)}: {text}", flush=True)
+        names = ", ".join(of.name for of in ([run] if run else self.runs))
+        say(f"{self.config.name} {names}: {text}", result=result)

@@ -63,14 +63,11 @@ def workspace_of(entity: str, project: str, name: str, layers: Sequence[str]) ->
         for figure in _YARDSTICKS
         for layer in layers
     ]
-    workspace: Workspace = ws.Workspace(
-        name=f"Convergent learning: {name}",
-        entity=entity,
-        project=project,
-        sections=[section("Training", training), *questions, section("All methods", bars)],
-        runset_settings=ws.RunsetSettings(filters=ws.And(ws.Config("experiment") == name)),
+    sections = [section("Training", training), *questions, section("All methods", bars)]
+    settings = ws.RunsetSettings(filters=ws.And(ws.Config("experiment") == name))
+    return ws.Workspace(  # type: ignore[no-any-return]
+        name=f"Convergent learning: {name}", entity=entity, project=project, sections=sections, runset_settings=settings
     )
-    return workspace
 
 
 def _panels(wr: Any, question: str, layers: Sequence[str]) -> list[Any]:
@@ -95,12 +92,7 @@ def _sweep(wr: Any, layers: Sequence[str]) -> list[Any]:
 
 
 def save_workspace(where: str, name: str, layers: Sequence[str]) -> str:
-    """Save the workspace online; its address.
-
-    Args:
-        where: ENTITY/PROJECT.
-        name: of the experiment.
-        layers: that were aligned.
+    """Save an experiment's workspace online, in ENTITY/PROJECT; its address.
 
     Raises:
         InputError: if there is no such place, no key, or no connection.

@@ -30,8 +30,6 @@ class Aligned:
     """What a job has made, in every layer, pair of nets and direction.
 
     Attributes:
-        results: of every pair.
-        reports: of the analyses.
         figures: that were drawn, PNG files.
         pictured: rows of units with their pictures, for a dashboard.
     """
@@ -62,9 +60,7 @@ class Aligned:
 
 def summary_of(job: AlignJob, measurement: Measurement, summaries: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The numbers of a result: over all pairs, layer by layer, and pair by pair; and what it was made of."""
-    modules = [
-        net.config.net.module["_target_"] if isinstance(net, Run) else net.module["_target_"] for net in job.nets
-    ]
+    modules = [(net.config.net.module if isinstance(net, Run) else net.module)["_target_"] for net in job.nets]
     return {
         "method": job.label,
         "images": summaries[0]["images"],
