@@ -5,24 +5,19 @@ Axes: `m` how many of the other nets, `g` groups of one unit of each net, `d` dr
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from convergent.analysis.consensus import consensus, cycle_consistency
 from convergent.analysis.partners import PartnerCounts, mutual_best, reliability
+from convergent.analysis.results import Result
 from convergent.analysis.several import SeveralNets
+from convergent.core.layer_moments import LayerMoments
 from convergent.errors import InputError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from torch import Tensor
-
-    from convergent.analysis.results import Result
-    from convergent.core.layer_moments import LayerMoments
-
 
 _NO_DRAW = "The spread of a null needs at least one draw, but there is none; take 19 for a level of 5 %."
 
@@ -78,10 +73,8 @@ def found_in_rotated(
 ) -> dict[str, list[float]]:
     """What `found_in` is on random axes: the shares of rotated units that have a partner in m of the other, recorded nets.
 
-    Args:
-        nets: the recorded nets.
-        has_partner: for each draw, {(i, j): whether each unit of net i, rotated, exceeds in net j, as recorded, the
-            threshold that the recorded unit must exceed}; one rotation of net i for all j.
+    `has_partner` says for each draw, {(i, j): whether each unit of net i, rotated, exceeds in net j, as recorded, the
+    threshold that the recorded unit must exceed}; one rotation of net i for all j.
 
     Returns:
         The mean, lowest and highest share over the draws for m = 0, 1, ...: found_in_rotated, _low and _high.

@@ -9,34 +9,27 @@ Axes: `a` units of net a, `b` units of net b, `d` draws.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
+from torch import Tensor
 
 from convergent.analysis.codes import few_to_one
 from convergent.analysis.nulls import p_values
 from convergent.analysis.reports import Report
 from convergent.analysis.tree import Tree
+from convergent.core.alignment import Alignment, Method
+from convergent.core.pairs import Pair
 from convergent.core.prediction import explained
 from convergent.core.subspaces import mean_canonical_correlation, random_groups
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from convergent.core.alignment import Alignment, Method
-    from convergent.core.pairs import Pair
 
 _DRAWS = 200  # random groups that a cluster's subspaces are held against
 
 
 def tree(alignment: Alignment) -> Report | None:
-    """The tree's balanced clusters, how many of them half of the images choose, and how many of these the others confirm.
-
-    Returns:
-        None for maps that are not few to one.
-    """
+    """The tree's balanced clusters, those that half of the images choose and the others confirm; of few-to-one maps only."""
     if not few_to_one(alignment):
         return None
     whole, pair = Tree.of(alignment), alignment.pair
@@ -57,12 +50,7 @@ def cluster_rows(method: Method, pair: Pair, seed: int = 0) -> list[dict[str, An
     groups of the same sizes, `p_value` the share of those that reach it (add-one rule), `one_to_one` the mean |r| of the
     best pairing inside the cluster, as one-to-one matching sees it, `r2_held_out` the variance of its units of b that
     the map explains: all on the images that chose nothing. Where no images are held out, all are of the same images, and
-    there is no p-value and no `r2_held_out`.
-
-    Args:
-        method: whose map makes the tree.
-        pair: the two nets.
-        seed: of the random groups.
+    there is no p-value and no `r2_held_out`. `seed` is of the random groups.
     """
     apart = pair.holds_out
     fit, on = next(replace(pair, joint=None).folds(2)) if apart else (pair, pair)

@@ -6,23 +6,17 @@ Axes: `b` units of net b.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from convergent.analysis import nulls
-from convergent.core.alignment import align
+from convergent.core.alignment import Alignment, Method, align
 from convergent.core.histogram_source import counting_of
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import NDArray
-
-    from convergent.core.alignment import Alignment, Method
-    from convergent.core.pairs import Pair
+from convergent.core.pairs import Pair
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,12 +40,10 @@ class Chance:
 
     @classmethod
     def of(cls, method: Method, pairs: Sequence[Pair]) -> Chance:
-        """What the method gives in the pairs of a null.
+        """What the method gives in independent draws of one null, such as rotations.
 
-        Args:
-            method: of alignment.
-            pairs: independent draws of one null, such as rotations. Highest correlations are of all of them; the method
-                itself, which may take long, is fitted where there are blocks of images, or to the first.
+        Highest correlations are of all of them; the method itself, which may take long, is fitted where there are blocks of
+        images, or to the first.
         """
         every: list[torch.Tensor] = []
         fitted: list[tuple[float | None, float | None, float | None]] = []

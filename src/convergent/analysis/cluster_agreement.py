@@ -5,26 +5,17 @@ Axes: `u` units of all nets side by side, `c` clusters, `x` similarities that ma
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from sklearn.metrics import adjusted_rand_score
 from torch import Tensor
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 
 def share_above(similarity_c: Tensor, units_c: Tensor, units: int, above_x: Tensor) -> Tensor:
     """Share of all units that are in clusters of more than a given similarity, shape (x,).
 
-    Its integral from 0 to 1 is the mean similarity of the cluster that a unit is in, negative ones counting as 0.
-
-    Args:
-        similarity_c: of each cluster; one that has none (NaN) exceeds nothing.
-        units_c: how many units are in each.
-        units: how many there are, those in no cluster included.
-        above_x: similarities to be exceeded.
-
+    Its integral from 0 to 1 is the mean similarity of the cluster that a unit is in, negative ones counting as 0. `units` is
+    how many there are, those in no cluster included; a cluster without similarity (NaN) exceeds nothing.
     Source: Li et al. 2016, figures S8 and S9.
 
     >>> import torch
@@ -40,11 +31,7 @@ def mean_similarity(similarity_c: Tensor, units_c: Tensor, units: int) -> float:
 
 
 def adjusted_rand(label_u: Tensor, other_u: Tensor) -> float:
-    """How far two clusterings agree on the units that both put into a cluster: 1 if entirely, 0 as much as by chance.
-
-    Args:
-        label_u: cluster of each unit, -1 for none, shape (u,).
-        other_u: the same by the other clustering.
+    """How far two clusterings agree on the units that both put into a cluster (not -1): 1 entirely, 0 as much as by chance.
 
     Source: Hubert, Arabie 1985, "Comparing partitions".
 

@@ -6,40 +6,28 @@ Axes: `a` and `b` units of two nets, `u` units of both side by side, `c` cluster
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import torch
+from torch import Tensor
 
 from convergent.analysis.cluster_agreement import mean_agreement, mean_similarity, share_above
 from convergent.analysis.reports import Report
 from convergent.analysis.shared_subspaces import KINDS, SharedSubspace, shared_subspaces, summed_up
 from convergent.core.alignment import Alignment
 from convergent.core.cluster_quality import Quality, net_of
+from convergent.core.pairs import Pair
 from convergent.methods.spectral import SpectralClustering
 from convergent.options import whole
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from torch import Tensor
-
-    from convergent.core.pairs import Pair
 
 _ABOVE = torch.linspace(0, 1, 51).double()
 _MOST = 32  # units of one net in a cluster that the histogram of sizes tells apart; larger ones are counted with these
 
 
 def clusters(alignment: Alignment, runs: Annotated[int, whole(1)] = 10) -> Report | None:
-    """The clusters' quality and composition, the spread over other clusterings, and the subspaces that nets share in them.
-
-    Args:
-        alignment: of a pair.
-        runs: how many other clusterings, see `spread_runs`.
-
-    Returns:
-        None for methods that do not cluster.
-    """
+    """The clusters' quality, composition, spread (`spread_runs`) and shared subspaces; None for methods without clusters."""
     if alignment.labels_a is None or alignment.labels_b is None:
         return None
     pair, label_u = alignment.pair, _labels(alignment)
@@ -98,8 +86,8 @@ def _similarities(pair: Pair, runs: Sequence[Quality]) -> tuple[dict[str, float]
         share_rx = torch.stack([share_above(*run, _ABOVE) for run in of_runs])
         area_r = torch.tensor([mean_similarity(*run) for run in of_runs]).double()
         areas |= {
-            f"similarity_{name}": float(area_r.mean()),
-            f"similarity_{name}_spread": float(area_r.std(correction=0)),
+            f"similarity_{name}": area_r.mean().item(),
+            f"similarity_{name}_spread": area_r.std(correction=0).item(),
         }
         curves |= {name: share_rx.mean(0).tolist(), f"{name}_spread": share_rx.std(0, correction=0).tolist()}
     return areas, curves

@@ -6,18 +6,15 @@ Axes: `a` units of net a, `b` units of net b, `m` number of predictors per unit.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
+
+from torch import Tensor
 
 from convergent.analysis.gains import CODES, Gains
 from convergent.analysis.reports import Report
+from convergent.core.alignment import Alignment
+from convergent.core.pairs import Pair
 from convergent.core.prediction import r2
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from convergent.core.alignment import Alignment
-    from convergent.core.pairs import Pair
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,11 +78,7 @@ def few_to_one(alignment: Alignment) -> bool:
 
 
 def codes(alignment: Alignment) -> Report | None:
-    """The map's loss beside that of one unit and of all, shares of units by their codes, and units with three predictors.
-
-    Returns:
-        None for maps that are not few to one.
-    """
+    """The map's loss beside that of one unit and of all, codes, and units with three predictors; of few-to-one maps only."""
     if not few_to_one(alignment):
         return None
     counted_b = alignment.counted_b

@@ -19,14 +19,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Column:
-    """One column.
+    """One column of every table and frame: its name, its meaning in a sentence, its unit or range.
 
-    Attributes:
-        name: in every table and frame.
-        meaning: in a sentence.
-        unit: or range.
-        of: its value in a result: an array of shape (q,), a number per pair; None where the result has it not. Of columns
-            that analyses make there is no function.
+    `of` is its value in a result: an array of shape (q,), a number per pair; None where the result has it not. Columns that
+    analyses make have no such function.
     """
 
     name: str

@@ -8,19 +8,16 @@ Axes: `a` units of net a, `b` units of net b, `m` predictors per unit, `i` and `
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from convergent.analysis.intervals import of_sum
 from convergent.core.moments import Moments
+from convergent.core.pairs import Pair
 from convergent.core.prediction import errors
 from convergent.core.regression import best_ridge, predictors, ridge_map
 from convergent.methods.solvers.selection import selected_weights
-
-if TYPE_CHECKING:
-    from convergent.core.pairs import Pair
 
 CODES = ("local", "slightly_distributed", "distributed", "undecided", "unpredicted")
 FEW = 8  # units that a slightly distributed code uses at the most
@@ -36,8 +33,7 @@ class Gains:
         count_k: samples of each block, shape (k,).
         total_kb: squared error of predicting the mean, on blocks left out of the fit, shape (k, b).
         all_kb: gain by all units, least squares with the best ridge, on blocks left out, shape (k, b).
-        best_kmb: gain by the best 1, 2, ... 8 units, chosen forward and fitted by least squares, on blocks left out, shape
-            (k, m, b).
+        best_kmb: gain by the best 1, 2, ... 8 units, chosen forward, least squares, on blocks left out, shape (k, m, b).
         fitted_kmb: the same on the very blocks that they were chosen and fitted on, shape (k, m, b).
     """
 
@@ -68,8 +64,7 @@ class Gains:
 
         A unit is predicted at all if what all units gain is above 0 by more than its noise. So many of the best units do as
         well as all if, on images left out, they gain more than 95 % of what all do; they cannot if they gain less even on
-        the images that they were chosen and fitted on, where no choice of so many looks better: too few images to find the
-        right ones are no evidence that there are none. Each by more than its noise between blocks of images (95 %).
+        the images that they were chosen and fitted on. Each by more than its noise between blocks of images (95 %).
         Local: one unit does; slightly distributed: one cannot, some two to eight do; distributed: eight cannot;
         undecided: these images do not tell.
         """
@@ -91,13 +86,7 @@ class Gains:
 
 @dataclass(frozen=True, eq=False)
 class _Few:
-    """The best few units of some of b's, and their weights on standardised units.
-
-    Attributes:
-        b: the units of b.
-        chosen_ib: the units of a in the order in which they are chosen.
-        weight_mib: of each where m of them are used, 0 for the others.
-    """
+    """The best few units of each of b's, as they are chosen, and their weights where m of them are used, else 0."""
 
     b: Tensor
     chosen_ib: Tensor

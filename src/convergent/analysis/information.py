@@ -6,30 +6,24 @@ Axes: `a` units of net a, `b` units of net b.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from torch import Tensor
 
 from convergent.analysis.reports import Report
+from convergent.core.alignment import Alignment
 from convergent.core.histogram_source import counting_of
 from convergent.core.mutual_information import information
+from convergent.core.pairs import Pair
 from convergent.methods.matching import Matching
 from convergent.methods.mutual_information import MutualInformation, histograms_of
 from convergent.methods.semimatching import SemiMatching
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from convergent.core.alignment import Alignment
-    from convergent.core.pairs import Pair
 
 BEST = 8  # pairs that the paper shows
 
 
 def nats(alignment: Alignment) -> Report | None:
-    """Nats with each partner, and where the correlation would have given another one.
-
-    Returns:
-        None for pairs without joint histograms, and for units with several predictors.
-    """
+    """Nats with each partner, beside correlation's partners; None without joint histograms or for several predictors."""
     pair, method = alignment.pair, alignment.method
     if pair.joint is None or bool((alignment.predictors_b > 1).any()):
         return None

@@ -24,14 +24,9 @@ Statistic = Callable[[Pair], "Tensor | float"]
 
 @dataclass(frozen=True, eq=False)
 class Interval:
-    """An estimate and where the true value lies with probability `level`.
+    """An estimate, float64 of the statistic's shape, its standard error, and where the true value lies by a probability.
 
-    Attributes:
-        estimate: the statistic on all the data, of the statistic's own shape, float64 (as the next three).
-        se: its standard error.
-        low: lower end.
-        high: upper end.
-        level: probability that the interval covers, for each value on its own.
+    `level` is the probability that the interval covers, for each value on its own.
     """
 
     estimate: Tensor
@@ -56,10 +51,8 @@ def jackknife(statistic: Statistic, pair: Pair, level: float = 0.95) -> Interval
     """The interval of a statistic over images, from leaving out one block of images at a time.
 
     Blocks weigh by their counts and need not be equal; Student's t then has as many degrees of freedom as so unequal blocks
-    are worth. Nothing is supposed of how a block's variance falls with its count: where images have unequal numbers of
-    samples that depend on each other it hardly falls, and the delete-m jackknife, which supposes 1 / count, is too narrow.
-    The estimate is the statistic itself: what a maximum over many partners gains by choosing stays in it, and the interval
-    is about its expectation.
+    are worth. How a block's variance falls with its count is not supposed (where images have unequal numbers of samples that
+    depend on each other it hardly falls). What a maximum over many partners gains by choosing stays in the estimate.
 
     Args:
         statistic: what it gives may have any shape but no NaN. It sees pairs with their blocks merged; `Pair.folds` divides
@@ -91,14 +84,9 @@ def jackknife(statistic: Statistic, pair: Pair, level: float = 0.95) -> Interval
 
 
 def of_sum(value_k: Tensor, count_k: Tensor, level: float = 0.95) -> Interval:
-    """The interval of a sum over blocks of images, whose terms are independent and grow with the blocks.
+    """The interval of a sum over blocks of images, shape (k, ...), whose terms are independent and grow with the blocks.
 
     It is what `jackknife` gives for that sum over all samples as a mean, without refitting anything.
-
-    Args:
-        value_k: each block's term, shape (k, ...), at least 2 blocks.
-        count_k: samples of each block, shape (k,).
-        level: probability of covering.
     """
     share_k = count_k / count_k.sum()
     estimate = value_k.sum(0)
@@ -106,10 +94,7 @@ def of_sum(value_k: Tensor, count_k: Tensor, level: float = 0.95) -> Interval:
 
 
 def freedom(share_k: Tensor) -> float:
-    """Degrees of freedom of a standard error over blocks with these shares of the samples; k - 1 for equal ones.
-
-    Args:
-        share_k: shape (k,), sum 1; each below 1.
+    """Degrees of freedom of a standard error over blocks with these shares (sum 1) of the samples; k - 1 for equal ones.
 
     Source: Satterthwaite 1946; Bell, McCaffrey 2002.
 
@@ -130,15 +115,14 @@ def bootstrap(statistic: Statistic, pair: Pair, draws: int = 200, level: float =
     """The interval of a statistic over images, from drawing blocks of images with replacement.
 
     The interval is the basic one, which mirrors the draws about the estimate: matches chosen on a draw's fewer images
-    correlate too highly, and percentiles of the draws would count that bias twice instead of taking it off. Few blocks
-    make draws too alike, which two things mend: a draw has k - 1 blocks, for k would make the variance too small by
-    (k - 1) / k, and the tails are cut off as far out as Student's t would. Where one block holds much of the samples, say a
-    third, and these depend on each other, it covers 85 % and not 95 %: take the jackknife.
+    correlate too highly, and percentiles would count that bias twice. Few blocks make draws too alike: a draw has k - 1
+    blocks therefore, and the tails are cut off as far out as Student's t would. Where one block holds, say, a third of the
+    samples, and these depend on each other, it covers 85 % and not 95 %: take the jackknife.
 
     Args:
         statistic: as for `jackknife`.
         pair: at least 2 blocks, better 20.
-        draws: how many; 200 do for the standard error, the interval's ends, which hang on a few draws, want 1,000.
+        draws: how many; 200 do for the standard error, the interval's ends want 1,000.
         level: probability of covering.
         seed: of the draws, whose generator is their own.
 
@@ -168,9 +152,8 @@ def over_nets(value_ij: Tensor, level: float = 0.95, bounds: tuple[float, float]
 
     k nets make k (k - 1) / 2 pairs, but only k independent things: taking the pairs for independent claims far too much.
     Unbiased where each net adds its own part to its pairs; wider than needed where pairs differ by noise of their own.
-    Shares near a bound are skewed, and few nets say nothing of how skewed: with `bounds` the interval is Wilson's, for as
-    many independent draws as have the same standard error. It stays inside the bounds, and is finite where most values are
-    at one of them; where all are, nothing is known of their spread and its ends are NaN.
+    With `bounds`, near which shares are skewed, the interval is Wilson's, for as many independent draws as have the same
+    standard error. It stays inside the bounds; where all values are at a bound its ends are NaN.
 
     Args:
         value_ij: a value for each pair of k nets, shape (k, k), symmetric or not; the diagonal is ignored, and one

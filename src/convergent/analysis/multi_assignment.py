@@ -5,20 +5,16 @@ Axes: `i`, `j` tables (k of them), `u`, `v` rows of two tables, `g` groups, `x`,
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import combinations, cycle, product
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import NDArray
-
-    Weights = dict[tuple[int, int], NDArray[np.float64]]  # {(i, j): (rows of i, rows of j)}, both orders of every two
-    Matches = dict[tuple[int, int], tuple[NDArray[np.intp], NDArray[np.intp]]]  # matched rows of i and of j
-    Groups = list[NDArray[np.intp]]  # per table its row in each group, shape (g,)
+Weights = dict[tuple[int, int], NDArray[np.float64]]  # {(i, j): (rows of i, rows of j)}, both orders of every two
+Matches = dict[tuple[int, int], tuple[NDArray[np.intp], NDArray[np.intp]]]  # matched rows of i and of j
+Groups = list[NDArray[np.intp]]  # per table its row in each group, shape (g,)
 
 # Sums that differ by less are equal: rounding must neither keep the ascent going nor break ties.
 _EQUAL = 1e-9

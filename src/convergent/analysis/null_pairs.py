@@ -29,7 +29,7 @@ class NullPairs:
 
     Attributes:
         pair: makes the pair of two nets as they are.
-        rotations: moments on rotated axes; None where this null was not asked for.
+        rotations: moments on rotated axes, where this null was asked for.
         counted: joint histograms of the first rotation, for methods that need them.
         shuffled: makes the pair of two nets that read other images each, where that null was asked for.
         after: whether rotated activations were asked for.

@@ -5,32 +5,20 @@ Axes: `a` and `b` units of two nets, `d` draws, `k` blocks of images.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from convergent.core.moments import Moments
+from convergent.core.pairs import Pair
 from convergent.core.rotation import rotated_before, rotation
 from convergent.errors import InputError
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from convergent.core.pairs import Pair
-
 __all__ = [
-    "best",
-    "excess",
-    "excess_over",
-    "p_values",
-    "rotated",
-    "rotated_before",
-    "rotated_best",
-    "rotation",
-    "threshold",
-]
+    "best", "excess", "excess_over", "p_values", "rotated", "rotated_before", "rotated_best", "rotation", "threshold",
+]  # fmt: skip
 
 
 def rotated(pair: Pair, seed: int = 0) -> Pair:
@@ -41,13 +29,9 @@ def rotated(pair: Pair, seed: int = 0) -> Pair:
     too low, and `rotated_before` the one that holds its level (docs/chance.md). Samples are not needed, and blocks stay
     apart, so that held-out scores and intervals work. To rotate net a: `rotated(pair.flip(), seed).flip()`.
 
-    Args:
-        pair: the two nets; z-scores are taken with the means and standard deviations of all its blocks.
-        seed: of the rotation, whose generator is its own.
-
     Returns:
-        A pair whose b holds q units of mean 0; they are uncorrelated and of variance 1 only if b's units were. It has no
-        joint histograms, for these do not follow from those of the units.
+        A pair whose b holds q units of mean 0, uncorrelated and of variance 1 only if b's z-scores (by all blocks) were. It
+        has no joint histograms, for these do not follow from those of the units.
 
     Source: Gurnee et al. 2024, "Universal neurons in GPT2 language models".
     """
@@ -83,11 +67,10 @@ def rotated_best(pair: Pair, draws: int = 5, seed: int = 0, absolute: bool = Fal
     Args:
         pair: the two nets.
         draws: how many rotations.
-        seed: of the first of them; the first is the rotation that `rotated` draws with the same seed.
+        seed: of the first of them, which is what `rotated` draws with the same seed.
         absolute: take the highest |r| instead of the signed correlation.
-        turn: the net whose z-scores are rotated. "a", the candidates, keeps b's units, so that each has a null of its
-            own (Gurnee et al.). "b" keeps the candidates and asks how well any directions of b are matched: a pooled
-            null whose columns are no particular units.
+        turn: the net whose z-scores are rotated: "a", the candidates, so that each of b's units has a null of its own
+            (Gurnee et al.), or "b": a pooled null of any directions of b, whose columns are no particular units.
 
     Returns:
         Shape (draws, active units of b): constant ones are left out, for their zeros would lower every quantile.
@@ -112,19 +95,11 @@ def rotated_best(pair: Pair, draws: int = 5, seed: int = 0, absolute: bool = Fal
 
 
 def excess(pair: Pair, draws: int = 5, seed: int = 0, absolute: bool = False) -> Tensor:
-    """Each unit of b's highest correlation less the mean of its highest correlations with rotations of a's units.
+    """Each unit of b's best correlation less the mean of its best with `draws` rotations of a, shape (q,); 0 for constant.
 
     Theirs rotates raw activations by rows of Gaussians; ours z-scores, as correlations do, by an orthogonal matrix. Of
     rectified units it is above 0 without anything in common but a space, by up to 0.26 in docs/chance.md, see `rotated`.
-
-    Args:
-        pair: the two nets.
-        draws: how many rotations the mean is over.
-        seed: of the rotations.
-        absolute: take the highest |r| instead of the signed correlation.
-
-    Returns:
-        Shape (q,), at most 1; 0 for constant units.
+    `absolute` takes the highest |r| instead of the signed correlation.
 
     Raises:
         InputError: if there is no draw.
@@ -137,15 +112,7 @@ def excess(pair: Pair, draws: int = 5, seed: int = 0, absolute: bool = False) ->
 
 
 def excess_over(pair: Pair, rotated_a: Sequence[Pair]) -> Tensor:
-    """Each unit of b's highest correlation less the mean of its highest correlations with net a on rotated axes, shape (q,).
-
-    Args:
-        pair: the two nets.
-        rotated_a: the same with net a on randomly rotated axes, before its nonlinearity where that can be; one at least.
-
-    Returns:
-        At most 2 in magnitude; 0 for constant units.
-    """
+    """Each unit of b's best correlation less the mean of its best with net a on rotated axes, shape (q,)."""
     return torch.where(pair.active_b, best(pair) - torch.stack([best(rotated) for rotated in rotated_a]).mean(0), 0.0)
 
 
@@ -154,9 +121,7 @@ def p_values(value_b: Tensor, null: Tensor) -> Tensor:
 
     Without the ones a value above all of few draws would have p = 0, more than they can tell.
 
-    Args:
-        value_b: observed values, any shape.
-        null: values under the null hypothesis, any shape, pooled.
+    Both may have any shape; null values are pooled.
 
     Raises:
         InputError: if the null is empty.
@@ -173,9 +138,7 @@ def p_values(value_b: Tensor, null: Tensor) -> Tensor:
 def threshold(null: Tensor, level: float = 0.05) -> float:
     """The (1 - level) quantile of the pooled null values: what exceeds it, and nothing else, has p <= level.
 
-    Args:
-        null: values under the null hypothesis, any shape, pooled.
-        level: probability that a value under the null hypothesis exceeds it.
+    Null values, of any shape, are pooled.
 
     Raises:
         InputError: if the level is not between 0 and 1, or there are too few null values to reach it.

@@ -9,15 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations, permutations
 from math import isnan
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from convergent.analysis.several import SeveralNets
 from convergent.errors import InputError
-
-if TYPE_CHECKING:
-    from convergent.analysis.several import SeveralNets
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,10 +46,8 @@ class PartnerCounts:
 def reliability(nets: SeveralNets, threshold: float | Mapping[tuple[int, int], float]) -> PartnerCounts:
     """In how many other nets each unit's best partner correlates above a threshold: which features are learned reliably.
 
-    Args:
-        nets: the layer's correlations.
-        threshold: what a partner's correlation must exceed; one number, or {(i, j): number} for units of net i that look
-            for partners in net j, such as a null's quantile of the best correlation.
+    `threshold` is one number, or {(i, j): number} for units of net i that look for partners in net j, such as a null's
+    quantile of the best correlation.
 
     Raises:
         InputError: if an ordered pair has no threshold, or NaN.

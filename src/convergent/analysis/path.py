@@ -6,7 +6,8 @@ Axes: `b` units of net b, `l` penalties.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+
+from torch import Tensor
 
 from convergent.analysis.codes import FewToOne, mean_loss
 from convergent.analysis.reports import Report
@@ -15,16 +16,9 @@ from convergent.core.scores import held_out_of_maps
 from convergent.methods.sparse import asked
 from convergent.methods.sparse_path import SparsePath
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
 
 def path(alignment: Alignment) -> Report | None:
-    """Loss, variance explained and predictors per unit against the penalty; a table of them where there is a whole path.
-
-    Returns:
-        None for maps without a penalty.
-    """
+    """Loss, variance explained and predictors per unit against the penalty; None for maps without a penalty."""
     alpha, pair = alignment.solver.get("alpha", 0.0), alignment.pair
     if not alpha:
         return None

@@ -9,15 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from torch import Tensor
 
 from convergent.core.alignment import Alignment, align
 from convergent.core.histogram_source import counting_of
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from convergent.core.pairs import Pair
+from convergent.core.pairs import Pair
 
 
 @dataclass(frozen=True, eq=False)

@@ -130,10 +130,7 @@ class Result:
         return float(middle(counted)) if len(counted) and np.isfinite(counted).all() else None
 
     def summary(self) -> dict[str, Any]:
-        """The pair in one row, `columns.PAIR`: means over the active units of b, units without a partner counting as 0.
-
-        A held-out score has no lower bound, so one unit may decide a mean where images are few: the median stands beside it.
-        """
+        """The pair in one row, `columns.PAIR`: means over the active units of b, units without a partner counting as 0."""
         return {"layer": self.layer, "a": self.a, "b": self.b, **pair_columns(self)}
 
     def rows(self) -> list[dict[str, Any]]:
@@ -172,7 +169,7 @@ def compare(
 
     Args:
         method: of alignment.
-        pair: to be aligned; it says how many folds its held-out scores are made of.
+        pair: to be aligned.
         images: that were read.
         null_pairs: where there is chance alone, by the null's name, several draws of each.
         rotated_a: the pair with net a on randomly rotated axes: what a unit of b has among units that mean nothing.

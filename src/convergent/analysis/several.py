@@ -5,20 +5,16 @@ Axes: `i`, `j` nets (k of them), `u`, `v` units of two of them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from convergent.core.layer_moments import LayerMoments
 from convergent.core.ties import first_best
 from convergent.errors import InputError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from convergent.core.layer_moments import LayerMoments
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,9 +61,8 @@ class SeveralNets:
         corr, active = {}, {}
         for i, j in combinations(range(len(layer.nets)), 2):
             pair = layer.pair(i, j)
-            corr[i, j] = (
-                pair.corr_ab.abs() if absolute else pair.corr_ab.clone()
-            )  # a view would keep the pair's moments
+            # a view would keep the pair's moments
+            corr[i, j] = pair.corr_ab.abs() if absolute else pair.corr_ab.clone()
             active[i], active[j] = pair.active_a, pair.active_b
         return cls(layer.nets, corr, list(active.values()))
 
@@ -91,11 +86,7 @@ class SeveralNets:
         return SeveralNets([self.names[i] for i in nets], corr, [self.active[i] for i in nets])
 
     def best(self, i: int, j: int) -> tuple[Tensor, Tensor]:
-        """For each unit of net i its best unit of net j and their correlation, each of shape (units of i,).
-
-        Of equals, up to `ties.TIED`, it is the first; constant units, and all where net j has no active unit,
-        have partner -1 and correlation 0.
-        """
+        """For each unit of net i its best of net j (-1 if constant or none is active) and their correlation (there 0)."""
         corr_uv = self.corr_between(i, j)
         has_u = self.active[i] & self.active[j].any()
         if not has_u.any():

@@ -5,21 +5,17 @@ Axes: `a` and `b` units of two nets, `u` those of both, `i` and `j` those of a c
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from convergent.analysis.nulls import rotation
+from convergent.core.pairs import Pair
 from convergent.core.regression import independent_axes
 from convergent.core.subspaces import canonical_correlations, random_groups
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from convergent.core.pairs import Pair
 
 
 @dataclass(frozen=True)
@@ -46,8 +42,7 @@ class SharedSubspace:
         units: of the smaller of the two groups.
         span: the subspaces that a's units and b's span.
         matched: single units, matched one to one inside the cluster.
-        rotated_within: the same after b's units in the cluster are replaced by a random rotation of their z-scores: the same
-            span on axes that mean nothing.
+        rotated_within: the same after a random rotation of the z-scores of b's units in the cluster.
         random: the subspaces of as many units of each net drawn at random.
     """
 
@@ -68,12 +63,8 @@ def shared_subspaces(pair: Pair, label_u: Tensor, draws: int = 10, seed: int = 0
     Clusters of more units than the samples can tell apart are left out, see `subspaces.canonical_correlations`; so are
     clusters that hold all active units of a net, which a random group cannot but equal.
 
-    Args:
-        pair: the two nets.
-        label_u: cluster of each unit in the order of the pair's moments, -1 for none, shape (p + q,).
-        draws: how many random groups and rotations a cluster is compared with; fewer of large ones, whose own many
-            directions average.
-        seed: of the draws.
+    `label_u` is in the order of the pair's moments, -1 for none. Each is compared with `draws` random groups and rotations,
+    fewer of large ones, whose own many directions average.
     """
     generator = torch.Generator().manual_seed(seed)
     labels_a, labels_b = label_u[pair.a], label_u[pair.b]

@@ -11,19 +11,16 @@ Axes: `a` units of net a, `b` units of net b, `u` both nets' units that count, a
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
+from torch import Tensor
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-    from torch import Tensor
-
-    from convergent.core.alignment import Alignment
-    from convergent.core.pairs import Pair
+from convergent.core.alignment import Alignment
+from convergent.core.pairs import Pair
 
 _SIZES = range(2, 9)  # units of each net in a cluster that is listed: four and four, say
 
@@ -68,10 +65,7 @@ class Tree:
         return leaves_list(self.links).astype(np.int64) if len(self.links) else np.arange(len(self.units))
 
     def balanced(self) -> list[tuple[float, NDArray[np.int64]]]:
-        """The largest clusters with equally many units of both nets, from 2 and 2 to 8 and 8: similarity, and which of u.
-
-        Only those whose last two parts are similar at all; the most similar first.
-        """
+        """The largest clusters of as many units of both nets, 2 to 8, the most similar first: similarity, and which of u."""
         inside: list[NDArray[np.int64]] = [np.array([u]) for u in range(len(self.units))]
         similarity: dict[int, float] = {}
         for row, (left, right, height, _) in enumerate(self.links):
