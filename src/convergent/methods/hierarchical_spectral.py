@@ -6,20 +6,17 @@ Axes: `u` and `v` units of all nets side by side.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from convergent.core.cluster_quality import Quality
+from convergent.core.moments import Moments
 from convergent.methods.solvers.clustering import Clusters, connected_parts, ordered
 from convergent.methods.spectral import SpectralClustering
 from convergent.options import number, whole
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from convergent.core.moments import Moments
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,12 @@ Axes: `a` units of net a, `b` units of net b.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from convergent.core.alignment import Alignment
+from convergent.core.pairs import Pair
 from convergent.core.regression import best_ridge, ridge_map
 from convergent.options import NULL, check_fields, number
-
-if TYPE_CHECKING:
-    from convergent.core.pairs import Pair
 
 
 @dataclass(frozen=True)

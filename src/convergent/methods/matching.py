@@ -6,19 +6,15 @@ Axes: `a` units of net a, `b` units of net b; `i`, `j` rows and columns of the a
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from convergent.core.alignment import Alignment
+from convergent.core.pairs import Pair
 from convergent.core.ties import best_assignment
 from convergent.options import check_fields
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from convergent.core.pairs import Pair
 
 
 @dataclass(frozen=True)
@@ -63,11 +59,6 @@ def duality_gap(weight_ij: NDArray[np.float64], row: NDArray[np.intp], column: N
     Prices u, v with u_i + v_j >= weight_ij bound every assignment by their sum. They are the shortest distances in the
     graph of exchanges, which exist exactly if no exchange of partners gains anything; Bellman and Ford's iteration finds
     them, and whatever it leaves violated is added to the gap.
-
-    Args:
-        weight_ij: weights, any shape.
-        row: the assigned rows.
-        column: the column of each assigned row.
 
     Returns:
         Upper bound of (optimum - value of the assignment); 0 up to rounding for an optimal one.

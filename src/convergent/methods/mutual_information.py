@@ -6,21 +6,19 @@ Axes: `a` units of net a, `b` units of net b; `i`, `j` rows and columns of the a
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import torch
 
 from convergent.core.alignment import Alignment
 from convergent.core.histogram_source import Counting
+from convergent.core.joint_histograms import Histograms
 from convergent.core.mutual_information import information
+from convergent.core.pairs import Pair
 from convergent.core.ties import best_assignment, first_best
 from convergent.errors import InputError
 from convergent.methods.matching import duality_gap
 from convergent.options import check_fields, whole, word
-
-if TYPE_CHECKING:
-    from convergent.core.joint_histograms import Histograms
-    from convergent.core.pairs import Pair
 
 
 @dataclass(frozen=True)
@@ -96,9 +94,4 @@ def histograms_of(pair: Pair, bins: int) -> tuple[Histograms, tuple[int, int]]:
             "Mutual information needs the joint histograms of the pair's units, which do not follow from its moments; take "
             "the pair from Pair.of, or count them in the pass (HistogramsCallback)."
         )
-    return pair.joint.histograms(bins), _numbers(pair)
-
-
-def _numbers(pair: Pair) -> tuple[int, int]:
-    """The numbers that a pair's net a and net b have in its histograms."""
-    return (0, 1) if pair.a.start < pair.b.start else (1, 0)
+    return pair.joint.histograms(bins), (0, 1) if pair.a.start < pair.b.start else (1, 0)

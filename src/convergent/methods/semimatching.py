@@ -6,17 +6,14 @@ Axes: `a` units of net a, `b` units of net b.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from convergent.core.alignment import Alignment
+from convergent.core.pairs import Pair
 from convergent.core.ties import first_best
 from convergent.options import check_fields
-
-if TYPE_CHECKING:
-    from convergent.core.pairs import Pair
 
 
 @dataclass(frozen=True)
@@ -50,11 +47,7 @@ class SemiMatching:
 def best_units(pair: Pair, *, absolute: bool = False) -> Tensor:
     """The unit of a with the highest correlation for each unit of b, shape (q,); -1 for constant units.
 
-    Of units that are equal up to `ties.TIED` the first.
-
-    Args:
-        pair: the two nets.
-        absolute: rank by |r|.
+    Of units that are equal up to `ties.TIED` the first; `absolute` ranks by |r|.
     """
     weight_ab = pair.corr_ab.abs() if absolute else pair.corr_ab
     weight_ab = weight_ab.masked_fill(~pair.active_a[:, None], -torch.inf)

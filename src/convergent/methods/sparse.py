@@ -8,20 +8,17 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
-from convergent.core.alignment import Alignment
+from convergent.core.alignment import Alignment, Method
+from convergent.core.pairs import Pair
 from convergent.core.regression import predictors, ridge_map
 from convergent.errors import InputError
 from convergent.methods.solvers.lasso import lasso
 from convergent.options import NULL, check_fields, number, whole
-
-if TYPE_CHECKING:
-    from convergent.core.alignment import Method
-    from convergent.core.pairs import Pair
 
 log = logging.getLogger(__name__)
 

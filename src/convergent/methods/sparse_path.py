@@ -5,26 +5,21 @@ Axes: `a` units of net a, `b` units of net b, `l` penalties.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
-from convergent.core.alignment import Alignment
+from convergent.core.alignment import Alignment, Method
+from convergent.core.pairs import Pair
 from convergent.core.regression import predictors
 from convergent.core.scores import held_out_of_maps
 from convergent.errors import InputError
 from convergent.methods.solvers.lasso import lasso
 from convergent.methods.sparse import SparsePrediction, announce, asked, warn_of_few_samples
 from convergent.options import NULL, check_fields, listed, number, whole
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from convergent.core.alignment import Method
-    from convergent.core.pairs import Pair
 
 _ALPHAS = (0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
 _PENALTIES = listed(number(0, above=True), example="[0.1,0.01]")

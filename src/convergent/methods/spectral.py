@@ -8,26 +8,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
-from convergent.core.alignment import Alignment
+from convergent.core.alignment import Alignment, Method
 from convergent.core.cluster_quality import net_of
+from convergent.core.layer_moments import LayerMoments
+from convergent.core.moments import Moments
+from convergent.core.pairs import Pair
 from convergent.core.regression import ridge_map_within
 from convergent.errors import InputError
 from convergent.methods.solvers.clustering import Assignment, Bounds, Clustering, Clusters, Laplacian
 from convergent.options import NULL, check_fields, number, table, whole
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-    from torch import Tensor
-
-    from convergent.core.alignment import Method
-    from convergent.core.layer_moments import LayerMoments
-    from convergent.core.moments import Moments
-    from convergent.core.pairs import Pair
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import numpy as np
 import scipy.linalg
+from numpy.typing import NDArray
 from scipy.linalg.blas import dsymv
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
@@ -23,11 +24,8 @@ from threadpoolctl import ThreadpoolController
 
 from convergent.options import NULL, Kind, check_fields, whole, word
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Array = NDArray[np.float64]
-    Labels = NDArray[np.intp]
+Array = NDArray[np.float64]
+Labels = NDArray[np.intp]
 
 LAPLACIANS = ("unnormalised", "symmetric", "random_walk")
 ASSIGNMENTS = ("cluster_qr", "kmeans")

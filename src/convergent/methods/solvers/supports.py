@@ -20,13 +20,7 @@ _SINGULAR = 1e-6  # a unit whose deviation from what the others predict is below
 def on_supports(corr_aa: Tensor, right_am: Tensor, used_am: Tensor) -> Tensor:
     """For each column the w with G_ii w_i = right_i on the units in use and 0 elsewhere; the smallest if G_ii is singular.
 
-    Args:
-        corr_aa: G, correlations, shape (a, a), float64.
-        right_am: right-hand sides, shape (a, m).
-        used_am: which units each column uses, shape (a, m).
-
-    Returns:
-        Shape (a, m).
+    G is `corr_aa`, correlations in float64; `used_am` says which units each column uses. Shape (a, m).
     """
     weight_am = torch.zeros_like(right_am)
     for column_t, unit_ts, there_ts in _batches(used_am):
@@ -54,13 +48,7 @@ def on_most(precision_aa: Tensor, right_am: Tensor, used_am: Tensor) -> Tensor:
     G w = right holds on the units in use, so G w = right + x with x on the others alone, which w = 0 there determines: a
     system of their size, on G's inverse.
 
-    Args:
-        precision_aa: G^-1, shape (a, a); G must not be nearly singular.
-        right_am: right-hand sides, shape (a, m).
-        used_am: which units each column uses, shape (a, m).
-
-    Returns:
-        Shape (a, m).
+    `precision_aa` is G^-1, where G must not be nearly singular. Shape (a, m).
 
     >>> precision_aa = torch.tensor([[2.0, -1.0], [-1.0, 2.0]])
     >>> on_most(precision_aa, torch.ones(2, 1), torch.tensor([[True], [False]])).T
