@@ -90,7 +90,7 @@ def _of_items(dataset: Dataset[Any]) -> list[str]:
     """A digest of every item, as the data set gives it.
 
     Raises:
-        InputError: if there are items that cannot be digested.
+        InputError: if an item cannot be digested.
     """
     images, began = len(dataset), time.monotonic()  # type: ignore[arg-type]
     chosen = sample_of(images, images if images <= MOST_ITEMS else SAMPLE)

@@ -32,7 +32,7 @@ class Crops(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What is to be done with a picture when that can be done with batches of bytes: crop, mirror, normalise.
+    """What batches of bytes are to go through: crop, mirror, normalise.
 
     Attributes:
         before: what every picture goes through first, until all have one size; None where there is nothing to do.
@@ -48,12 +48,7 @@ class Plan(NamedTuple):
 
 
 def plan_of(transform: Any, store: Store | None = None) -> Plan | None:
-    """The plan that does what a `v2.Compose` does; None if it does something else than resize, crop and mirror bytes.
-
-    Args:
-        transform: that ends in a crop, or a crop and a mirror.
-        store: whose pictures go through it, if they come from one.
-    """
+    """The plan that does what a `v2.Compose` does to pictures, of a store if any; None if a plan cannot do that."""
     steps = [step for step in transform.transforms if not isinstance(step, SubtractMean)]
     before = list(takewhile(lambda step: isinstance(step, v2.RGB | v2.Grayscale | v2.ToImage | v2.Resize), steps))
     crop, mirror = (*steps[len(before) :], None, None)[:2]
@@ -75,15 +70,13 @@ def plan_of(transform: Any, store: Store | None = None) -> Plan | None:
 def gathered(pictures: Sequence[Any], draws: Sequence[Draw], plan: Plan) -> Any:
     """Crops of pictures (channels, height, width), those that the transforms of the plan would make of the same seeds.
 
-    Returns:
-        `Crops`, or a list of them where draws have several seeds.
+    They are `Crops`, or a list of them where draws have several seeds.
     """
     views = [_cropped(pictures, draws, plan, number) for number in range(max(1, len(draws[0].seeds)))]
     return views[0] if len(views) == 1 else views
 
 
 def _cropped(pictures: Sequence[Any], draws: Sequence[Draw], plan: Plan, number: int) -> Crops:
-    """The crops that one net sees."""
     channels, height, width = pictures[0].shape
     (h, w), generator = plan.size, torch.Generator()
     pixels = _bytes((len(draws), channels, h, w))
@@ -113,10 +106,7 @@ def _bytes(shape: Sequence[int]) -> Tensor:
 class Finish:
     """Mirrors and normalises crops on their device: (pixel / 255 - mean) / std of pixels less the mean image, in float32.
 
-    Args:
-        mean: of each channel, in 0..1.
-        std: of each channel, in 0..1.
-        mean_image: subtracted first; None for none.
+    Mean and standard deviation are of each channel, in 0..1.
     """
 
     def __init__(

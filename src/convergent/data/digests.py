@@ -26,7 +26,7 @@ _MISSING = "unreadable"  # told when it is read as a picture
 
 
 class Mark(NamedTuple):
-    """What tells that a file is still the same: its size, and when its content and anything of it last changed."""
+    """What shows that a file is still the same: its size, and when its content and anything of it last changed."""
 
     size: int
     content_ns: int
@@ -35,13 +35,7 @@ class Mark(NamedTuple):
 
 @dataclass(frozen=True)
 class Files:
-    """Files that lie in one folder.
-
-    Attributes:
-        folder: that all lie in.
-        names: their paths from there.
-        marks: that they have now.
-    """
+    """Files in one folder: their paths from there, and the marks that they have now."""
 
     folder: str
     names: Sequence[str]
@@ -64,11 +58,7 @@ class Files:
         return replace(self, names=[self.names[n] for n in chosen], marks=[self.marks[n] for n in chosen])
 
     def digests(self, remembered: Path | None) -> list[str]:
-        """A digest of each file's bytes.
-
-        Args:
-            remembered: folder where the digests of large folders are kept; None for nowhere.
-        """
+        """A digest of each file's bytes; those of large folders are remembered in a folder, if any."""
         if remembered is None or self.size < _WORTH_REMEMBERING:
             return [digest for digest, _ in self._read(quiet=True)]
         key = hashlib.sha256(os.fsencode(Path(self.folder).resolve())).hexdigest()[:16]

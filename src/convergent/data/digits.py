@@ -18,9 +18,7 @@ from convergent.options import word
 class Digits(Dataset[tuple[Any, int]]):
     """Scikit-learn's digits in the form of a torchvision data set: (PIL picture, class).
 
-    Args:
-        split: "train" (four fifths), "val" (the rest, every class equally), or "all".
-        transform: applied to each picture.
+    Splits are "train" (four fifths), "val" (the rest, every class equally) and "all".
 
     Raises:
         InputError: if there is no such split.

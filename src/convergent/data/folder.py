@@ -22,10 +22,6 @@ class PictureFolder(Dataset[tuple[Any, int]]):
     Classes are numbered in the order of their folders' names; pictures may lie in folders within them. Other than
     torchvision's ImageFolder it leaves 16-bit, 32-bit and float pictures as they are, for `opening.eight_bits`.
 
-    Args:
-        root: folder of the class folders.
-        transform: applied to each picture.
-
     Raises:
         FileNotFoundError: if there is no such folder.
         InputError: if there is no class folder, one is empty, or a link leads back to a folder around it.
@@ -58,11 +54,7 @@ class PictureFolder(Dataset[tuple[Any, int]]):
 
 
 def class_folders(folder: Path) -> list[str]:
-    """The names of the folders in a folder, sorted.
-
-    Raises:
-        FileNotFoundError: if it is none.
-    """
+    """The names of the folders in a folder, sorted."""
     return sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
 
 

@@ -28,10 +28,7 @@ _WALKERS = 256
 class System(NamedTuple):
     """An iterated function system: each map turns, stretches by at most one, turns again and moves the plane.
 
-    Attributes:
-        angles_mi: (m, 2), radians.
-        stretch_mi: (m, 2), signed singular values.
-        offset_mi: (m, 2).
+    Angles are in radians, stretches signed singular values, all of shape (m, 2).
     """
 
     angles_mi: Any
@@ -40,10 +37,10 @@ class System(NamedTuple):
 
 
 class Fractals(Store):
-    """A store of fractals, rendered when it is first asked for.
+    """A store of fractals, rendered when it is first asked for: classes x per_class x 3 x size x size bytes.
 
     Args:
-        folder: of all splits; the pictures take classes x per_class x 3 x size x size bytes.
+        folder: of all splits.
         split: "train" or "val".
         classes: number of classes.
         per_class: training pictures of each; there are a quarter as many for validation.
@@ -154,7 +151,6 @@ def _walk(systems: list[System], steps: int, rng: np.random.Generator) -> tuple[
 
 
 def _pixel(axis_btw: Any, side_b: Any, size: int, rng: np.random.Generator) -> Any:
-    """The pixel of each place along one axis, when a picture's fractal is `side_b` pixels wide."""
     low, high = axis_btw.min((1, 2), keepdims=True), axis_btw.max((1, 2), keepdims=True)
     start = rng.uniform(0, 1, side_b.shape).astype(np.float32) * (size - side_b)
     place = start + (axis_btw - low) / np.maximum(high - low, 1e-6) * side_b

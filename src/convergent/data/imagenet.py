@@ -26,19 +26,12 @@ class ImageNet(Dataset[tuple[Any, int]]):
     """ILSVRC-2012 in the form of a torchvision data set: (PIL picture in RGB, class).
 
     Below `root` lie train/WNID/*.JPEG and val/WNID/*.JPEG; or val/*.JPEG, all in one folder, with the development kit
-    unpacked beside it (ILSVRC2012_devkit_t12/data). Classes are numbered in the order of their WordNet ids (wnids), as
-    everybody numbers them, not by the kit's own ids. CMYK pictures, PNG files named .JPEG and broken EXIF blocks, all of
-    which the real set has, are read as the pictures that they are.
-
-    Args:
-        root: folder of it all.
-        split: "train" or "val".
-        classes: how many there have to be.
-        transform: applied to each picture.
+    unpacked beside it (ILSVRC2012_devkit_t12/data). Classes are numbered in the order of their WordNet ids (wnids), not by
+    the kit's own ids. CMYK pictures, PNG files named .JPEG and broken EXIF blocks, all of which the real set has, are read.
 
     Raises:
         FileNotFoundError: if there is no such folder.
-        InputError: if the classes are not what they should be, or one has no image.
+        InputError: if there are not as many classes as wanted, they are others, or one has no image.
 
     Source: Russakovsky et al. 2015, "ImageNet Large Scale Visual Recognition Challenge"; development kit t12, readme.
     """
@@ -60,12 +53,8 @@ class ImageNet(Dataset[tuple[Any, int]]):
             files = _pictures(folder)
             self.wnids, targets = self._truth(len(files))
             self.samples = list(zip(map(str, files), targets))
+        self.classes = self.wnids
         self._check(classes)
-
-    @property
-    def classes(self) -> list[str]:
-        """The wnid of each class."""
-        return self.wnids
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -83,7 +72,7 @@ class ImageNet(Dataset[tuple[Any, int]]):
 
         Raises:
             FileNotFoundError: if there is no development kit.
-            InputError: if it tells of more or fewer images.
+            InputError: if it is of other images or classes.
         """
         kit = self.root / DEVKIT / "data"
         truth = kit / "ILSVRC2012_validation_ground_truth.txt"

@@ -28,8 +28,8 @@ _GROUPS: dict[str, Any] = {"preparation": Preparation, "access": Access}
 class ImageData(pl.LightningDataModule):
     """Training, validation and measured images of one data set.
 
-    The order of the images, their augmentation and their split over processes are all decided here and depend on seeds
-    only, so Lightning's own distributed sampler is to be switched off (`use_distributed_sampler=False`).
+    The order of the images, their augmentation and their split over processes depend on seeds only, so Lightning's own
+    distributed sampler is to be switched off (`use_distributed_sampler=False`).
 
     Args:
         sources: data set of (picture, class) by name, each a function of no arguments; "train" and "val" are needed.
@@ -97,11 +97,7 @@ class ImageData(pl.LightningDataModule):
         return cls(**groups, **rest)
 
     def check(self) -> None:
-        """Find out that there are images to train on, before anything is started.
-
-        Raises:
-            InputError: if there are none, or their classes differ.
-        """
+        """Find out that there are images to train on whose classes agree, before anything is started."""
         self.check_classes(("train", "val"))
         if self.finish.mean_image is not None:
             self.finish.mean_image()
@@ -122,11 +118,7 @@ class ImageData(pl.LightningDataModule):
                 )
 
     def images(self, source: str, transform: Callable[[Any], Any] | None = None, *, batched: bool = False) -> Images:
-        """The images of one source, prepared as for evaluation unless told otherwise.
-
-        Raises:
-            InputError: if there is no such source, or no image in it.
-        """
+        """The images of one source, prepared as for evaluation unless told otherwise."""
         images = Images(
             self.dataset(source),
             transform or self.evaluation,
@@ -146,7 +138,7 @@ class ImageData(pl.LightningDataModule):
         """The data set of one source, opened once: listing a million files takes its time.
 
         Raises:
-            InputError: if there is no such source, or no image in it.
+            InputError: if there is no such source, no image in it, or another number of classes than wanted.
         """
         if source in self._datasets:
             return self._datasets[source]

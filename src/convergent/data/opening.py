@@ -34,7 +34,7 @@ def regular(path: str | os.PathLike[str]) -> BufferedReader:
 
 
 def opened(path: str) -> Image.Image:
-    """The picture of a file, whatever its name says that it is: grey or RGB in 8 bits, or grey values of more bits.
+    """The picture of a file, whatever its name: grey or RGB in 8 bits, or grey values of more bits.
 
     Raises:
         OSError: if there is no picture in it, or PIL takes it for one that is made to fill the memory.
@@ -53,11 +53,7 @@ def opened(path: str) -> Image.Image:
 def eight_bits(picture: Any, value_range: Sequence[float] | None = None) -> Any:
     """A picture whose grey values have 8 bits; what is no picture of PIL's, or has them already, comes back as it is.
 
-    Values of 16 bits are scaled from 0..65535, others only where their range is told: PIL itself clips all to 0..255.
-
-    Args:
-        picture: of a data set.
-        value_range: what becomes black and what becomes white, in pictures of more than 8 bits.
+    Values of 16 bits are scaled from 0..65535, others only where their range (black, white) is given: PIL itself clips all.
 
     Raises:
         ValueError: if a picture of 32 bits or of floats comes without a range, or has values that are not finite.

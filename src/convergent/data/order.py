@@ -15,12 +15,9 @@ from convergent.core.blocks import block_of_image
 
 
 class Draw(NamedTuple):
-    """One image to be read.
+    """One image to be read: its index, and the seeds of its augmentations, one for each net that is to see one of its own.
 
-    Attributes:
-        image: its index in the data set.
-        seeds: of its augmentations, one for each net that is to see one of its own; none for none.
-        counted: False for a repetition that only keeps the processes in step and must not be counted.
+    A repetition that only keeps the processes in step is not counted.
     """
 
     image: int
@@ -32,11 +29,11 @@ class TrainingOrder(Sampler[Draw]):
     """A new permutation every epoch; each process takes every `world`-th image, so all batches together stay the same.
 
     Args:
-        images: number of images.
+        images: how many; what remains when they are divided by `world` is left out of the epoch.
         order_seed: of the permutations.
         augment_seeds: of the augmentations, one for each net that is to see one of its own.
         rank: of this process.
-        world: number of processes; a remainder of the images is left out of the epoch.
+        world: number of processes.
         epoch: the first one.
         skip: leave out so many of this process's images in the first epoch, which were read before.
     """
@@ -71,13 +68,7 @@ class TrainingOrder(Sampler[Draw]):
 
 
 class EvaluationOrder(Sampler[Draw]):
-    """Every image once over all processes; where they do not divide, the last batch is filled up with uncounted ones.
-
-    Args:
-        images: number of images.
-        rank: of this process.
-        world: number of processes.
-    """
+    """Every image once over all processes; where they do not divide, the last batch is filled up with uncounted ones."""
 
     def __init__(self, images: int, rank: int = 0, world: int = 1) -> None:
         self.images, self.rank, self.world = images, rank, world
@@ -93,15 +84,8 @@ class EvaluationOrder(Sampler[Draw]):
 class BlockOrder(Sampler[list[Draw]]):
     """Batches of the statistics pass: block after block, no batch in two blocks, whole blocks to each process.
 
-    A block's batches are the same whatever the number of processes, so its moments are, bit for bit.
-
-    Args:
-        images: number of images.
-        blocks: of images, see `blocks.block_of_image`.
-        batch_size: largest number of images in a batch.
-        rank: of this process.
-        world: number of processes.
-        skip: leave out so many of this process's first batches, which were read before.
+    A block's batches are the same whatever the number of processes, so its moments are, bit for bit. The first `skip` ones
+    of a process, read before, are left out.
     """
 
     def __init__(self, images: int, blocks: int, batch_size: int, rank: int = 0, world: int = 1, skip: int = 0) -> None:

@@ -36,7 +36,7 @@ class Images(Dataset[tuple[Any, int, int] | None]):
         dataset: of (picture, class).
         transform: of the picture; its random numbers are those of the draw's seed.
         skip_corrupt: yield None for an unreadable image instead of an error.
-        batched: make batches of crops of bytes where the transform allows it, see `store.plan_of`.
+        batched: make batches of crops of bytes where the transform allows it, see `crops.plan_of`.
         value_range: of pictures of more than 8 bits, see `opening.eight_bits`.
         digests: folder in which the digests of large files are remembered.
     """
@@ -71,7 +71,10 @@ class Images(Dataset[tuple[Any, int, int] | None]):
             return self.transform(picture), target if draw.counted else _UNCOUNTED, draw.image
         picture, state = self.once(picture), torch.get_rng_state()
         try:
-            views = [self._augmented(picture, seed) for seed in draw.seeds]
+            views = []
+            for seed in draw.seeds:
+                torch.default_generator.manual_seed(seed)
+                views.append(self.each(picture))
         finally:
             torch.set_rng_state(state)
         return views[0] if len(views) == 1 else views, target, draw.image
@@ -104,10 +107,6 @@ class Images(Dataset[tuple[Any, int, int] | None]):
             return (before(picture) if before else picture).numpy(), target
 
         return self._readable(image, read)
-
-    def _augmented(self, picture: Any, seed: int) -> Any:
-        torch.default_generator.manual_seed(seed)
-        return self.each(picture)
 
     def _readable(self, image: int, read: Callable[[], T]) -> T | None:
         """What reading an image gives; None if it is unreadable, which is counted.
@@ -175,11 +174,7 @@ def _halves(transform: Callable[[Any], Any]) -> tuple[Callable[[Any], Any], Call
 class Shuffled(Dataset[tuple[Any, int, int] | None]):
     """Images of which each net sees another one: no two nets ever the same, over all images each net sees each once.
 
-    What is left of a correlation between nets then is chance.
-
-    Args:
-        images: that yield one picture, or {view: picture}.
-        views: the view of each net, by name; None where there is but one.
+    They yield one picture, or {view: picture}; `views` has the view of each net, None where there is but one.
     """
 
     def __init__(self, images: Images, views: dict[str, str | None]) -> None:
@@ -221,11 +216,7 @@ class Views:
 
 
 def collate(batch: Any, name: Callable[[int], str] = str) -> Batch:
-    """A batch of what `Images` yields, without the images that cannot be read.
-
-    Args:
-        batch: (picture or several, class, image) for each image, None for what is left out; or a batch that is gathered.
-        name: of an image.
+    """A batch of what `Images` yields, without the images that cannot be read; of a batch that is gathered already itself.
 
     Raises:
         InputError: if there is no other, or they are of several sizes.

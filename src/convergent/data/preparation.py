@@ -26,14 +26,7 @@ def normalised(mean: Sequence[float], std: Sequence[float]) -> list[Callable[[An
 def prepared(
     channels: int, transforms: Sequence[Callable[[Any], Any]], mean: Sequence[float], std: Sequence[float]
 ) -> Callable[[Any], Any]:
-    """A transform of a PIL picture to a normalised tensor (channels, height, width).
-
-    Args:
-        channels: 1 makes pictures grey, 3 makes them colour.
-        transforms: in between.
-        mean: subtracted from each channel of pictures in 0..1.
-        std: divides it then.
-    """
+    """A transform of a PIL picture to a normalised tensor (channels, height, width), see `Preparation`."""
     return v2.Compose([*decoded(channels, transforms).transforms, *normalised(mean, std)])  # type: ignore[no-any-return]
 
 

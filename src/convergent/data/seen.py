@@ -18,11 +18,6 @@ def pictures(data: ImageData, wanted: list[int], views: Mapping[str, str]) -> It
     """Read some of the measured images: their number and {view: picture (1 or 3, height, width), uint8}.
 
     Images that cannot be read are left out. Where all nets take one view it is called "".
-
-    Args:
-        data: whose images are measured.
-        wanted: numbers of the images.
-        views: of the nets, as in `measurement.Measurement`.
     """
     images = data.measured
     assert isinstance(images, Images)
@@ -37,11 +32,18 @@ def pictures(data: ImageData, wanted: list[int], views: Mapping[str, str]) -> It
 
 def limits(transform: Any) -> tuple[Tensor, Tensor]:
     """The least and the greatest value that a pixel has after a preparation, shape (channels, 1, 1) or ()."""
-    last = getattr(transform, "transforms", [None])[-1]
-    if not isinstance(last, v2.Normalize):
+    if (normalisation := _normalisation(transform)) is None:
         return torch.tensor(-torch.inf), torch.tensor(torch.inf)
-    mean, std = (torch.tensor(values)[:, None, None] for values in (last.mean, last.std))
+    mean, std = normalisation
     return -mean / std, (1 - mean) / std
+
+
+def _normalisation(transform: Any) -> tuple[Tensor, Tensor] | None:
+    """The mean and the standard deviation that a preparation ends with, shape (channels, 1, 1)."""
+    *_, last = getattr(transform, "transforms", None) or [None]
+    if not isinstance(last, v2.Normalize):
+        return None
+    return torch.tensor(last.mean)[:, None, None], torch.tensor(last.std)[:, None, None]
 
 
 def in_8_bits(x: Tensor, transform: Any) -> Tensor:
@@ -50,11 +52,8 @@ def in_8_bits(x: Tensor, transform: Any) -> Tensor:
     >>> in_8_bits(torch.tensor([[[-1.0, 0.0, 1.0]]]), None)
     tensor([[[  0, 128, 255]]], dtype=torch.uint8)
     """
-    steps = getattr(transform, "transforms", [None])
-    last = steps[-1] if steps else None
-    if isinstance(last, v2.Normalize):
-        mean, std = (torch.tensor(values)[:, None, None] for values in (last.mean, last.std))
-        x = x * std + mean
+    if (normalisation := _normalisation(transform)) is not None:
+        x = x * normalisation[1] + normalisation[0]
     else:
         x = (x - x.min()) / (x.max() - x.min()).clamp(min=torch.finfo(x.dtype).tiny)
     x = x if len(x) in (1, 3) else x.mean(0, keepdim=True)

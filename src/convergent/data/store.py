@@ -28,10 +28,7 @@ _SAMPLE = 256  # pictures whose bytes are part of what identifies a store
 
 
 class Store(Dataset[tuple[Any, int]]):
-    """A data set of (picture, class) whose pictures lie in one memory-mapped array.
-
-    Args:
-        folder: that `src/prepare.py` has written.
+    """A data set of (picture, class) whose pictures lie in one memory-mapped array, as `src/prepare.py` writes it.
 
     Raises:
         FileNotFoundError: if there is none, or it is not complete.
@@ -88,10 +85,9 @@ class Store(Dataset[tuple[Any, int]]):
 
 
 class SubtractMean:
-    """Subtracts the mean image of a data set from pictures of its size, before they are cropped; gives floats around 0.
+    """Subtracts the mean image of a data set, in 0..255 as `src/prepare.py` writes it, before pictures are cropped.
 
-    Args:
-        file: of the mean image (channels, height, width) in 0..255, as `src/prepare.py` writes it.
+    Gives floats around 0.
 
     Source: Caffe's `transform_param: mean_file`, which subtracts the same part of the mean image that is cropped.
     """
@@ -104,7 +100,7 @@ class SubtractMean:
         """The mean image.
 
         Raises:
-            InputError: if there is none.
+            InputError: if it cannot be read.
         """
         make = "make it with: python src/prepare.py pixels=false"
         if not self.file.exists():

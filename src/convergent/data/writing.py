@@ -10,7 +10,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -39,9 +39,6 @@ class Writing(Dataset[tuple[int, Any, Any, Any]]):
         transform: of a picture to a tensor of bytes (channels, size, size).
         store: folder of all splits.
         split: "train" or "val".
-        name: of the data set.
-        size: height and width of the pictures.
-        channels: of the pictures.
         pixels: False if only the mean image is wanted.
         skip_corrupt: leave out unreadable images instead of an error.
         value_range: of pictures of more than 8 bits, see `opening.eight_bits`.
@@ -59,16 +56,13 @@ class Writing(Dataset[tuple[int, Any, Any, Any]]):
     skip_corrupt: bool
     value_range: Sequence[float] | None = None
     digests: Path | None = None
-    done_c: Any = field(init=False)
-    sum_: Any = field(init=False)
-    targets_n: Any = field(init=False)
-    readable_n: Any = field(init=False)
 
     def __post_init__(self) -> None:
         self.images = len(self.dataset)  # type: ignore[arg-type]
-        self.done_c = np.zeros(-(-self.images // CHUNK), bool)
-        self.sum_ = np.zeros((self.channels, self.size, self.size), np.int64)
-        self.targets_n, self.readable_n = np.zeros(self.images, np.int64), np.ones(self.images, bool)
+        self.done_c: Any = np.zeros(-(-self.images // CHUNK), bool)
+        self.sum_: Any = np.zeros((self.channels, self.size, self.size), np.int64)
+        self.targets_n: Any = np.zeros(self.images, np.int64)
+        self.readable_n: Any = np.ones(self.images, bool)
 
     @property
     def folder(self) -> Path:
@@ -106,11 +100,7 @@ class Writing(Dataset[tuple[int, Any, Any, Any]]):
         return False
 
     def run(self, processes: int) -> None:
-        """Decode and write what is not there yet, and make the split whole.
-
-        Raises:
-            InputError: if an image cannot be read, the disk is full, or a worker died.
-        """
+        """Decode and write what is not there yet, and make the split whole."""
         self._resume()
         if self.pixels:
             self._reserve()
