@@ -9,7 +9,7 @@ import torch
 
 from conftest import PROJECT
 from convergent import memory
-from convergent.core import pairs
+from convergent.core import blocks
 from convergent.core.pairs import Pair
 from convergent.errors import InputError
 from convergent.memory import available_memory, check_memory
@@ -118,4 +118,4 @@ def test_what_does_not_fit_is_told_before_it_is_begun(monkeypatch):
     monkeypatch.setattr(memory, "available_memory", lambda: 1e6)
     with pytest.raises(InputError, match=r"moments of 200 units in 20 blocks take .* GB .*blocks=5"):
         Pair.of(torch.randn(100, 100), torch.randn(100, 100))
-    assert pairs.check_memory is check_memory
+    assert blocks.check_memory is check_memory
