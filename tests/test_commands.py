@@ -10,11 +10,13 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from filelock import FileLock
+from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
 
@@ -253,6 +255,9 @@ def test_mutual_information_is_counted_beside_the_moments_that_are_there(aligned
 
 
 def test_all_held_out_figures_of_a_row_are_of_the_folds_that_were_asked_for(aligned, root, command):
+    from convergent.analysis.results import compare
+    from convergent.streaming.saved_moments import SavedMoments
+
     options = (
         "method=sparse",
         "evaluation.folds=3",
@@ -264,8 +269,17 @@ def test_all_held_out_figures_of_a_row_are_of_the_folds_that_were_asked_for(alig
     )
     code, _, err = command("align", *options, f"root='{root}'")
     assert code == 0, err
-    for pair in json.loads((aligned / "threefold" / "summary.json").read_text())["pairs"]:
-        assert pair["r2_held_out"] == pytest.approx(pair["r2_held_out"])
+    summary = json.loads((aligned / "threefold" / "summary.json").read_text())
+    layer = SavedMoments().load(root / summary["moments"] / "fc1.safetensors", "fc1", summary["nets"])
+    method = instantiate(OmegaConf.load(aligned / "threefold" / "config.yaml").method)
+    for row in summary["pairs"]:
+        pair = layer.pair(row["a"], row["b"])
+        three, five = (compare(method, replace(pair, held_out_folds=folds), layer.images)[1] for folds in (3, 5))
+        held_out = [name for name in three.summary() if "held_out" in name]
+        assert "r2_held_out" in held_out
+        for name in held_out:
+            assert row[name] == pytest.approx(three.summary()[name]), name
+            assert row[name] != pytest.approx(five.summary()[name]), name
 
 
 def test_without_folds_nothing_is_held_out_and_no_file_has_a_column_for_it(aligned, trained, root, command):

@@ -89,12 +89,9 @@ def compare(
 
 @dataclass(frozen=True, eq=False)
 class LayerComparison:
-    """One layer of several nets.
+    """One layer of several nets, whose units' moments are side by side: a record per method and ordered pair of nets.
 
-    Attributes:
-        moments: of all nets' units side by side.
-        results: a record per method and ordered pair of nets.
-        folds: of blocks of images, that held-out scores are made of.
+    Held-out scores are made of so many folds of blocks of images.
     """
 
     moments: LayerMoments
@@ -121,11 +118,7 @@ class LayerComparison:
 
 
 class Comparison(Mapping[str, LayerComparison]):
-    """What nets have in common, layer by layer: `comparison["layer4"]`, and all of them in one table.
-
-    Args:
-        layers: by name.
-    """
+    """What nets have in common, layer by layer: `comparison["layer4"]`, and all of them in one table."""
 
     def __init__(self, layers: Mapping[str, LayerComparison]) -> None:
         self._layers = dict(layers)
@@ -184,14 +177,7 @@ def _named(methods: Sequence[Method] | Mapping[str, Method] | Method) -> dict[st
 
 @dataclass(frozen=True, eq=False)
 class _Measured:
-    """What the pass gave.
-
-    Attributes:
-        moments: by layer.
-        rotations: by layer; none where they were not asked for.
-        counted: joint histograms by how they were counted, then of the nets and of their first rotation, then by layer.
-        evaluation: what was asked for.
-    """
+    """What the pass gave by layer; joint histograms by how they were counted, then of the nets and their first rotation."""
 
     moments: Mapping[str, LayerMoments]
     rotations: Mapping[str, RotatedMoments]

@@ -24,10 +24,7 @@ class Heartbeat:
 
     Between two exchanges of a pass, which may be an hour apart, nothing else would notice. The beat comes from a thread, so
     a long batch does not matter; leaving is at once (exit code 1, one sentence), for the other threads may wait for the dead
-    one. Without several processes it does nothing.
-
-    Args:
-        limit: seconds of silence after which a process counts as dead.
+    one. Without several processes it does nothing. A process counts as dead after `limit` seconds of silence.
     """
 
     def __init__(self, limit: float = _LIMIT) -> None:

@@ -36,11 +36,7 @@ def load(folder: str | PathLike[str] = "outputs") -> Results:
 
 
 class Results(Sequence[Finished]):
-    """Finished results of the commands.
-
-    Args:
-        finished: each with its folder and what its files hold.
-    """
+    """Finished results of the commands, each with its folder and what its files hold."""
 
     def __init__(self, finished: Sequence[Finished]) -> None:
         self._finished = list(finished)

@@ -14,22 +14,12 @@ _VERSION_1 = "memory.limit_in_bytes", "memory.usage_in_bytes"
 
 
 def available_memory(root: Path = Path("/")) -> float:
-    """Bytes that this process can still have without swapping or being killed; infinite where the system does not say.
-
-    Args:
-        root: of the file system, for tests.
-    """
+    """Bytes that this process can still have without swapping or being killed; infinite where the system does not say."""
     return max(0.0, min((math.inf, *_free(root), *_of_groups(root), *_of_limits(root))))
 
 
 def check_memory(needed: float, what: str, advice: str, free: float | None = None) -> None:
-    """Refuse what does not fit, before it is begun.
-
-    Args:
-        needed: bytes.
-        what: takes them, in the plural.
-        advice: what to do instead.
-        free: bytes that there are; `available_memory` by default.
+    """Refuse what does not fit, before it is begun: `what`, in the plural, needs so many bytes and so many are free.
 
     Raises:
         InputError: if more is needed than there is.

@@ -7,11 +7,12 @@ options of the commands are declared in convergent.cli.schema.
 from __future__ import annotations
 
 import math
+import operator
 import os
 import types
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
-from functools import cache
+from functools import cache, reduce
 from numbers import Integral, Real
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -20,12 +21,7 @@ from convergent.errors import InputError
 
 @dataclass(frozen=True)
 class Kind:
-    """What an option may be.
-
-    Attributes:
-        words: that say so, after "needs to be".
-        fits: whether a value is of this kind.
-        identifies: whether another value of the option makes another result, see `aside`.
+    """What an option may be: words after "needs to be", whether a value fits, and whether another makes another result.
 
     >>> check("folds", 5, whole(2) | NULL)
     >>> check("folds", "half", whole(2) | NULL)
@@ -193,13 +189,7 @@ def kind_of(hint: Any) -> Kind | None:
         return next((extra for extra in inner[1:] if isinstance(extra, Kind)), None) or kind_of(inner[0])
     if origin in (Union, types.UnionType):
         kinds = [kind_of(part) for part in inner]
-        known = [kind for kind in kinds if kind]
-        if len(known) < len(kinds):
-            return None
-        either = known[0]
-        for kind in known[1:]:
-            either |= kind
-        return either
+        return reduce(operator.or_, kinds) if all(kinds) else None
     if origin is Literal:
         return word(*inner)
     if origin in (list, Sequence):

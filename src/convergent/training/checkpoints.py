@@ -18,6 +18,7 @@ from convergent.training.classifier import Classifier
 from convergent.training.runs import Run
 
 _LOOK = 10  # steps between two looks at the clock, which the processes have to agree on
+_STATES = ("optimizer_states", "lr_schedulers")  # of a checkpoint, by net
 
 
 class Checkpoints(CheckpointIO):
@@ -25,9 +26,6 @@ class Checkpoints(CheckpointIO):
 
     First every net's next.ckpt is written, then all are renamed to last.ckpt. Whatever the moment at which a job is killed,
     either all last.ckpt are of one step, or those that are older have a whole next.ckpt beside them.
-
-    Args:
-        runs: of the nets, in their order.
     """
 
     def __init__(self, runs: Sequence[Run]) -> None:
@@ -84,11 +82,7 @@ class Checkpoints(CheckpointIO):
 
 
 class KeepCheckpoints(Checkpoint):
-    """Saves after every epoch, and within epochs every so many minutes.
-
-    Args:
-        minutes: between two checkpoints within an epoch.
-    """
+    """Saves after every epoch, and within epochs every so many minutes."""
 
     def __init__(self, minutes: float) -> None:
         self.minutes, self.saved = minutes, time.monotonic()
@@ -127,9 +121,7 @@ def _saved(run: Run) -> dict[int, Path]:
     for file in (run.checkpoint, _next(run)):
         try:
             files[int(torch.load(file, map_location="cpu", weights_only=True, mmap=True)["global_step"])] = file
-        except FileNotFoundError:
-            continue
-        except Exception:
+        except Exception:  # there is none, or it is damaged
             continue
     return files
 
@@ -137,17 +129,13 @@ def _saved(run: Run) -> dict[int, Path]:
 def _part(checkpoint: dict[str, Any], number: int) -> dict[str, Any]:
     """The checkpoint of one net."""
     head = f"learners.{number}."
-    states = ("optimizer_states", "lr_schedulers")
-    return {
-        **checkpoint,
-        "state_dict": {name[len(head) :]: x for name, x in checkpoint["state_dict"].items() if name.startswith(head)},
-        **{key: [state["nets"][number] for state in checkpoint[key]] for key in states},
-    }
+    weights = {name[len(head) :]: x for name, x in checkpoint["state_dict"].items() if name.startswith(head)}
+    states = {key: [of["nets"][number] for of in checkpoint[key]] for key in _STATES}
+    return {**checkpoint, "state_dict": weights, **states}
 
 
 def _joined(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The checkpoint of all nets from those of each."""
     weights = {f"learners.{n}.{name}": x for n, part in enumerate(parts) for name, x in part["state_dict"].items()}
-    states = ("optimizer_states", "lr_schedulers")
-    together = {key: [{"nets": list(of)} for of in zip(*(part[key] for part in parts))] for key in states}
+    together = {key: [{"nets": list(of)} for of in zip(*(part[key] for part in parts))] for key in _STATES}
     return {**parts[0], "state_dict": weights, **together}

@@ -25,8 +25,8 @@ _NEVER = 2**62
 class Learner(nn.Module):
     """A net, its cross entropy, its random numbers and its counts.
 
-    It counts accuracy top-1, and top-5 where there are more than five classes. Images
-    whose class is -100 count neither in the loss nor in the accuracy.
+    It counts accuracy top-1, and top-5 where there are more than five classes. Images whose class is -100 count neither in
+    the loss nor in the accuracy.
 
     Args:
         net: pictures to logits.
@@ -39,14 +39,10 @@ class Learner(nn.Module):
         super().__init__()
         self.layout = torch.channels_last if channels_last else torch.contiguous_format
         self.net, self.seed = net.to(memory_format=self.layout) if channels_last else net, seed
-        accuracy: dict[str, Metric | MetricCollection] = {"acc_top1": _accuracy(classes, 1)}
-        if classes > 5:
-            accuracy["acc_top5"] = _accuracy(classes, 5)
-        self.train_accuracy = MetricCollection({"acc_top1": _accuracy(classes, 1)}, prefix="train/")
-        self.val_accuracy = MetricCollection(accuracy, prefix="val/")
-        self.train_loss, self.val_loss = (
-            MeanMetric(nan_strategy="disable") for _ in range(2)
-        )  # else it waits for GPUs
+        self.train_accuracy = MetricCollection(_accuracies(classes, 1), prefix="train/")
+        self.val_accuracy = MetricCollection(_accuracies(classes, *((1, 5) if classes > 5 else (1,))), prefix="val/")
+        # looking for nan would wait for GPUs
+        self.train_loss, self.val_loss = (MeanMetric(nan_strategy="disable") for _ in range(2))
         self._lost_at: Tensor | None = None
         for metric in (self.train_loss, *self.train_accuracy.values()):
             metric.persistent(True)  # so that an epoch that was resumed tells of all its images
@@ -98,8 +94,8 @@ class Classifier(pl.LightningModule):
     Args:
         learners: the nets.
         optimizer: named parameters to an optimiser.
-        scheduler: optimiser to a scheduler of steps, or None; one with a parameter `total_steps` is told how many the whole
-            training has. (Lightning forgets the last step of a scheduler of epochs when it resumes.)
+        scheduler: optimiser to a scheduler of steps, or None; a parameter `total_steps` gets their number in the whole
+            training. (Lightning forgets the last step of a scheduler of epochs when it resumes.)
 
     Attributes:
         latest: the latest loss and accuracies of each net.
@@ -118,8 +114,7 @@ class Classifier(pl.LightningModule):
     def training_step(self, batch: Batch, _batch_idx: int) -> Tensor:
         """The sum of the nets' losses of one batch."""
         step, rank = self.global_step, self.global_rank
-        losses = [learner.loss(x, batch[1], step, rank) for learner, x in self._seen(batch)]
-        return torch.stack(losses).sum()
+        return torch.stack([learner.loss(x, batch[1], step, rank) for learner, x in self._seen(batch)]).sum()
 
     def on_train_batch_end(self, *_: Any) -> None:
         """Look every so often, and at the end of an epoch, whether the training goes anywhere."""
@@ -162,8 +157,7 @@ class Classifier(pl.LightningModule):
 
     def _log(self, stage: str) -> None:
         for learner, latest in zip(self.learners, self.latest):
-            assert isinstance(learner, Learner)
-            latest.update(learner.metrics(stage))
+            latest.update(learner.metrics(stage))  # type: ignore[operator]
         for logger, latest in zip(self.trainer.loggers, self.latest):
             metrics = {name: value for name, value in latest.items() if name.startswith(stage)}
             logger.log_metrics(metrics | {"epoch": self.current_epoch}, self.global_step)
@@ -182,18 +176,15 @@ class Classifier(pl.LightningModule):
             InputError: if torch cannot make them of their options.
         """
         try:
-            return self._optimizers(steps)
+            optimizers = [self.optimizer(learner.net.named_parameters()) for learner in self.learners]  # type: ignore[union-attr]
+            together = SideBySide(optimizers)
+            if self.scheduler is None:
+                return together
+            timed = "total_steps" in inspect.signature(self.scheduler).parameters
+            settings = {"total_steps": steps} if timed else {}
+            schedules = Schedules([self.scheduler(optimizer, **settings) for optimizer in optimizers], together)
         except (TypeError, ValueError) as error:
             raise InputError(f"The optimizer or its schedule cannot be made: {' '.join(str(error).split())}") from None
-
-    def _optimizers(self, steps: int) -> Any:
-        optimizers = [self.optimizer(learner.net.named_parameters()) for learner in self.learners]  # type: ignore[union-attr]
-        together = SideBySide(optimizers)
-        if self.scheduler is None:
-            return together
-        timed = "total_steps" in inspect.signature(self.scheduler).parameters
-        settings = {"total_steps": steps} if timed else {}
-        schedules = Schedules([self.scheduler(optimizer, **settings) for optimizer in optimizers], together)
         return {"optimizer": together, "lr_scheduler": {"scheduler": schedules, "interval": "step"}}
 
     def lr_scheduler_step(self, scheduler: Any, _metric: Any) -> None:
@@ -221,5 +212,6 @@ def _checked(logits: Tensor, target: Tensor) -> Tensor:
     return logits
 
 
-def _accuracy(classes: int, top: int) -> MulticlassAccuracy:
-    return MulticlassAccuracy(num_classes=max(classes, 2), top_k=top, average="micro", ignore_index=-100)
+def _accuracies(classes: int, *tops: int) -> dict[str, Metric | MetricCollection]:
+    settings: dict[str, Any] = {"num_classes": max(classes, 2), "average": "micro", "ignore_index": -100}
+    return {f"acc_top{top}": MulticlassAccuracy(top_k=top, **settings) for top in tops}

@@ -28,12 +28,7 @@ def caffe_sgd(
     for name, parameter in named_parameters:
         (biases if name.endswith("bias") else weights).append(parameter)
     groups: list[dict[str, Any]] = [{"params": weights}, {"params": biases, "lr": 2 * lr, "weight_decay": 0.0}]
-    return SGD(
-        groups,
-        lr=lr,
-        momentum=momentum,
-        weight_decay=weight_decay,
-    )
+    return SGD(groups, lr=lr, momentum=momentum, weight_decay=weight_decay)
 
 
 def cosine(optimizer: Optimizer, total_steps: int) -> CosineAnnealingLR:
@@ -55,11 +50,7 @@ def warm_cycle(optimizer: Optimizer, total_steps: int, warm: Annotated[float, nu
 
 
 class SideBySide(Optimizer):
-    """Optimisers of several nets that take their steps together and know nothing of one another.
-
-    Args:
-        optimizers: of one net each.
-    """
+    """Optimisers of several nets that take their steps together and know nothing of one another."""
 
     def __init__(self, optimizers: Sequence[Optimizer]) -> None:
         self.optimizers = list(optimizers)
@@ -68,10 +59,8 @@ class SideBySide(Optimizer):
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Take every net's step."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        with torch.enable_grad():
+            loss = closure() if closure else None
         for one in self.optimizers:
             one.step()
         return loss
@@ -88,12 +77,7 @@ class SideBySide(Optimizer):
 
 
 class Schedules:
-    """Schedules of several nets that take their steps together.
-
-    Args:
-        schedules: of one optimiser each.
-        optimizer: all of them.
-    """
+    """Schedules of several nets, of one optimiser each, that take their steps together."""
 
     def __init__(self, schedules: Sequence[Any], optimizer: SideBySide) -> None:
         self.schedules, self.optimizer = list(schedules), optimizer

@@ -36,7 +36,6 @@ class Run:
     """One trained net on disk.
 
     Attributes:
-        folder: the run folder.
         epoch: after so many epochs of its training; None for the end, 0 for the untrained net.
         trust: classes that its configuration may name beside the known ones, see `check_trusted`.
     """
@@ -172,11 +171,7 @@ class Run:
 
 
 def build(module: DictConfig | Mapping[str, Any], seed: int | None = None) -> nn.Module:
-    """A new net, with the weights that torch's random state gives it, or a seed.
-
-    Args:
-        module: its class by `_target_`, and the arguments.
-        seed: of random weights; the global random state is left as it was.
+    """A new net, with the weights that torch's random state gives it, or a seed, which leaves that state as it was.
 
     Raises:
         InputError: if what it names is not an nn.Module.
@@ -184,12 +179,10 @@ def build(module: DictConfig | Mapping[str, Any], seed: int | None = None) -> nn
     import torch
     from torch import nn
 
-    if seed is None:
-        net = instantiate(module, _convert_="all")
-    else:
-        with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[], enabled=seed is not None):
+        if seed is not None:
             torch.manual_seed(seed)
-            net = instantiate(module, _convert_="all")
+        net = instantiate(module, _convert_="all")
     if not isinstance(net, nn.Module):
         raise InputError(f"A net needs to be an nn.Module, but {module['_target_']} is not.")
     return net
@@ -197,11 +190,6 @@ def build(module: DictConfig | Mapping[str, Any], seed: int | None = None) -> nn
 
 def load_weights(net: nn.Module, file: Path, remedy: str = "choose another file of weights") -> None:
     """Load weights from a file: safetensors, or what torch.save wrote of tensors only.
-
-    Args:
-        net: that is to have them.
-        file: of the weights.
-        remedy: what to do where they cannot be read, for the message.
 
     Raises:
         InputError: if the file is missing, corrupt, holds other things than tensors, or is of another architecture.

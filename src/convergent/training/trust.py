@@ -28,7 +28,7 @@ def check_trusted(file: Path, content: Any, trust: Collection[str] = ()) -> None
     """Find out whether all that a training's configuration would run is known, before anything of it is imported.
 
     Args:
-        file: it was read from, for the message.
+        file: it was read from.
         content: of it, as plain values that are not resolved.
         trust: targets that the user trusts beside the known ones, each in full.
 
