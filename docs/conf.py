@@ -1,6 +1,7 @@
 """How the site is built: `make docs`. Nothing is fetched from a network."""
 
 import inspect
+import logging
 import os
 import re
 import sys
@@ -87,6 +88,8 @@ sphinx_gallery_conf = {
     "remove_config_comments": True,
     "reset_modules": (),
 }
+# a checkout may lie in a folder with a space: our links have none of it
+logging.getLogger("sphinx.sphinx-gallery").addFilter(lambda record: "with spaces" not in record.getMessage())
 suppress_warnings = ["config.cache"]  # the gallery's configuration is not pickled
 
 
