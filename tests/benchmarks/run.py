@@ -23,8 +23,8 @@ PEERS = os.environ.get("PEERS", "")  # a folder with packages to compare with, s
 # One command of a benchmark per line.
 PASS = (
     ("caffenet:2", "--images", "512"),
-    ("caffenet:2", "--images", "256", "--rotations"),
     ("caffenet:4", "--images", "512"),
+    ("caffenet:2", "--images", "256", "--rotations"),
     ("resnet18:2", "--images", "256"),
     ("resnet50:2", "--images", "192", "--sample", "128"),
     ("resnet50:2", "--images", "192"),
