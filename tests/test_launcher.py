@@ -122,11 +122,15 @@ def test_the_jobs_of_a_sweep_that_is_killed_end_with_it(app, n_jobs):
 def test_ctrl_c_ends_a_sweep_and_its_jobs(app, n_jobs):
     folder, run = app
     sweep = run("-m", "x=5,5,0", f"hydra.launcher.n_jobs={n_jobs}", wait=False)
-    until(lambda: number_in(folder / "x=5"))
-    if n_jobs == 1:
-        assert sweep.stdout.readline() == "ran 5\n"
-    os.killpg(sweep.pid, signal.SIGINT)  # as a terminal does
-    _, said = sweep.communicate(timeout=60)
+    try:
+        until(lambda: number_in(folder / "x=5"))
+        if n_jobs == 1:
+            assert sweep.stdout.readline() == "ran 5\n"
+        os.killpg(sweep.pid, signal.SIGINT)  # as a terminal does
+        _, said = sweep.communicate(timeout=60)
+    finally:  # a sweep that does not end is not left behind
+        if sweep.poll() is None:
+            os.killpg(sweep.pid, signal.SIGKILL)
     assert sweep.returncode == 130
     assert "stopped; what is finished is kept, the same command does the rest." in said
     assert not (folder / "x=0").exists()

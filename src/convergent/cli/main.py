@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from importlib.metadata import version
 from typing import TYPE_CHECKING
 
+from convergent import __version__
 from convergent.cli.help import OVERVIEW, help_of
 from convergent.cli.place import conf, register_root
 
@@ -26,7 +26,7 @@ def main() -> None:
     elif word in ("--help", "-h", "help"):
         print(OVERVIEW, end="")
     elif word == "--version":
-        print(f"convergent {version('convergent')}")
+        print(f"convergent {__version__}")
     else:
         from convergent.cli.command import leave
 
