@@ -29,6 +29,11 @@ main()
 """
 
 
+def heeds_ctrl_c():
+    """Make a process heed Ctrl-C although these tests may run in the background, where a shell has it ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.fixture
 def app(tmp_path):
     folder = tmp_path / "a folder"
@@ -49,7 +54,12 @@ def app(tmp_path):
         if wait:
             return subprocess.run(command, **process, capture_output=True, check=False)
         return subprocess.Popen(
-            command, **process, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+            command,
+            **process,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+            preexec_fn=heeds_ctrl_c,
         )
 
     return tmp_path, run

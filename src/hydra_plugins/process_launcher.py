@@ -40,6 +40,9 @@ class ProcessLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run the jobs; exits with 1 if any of them failed, after all have run, and with 130 if they were stopped."""
+        from convergent.cli.composing import composed
+
+        composed()
         slots: SimpleQueue[int] = SimpleQueue()
         for slot in range(self.n_jobs):
             slots.put(slot)

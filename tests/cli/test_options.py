@@ -140,10 +140,10 @@ def test_an_option_that_is_not_there_is_told_with_what_is_near(command):
 @pytest.mark.parametrize(
     ("command", "override", "sentence"),
     [
-        ("align", "+meth_od=matching", "There is no option meth_od; near is method."),
-        ("train", "+batch_size=5", "There is no option batch_size; near is data.batch_size."),
-        ("train", "+net.module.widdths=5", "takes no widdths; near is widths."),
-        ("train", "+trainer.limt_train_batches=5", "takes no limt_train_batches; near is limit_train_batches"),
+        ("align", "+meth_od=matching", "There is no option meth_od; did you mean method?"),
+        ("train", "+batch_size=5", "There is no option batch_size; did you mean data.batch_size?"),
+        ("train", "+net.module.widdths=5", "takes no widdths; did you mean widths?"),
+        ("train", "+trainer.limt_train_batches=5", "takes no limt_train_batches; did you mean limit_train_batches"),
         ("train", "+data.foo=5", "There is no option data.foo."),
         ("train", "~logger", "logger is missing; leave ~logger out."),
         ("train", "~data.mean", "data.mean is missing; leave ~data.mean out."),

@@ -18,6 +18,7 @@ from convergent.errors import InputError
 from convergent.options import FINITE, FLAG, TEXT, Kind, check, kinds_of, listed, shown, word
 
 _MISSING = "???"
+_OTHER = {"train": "align", "align": "train"}
 _OF_HYDRA = {
     "_target_": TEXT,
     "_partial_": FLAG,
@@ -43,11 +44,9 @@ def check_values(command: str, values: Mapping[str, Any], referred: Set[str] = f
         InputError: as `check_options`.
     """
     options = OPTIONS[command]
-    if command in ("train", "align"):  # an experiment's file holds the options of both, a command line its own
-        other = "align" if command == "train" else "train"
-        for name in (key.split(".")[0] for key in given_options()):
-            if name in OPTIONS[other] and name not in options:
-                raise InputError(f"{command} has no option {name}; it is one of src/{other}.py.")
+    if other := _OTHER.get(command):  # an experiment's file holds the options of both, a command line its own
+        if sentence := next(filter(None, (_of_other(command, name) for name in given_options())), ""):
+            raise InputError(sentence)
         options = {f"{name}?": kind for name, kind in OPTIONS[other].items() if name not in options} | dict(options)
     _check_group("", values, options, referred)
     if missing := [path for path, value in _leaves("", values) if value == _MISSING]:
@@ -59,6 +58,32 @@ def check_values(command: str, values: Mapping[str, Any], referred: Set[str] = f
             raise InputError(sentence)
         _check_arguments(path, node, foreign(node["_target_"]))
     _check_together(command, values)
+
+
+def unknown(command: str, full: str, siblings: Mapping[str, Any]) -> str:
+    """A sentence on an option that a configuration has not, where it has `siblings`: how to add it, or what is near."""
+    group, _, name = full.rpartition(".")
+    declared: Any = OPTIONS[command]
+    for part in group.split(".") if group else ():
+        declared = declared.get(part, {}) if isinstance(declared, Mapping) else {}
+    declared = declared if isinstance(declared, Mapping) else {}
+    takes: Collection[str] = [key.rstrip("?") for key in declared if key.endswith("?")]
+    if TARGET.fits(siblings):
+        try:
+            takes = inspect.signature(resolve_name(siblings["_target_"])).parameters
+        except Exception:  # whatever a module of the user's own does when it is imported
+            takes = ()
+    if name in takes:
+        return f"{full} is not in conf/; +{full}=... adds it."
+    known = {*_names(OPTIONS[command]), *(f"{group}.{key}".strip(".") for key in (*siblings, *takes))}
+    return renaming(command, [full]) or _of_other(command, full) or f"There is no option {full}{_near(full, known)}"
+
+
+def _of_other(command: str, full: str) -> str:
+    """A sentence on an option of training that alignment is given, or the other way round; nothing if it is none."""
+    other, name = _OTHER.get(command, command), full.split(".")[0]
+    there = name in OPTIONS[other] and name not in OPTIONS[command]
+    return f"{command} has no option {name}; it is one of src/{other}.py." if there else ""
 
 
 def check_objects(values: Mapping[str, Any]) -> None:
@@ -81,7 +106,7 @@ def check_objects(values: Mapping[str, Any]) -> None:
             continue
         if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in takes.values()):
             for unknown in (argument for argument in node if argument not in (*takes, *_OF_HYDRA)):
-                raise InputError(f"{path} is a {name}, which takes no {unknown}{_near(unknown, takes)}.")
+                raise InputError(f"{path} is a {name}, which takes no {unknown}{_near(unknown, takes)}")
         declared = {**kinds_of(target), **foreign(name)}
         as_given = {key: value for key, value in node.items() if key not in takes or value is not takes[key].default}
         _check_arguments(path, as_given, declared)
@@ -108,7 +133,7 @@ def _check_group(path: str, values: Any, options: Options, referred: Set[str]) -
         full = f"{path}.{name}" if path else str(name)
         wanted = options.get(name, options.get(f"{name}?"))
         if wanted is None and full not in referred:
-            unknown = f"There is no option {full}{_near(full, _names(options, path))}."
+            unknown = f"There is no option {full}{_near(full, _names(options, path))}"
             raise InputError(renaming("align", [full]) or unknown)
         if isinstance(wanted, Mapping):
             _check_group(full, value, wanted, referred)
@@ -196,9 +221,9 @@ def _names(options: Options, path: str = "") -> list[str]:
 
 
 def _near(name: str, known: Collection[str]) -> str:
-    """The known names that are called almost like this one, those of its own group first."""
+    """The end of a sentence: the known names that are called almost like this one, those of its own group first."""
     group, _, last = name.rpartition(".")
     near = difflib.get_close_matches(last, sorted({full.rpartition(".")[2] for full in known}), n=2)
-    full_names = [full for full in known if full.rpartition(".")[2] in near]
+    full_names = sorted(full for full in known if full.rpartition(".")[2] in near)
     full_names = [full for full in full_names if full.rpartition(".")[0] == group] or full_names
-    return f"; near is {' or '.join(full_names[:2])}" if full_names else ""
+    return f"; did you mean {' or '.join(full_names[:2])}?" if full_names else "."

@@ -64,7 +64,7 @@ def explains_mistakes(main: Callable[[Any], None]) -> Callable[[Any], None]:
             cause = error.__cause__ if isinstance(error.__cause__, InputError) else error
             leave(" ".join(str(cause).split()))
         except OmegaConfBaseException as error:
-            leave(" ".join(str(error).split()))
+            leave(f"{error.full_key}: {str(error).splitlines()[0]}.")
         except OSError as error:
             if error.errno not in _DISK:
                 raise

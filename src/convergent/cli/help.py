@@ -35,8 +35,7 @@ def help_of(command: str, arguments: Sequence[str] = ()) -> str:
     """The help text of conf/hydra/help/COMMAND.yaml, with the choices and the options there are."""
     import yaml
 
-    own = re.findall(r"(?:--config-dir|-cd)[= ](\S+)", " ".join(arguments))  # folders of configuration
-    folders = [conf(), *map(Path, own)]
+    folders = _folders(arguments)
     page = yaml.safe_load((conf() / "hydra" / "help" / f"{command}.yaml").read_text())
     text: str = page["template"].replace("${hydra.help.header}", page["header"])
     files = [conf() / f"{command}.yaml", *([conf() / "defaults.yaml"] if command in ("train", "align") else [])]
@@ -49,6 +48,16 @@ def help_of(command: str, arguments: Sequence[str] = ()) -> str:
                 options += ["", f"  Options of {group}={word}:", *_options(file, f"{group}.")]
     text = text.replace("$OPTIONS", "\n".join(options))
     return as_typed(text.replace("$CHOICES", _choices(folders, command)))
+
+
+def choices_of(group: str, arguments: Sequence[str]) -> list[str]:
+    """The words that a group of choices has."""
+    return sorted(file.stem for folder in _folders(arguments) for file in folder.glob(f"{group}/*.yaml"))
+
+
+def _folders(arguments: Sequence[str]) -> list[Path]:
+    """The folders of configuration: ours, and those that a command line names."""
+    return [conf(), *map(Path, re.findall(r"(?:--config-dir|-cd)[= ](\S+)", " ".join(arguments)))]
 
 
 def _options(file: Path, group: str = "") -> Iterator[str]:

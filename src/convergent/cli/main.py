@@ -41,6 +41,7 @@ def run(name: str) -> None:
     import hydra
 
     from convergent.cli.command import explains_mistakes, leave
+    from convergent.cli.composing import composed, composing
     from convergent.cli.schema import renaming
 
     if sentence := renaming(name, sys.argv[1:]):
@@ -48,10 +49,12 @@ def run(name: str) -> None:
 
     @explains_mistakes
     def task(config: DictConfig) -> None:
+        composed()
         perform(name, config)
 
     register_root()
-    hydra.main(version_base="1.3", config_path=str(conf()), config_name=name)(task)()
+    with composing(name, sys.argv[1:]):
+        hydra.main(version_base="1.3", config_path=str(conf()), config_name=name)(task)()
 
 
 def perform(name: str, config: DictConfig) -> None:
