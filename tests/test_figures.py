@@ -148,7 +148,7 @@ def test_directions_of_a_pair_are_two_dots_only_where_they_differ():
 def test_an_interval_says_over_what_it_is_and_of_which_method():
     rows = [summary("0", "1", mean_r_low=0.4, mean_r_high=0.6), summary("1", "0", mean_r_low=0.4, mean_r_high=0.6)]
     said = [text.get_text() for text in means(rows, "least_squares").legends[0].get_texts()]
-    assert "95 % over images, least squares" in said
+    assert "95% over images, least squares" in said
 
 
 def test_every_kind_of_subspace_has_its_marks():

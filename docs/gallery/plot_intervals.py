@@ -2,7 +2,7 @@
 Intervals over images
 =====================
 
-95 % intervals of the mean correlation with the partner, by leaving out one block of images at a time, for growing numbers
+95% intervals of the mean correlation with the partner, by leaving out one block of images at a time, for growing numbers
 of images. The dashed line is the value that many images approach.
 """
 

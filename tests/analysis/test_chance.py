@@ -16,7 +16,7 @@ from simulations.truths import FIRING, LIMITS, NOTHING, PLANTED, Truth
 SOME = [
     truth
     for truth in NOTHING
-    if (truth.nonlinearity == "ReLU" and truth.firing in ("50 %", "7 %") and "noise" not in truth.name)
+    if (truth.nonlinearity == "ReLU" and truth.firing in ("50%", "7%") and "noise" not in truth.name)
     or (truth.nonlinearity != "ReLU" and truth.name.startswith("8"))
     or (truth.firing == list(FIRING)[-1] and truth.name.startswith("8 dimensions shared"))
 ]
@@ -39,9 +39,7 @@ def test_where_nothing_of_the_axes_is_shared_one_in_twenty_units_is_above_a_rota
     share = shares(truth)
     assert 0.03 <= share["before"] <= 0.1
     assert 0.03 <= share["shared"] <= 0.1
-    if truth.nonlinearity in ("ReLU", "GELU", "SwiGLU") and (
-        truth.name != "independent units" or truth.firing == "7 %"
-    ):
+    if truth.nonlinearity in ("ReLU", "GELU", "SwiGLU") and (truth.name != "independent units" or truth.firing == "7%"):
         assert share["after"] > 0.12  # the literature's null
 
 

@@ -38,8 +38,8 @@ TITLES = {
 CASES = {
     "gaussian": "normal, mean 0 to 300 standard deviations",
     "gaussian_1e4": "normal, mean 10,000 to 50,000 standard deviations",
-    "rectified": "rectified, active 50 % to 0.1 %",
-    "nearly_constant": "nearly constant, active 0.001 %",
+    "rectified": "rectified, active 50% to 0.1%",
+    "nearly_constant": "nearly constant, active 0.001%",
     "lognormal": "lognormal, sigma 2",
     "drift": "mean drifting over 20 standard deviations",
     "half": "half precision",

@@ -58,7 +58,7 @@ def test_large_means_eat_no_digits_of_matrices():
 
 
 def test_units_fire_as_often_as_the_ones_whose_place_they_take():
-    offset_b = torch.linspace(-1.5, 0.5, 32).double()  # firing 7 to 69 %
+    offset_b = torch.linspace(-1.5, 0.5, 32).double()  # firing 7 to 69%
     pre_nb = torch.randn(5000, 32, generator=generator()).double() + offset_b
     x_nb = rotated_before(pre_nb, torch.relu, seed=3)
     assert ((x_nb > 0).double().mean(0) - (pre_nb > 0).double().mean(0)).abs().max() < 0.03

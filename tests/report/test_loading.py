@@ -124,7 +124,7 @@ def test_a_cell_shows_what_is_known_and_a_column_of_nothing_is_left_out(tmp_path
         ["fc1", "matching", "100", "0.50 ± 0.10", "0.50 ± 0.10", "2.00"],
         ["fc1", "semimatching", "100", "0.60 ± 0.10", "-", "2.00"],
     ]
-    assert [row[3] for row in controls(results)] == ["r, 95 %", "0.45-0.55", "0.40-0.60"]
+    assert [row[3] for row in controls(results)] == ["r, 95%", "0.45-0.55", "0.40-0.60"]
     assert explained(results) == [["method", "images", "fc1"], ["matching", "100", "0.50 ± 0.10 (2.0)"]]
 
 

@@ -61,7 +61,7 @@ def shares(planted: str, samples: int, firing: float | None = None, repeats: int
 
 def rows(repeats: int = 5) -> Iterator[str]:
     """The tables of docs/codes.md."""
-    for title, firing in (("Normal units", None), ("Rectified units that fire in 7 % of the images", 0.07)):
+    for title, firing in (("Normal units", None), ("Rectified units that fire in 7% of the images", 0.07)):
         yield f"\n{title}:\n"
         yield "| planted | samples | " + " | ".join(CODES).replace("_", " ") + " |"
         yield "|---|---:|" + "---:|" * len(CODES)

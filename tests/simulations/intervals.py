@@ -1,4 +1,4 @@
-"""How often 95 % intervals cover the truth: `python tests/simulations/intervals.py` writes the table of docs/intervals.md.
+"""How often 95% intervals cover the truth: `python tests/simulations/intervals.py` writes the table of docs/intervals.md.
 
 Axes: `k` blocks of images, `n` samples, `r` repetitions, `i` and `j` nets.
 """
@@ -33,13 +33,13 @@ SIZES = {
 # Shares of each net, of which a pair has the mean: a beta distribution's two numbers, and the units that are counted in
 # each direction of a pair (0: the shares themselves, without noise).
 SHARES = {
-    "half, 50 %": (5.0, 5.0, 0),
-    "skewed, 20 %": (2.0, 8.0, 0),
-    "skewed, 10 %": (1.0, 9.0, 0),
-    "skewed, 3 %": (1.0, 30.0, 0),
-    "3 % of 32 units": (1.0, 30.0, 32),
-    "1 % of 128 units": (1.0, 99.0, 128),
-    "1 % of 32 units": (1.0, 99.0, 32),
+    "half, 50%": (5.0, 5.0, 0),
+    "skewed, 20%": (2.0, 8.0, 0),
+    "skewed, 10%": (1.0, 9.0, 0),
+    "skewed, 3%": (1.0, 30.0, 0),
+    "3% of 32 units": (1.0, 30.0, 32),
+    "1% of 128 units": (1.0, 99.0, 128),
+    "1% of 32 units": (1.0, 99.0, 32),
     "half a % of 128 units": (1.0, 199.0, 128),
 }
 
@@ -94,7 +94,7 @@ def covered(low: Tensor, high: Tensor, truth: Tensor) -> float:
 
 def rows(scale: int = 1) -> Iterator[str]:
     """The tables of docs/intervals.md, with `scale` times as many repetitions as the tests have."""
-    yield "| blocks of images | positions of an image independent | 50 % of the variance in common | 90 % |"
+    yield "| blocks of images | positions of an image independent | 50% of the variance in common | 90% |"
     yield "|---|---:|---:|---:|"
     for name, sizes in SIZES.items():
         shares = [over_images(sizes, dependence, 300 * scale) for dependence in (0.0, 0.5, 0.9)]

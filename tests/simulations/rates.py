@@ -24,7 +24,7 @@ class Above:
     """Two nets' units beside the nulls: activations rotated, pre-activations rotated, what is predicted of them from net a.
 
     Attributes:
-        above: whether each unit of b exceeds the null's 5 % threshold, by null.
+        above: whether each unit of b exceeds the null's 5% threshold, by null.
         best_r: mean highest correlation with a unit of a.
         null_r: the same on random axes, by null.
     """

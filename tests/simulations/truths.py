@@ -18,8 +18,8 @@ from convergent.analysis.nulls import rotated_before
 Net = tuple[Tensor, ...]
 Draw = Callable[[int, int, int, Generator], list[Tensor]]
 
-# Thresholds of units that fire at 50, 16 and 7 % of the samples; by unit: at 2 to 50 %.
-FIRING = {"50 %": 0.0, "16 %": -1.0, "7 %": -1.5, "2-50 %, by unit": None}
+# Thresholds of units that fire at 50, 16 and 7% of the samples; by unit: at 2 to 50%.
+FIRING = {"50%": 0.0, "16%": -1.0, "7%": -1.5, "2-50%, by unit": None}
 
 
 def same(h: Tensor) -> Tensor:
@@ -111,7 +111,7 @@ class Truth:
 
     name: str
     draw: Draw
-    firing: str = "50 %"
+    firing: str = "50%"
     nonlinearity: str = "ReLU"
 
     def nets(self, number: int, n: int, units: int, seed: int) -> list[Net]:
@@ -145,59 +145,59 @@ _SPACES = {
     "32 dimensions shared": partial(space, dimensions=32),
     "8 dimensions shared, as much noise in each unit": partial(space, dimensions=8, noise=1.0),
 }
-# Nothing of the axes is shared: 5 of 100 units are to exceed a threshold of 5 %.
+# Nothing of the axes is shared: 5 of 100 units are to exceed a threshold of 5%.
 NOTHING = [
     *(Truth(name, draw, firing) for name, draw in _SPACES.items() for firing in FIRING),
     *(
         Truth(name, draw, firing, nonlinearity)
         for nonlinearity in ("GELU", "leaky ReLU")
         for name, draw in list(_SPACES.items())[:3]
-        for firing in ("50 %", "7 %")
+        for firing in ("50%", "7%")
     ),
-    *(Truth(name, draw, "50 %", way) for way in ("SwiGLU", "none") for name, draw in list(_SPACES.items())[:3]),
+    *(Truth(name, draw, "50%", way) for way in ("SwiGLU", "none") for name, draw in list(_SPACES.items())[:3]),
 ]
 # Every unit of net b has its own in net a.
 PLANTED = [
     *(
         Truth(f"the same units, noise {noise:g}", partial(planted, noise=noise), firing)
         for noise in (0.5, 1.5)
-        for firing in ("50 %", "7 %")
+        for firing in ("50%", "7%")
     ),
     *(
         Truth("the same directions of 8 dimensions, noise 0.5", partial(planted, dimensions=8), firing)
-        for firing in ("50 %", "7 %")
+        for firing in ("50%", "7%")
     ),
 ]
 # Where the null is not, or is not only, about what axes share.
 LIMITS = [
     *(
         Truth("independent sparse units (Laplace)", partial(independent, of=laplace), firing)
-        for firing in ("50 %", "7 %")
+        for firing in ("50%", "7%")
     ),
     *(
         Truth(f"{s} dimensions shared, {name}", partial(space, dimensions=s, own=own), firing)
         for s in (8, 32)
         for own, name in (("uniform", "in each unit a random part"), ("half", "by half of the units only"))
-        for firing in ("50 %", "7 %")
+        for firing in ("50%", "7%")
     ),
-    *(Truth("sparse sources: b's units, a's at random", along_sources, firing) for firing in ("50 %", "7 %")),
+    *(Truth("sparse sources: b's units, a's at random", along_sources, firing) for firing in ("50%", "7%")),
     *(
         Truth("the same directions of 8 dimensions, noise 1.5", partial(planted, dimensions=8, noise=1.5), firing)
-        for firing in ("50 %", "7 %")
+        for firing in ("50%", "7%")
     ),
     *(
         Truth("half the same directions of 8, half at random", partial(planted, dimensions=8, share=0.5), firing)
-        for firing in ("50 %", "7 %")
+        for firing in ("50%", "7%")
     ),
 ]
 # Four nets at once.
 TOGETHER = [
-    *(Truth(name, draw, firing) for name, draw in list(_SPACES.items())[:3] for firing in ("50 %", "7 %")),
+    *(Truth(name, draw, firing) for name, draw in list(_SPACES.items())[:3] for firing in ("50%", "7%")),
     Truth(
         "8 dimensions shared, as much noise in each unit",
         _SPACES["8 dimensions shared, as much noise in each unit"],
-        "7 %",
+        "7%",
     ),
-    *(Truth(f"the same units, noise {noise:g}", partial(planted, noise=noise), "7 %") for noise in (0.5, 1.5)),
-    Truth("half the same directions of 8, half at random", partial(planted, dimensions=8, share=0.5), "7 %"),
+    *(Truth(f"the same units, noise {noise:g}", partial(planted, noise=noise), "7%") for noise in (0.5, 1.5)),
+    Truth("half the same directions of 8, half at random", partial(planted, dimensions=8, share=0.5), "7%"),
 ]

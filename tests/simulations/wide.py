@@ -33,7 +33,7 @@ def nets(shape: tuple[int, int, int], dimensions: int, noise: float, generator: 
         h = drawn(units) * (noise if dimensions else 1.0)
         if shared is not None:
             h += torch.tensordot(torch.randn(units, dimensions, generator=generator), shared, 1) / dimensions**0.5
-        both.append(h / h.std((1, 2), keepdim=True) - 1)  # fires at 16 %
+        both.append(h / h.std((1, 2), keepdim=True) - 1)  # fires at 16%
     return both
 
 

@@ -19,7 +19,7 @@ from convergent.analysis.several import SeveralNets
 from convergent.core.layer_moments import LayerMoments
 from convergent.errors import InputError
 
-_NO_DRAW = "The spread of a null needs at least one draw, but there is none; take 19 for a level of 5 %."
+_NO_DRAW = "The spread of a null needs at least one draw, but there is none; take 19 for a level of 5%."
 
 
 def scalars_of(nets: SeveralNets) -> dict[str, float]:
@@ -45,7 +45,7 @@ def beside(scalars: Mapping[str, float], draws: Sequence[Mapping[str, float]]) -
     """Every scalar with what it is on random axes: NAME_rotated, the mean of the draws, NAME_rotated_low, NAME_rotated_high.
 
     Where nothing but a space is shared, a scalar is above the highest of d draws with probability 1 / (d + 1): above all of
-    19 draws or more is evidence at 5 %, one-sided.
+    19 draws or more is evidence at 5%, one-sided.
 
     Raises:
         InputError: if there is no draw.

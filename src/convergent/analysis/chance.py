@@ -53,7 +53,7 @@ class Chance:
             if (pair.joint is not None or not counts) and (pair.blocks > 1 or not fitted):
                 fitted.append(_fitted(align(method, pair)))
         best = torch.cat(every).sort(descending=True).values
-        threshold = nulls.threshold(best) if len(best) > 18 else math.inf  # of fewer nothing can be claimed at 5 %
+        threshold = nulls.threshold(best) if len(best) > 18 else math.inf  # of fewer nothing can be claimed at 5%
         return cls(best.numpy(), threshold, *(_mean([of_pair[place] for of_pair in fitted]) for place in range(3)))
 
     def by_rank(self, units: int) -> NDArray[np.float64]:

@@ -80,7 +80,7 @@ PAIR = (
            lambda of: of.mean(of.best_r_b)),
     Column("excess", "mean of best_r less its mean on randomly rotated axes; with a rotated null", "-2 to 2",
            lambda of: of.mean(of.excess_b)),
-    Column("mean_r_low", "lower end of mean_r's 95 % interval over images; with intervals", "",
+    Column("mean_r_low", "lower end of mean_r's 95% interval over images; with intervals", "",
            lambda of: of.interval and of.interval[0]),
     Column("mean_r_high", "upper end", "", lambda of: of.interval and of.interval[1]),
     Column("agreement", "share of units whose partner is the one with the highest correlation", "0 to 1",
@@ -145,7 +145,7 @@ LAYER = (
     Column("pairs", "ordered pairs of nets", "count"),
     Column("NAME_sd", "standard deviation over the pairs"),
     Column("NAME_pairs", "how many pairs have that column, where some have not", "count"),
-    Column("NAME_nets_low", "lower end of the 95 % interval over nets of other seeds; from three nets"),
+    Column("NAME_nets_low", "lower end of the 95% interval over nets of other seeds; from three nets"),
     Column("NAME_nets_high", "upper end"),
 )
 

@@ -63,8 +63,8 @@ class Gains:
         """The code of each unit, its number in `CODES`, shape (b,).
 
         A unit is predicted at all if what all units gain is above 0 by more than its noise. So many of the best units do as
-        well as all if, on images left out, they gain more than 95 % of what all do; they cannot if they gain less even on
-        the images that they were chosen and fitted on. Each by more than its noise between blocks of images (95 %).
+        well as all if, on images left out, they gain more than 95% of what all do; they cannot if they gain less even on
+        the images that they were chosen and fitted on. Each by more than its noise between blocks of images (95%).
         Local: one unit does; slightly distributed: one cannot, some two to eight do; distributed: eight cannot;
         undecided: these images do not tell.
         """

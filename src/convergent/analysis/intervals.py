@@ -117,7 +117,7 @@ def bootstrap(statistic: Statistic, pair: Pair, draws: int = 200, level: float =
     The interval is the basic one, which mirrors the draws about the estimate: matches chosen on a draw's fewer images
     correlate too highly, and percentiles would count that bias twice. Few blocks make draws too alike: a draw has k - 1
     blocks therefore, and the tails are cut off as far out as Student's t would. Where one block holds, say, a third of the
-    samples, and these depend on each other, it covers 85 % and not 95 %: take the jackknife.
+    samples, and these depend on each other, it covers 85% and not 95%: take the jackknife.
 
     Args:
         statistic: as for `jackknife`.

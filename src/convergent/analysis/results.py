@@ -45,7 +45,7 @@ class Result:
         best_b: the unit of a with the highest correlation: the semi-matching's partner, as reference; -1 for none.
         held_out_b: shares of variance explained on held-out images; None where none are held out.
         excess_b: best_r_b less its mean with net a on randomly rotated axes; None where no rotation was asked for.
-        interval: where the mean correlation with the partner lies, with 95 % over images; None if not asked for.
+        interval: where the mean correlation with the partner lies, with 95% over images; None if not asked for.
         chance: what the method gives in each null, by name.
         solver: what the solver says of itself.
         similarity: measures of the pair, by name.
@@ -221,7 +221,7 @@ def by_layer(summaries: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
 
 def _interval_over_nets(summaries: Sequence[dict[str, Any]], name: str) -> dict[str, float]:
-    """Where the mean of a scalar lies with 95 % for nets of other seeds; nothing for fewer than three nets."""
+    """Where the mean of a scalar lies with 95% for nets of other seeds; nothing for fewer than three nets."""
     nets = {net: number for number, net in enumerate(dict.fromkeys(summary["a"] for summary in summaries))}
     table = torch.full((len(nets), len(nets)), torch.nan)
     for summary in summaries:

@@ -63,7 +63,7 @@ def few_to_one(reports: Sequence[Report]) -> Figure | None:
         _draw_codes(right, [mean_scalars(reports, layer, null) for layer in layers], at, 0.38 if rotated else 0.7, null)
     name_layers(right, layers)
     right.set_ylabel("share of units")
-    right.set_title("(b) needed for 95 % of what all units explain")
+    right.set_title("(b) needed for 95% of what all units explain")
     hatched = (
         [Patch(fc="white", ec="0.35", hatch=_HATCH, lw=0.5, label="the same with random rotation")] if rotated else []
     )

@@ -21,7 +21,7 @@ from convergent.figures.style import NULLS, look_of, null_words, pale
 def means(summaries: Sequence[dict[str, Any]], method: str) -> Figure:
     """Bars of the mean correlation with the partner: semi-matching, and the method.
 
-    Dots are pairs of nets, both directions of a pair only where they differ; the bar of error at the method is its 95 %
+    Dots are pairs of nets, both directions of a pair only where they differ; the bar of error at the method is its 95%
     interval, over nets where there are three or more, else over images; lines across a bar say what it would be by chance.
 
     Args:
@@ -74,5 +74,5 @@ def _errors(axis: Axes, layers: Mapping[str, Mapping[str, Any]], shift: float, w
             for x, scalars in enumerate(layers.values())
             if {"mean_r", f"mean_r{kind}_low"} <= scalars.keys() and (kind or "mean_r_nets_low" not in scalars)
         ]
-        label = f"95 % over {over}, {words}"
+        label = f"95% over {over}, {words}"
         error_marks(axis, points, color="black", lw=1, capsize=2.5, ls="", label=label)

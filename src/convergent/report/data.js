@@ -62,7 +62,7 @@ const matrix = cached((layer, a, b) => {
 });
 
 const number = (value, digits = 2) => (value == null || Number.isNaN(value) ? "–" : value.toFixed(digits));
-const percent = (value) => (value == null || Number.isNaN(value) ? "–" : `${Math.round(100 * value)} %`);
+const percent = (value) => (value == null || Number.isNaN(value) ? "–" : `${Math.round(100 * value)}%`);
 const count = (value) => value.toLocaleString("en");
 const escaped = (text) => String(text).replace(/[&<>"]/g, (c) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" })[c]);
 const mean = (values) => values.reduce((sum, x) => sum + x, 0) / values.length;

@@ -15,7 +15,7 @@ Pairs = Mapping[str, Mapping[tuple[str, str], float]]  # a scalar by layer and o
 
 
 class _Mean(NamedTuple):
-    """A mean over the ordered pairs of nets, and its 95 % interval over nets where there are three or more."""
+    """A mean over the ordered pairs of nets, and its 95% interval over nets where there are three or more."""
 
     value: float
     low: float | None = None

@@ -23,7 +23,7 @@ _SUMMARY: _Columns = (
     ("predictors", "{predictors:.2f}"),
 )
 _CONTROLS: _Columns = (
-    ("r, 95 %", ("{mean_r_nets_low:.2f}-{mean_r_nets_high:.2f}", "{mean_r_low:.2f}-{mean_r_high:.2f}")),
+    ("r, 95%", ("{mean_r_nets_low:.2f}-{mean_r_nets_high:.2f}", "{mean_r_low:.2f}-{mean_r_high:.2f}")),
     ("rotated", "{mean_r_rotated:.2f}"),
     ("shuffled", "{mean_r_shuffled:.2f}"),
     ("above", "{above_rotated:.0%}"),
@@ -146,7 +146,7 @@ def table_1(results: Sequence[Finished]) -> Table:
     """The paper's table 1 by the first result that has a path of penalties: a row per layer.
 
     A cell is the mean loss over the pairs of nets and, in brackets, the predictors per unit; beside them one unit, all
-    units, and the shares of units whose code is local, slightly distributed and distributed, with their 95 % over nets.
+    units, and the shares of units whose code is local, slightly distributed and distributed, with their 95% over nets.
     """
     result = next((result for result in results if (result.folder / "path.csv").exists()), None)
     rows = list(read_rows(result.folder / "path.csv")) if result else []
