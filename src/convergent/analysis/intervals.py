@@ -202,7 +202,7 @@ def over_nets(value_ij: Tensor, level: float = 0.95, bounds: tuple[float, float]
 def _without(pair: Pair, block: int, rest: Moments) -> Pair:
     """The pair without a block of images, whose moments are `rest`."""
     kept_k = (torch.arange(pair.blocks) != block).double()
-    return replace(pair.of_moments(Moments.stack([rest])), parts=(pair.moments, kept_k))
+    return replace(pair.of_moments(Moments.stack([rest])), parts=(pair.moments, kept_k), energies=pair.energies)
 
 
 def _value(statistic: Statistic, pair: Pair) -> Tensor:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from convergent.core.energies import Energies, energies_of
 from convergent.core.moments import Moments, gain_for
 from convergent.core.scatter import centred_products
 from convergent.memory import check_memory
@@ -22,8 +23,11 @@ def block_of_image(images: int, blocks: int) -> Tensor:
     return block_n
 
 
-def moments_of_blocks(x_na: Tensor, x_nb: Tensor, block_n: Tensor) -> Moments:
-    """The moments of both nets' units per block: no more is in memory beside them than the samples of one block."""
+def moments_of_blocks(x_na: Tensor, x_nb: Tensor, block_n: Tensor) -> tuple[Moments, Energies | None]:
+    """The moments of both nets' units per block, and the samples' energies where the units need no gains.
+
+    No more is in memory beside them than the samples of one block.
+    """
     count_k = torch.bincount(block_n)
     k, longest, p, u = len(count_k), int(count_k.max()), x_na.shape[1], x_na.shape[1] + x_nb.shape[1]
     advice = f"ask for fewer blocks (blocks={max(2, k // 4)}) or leave units out"
@@ -32,8 +36,20 @@ def moments_of_blocks(x_na: Tensor, x_nb: Tensor, block_n: Tensor) -> Moments:
     mean_ku, scatter_kuu = (torch.empty(shape, dtype=torch.float64) for shape in ((k, u), (k, u, u)))
     buffer_nu = torch.empty(longest, u, dtype=torch.float64)
     samples = torch.split(block_n.argsort(stable=True), count_k.tolist())
+    nets, centre_u = (slice(0, p), slice(p, u)), torch.zeros(u, dtype=torch.float64)
+    of_blocks: list[tuple[Tensor, Tensor, Tensor]] = []
     for mean_u, scatter_uu, sample_n in zip(mean_ku, scatter_kuu, samples):
         x_nu = buffer_nu[: len(sample_n)]
         x_nu[:, :p], x_nu[:, p:] = x_na[sample_n], x_nb[sample_n]
-        mean_u.copy_(centred_products(x_nu if gain_u is None else x_nu.mul_(gain_u), scatter_uu))
-    return Moments(count_k.double(), mean_ku, scatter_kuu, gain_u)
+        if gain_u is not None:
+            mean_u.copy_(centred_products(x_nu.mul_(gain_u), scatter_uu))
+            continue
+        if not of_blocks:
+            centre_u = x_nu.mean(0)
+        energy_ni = energies_of(x_nu - centre_u, nets)
+        mean_u.copy_(centred_products(x_nu, scatter_uu))
+        mean_i = energy_ni.mean(0)
+        energy_ni -= mean_i
+        of_blocks.append((mean_i, energy_ni.T @ energy_ni, energy_ni.T @ x_nu))
+    energies = Energies(nets, centre_u, *map(torch.stack, zip(*of_blocks))) if of_blocks else None
+    return Moments(count_k.double(), mean_ku, scatter_kuu, gain_u), energies

@@ -12,6 +12,7 @@ from itertools import combinations_with_replacement
 import torch
 from torch import Tensor
 
+from convergent.core.energies import Energies
 from convergent.core.moments import Moments
 from convergent.core.packing import net_number
 from convergent.core.pairs import Pair
@@ -31,6 +32,7 @@ class LayerMoments:
         scatter: {(i, j): centred sums of products, shape (k, units of net i, units of net j)} for i <= j; may be read from
             disk when asked for. Of a net with itself there may be squares only, shape (k, units): its products are NaN.
         images: how many images were read.
+        energies: of the nets' samples; None where they were not collected.
     """
 
     layer: str
@@ -40,6 +42,7 @@ class LayerMoments:
     mean_ku: Tensor
     scatter: Mapping[tuple[int, int], Tensor]
     images: int
+    energies: Energies | None = None
 
     def __repr__(self) -> str:
         nets = ", ".join(f"{of.stop - of.start} units of {net}" for net, of in zip(self.nets, self.units))
@@ -58,8 +61,9 @@ class LayerMoments:
         """
         of_a, of_b = net_number(a, self.nets), net_number(b, self.nets)
         p, q = (self.units[net].stop - self.units[net].start for net in (of_a, of_b))
-        moments = self.moments([of_a, of_b])
-        return Pair(moments, slice(0, p), slice(p, p + q), self.nets[of_a], self.nets[of_b], self.layer)
+        moments, energies = self.moments([of_a, of_b]), self.energies and self.energies.of([of_a, of_b])
+        names = self.nets[of_a], self.nets[of_b], self.layer
+        return Pair(moments, slice(0, p), slice(p, p + q), *names, energies=energies)
 
     @property
     def mean_u(self) -> Tensor:
@@ -98,7 +102,8 @@ class LayerMoments:
         if there_k.all():
             return self
         scatter = {ij: s_kab[there_k] for ij, s_kab in self.scatter.items()}
-        return replace(self, count_k=self.count_k[there_k], mean_ku=self.mean_ku[there_k], scatter=scatter)
+        mean_ku, energies = self.mean_ku[there_k], self.energies and self.energies.blocks(there_k)
+        return replace(self, count_k=self.count_k[there_k], mean_ku=mean_ku, scatter=scatter, energies=energies)
 
     def _scatter(self, i: int, j: int) -> Tensor:
         if (min(i, j), max(i, j)) not in self.scatter:

@@ -27,6 +27,7 @@ class Packing:
         units: which of the u units are each net's.
         pairs: numbers (i, j) of nets, i < j, whose products are wanted.
         within: whether each net's products with itself are wanted; otherwise there are only its units' squares.
+        energies: whether each net's energy is wanted, a column more beside its units, see `energies.Energies`.
 
     >>> packing = Packing.of([2, 3, 1], [(0, 2)])
     >>> packing.size  # 1 + (2 + 3 + 1) + 2 x (2 + 1) + 3 x 3 + 1 x 1
@@ -36,16 +37,22 @@ class Packing:
     units: Sequence[slice]
     pairs: Sequence[tuple[int, int]]
     within: bool = True
+    energies: bool = False
 
     @classmethod
     def of(
-        cls, widths: Sequence[int], pairs: Iterable[tuple[int, int]] | None = None, *, within: bool = True
+        cls,
+        widths: Sequence[int],
+        pairs: Iterable[tuple[int, int]] | None = None,
+        *,
+        within: bool = True,
+        energies: bool = False,
     ) -> Packing:
         """The packing of nets of these numbers of units; all pairs by default."""
         edges = [0, *accumulate(widths)]
         every = list(combinations(range(len(widths)), 2))
         wanted = every if pairs is None else sorted({(min(pair), max(pair)) for pair in pairs if pair[0] != pair[1]})
-        return cls([slice(*edge) for edge in pairwise(edges)], wanted, within)
+        return cls([slice(*edge) for edge in pairwise(edges)], wanted, within, energies)
 
     @property
     def width(self) -> int:
@@ -55,7 +62,8 @@ class Packing:
     @cached_property
     def size(self) -> int:
         """Length of the flat vector."""
-        return self._starts[-1]
+        nets = len(self.units)
+        return self._starts[-1] + (nets * (1 + nets + self.width) if self.energies else 0)
 
     def sums(self, flat_f: Tensor) -> Tensor:
         """The sums of all units, as a view, shape (..., u)."""
@@ -66,8 +74,19 @@ class Packing:
         return flat_f[..., 1 + self.width : 1 + 2 * self.width]
 
     def products(self, flat_f: Tensor) -> Tensor:
-        """All sums of products, squares among them, as a view, shape (..., rest)."""
-        return flat_f[..., 1 + self.width :]
+        """All sums of products of units, squares among them, as a view, shape (..., rest)."""
+        return flat_f[..., 1 + self.width : self._starts[-1]]
+
+    def energy(self, flat_f: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The sums of the nets' energies, of their products with each other and with all units, as views.
+
+        Shapes (..., i), (..., i, i) and (..., i, u).
+        """
+        nets = len(self.units)
+        of_f = flat_f[..., self._starts[-1] :]
+        sums, with_energies, with_units = of_f.tensor_split((nets, nets + nets**2), -1)
+        shape = *flat_f.shape[:-1], nets
+        return sums, with_energies.view(*shape, nets), with_units.view(*shape, self.width)
 
     def block(self, flat_f: Tensor, i: int, j: int) -> Tensor:
         """The products of nets i <= j, as a view, shape (..., units of i, units of j)."""
@@ -82,7 +101,7 @@ class Packing:
     def multiplications(self) -> int:
         """Of all wanted pairs' products, for one sample."""
         halved = sum(_length(units) ** 2 // 2 for units in self.units) if self.within else 0
-        return self.size - self._starts[0] - halved
+        return self._starts[-1] - self._starts[0] - halved
 
     def strips(self, flat_f: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
         """(Rows, columns, their sums) of the matrix products of the wanted pairs: little more than the upper triangle."""

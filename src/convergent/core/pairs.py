@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from convergent.core.blocks import block_of_image, moments_of_blocks
+from convergent.core.energies import Energies
 from convergent.core.histogram_source import Joint, SampledJoint
 from convergent.core.matrices import as_count, as_matrix, as_whole_numbers
 from convergent.core.moments import Moments
@@ -41,6 +42,8 @@ class Pair:
             of its own among those that it is fitted to.
         held_out_folds: how many folds of the blocks of images every held-out score of this pair is made of; 0 for none. What
             a method chooses by images held out among those of its fit (a ridge, a penalty) has folds of its own.
+        energies: of the samples of both nets, in the order of their units in `moments` (those of `parts` where there are
+            such), for measures that are functions of pairs of samples; None where they were not collected.
     """
 
     moments: Moments
@@ -52,6 +55,7 @@ class Pair:
     joint: Joint | None = None
     parts: tuple[Moments, Tensor] | None = None
     held_out_folds: int = 5
+    energies: Energies | None = None
 
     @classmethod
     def of(
@@ -85,7 +89,8 @@ class Pair:
         image, which_n = torch.unique(numbers, return_inverse=True)
         block_n = block_of_image(len(image), as_count(blocks, "blocks"))[which_n]
         a, b = slice(0, x_na.shape[1]), slice(x_na.shape[1], x_na.shape[1] + x_nb.shape[1])
-        return cls(moments_of_blocks(x_na, x_nb, block_n), a, b, joint=SampledJoint(x_na, x_nb, block_n))
+        moments, energies = moments_of_blocks(x_na, x_nb, block_n)
+        return cls(moments, a, b, joint=SampledJoint(x_na, x_nb, block_n), energies=energies)
 
     def __repr__(self) -> str:
         layer = f"{self.layer}: " if self.layer else ""
@@ -178,18 +183,28 @@ class Pair:
         """Correlations within net b, shape (q, q)."""
         return self.total.corr(self.b, self.b)
 
+    @cached_property
+    def energy_products(self) -> tuple[Tensor, Tensor] | None:
+        """Sums over samples of |x - mean|^2 of a and b, shape (2,), and of their products, shape (2, 2); None if unknown."""
+        if self.energies is None:
+            return None
+        moments, weight_k = self.parts or (self.moments, None)
+        sum_i, product_ij = self.energies.merged(moments, weight_k).products(self.total)
+        return (sum_i, product_ij) if self.a.start <= self.b.start else (sum_i.flip(0), product_ij.flip(0, 1))
+
     def flip(self) -> Pair:
         """The same pair seen from the other net: its a is this b."""
         return replace(self, a=self.b, b=self.a, name_a=self.name_b, name_b=self.name_a)
 
     def weighted(self, weight_k: Tensor) -> Pair:
         """The pair with each block of images counted `weight_k` times, shape (k,), without joint histograms."""
-        parts = (self.moments, weight_k) if self.parts is None else None
-        return replace(self.of_moments(Moments.stack([self.moments.merged(weight_k)])), parts=parts)
+        parts, energies = ((self.moments, weight_k), self.energies) if self.parts is None else (None, None)
+        merged = Moments.stack([self.moments.merged(weight_k)])
+        return replace(self.of_moments(merged), parts=parts, energies=energies)
 
     def of_moments(self, moments: Moments) -> Pair:
-        """The pair with the moments of other samples, of which there are no joint histograms."""
-        return replace(self, moments=moments, joint=None, parts=None)
+        """The pair with the moments of other samples, of which there are no joint histograms and no energies."""
+        return replace(self, moments=moments, joint=None, parts=None, energies=None)
 
     def folds(self, n: int | None = None) -> Iterator[tuple[Pair, Pair]]:
         """Pairs (fit, held out) over `n` folds of the blocks, those of held-out scores by default; each block held out once.
@@ -213,7 +228,7 @@ class Pair:
             parts = (self.moments, (fold_k != fold).double())
             yield (
                 replace(self, moments=Moments.stack([fit]), joint=joint_fit, parts=parts),
-                replace(self, moments=Moments.stack([held]), joint=joint_held, parts=None),
+                replace(self, moments=Moments.stack([held]), joint=joint_held, parts=None, energies=None),
             )
 
     def _folds_of_parts(self, n: int, whole: Moments, weight_k: Tensor) -> Iterator[tuple[Pair, Pair]]:

@@ -140,8 +140,9 @@ class Accumulator:
 
     def moments(self, images: int) -> LayerMoments:
         """The record of all that was read; it takes over the memory of the sums, so this is the last call."""
-        count_k, mean_ku, scatter = centred(self.sums_kf, self.packing, replace(self.arithmetic, shift_u=self.shift_u))
-        return LayerMoments(self.layer, self.nets, self.packing.units, count_k, mean_ku, scatter, images)
+        arithmetic = replace(self.arithmetic, shift_u=self.shift_u)
+        count_k, mean_ku, scatter, energies = centred(self.sums_kf, self.packing, arithmetic)
+        return LayerMoments(self.layer, self.nets, self.packing.units, count_k, mean_ku, scatter, images, energies)
 
     def state(self) -> dict[str, Tensor]:
         """All that a pass has read so far, see `Collector.state`."""

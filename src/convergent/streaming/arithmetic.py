@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from convergent.core.energies import Energies
 from convergent.core.packing import Packing
 from convergent.core.products import Product, full_precision, portable
 
@@ -74,7 +75,7 @@ class Arithmetic:
 
 def centred(
     sums_kf: Tensor, packing: Packing, arithmetic: Arithmetic
-) -> tuple[Tensor, Tensor, dict[tuple[int, int], Tensor]]:
+) -> tuple[Tensor, Tensor, dict[tuple[int, int], Tensor], Energies | None]:
     """Counts, means and centred sums of products from a pass's sums, in their memory; shapes as in `LayerMoments`."""
     count_k, scale = sums_kf[:, 0].clone(), arithmetic.scale
     if scale != 1:
@@ -91,8 +92,23 @@ def centred(
     if not packing.within:
         squares_ku = packing.squares(sums_kf) - count_k[:, None] * mean_ku.square()
         scatter |= {(i, i): squares_ku[:, units] for i, units in enumerate(packing.units)}
+    energies = _centred_energies(sums_kf, packing, arithmetic, count_k, mean_ku) if packing.energies else None
     mean_ku += arithmetic.shift_u.double().cpu()
-    return count_k, mean_ku, scatter
+    return count_k, mean_ku, scatter, energies
+
+
+def _centred_energies(
+    sums_kf: Tensor, packing: Packing, arithmetic: Arithmetic, count_k: Tensor, mean_ku: Tensor
+) -> Energies | None:
+    """The energies from a pass's sums, given the units' means from the shift; None where they left the numbers' range."""
+    scale, (sum_ki, with_energies_kij, with_units_kiu) = arithmetic.scale, packing.energy(sums_kf)
+    mean_ki = sum_ki / (scale**2 * count_k.clamp(min=1)[:, None])
+    total_ki = count_k[:, None] * mean_ki
+    with_energies_kij = with_energies_kij / scale**4 - total_ki[:, :, None] * mean_ki[:, None]
+    with_units_kiu = with_units_kiu / scale**3 - total_ki[:, :, None] * mean_ku[:, None]
+    if not all(of.isfinite().all() for of in (mean_ki, with_energies_kij, with_units_kiu)):
+        return None
+    return Energies(packing.units, arithmetic.shift_u.double().cpu(), mean_ki, with_energies_kij, with_units_kiu)
 
 
 def add_products(open_f: Tensor, x_us: Tensor, packing: Packing, product: Product = portable) -> None:
@@ -102,3 +118,11 @@ def add_products(open_f: Tensor, x_us: Tensor, packing: Packing, product: Produc
     with full_precision():
         for rows, columns, into in packing.strips(open_f):
             into.add_(product(x_us[rows], x_us[columns]))
+        if packing.energies:
+            energy_is = (
+                torch.stack([torch.linalg.vector_norm(x_us[of], dim=0) for of in packing.units]).double().square()
+            )
+            sum_i, with_energies_ij, with_units_iu = packing.energy(open_f)
+            sum_i.add_(energy_is.sum(1))
+            with_energies_ij.add_(energy_is @ energy_is.T)
+            with_units_iu.add_(energy_is.to(x_us.dtype) @ x_us.T)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
 
 from convergent.errors import InputError
-from convergent.options import LATER, NULL, TEXT, aside, check_fields, listed, number, saying, table, whole, word
+from convergent.options import FLAG, LATER, NULL, TEXT, aside, check_fields, listed, number, saying, table, whole, word
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,6 +28,7 @@ class Reading:
         device: where products are made and summed, as torch names it; None for where the nets are.
         layers_per_pass: read the images anew for every so many layers, to save memory; None for one pass.
         snapshot_minutes: between two snapshots of a pass.
+        energies: whether the samples' energies are collected, see `energies.Energies`: a column more per net.
         output: which tensor of layers that give several, see `capture.tensor_of`; None for the first.
         drop: positions that are no samples, such as [0] for a class token; negative ones from the end.
         mask: which positions are samples and which are padding: the key of a mapping's mask, or a function from a batch to
@@ -48,6 +49,7 @@ class Reading:
     device: Annotated[str | None, aside(TEXT | NULL)] = None
     layers_per_pass: Annotated[int | None, aside(whole(1) | NULL)] = None
     snapshot_minutes: Annotated[float, aside(number(0))] = 5.0
+    energies: Annotated[bool, FLAG] = field(default=True, metadata=LATER)
     output: Annotated[str | int | None, TEXT | whole() | NULL] = field(default=None, metadata=LATER)
     drop: Annotated[Sequence[int], listed(whole(None), 0)] = field(default=(), metadata=LATER)
     mask: Any = field(default="attention_mask", metadata=LATER)

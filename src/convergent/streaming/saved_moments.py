@@ -12,12 +12,15 @@ from pathlib import Path
 
 from torch import Tensor
 
+from convergent.core.energies import Energies
 from convergent.core.layer_moments import LayerMoments
 from convergent.storage.tensors import SavedTensors, opened, save_tensors
 from convergent.streaming.collector import Start
 from convergent.streaming.layers import Layers, Pairs
 from convergent.streaming.reading import Reading
 from convergent.streaming.statistics_pass import StatisticsPass
+
+_ENERGIES = ("centre_u", "mean_ki", "with_energies_kij", "with_units_kiu")
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,9 @@ def tensors_of(moments: LayerMoments, prefix: str = "") -> tuple[dict[str, Tenso
     """What is saved of a layer's moments, and the text about it, under names that begin in the same way."""
     tensors = {"count_k": moments.count_k, "mean_ku": moments.mean_ku}
     tensors |= {f"scatter_kab {i} {j}": s_kab for (i, j), s_kab in moments.scatter.items()}
+    if (of := moments.energies) is not None:
+        kinds = of.centre_u, of.mean_ki, of.with_energies_kij, of.with_units_kiu
+        tensors |= {f"energies {name}": x for name, x in zip(_ENERGIES, kinds)}
     about = {"images": str(moments.images), "units": json.dumps([[units.start, units.stop] for units in moments.units])}
     return {f"{prefix}{name}": x for name, x in tensors.items()}, {f"{prefix}{name}": t for name, t in about.items()}
 
@@ -53,6 +59,9 @@ def moments_of(file: Path, layer: str, nets: Sequence[str], prefix: str = "") ->
     with opened(file) as saved:
         about = saved.metadata()
         count_k, mean_ku = (saved.get_tensor(f"{prefix}{name}") for name in ("count_k", "mean_ku"))
-    units = [slice(*edges) for edges in json.loads(about[f"{prefix}units"])]
+        units = [slice(*edges) for edges in json.loads(about[f"{prefix}units"])]
+        there = f"{prefix}energies {_ENERGIES[0]}" in saved.keys()  # noqa: SIM118  (no mapping)
+        of = [saved.get_tensor(f"{prefix}energies {name}") for name in _ENERGIES] if there else []
     scatter = SavedTensors(file, f"{prefix}scatter_kab")
-    return LayerMoments(layer, nets, units, count_k, mean_ku, scatter, int(about[f"{prefix}images"]))
+    energies, images = Energies(units, *of) if of else None, int(about[f"{prefix}images"])
+    return LayerMoments(layer, nets, units, count_k, mean_ku, scatter, images, energies)

@@ -79,6 +79,7 @@ class StatisticsPass(Collector):
     """
 
     exact = True  # small layers are summed in float64
+    energies = True  # where the reading asks for them
 
     def __init__(
         self,
@@ -204,7 +205,8 @@ class StatisticsPass(Collector):
         product = chosen(products, x_us.device, dtype)
         arithmetic = Arithmetic.of(x_us, {x_ncp.dtype for x_ncp in of_part}, dtype, product)
         widths = {net: x_ncp.shape[1] for net, x_ncp in zip(part.nets, of_part)}
-        packing = Packing.of(list(widths.values()), part.pairs, within=part.within)
+        energies = self.energies and self.reading.energies
+        packing = Packing.of(list(widths.values()), part.pairs, within=part.within, energies=energies)
         blocks = blocks_within(packing, min(part.blocks, self.deal.blocks), self.reading.block_memory)
         return Accumulator(layer, widths, p, arithmetic, blocks, packing)
 
