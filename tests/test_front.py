@@ -153,9 +153,9 @@ def test_padded_texts_are_compared_and_rotated_as_texts_without_padding():
             masks = pad([torch.ones(len(text)) for text in some], batch_first=True)
             yield {"input_ids": pad(some, batch_first=True), "attention_mask": masks}
 
-    reading = cv.Reading(blocks=4, drop=[0])
-    alone, padded = (cv.compare(both, batches(n), ["hidden"], cv.Matching(), reading=reading).frame() for n in (1, 10))
-    assert alone.samples.tolist() == [sum(len(text) - 1 for text in texts)] * 2
+    reading, methods = cv.Reading(blocks=4, drop=[0]), [cv.Matching(), cv.MutualInformation(bins=3)]
+    alone, padded = (cv.compare(both, [*batches(n)], ["hidden"], methods, reading=reading).frame() for n in (1, 10))
+    assert alone.samples.tolist() == [sum(len(text) - 1 for text in texts)] * 4
     pd.testing.assert_frame_equal(alone, padded, rtol=1e-5)  # rotations are summed in float32
 
 

@@ -23,6 +23,7 @@ from convergent.streaming.callback import HistogramsCallback, MomentsCallback, _
 from convergent.streaming.histograms.histogram_pass import HistogramPass, calibration_images
 from convergent.streaming.histograms.saved_histograms import SavedHistograms
 from convergent.streaming.layers import random_positions
+from convergent.streaming.measure import collect
 from convergent.streaming.module import Nets
 from convergent.streaming.reading import Reading
 
@@ -105,6 +106,36 @@ def test_some_positions_are_the_seeded_ones():
     chosen_np = random_positions(torch.arange(60), 36, 6)
     x_nup = activations(three, data).gather(2, chosen_np[:, None].expand(-1, 9, -1))
     assert_equal(found, in_memory(x_nup, found.edges_ue))
+
+
+def test_of_padded_texts_the_same_share_of_every_length_is_counted():
+    both = {name: nn.Sequential(nn.Linear(3, width)) for name, width in (("a", 2), ("b", 4))}
+    mask_nt = torch.ones(6, 8, dtype=torch.bool)
+    mask_nt[0, 2:] = False
+    x_ntc = torch.randn(6, 8, 3).masked_fill_(~mask_nt[:, :, None], torch.nan)  # of which none may be taken
+    batches = [(x_ntc[:3], mask_nt[:3], torch.arange(3)), (x_ntc[3:, :4], mask_nt[3:, :4], torch.arange(3, 6))]
+    reading = Reading(mask=lambda batch: batch[1], forward=lambda net, batch: net(batch[0]), blocks=4)
+    start = HistogramPass.start(["0"], reading, None, Counting(bins=3, samples=6 * 4, folds=2))
+    (histograms,) = collect(both, batches, [start], reading)
+    counts = [part.count for part in histograms["0"].parts]
+    of_first = int(
+        (random_positions(torch.arange(1), 8, 4) < 2).sum()
+    )  # half of the positions, two of which are no padding
+    assert sum(counts) == of_first + 2 * 4 + 3 * 2
+    assert all(counts)
+
+
+def test_a_layer_that_is_called_twice_is_counted_call_by_call():
+    shared = {name: nn.Linear(3, 3) for name in "ab"}
+    both, x_nc = {name: nn.Sequential(layer, layer) for name, layer in shared.items()}, torch.randn(50, 3)
+    start = HistogramPass.start(["0#0", "0#1"], Reading(), None, Counting(bins=4, folds=1))
+    (histograms,) = collect(both, [x_nc], [start], Reading())
+    x_ncs = {"0#0": [layer(x_nc) for layer in shared.values()], "0#1": [net(x_nc) for net in both.values()]}
+    for layer, x_nas in x_ncs.items():
+        x_us = torch.cat(x_nas, 1).T.detach()
+        counter = HistogramCounter(dict.fromkeys("ab", 3), edges_of(x_us, 4))
+        counter.add(x_us)
+        assert_equal(histograms[layer].parts[0], counter.histograms())
 
 
 @pytest.mark.parametrize("block_memory", [1e9, 2100])

@@ -16,7 +16,7 @@ from convergent.core.histogram_source import Counting
 from convergent.core.packing import Packing, blocks_within
 from convergent.errors import InputError
 from convergent.memory import check_memory
-from convergent.streaming.capture import Capture
+from convergent.streaming.capture import Capture, mask_of
 from convergent.streaming.collector import Collector, First, Start, from_first_process, table_of
 from convergent.streaming.histograms.layer_histograms import FoldCounter, LayerHistograms
 from convergent.streaming.layers import Layers, Pairs, check_size, random_positions, resolve
@@ -66,10 +66,12 @@ class HistogramPass(Collector):
             for layer in self.layers
         }
         self._positions: dict[str, int] = {}
+        self._width: dict[str, int] = {}  # of the first batch's mask
         seen = self._calibrate(nets, first)
         self._layers = {layer: self._counters(layer, seen[layer]) for layer in self.layers}
         self._check_memory()
         self._batch: dict[str, dict[str, Tensor]] = {}
+        self._image_s: dict[str, Tensor] = {}  # of the batch's samples
 
     @classmethod
     def start(
@@ -95,17 +97,11 @@ class HistogramPass(Collector):
         return started
 
     def see(self, net: str, layer: str, activation: Tensor) -> None:
-        """Keep some positions of an activation until all nets are there.
-
-        Raises:
-            InputError: if some positions are masked.
-        """
-        if self.unmasked:
-            raise InputError("Joint histograms cannot leave padding out; give texts of one length, or another method.")
+        """Keep some positions of an activation until all nets are there."""
         x_ncp = self.samples(net, layer, activation)
         units = self._layers[layer].widths[net]
         check_size(x_ncp, units, self._positions[layer], f"Layer {layer} of net {net}")
-        x_ncp = _some(x_ncp, self.images_on(activation.device), self._per_image)
+        x_ncp, self._image_s[layer] = self._some(net, layer, activation, x_ncp, self._per_image)
         self._batch.setdefault(layer, {})[net] = x_ncp.clone()  # what comes later in the net may overwrite it
 
     def end(self) -> None:
@@ -113,7 +109,7 @@ class HistogramPass(Collector):
         super().end()
         for layer, folds in self._layers.items():
             seen = self._batch.pop(layer)
-            folds.add(torch.cat([seen[net] for net in folds.widths], 1), self.image_n)
+            folds.add(torch.cat([seen[net] for net in folds.widths], 1), self._image_s[layer])
 
     def collected(self) -> dict[str, LayerHistograms]:
         """The histograms of every layer, summed over all processes."""
@@ -185,24 +181,35 @@ class HistogramPass(Collector):
                 )
             samples = min(_SAMPLES, _BYTES // (len(seen[layer]) * x_ncp.shape[1] * x_ncp.element_size()))
             some = chosen.setdefault(layer, max(1, min(self._per_image, samples // images)))
-            x_ncp = _some(x_ncp, self.images_on(activation.device), some)
+            x_ncp, _ = self._some(net, layer, activation, x_ncp, some)
             seen[layer][net].append(x_ncp.transpose(0, 1).flatten(1).clone())
 
         with Capture(nets, self.layers, keep, self.rotations, self.reading.output) as capture:
             for image_n, x in first(images):
-                self.name_images(image_n)
+                self.name_images(image_n, mask_of(x))
                 capture.run(x)
         return {layer: {net: torch.cat(parts, 1) for net, parts in of.items()} for layer, of in seen.items()}
+
+    def _some(self, net: str, layer: str, activation: Tensor, x_ncp: Tensor, chosen: int) -> tuple[Tensor, Tensor]:
+        """So many random positions of each image, the same for all nets, shape (n, c, chosen), and the images' numbers.
+
+        Where positions are masked, that share of the others, shape (s, c, 1): of texts of any length the same.
+        """
+        if self.unmasked is None or self.by_unit(net, layer, activation).ndim < 3:
+            if chosen < x_ncp.shape[2]:
+                chosen_np = random_positions(self.images_on(activation.device), x_ncp.shape[2], chosen)
+                x_ncp = x_ncp.gather(2, chosen_np[:, None].expand(-1, x_ncp.shape[1], -1))
+            return x_ncp, self.image_n
+        image_s, sample_np = self.image_n[self.unmasked.image_s], self.unmasked.sample_np
+        width = sample_np.shape[1]
+        chosen = max(1, round(chosen * width / self._width.setdefault(layer, width)))
+        if chosen >= width or self.reading.sample == "pooled":
+            return x_ncp, image_s
+        chosen_np = random_positions(self.image_n, width, chosen)
+        kept_s = torch.zeros_like(sample_np).scatter(1, chosen_np, True)[sample_np]
+        return x_ncp[kept_s.to(x_ncp.device)], image_s[kept_s]
 
 
 def calibration_images(images: int) -> int:
     """How many images give the edges."""
     return min(images, max(_CALIBRATION, min(_MOST, images // _SHARE)))
-
-
-def _some(x_ncp: Tensor, image_n: Tensor, chosen: int) -> Tensor:
-    """So many random positions of each image, the same for all nets, shape (n, c, chosen)."""
-    if chosen >= x_ncp.shape[2]:
-        return x_ncp
-    chosen_np = random_positions(image_n, x_ncp.shape[2], chosen)
-    return x_ncp.gather(2, chosen_np[:, None].expand(-1, x_ncp.shape[1], -1))
