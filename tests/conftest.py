@@ -82,11 +82,11 @@ def blocks(sizes=((4, 3), (2, 5), (6, 2), (3, 3)), noise=0.6, n=1500, seed=0):
     """
     generator = torch.Generator().manual_seed(seed)
     latent_ng = torch.randn(n, len(sizes), generator=generator).double()
-    found = []
+    both = []
     for net in (0, 1):
         group_u = torch.arange(len(sizes)).repeat_interleave(torch.tensor([size[net] for size in sizes]))
         group_u = group_u[torch.randperm(len(group_u), generator=generator)]
         noise_nu = torch.randn(n, len(group_u), generator=generator)
-        found.append((latent_ng[:, group_u] + noise * noise_nu, group_u))
-    (x_na, group_a), (x_nb, group_b) = found
+        both.append((latent_ng[:, group_u] + noise * noise_nu, group_u))
+    (x_na, group_a), (x_nb, group_b) = both
     return x_na, x_nb, group_a, group_b

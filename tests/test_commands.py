@@ -54,16 +54,16 @@ def measured_in(root):
 def trained(root):
     python, src = sys.executable, PROJECT / "src"
     arguments = ("-m", "seed=0,1", *SMALL, f"root='{root}'", "hydra.launcher.n_jobs=2")
-    said = typed(python, src / "train.py", *arguments, cwd=root)  # from another folder, with a space
-    assert said.count(": val/acc_top1") == 2
+    output = typed(python, src / "train.py", *arguments, cwd=root)  # from another folder, with a space
+    assert output.count(": val/acc_top1") == 2
     return root / "outputs" / "train" / "digits-convnet"
 
 
 @pytest.fixture(scope="module")
 def aligned(trained, root):
     arguments = ("-m", "method=matching,semimatching", f"root='{root}'", "hydra.verbose=true")
-    said = typed(sys.executable, PROJECT / "src" / "align.py", *arguments)
-    assert "Moments of 4 layers found in" in said  # the second method reuses the pass of the first
+    output = typed(sys.executable, PROJECT / "src" / "align.py", *arguments)
+    assert "Moments of 4 layers found in" in output  # the second method reuses the pass of the first
     return root / "outputs" / "align" / "digits-convnet"
 
 
@@ -81,8 +81,8 @@ def test_a_run_folder_holds_everything_readable_by_anybody(trained):
 
 def test_what_is_done_is_said_and_not_done_again(trained, root, script):
     before = (trained / "seed=0" / "weights.safetensors").stat().st_mtime_ns
-    said = typed(*script("train", "seed=0", *SMALL, f"root='{root}'"))
-    assert said.startswith("digits-convnet seed=0: done already, val/acc_top1")
+    output = typed(*script("train", "seed=0", *SMALL, f"root='{root}'"))
+    assert output.startswith("digits-convnet seed=0: done already, val/acc_top1")
     assert (trained / "seed=0" / "weights.safetensors").stat().st_mtime_ns == before
 
 
@@ -141,9 +141,9 @@ def test_untrained_nets_are_those_that_the_training_began_with(trained, root, co
     assert {pair["a"] for pair in summary["pairs"]} == {"seed=0@epoch=0", "seed=1@epoch=0"}
     from convergent.training.runs import Run
 
-    kept = root / "outputs" / "train" / "began" / "seed=0"
+    folder = root / "outputs" / "train" / "began" / "seed=0"
     assert command("train", "epochs=0", "seed=0", SMALL[1], "name=began", f"root='{root}'", "logger=csv")[0] == 0
-    began, untrained = load_file(kept / "weights.safetensors"), Run(trained / "seed=0", 0).net().state_dict()
+    began, untrained = load_file(folder / "weights.safetensors"), Run(trained / "seed=0", 0).net().state_dict()
     assert all(torch.equal(began[name], untrained[name]) for name in began)
 
 
@@ -254,7 +254,7 @@ def test_mutual_information_is_counted_beside_the_moments_that_are_there(aligned
         assert (code, err) == (1, sentence)
 
 
-def test_all_held_out_figures_of_a_row_are_of_the_folds_that_were_asked_for(aligned, root, command):
+def test_all_held_out_scalars_of_a_row_are_of_the_folds_that_were_asked_for(aligned, root, command):
     from convergent.analysis.results import compare
     from convergent.streaming.saved_moments import SavedMoments
 
@@ -303,12 +303,12 @@ def test_without_folds_nothing_is_held_out_and_no_file_has_a_column_for_it(align
     folders = sorted((root / "outputs" / "align" / "no folds").iterdir())
     files = [file for folder in folders for file in (folder / "summary.json", *folder.glob("*.csv"))]
     report = root / "outputs" / "report" / "no folds"
-    told = out + "".join(file.read_text() for file in [*files, report / "table.md"])
-    assert "R² fitted" in told
-    assert not re.search("held.out|optimism|loss_one_unit|loss_least_squares|nan", told)
+    text = out + "".join(file.read_text() for file in [*files, report / "table.md"])
+    assert "R² fitted" in text
+    assert not re.search("held.out|optimism|loss_one_unit|loss_least_squares|nan", text)
     assert not list(report.glob("comparison*"))
-    found = {folder.name: json.loads((folder / "summary.json").read_text()) for folder in folders}
-    page = gather(root, "no folds", found, 1e6)
+    summaries = {folder.name: json.loads((folder / "summary.json").read_text()) for folder in folders}
+    page = gather(root, "no folds", summaries, 1e6)
     assert "held" not in page.parts["maps 0 fc1"]["seed=0>seed=1"]
     assert "held_out" not in json.dumps(page.about)
 
@@ -348,8 +348,8 @@ def test_two_processes_train_the_net_that_one_does(root, script, command):
         "logger=csv",
     )
     ddp = ("trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu")
-    said = typed(*script("train", *same, *ddp, "name=two"))
-    assert said.count(": val/acc_top1") == 2  # one of the processes speaks, of two nets
+    output = typed(*script("train", *same, *ddp, "name=two"))
+    assert output.count(": val/acc_top1") == 2  # one of the processes speaks, of two nets
     assert command("train", *same, "name=one")[0] == 0
     for seed in (1, 0):
         folders = [root / "outputs" / "train" / name / f"seed={seed}" for name in ("one", "two")]
@@ -363,14 +363,14 @@ def test_two_processes_train_the_net_that_one_does(root, script, command):
 def test_wandb_has_it_all_offline_and_can_be_read_back(aligned, trained, root):
     runs = {}
     for folder in sorted((root / "outputs" / "wandb").glob("offline-run-*")):
-        said = typed(Path(sys.executable).parent / "wandb", "leet", "inspect", "--json", folder)
-        records = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
+        output = typed(Path(sys.executable).parent / "wandb", "leet", "inspect", "--json", folder)
+        records = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
         (run,) = [record for record in records if record["type"] == "run"]
-        runs[json.dumps(run, separators=(",", ":"))] = said
+        runs[json.dumps(run, separators=(",", ":"))] = output
     assert len(runs) == 4
     by_name = {}
     for name in ("seed=0", "seed=1", "matching", "semimatching"):
-        (by_name[name],) = [said for run, said in runs.items() if f'"display_name":"{name}"' in run]
+        (by_name[name],) = [record for run, record in runs.items() if f'"display_name":"{name}"' in run]
     for run in runs:
         assert '"digits-convnet"' in run
     assert all(text in by_name["seed=0"] for text in ("val/acc_top1", "train/loss", "weights.safetensors"))
@@ -384,10 +384,10 @@ def test_wandb_has_it_all_offline_and_can_be_read_back(aligned, trained, root):
     for file in (root / "outputs").rglob("staging/tmp*"):  # all in the folder of the run that is to be synced
         staged.setdefault(next(part for part in file.parts if part.startswith("offline-run-")), []).append(file)
     for folder, files in staged.items():
-        said = next(said for run, said in runs.items() if f'"{folder.rpartition("-")[2]}"' in run)
+        output = next(output for run, output in runs.items() if f'"{folder.rpartition("-")[2]}"' in run)
         pictures = [file for file in files if file.read_bytes().startswith(b"\x89PNG")]
         assert pictures
-        assert all(str(file) in said for file in pictures)
+        assert all(str(file) in output for file in pictures)
     assert len(staged) == 2
     assert all((wandb / folder).is_dir() for folder in staged)
 
@@ -408,9 +408,9 @@ def test_a_killed_training_goes_on_from_its_last_epoch(root, script, command):
     epoch = torch.load(checkpoint, weights_only=True)["epoch"]
     assert not (checkpoint.parent / "done").exists()
     assert epoch < 11
-    code, said, _ = command(*arguments)
+    code, output, _ = command(*arguments)
     assert code == 0
-    assert "going on from the last checkpoint" in said
+    assert "going on from the last checkpoint" in output
     assert torch.load(checkpoint, weights_only=True)["epoch"] == 11
 
 
@@ -492,8 +492,8 @@ def test_nets_along_their_training_are_compared_epoch_by_epoch(root, command):
     assert summary["epochs"]["0"]["conv1"]["mean_r"] != summary["epochs"]["2"]["conv1"]["mean_r"]
     assert (folder / "figures" / "dynamics.pdf").exists()
     weights = root / "outputs" / "train" / "along" / "seed=0"
-    last, kept = load_file(weights / "weights.safetensors"), load_file(weights / "epochs" / "2.safetensors")
-    assert all(torch.equal(last[key], kept[key]) for key in last)
+    last, second = load_file(weights / "weights.safetensors"), load_file(weights / "epochs" / "2.safetensors")
+    assert all(torch.equal(last[key], second[key]) for key in last)
 
 
 @pytest.mark.parametrize(
@@ -506,7 +506,7 @@ def test_nets_along_their_training_are_compared_epoch_by_epoch(root, command):
         ("keep_epochs=[last]", "not ['last']"),
     ],
 )
-def test_epochs_that_cannot_be_kept_are_told(refused, override, message):
+def test_epochs_that_cannot_be_kept_are_refused(refused, override, message):
     assert message in refused("train", "name=bad", override)
 
 
@@ -564,7 +564,7 @@ def test_an_unknown_layer_lists_near_names(trained, refused):
         ("evaluation.nulls=[rotations]", "each rotated, rotated_after or shuffled, not ['rotations']"),
     ],
 )
-def test_an_option_that_cannot_be_is_told(trained, refused, override, message, command, root):
+def test_an_option_that_cannot_be_is_refused(trained, refused, override, message, command, root):
     if message:
         assert message in refused("align", override)
     else:  # the logits are a layer as any other
@@ -572,23 +572,23 @@ def test_an_option_that_cannot_be_is_told(trained, refused, override, message, c
         assert code == 0
 
 
-def test_other_pictures_than_a_finished_results_are_told(aligned, refused):
-    said = refused("align", "pictures=bottom")
-    assert "pictures is top there and bottom here; replace it with force=true" in said.replace(")", "")
-    assert "another label=" in said
+def test_other_pictures_than_a_finished_results_are_reported(aligned, refused):
+    err = refused("align", "pictures=bottom")
+    assert "pictures is top there and bottom here; replace it with force=true" in err.replace(")", "")
+    assert "another label=" in err
     assert "pictures needs to be top, bottom or ascent, or null, not 'botom'" in refused("align", "pictures=botom")
 
 
-def test_more_clusters_than_units_are_told(trained, refused):
+def test_more_clusters_than_units_are_reported(trained, refused):
     options = ("layers=[conv1]", "evaluation.nulls=[]", "evaluation.intervals=false", "logger=csv")
-    said = refused("align", "method=spectral", "method.clusters=500", *options)
-    assert "500 clusters need as many units, but layer conv1 has 12 in all nets; ask for fewer" in said
+    err = refused("align", "method=spectral", "method.clusters=500", *options)
+    assert "500 clusters need as many units, but layer conv1 has 12 in all nets; ask for fewer" in err
 
 
 def test_one_net_is_not_enough(trained, refused, root):
-    said = refused("align", "nets='" + str(root / "outputs" / "nothing") + "'")
-    assert "at least two finished nets" in said
-    assert "python src/train.py -m seed=0,1,2,3" in said
+    err = refused("align", "nets='" + str(root / "outputs" / "nothing") + "'")
+    assert "at least two finished nets" in err
+    assert "python src/train.py -m seed=0,1,2,3" in err
     assert "no finished run" in refused("align", f"nets=['{trained}/seed=0','{root}/elsewhere']")
 
 
@@ -616,7 +616,7 @@ def test_nets_of_other_images_do_not_go_together(trained, refused, root):
 
 
 @pytest.mark.parametrize("damage", ["missing", "cut", "flipped bit", "other net"])
-def test_damaged_weights_are_told(trained, refused, root, damage):
+def test_damaged_weights_are_reported(trained, refused, root, damage):
     copies = root / "outputs" / f"damaged {damage}"
     shutil.copytree(trained, copies)
     weights = copies / "seed=1" / "weights.safetensors"
@@ -628,12 +628,12 @@ def test_damaged_weights_are_told(trained, refused, root, damage):
         weights.write_bytes(flipped(weights.read_bytes()))
     else:
         save_file({"x": torch.zeros(1)}, weights)
-    said = refused("align", f"nets='{copies}'")
-    assert str(weights) in said
-    assert "force=true" in said
+    err = refused("align", f"nets='{copies}'")
+    assert str(weights) in err
+    assert "force=true" in err
 
 
-def test_nan_in_a_net_is_told(trained, refused, root):
+def test_nan_in_a_net_is_reported(trained, refused, root):
     copies = root / "outputs" / "nan"
     shutil.copytree(trained, copies)
     weights = load_file(copies / "seed=1" / "weights.safetensors")
@@ -643,9 +643,9 @@ def test_nan_in_a_net_is_told(trained, refused, root):
 
 
 def test_a_misspelt_option_is_hydras_own_message(root, script):
-    said = typed(*script("train", "sede=1", f"root='{root}'"), code=1)
-    assert "Could not override 'sede'" in said
-    assert "Traceback" not in said
+    output = typed(*script("train", "sede=1", f"root='{root}'"), code=1)
+    assert "Could not override 'sede'" in output
+    assert "Traceback" not in output
 
 
 @pytest.mark.parametrize(
@@ -663,7 +663,7 @@ def test_a_misspelt_option_is_hydras_own_message(root, script):
         (["epochs=-1"], "epochs needs to be a whole number, 0 or more, not -1"),
     ],
 )
-def test_a_training_that_cannot_be_is_told(refused, overrides, message):
+def test_a_training_that_cannot_be_is_refused(refused, overrides, message):
     if message.startswith("This trainer") and torch.cuda.is_available():
         pytest.skip("there is a GPU here")
     assert message in refused("train", "name=bad", *overrides)
@@ -678,10 +678,10 @@ def test_a_training_that_meets_a_broken_image_leaves_nothing_behind(refused, tmp
             Image.new("RGB", (40, 40)).save(tmp_path / split / name / "1.png")
     broken = tmp_path / "train" / "dogs" / "1.png"
     broken.write_bytes(broken.read_bytes()[:60])
-    said = refused(
+    err = refused(
         "train", "name=broken", "logger=csv", "data=folder", f"data.folder={tmp_path}", "data.classes=2"
     )  # with two workers
-    assert f"Image {broken} cannot be read" in said
+    assert f"Image {broken} cannot be read" in err
 
 
 def test_a_second_training_of_one_seed_waits_for_the_first(trained, root, script):
@@ -694,9 +694,9 @@ def test_a_second_training_of_one_seed_waits_for_the_first(trained, root, script
         shutil.copytree(trained, root / "outputs" / "train" / "twice")  # and it ends well
         config = root / "outputs" / "train" / "twice" / "seed=0" / "config.yaml"
         config.write_text(config.read_text().replace("epochs: 3", "epochs: 1").replace("digits-convnet", "twice"))
-    said = process.communicate(timeout=120)[0]
+    output = process.communicate(timeout=120)[0]
     assert process.returncode == 0
-    assert said.startswith("twice seed=0: done already")
+    assert output.startswith("twice seed=0: done already")
 
 
 def test_jobs_at_the_same_time_measure_once(aligned, root, script):
@@ -713,6 +713,6 @@ def test_jobs_at_the_same_time_measure_once(aligned, root, script):
         else:
             pytest.fail("did not wait")
         assert process.poll() is None
-    said = process.communicate(timeout=120)[0]  # the lock's owner is gone: it goes on
+    output = process.communicate(timeout=120)[0]  # the lock's owner is gone: it goes on
     assert process.returncode == 0
-    assert "Moments of 4 layers found" in said
+    assert "Moments of 4 layers found" in output

@@ -146,29 +146,29 @@ def test_a_results_folder_is_the_method_with_its_overrides(method, overrides, la
 @pytest.mark.parametrize("name", ["train", "align", "report", "prepare"])
 def test_help_says_what_a_newcomer_needs_at_once(name, script):
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    said = subprocess.run(script(name, "--help"), capture_output=True, text=True, check=True).stdout
+    text = subprocess.run(script(name, "--help"), capture_output=True, text=True, check=True).stdout
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.5  # seconds, whoever else is busy
-    assert f"python src/{name}.py" in said
-    assert len(said.splitlines()) < 70  # with every option of the command, of its groups and of the method
+    assert f"python src/{name}.py" in text
+    assert len(text.splitlines()) < 70  # with every option of the command, of its groups and of the method
     if name in ("train", "align"):
         groups = ("data", "net", "trainer", *(["method"] if name == "align" else []))
-        assert all(word in said for group in groups for word in words(group))
+        assert all(word in text for group in groups for word in words(group))
 
 
 def test_help_lists_the_options_of_the_groups_and_of_what_is_chosen_with_their_meaning(tmp_path):
-    said = help_of("align", ["method=sparse"])
-    assert re.search(r"reading\.sample=every +of a layer with positions", said)
-    assert re.search(r"evaluation\.folds=5 +of blocks", said)
-    assert re.search(r"method\.alpha=null +on standardised units", said)
+    text = help_of("align", ["method=sparse"])
+    assert re.search(r"reading\.sample=every +of a layer with positions", text)
+    assert re.search(r"evaluation\.folds=5 +of blocks", text)
+    assert re.search(r"method\.alpha=null +on standardised units", text)
     assert "method.absolute=false     " in help_of("align")  # what its file does not say, its class does
     for method in words("method"):
-        said = help_of("align", [f"method={method}"])
+        text = help_of("align", [f"method={method}"])
         for name in set(composed("align", f"method={method}").method) - {"_target_"}:
-            assert re.search(rf"method\.{name}=\S.*  +[\w(\[|`]", said), name
+            assert re.search(rf"method\.{name}=\S.*  +[\w(\[|`]", text), name
     assert "data.per_class=200" in help_of("train", ["data=fractals"])
     (tmp_path / "net").mkdir()
     (tmp_path / "net" / "mine.yaml").write_text("module:\n  _target_: my.Net\n  width: 5   # of its layers\n")
-    said = help_of("train", ["net=mine", "--config-dir", str(tmp_path)])
-    assert re.search(r"net +.*, mine, ", said)
-    assert re.search(r"net\.module\.width=5 +of its layers", said)
+    text = help_of("train", ["net=mine", "--config-dir", str(tmp_path)])
+    assert re.search(r"net +.*, mine, ", text)
+    assert re.search(r"net\.module\.width=5 +of its layers", text)

@@ -143,8 +143,8 @@ def of_all():
     yield "dynamics", dynamics(dict.fromkeys((0, 1, 3, 10), rows["matching"]))
     sweep = [
         {
-            layer: figures | {"solver_alpha": alpha, "predictors": 0.5 / alpha}
-            for layer, figures in by_layer(rows["sparse"]).items()
+            layer: scalars | {"solver_alpha": alpha, "predictors": 0.5 / alpha}
+            for layer, scalars in by_layer(rows["sparse"]).items()
         }
         for alpha in (0.3, 0.1, 0.03, 0.01)
     ]
@@ -201,4 +201,4 @@ def test_no_figure_is_empty_and_no_text_is_cut_or_covered(method, written):
     expected = PNG.get(method, set()) | (set() if method == "all" else {"correlations", "curves", "means", "activity"})
     assert expected <= wrong.keys()
     assert method not in PNG or not wrong.keys() & (set().union(*PNG.values()) - expected)
-    assert not {what: found for what, found in wrong.items() if found}
+    assert not {what: errors for what, errors in wrong.items() if errors}

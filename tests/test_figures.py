@@ -107,9 +107,9 @@ def test_everybody_tells_methods_apart_and_sees_them_on_white(vision):
         assert min(np.linalg.norm(one - other) for one, other in combinations(seen, 2)) > 15
 
 
-def summary(a, b, layer="fc1", **figures):
+def summary(a, b, layer="fc1", **scalars):
     known = {"mean_r": 0.5, "mean_best_r": 0.6, "predictors": 1.0, "r2_held_out": 0.4, "images": 10}
-    return {"layer": layer, "a": a, "b": b, **known, **figures}
+    return {"layer": layer, "a": a, "b": b, **known, **scalars}
 
 
 def drawn(axis):
@@ -126,9 +126,9 @@ def test_a_method_has_its_colour_whatever_stands_beside_it():
 
 
 def test_what_chance_gives_one_method_is_never_joined_to_what_it_gives_another():
-    def rows(used, found):
-        chance = {"r2_held_out_rotated": found / 2, "predictors_rotated": used}
-        return [summary("0", "1", predictors=used, r2_held_out=found, **chance)]
+    def rows(used, r2):
+        chance = {"r2_held_out_rotated": r2 / 2, "predictors_rotated": used}
+        return [summary("0", "1", predictors=used, r2_held_out=r2, **chance)]
 
     figure = methods({"matching": [rows(1, 0.4)], "sparse": [rows(8, 0.6), rows(3, 0.5)], "spectral": [rows(9, 0.5)]})
     hollow = [line for line in figure.axes[0].lines if line.get_markerfacecolor() == "white"]
@@ -147,8 +147,8 @@ def test_directions_of_a_pair_are_two_dots_only_where_they_differ():
 
 def test_an_interval_says_over_what_it_is_and_of_which_method():
     rows = [summary("0", "1", mean_r_low=0.4, mean_r_high=0.6), summary("1", "0", mean_r_low=0.4, mean_r_high=0.6)]
-    said = [text.get_text() for text in means(rows, "least_squares").legends[0].get_texts()]
-    assert "95% over images, least squares" in said
+    labels = [text.get_text() for text in means(rows, "least_squares").legends[0].get_texts()]
+    assert "95% over images, least squares" in labels
 
 
 def test_every_kind_of_subspace_has_its_marks():
@@ -188,8 +188,8 @@ def test_patches_stand_apart_even_where_they_are_white():
     top = TopImages(torch.tensor([[2.0, 1.0, 0.0]]), torch.zeros(1, 3, dtype=torch.long), torch.zeros(1, 3))
     sheet = mosaic(Patches(top, None, 1, torch.full((1, 3, 3, 3, 1), 255, dtype=torch.uint8)), 0)
     white = (sheet == 255).all(2)
-    _, found = label(white)
-    assert found == 2  # two patches; the third is of an image in which the unit is silent
+    _, patches = label(white)
+    assert patches == 2  # two patches; the third is of an image in which the unit is silent
     assert not white[0].any()  # and an edge around
 
 
@@ -213,9 +213,9 @@ def test_units_of_b_follow_their_shared_partner():
 def test_a_sweep_over_penalties_is_a_curve_by_layer(tmp_path):
     def result(alpha):
         loss = 0.1 + alpha
-        figures = {"solver_alpha": alpha, "loss_held_out": loss, "r2_held_out": 1 - 2 * loss, "predictors": 0.3 / alpha}
-        figures |= {"loss_least_squares": 0.09, "loss_one_unit": 0.3, "predictors_sd": 0.2}
-        return dict.fromkeys(("conv1", "fc1"), figures)
+        scalars = {"solver_alpha": alpha, "loss_held_out": loss, "r2_held_out": 1 - 2 * loss, "predictors": 0.3 / alpha}
+        scalars |= {"loss_least_squares": 0.09, "loss_one_unit": 0.3, "predictors_sd": 0.2}
+        return dict.fromkeys(("conv1", "fc1"), scalars)
 
     results = [result(alpha) for alpha in (0.3, 0.01, 0.1)]  # in any order
     assert swept(results)

@@ -16,10 +16,10 @@ pytestmark = [
 ]
 
 
-def read(nets, x, batch, how, **debug):
+def read(nets, x, batch, settings, **debug):
     """The moments of a pass over images x in batches."""
     with torch.inference_mode():
-        reading = StatisticsPass(nets, ["conv1", "fc1"], len(x), dict.fromkeys(nets, x[:32]), how)
+        reading = StatisticsPass(nets, ["conv1", "fc1"], len(x), dict.fromkeys(nets, x[:32]), settings)
         order = reading.deal.block(torch.arange(reading.deal.images)).argsort(stable=True)
         with reading:
             for image_n in order.split(batch):
@@ -42,8 +42,8 @@ def nets_of(device):
 @pytest.mark.parametrize("device", [None, "cpu"])
 def test_a_gpu_finds_what_the_processor_finds(sample, device):
     x = torch.randn(5000, 1, 16, 16)
-    how = Reading(sample, blocks=4, products="portable")
-    on_cpu = read(nets_of("cpu"), x, 100, how)
+    reading = Reading(sample, blocks=4, products="portable")
+    on_cpu = read(nets_of("cpu"), x, 100, reading)
     on_gpu = read(nets_of("cuda"), x.cuda(), 100, Reading(sample, blocks=4, device=device))
     for layer in on_cpu:
         assert torch.equal(on_gpu[layer].count_k, on_cpu[layer].count_k)
@@ -84,8 +84,8 @@ def test_products_are_full_float32_unless_asked_otherwise():
             accumulator.write("a", x.cuda())
             accumulator.end()
         accumulator.close()
-        found = accumulator.moments(2000).moments().total
-        errors[products] = (found.corr_uu - Moments.of(x_nu).corr_uu).abs().max()
+        moments = accumulator.moments(2000).moments().total
+        errors[products] = (moments.corr_uu - Moments.of(x_nu).corr_uu).abs().max()
         torch.set_float32_matmul_precision(before)
     assert errors["auto"] < 3e-7 < errors["tf32"]
 

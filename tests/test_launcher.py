@@ -137,12 +137,12 @@ def test_ctrl_c_ends_a_sweep_and_its_jobs(app, n_jobs):
         if n_jobs == 1:
             assert sweep.stdout.readline() == "ran 5\n"
         os.killpg(sweep.pid, signal.SIGINT)  # as a terminal does
-        _, said = sweep.communicate(timeout=60)
+        _, err = sweep.communicate(timeout=60)
     finally:  # a sweep that does not end is not left behind
         if sweep.poll() is None:
             os.killpg(sweep.pid, signal.SIGKILL)
     assert sweep.returncode == 130
-    assert "stopped; what is finished is kept, the same command does the rest." in said
+    assert "stopped; what is finished is kept, the same command does the rest." in err
     assert not (folder / "x=0").exists()
 
 

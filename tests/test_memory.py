@@ -112,7 +112,7 @@ print("less")
     assert done.stdout == "less\n", done.stderr
 
 
-def test_what_does_not_fit_is_told_before_it_is_begun(monkeypatch):
+def test_what_does_not_fit_is_reported_before_it_is_begun(monkeypatch):
     with pytest.raises(InputError, match=r"^The sums take 3.0 GB of memory, but 2.0 GB are free; take less\.$"):
         check_memory(3e9, "The sums", "take less", free=2e9)
     monkeypatch.setattr(memory, "available_memory", lambda: 1e6)

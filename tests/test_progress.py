@@ -33,7 +33,7 @@ def test_something_is_due_after_its_seconds_and_not_at_once(clock):
     assert [at for at in (0, 5, 10, 15, 19, 21, 22, 40) for clock[0] in [at] if pace.due()] == [10, 21, 40]
 
 
-def test_a_duration_is_told_in_seconds_or_minutes(clock):
+def test_a_duration_is_reported_in_seconds_or_minutes(clock):
     clock[0] = 6000
     assert [took(6000 - seconds) for seconds in (0.4, 99, 101, 5400)] == ["0 s", "99 s", "2 min", "90 min"]
 

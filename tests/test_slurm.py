@@ -53,10 +53,10 @@ def test_a_sweep_of_jobs_with_a_task_per_process(tmp_path):
     sweep = ("-m", "seed=0,1", "epochs=1", *SMALL, "trainer=ddp", "trainer.devices=2", *SLURM, setup(tmp_path))
     done = run(*sweep, root=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
-    said = [file.read_text() for file in sorted((tmp_path / "outputs" / "slurm").glob("*/*_0_log.out"))]
-    assert len(said) == 2
-    assert sorted("seed=0" in text for text in said) == [False, True]
-    assert all(text.count(": val/acc_top1") == 1 for text in said)  # one of the tasks speaks
+    logs = [file.read_text() for file in sorted((tmp_path / "outputs" / "slurm").glob("*/*_0_log.out"))]
+    assert len(logs) == 2
+    assert sorted("seed=0" in text for text in logs) == [False, True]
+    assert all(text.count(": val/acc_top1") == 1 for text in logs)  # one of the tasks speaks
     alone = run("seed=1", "epochs=1", *SMALL, "name=alone", root=tmp_path)
     assert alone.returncode == 0
     ours, theirs = (
@@ -83,8 +83,8 @@ def test_a_job_that_slurm_stops_is_started_again_and_ends_the_same(tmp_path):
         time.sleep(0.05)
     queue = subprocess.run(["squeue", "-h", "-o", "%A"], capture_output=True, text=True, check=True).stdout.split()
     subprocess.run(["scancel", "--signal=USR2", queue[0]], check=True)  # as SLURM does before the time is over
-    said = process.communicate(timeout=300)[0]
-    assert process.returncode == 0, said
+    output = process.communicate(timeout=300)[0]
+    assert process.returncode == 0, output
     log = "".join(file.read_text() for file in sorted((tmp_path / "outputs" / "slurm").glob("*/*_log.out")))
     assert "saved, it goes on from here" in log
     assert "going on from the last checkpoint" in log

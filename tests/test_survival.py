@@ -64,11 +64,11 @@ def assert_equal(one, two, processes=1):
 
 def until(ready, process, seconds=120):
     end = time.monotonic() + seconds
-    while not (found := ready()):
+    while not (value := ready()):
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < end
         time.sleep(0.05)
-    return found
+    return value
 
 
 def snapshots(root, batches, processes=1):
@@ -102,15 +102,15 @@ def test_a_killed_pass_goes_on_and_ends_with_the_very_same_bits(alone, tmp_path,
 
 def processes_of(root):
     """{rank: process id} of a job's processes (as the kernel tells)."""
-    found = {}
+    processes = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             if str(root) in (folder / "cmdline").read_text():
                 settings = dict(v.split("=", 1) for v in (folder / "environ").read_text().split("\0") if "=" in v)
-                found[int(settings.get("LOCAL_RANK", 0))] = int(folder.name)
+                processes[int(settings.get("LOCAL_RANK", 0))] = int(folder.name)
         except OSError:
             continue
-    return found
+    return processes
 
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc to find the processes of a job")
@@ -142,14 +142,14 @@ def test_a_training_that_loses_a_process_says_so_and_leaves_its_checkpoint_whole
     process = started(command)
     until((run / "last.ckpt").exists, process)
     os.kill(processes_of(tmp_path)[1], signal.SIGKILL)
-    said = process.communicate(timeout=120)[0]
+    output = process.communicate(timeout=120)[0]
     assert process.returncode != 0
     by_exchange, by_watch, by_launcher = (
         "the same command goes on from the last",
         "died, so it ends",
         "terminated with code",
     )
-    assert by_exchange in said or by_watch in said or by_launcher in said  # whichever notices first
+    assert by_exchange in output or by_watch in output or by_launcher in output  # whichever notices first
     assert not (run / "done").exists()
     assert torch.load(run / "last.ckpt", weights_only=True)["global_step"] > 0  # whole, to go on from
 
@@ -167,6 +167,6 @@ def test_two_nodes_of_one_process_each_measure_what_one_process_does(alone, tmp_
     command = script("align", *PASS, *nodes, f"root={tmp_path}")
     both = [started(command, NODE_RANK=str(node), **where) for node in range(2)]
     for process in both:
-        said = process.communicate(timeout=300)[0]
-        assert process.returncode == 0, said
+        output = process.communicate(timeout=300)[0]
+        assert process.returncode == 0, output
     assert_equal(moments(tmp_path), alone, processes=2)

@@ -51,8 +51,8 @@ def test_nets_of_one_stream_are_those_that_are_trained_alone(train, root, settin
     name = f"name=alone-{len(settings)}"
     for seed in (0, 3):
         train(f"seed={seed}", name, *settings)
-    said = train("seeds=[0,3]", f"name=together-{len(settings)}", *settings)
-    assert said.count(": val/acc_top1") == 2
+    output = train("seeds=[0,3]", f"name=together-{len(settings)}", *settings)
+    assert output.count(": val/acc_top1") == 2
     for seed in (0, 3):
         assert_equal(weights(root, f"together-{len(settings)}", seed), weights(root, f"alone-{len(settings)}", seed))
         folders = [
@@ -115,8 +115,8 @@ def test_nets_that_began_together_go_on_alone_and_the_other_way_round(train, roo
         with pytest.raises(Killed):
             train("seeds=[0,3]", "name=parted")
     train("seed=3", "name=parted")
-    said = train("seeds=[0,3]", "name=parted")  # the one that is left
-    assert "seed=3: done already" in said
+    output = train("seeds=[0,3]", "name=parted")  # the one that is left
+    assert "seed=3: done already" in output
     for seed in (0, 3):
         assert_equal(weights(root, "parted", seed), weights(root, "undisturbed", seed))
 
@@ -152,7 +152,7 @@ def test_whatever_the_moment_of_its_death_nets_have_a_common_checkpoint(tmp_path
         checkpoints.load_checkpoint("")
 
 
-def test_a_full_disk_is_told_and_the_last_checkpoint_is_whole(train, root, monkeypatch, capsys):
+def test_a_full_disk_is_reported_and_the_last_checkpoint_is_whole(train, root, monkeypatch, capsys):
     real = torch.save
 
     def full(what, file):
@@ -163,9 +163,9 @@ def test_a_full_disk_is_told_and_the_last_checkpoint_is_whole(train, root, monke
 
     with monkeypatch.context() as patch:
         patch.setattr("convergent.training.checkpoints.torch.save", full)
-        said = train("seeds=[0,3]", "name=full", code=1)
-    assert "cannot be written" in said
-    assert "No space left on device" in said
+        output = train("seeds=[0,3]", "name=full", code=1)
+    assert "cannot be written" in output
+    assert "No space left on device" in output
     folder = root / "outputs" / "train" / "full" / "seed=3"
     assert torch.load(folder / "last.ckpt", weights_only=True)["global_step"] == STEPS
     assert not (folder / "next.ckpt").exists()
@@ -188,7 +188,7 @@ def test_a_full_disk_is_told_and_the_last_checkpoint_is_whole(train, root, monke
         (["seeds=[0,1]", "precision=16-mixed"], "use bf16-mixed"),
     ],
 )
-def test_seeds_that_do_not_go_together_are_told(train, overrides, message):
+def test_seeds_that_do_not_go_together_are_reported(train, overrides, message):
     assert message in train("name=bad", *overrides, code=1)
 
 
@@ -210,11 +210,11 @@ def test_a_warning_of_slurm_becomes_a_checkpoint_and_a_new_start(train, root, mo
     with monkeypatch.context() as patch:
         patch.setattr("convergent.cli.train.Requeue", Warns)
         patch.setenv("SLURM_JOB_ID", "77")
-        said = train("seed=3", "name=warned", "trainer=cpu")
+        output = train("seed=3", "name=warned", "trainer=cpu")
     for number, handler in before.items():
         signal.signal(number, handler)
     assert asked == [["scontrol", "requeue", "77"]]
-    assert "saved, it goes on from here" in said
+    assert "saved, it goes on from here" in output
     folder = root / "outputs" / "train" / "warned" / "seed=3"
     assert torch.load(folder / "last.ckpt", weights_only=True)["global_step"] == 8
     assert not (folder / "done").exists()

@@ -76,20 +76,20 @@ def test_the_commands_of_a_wheel_do_everything_in_the_current_folder(installed, 
     folder = tmp_path / "a folder"
     folder.mkdir()
     convergent = installed / "convergent"
-    said = says(convergent, "train", "-m", "seed=0,1", "epochs=1", *SMALL, cwd=folder)
-    assert said.count(": val/acc_top1") == 2
+    output = says(convergent, "train", "-m", "seed=0,1", "epochs=1", *SMALL, cwd=folder)
+    assert output.count(": val/acc_top1") == 2
     two_processes = ("trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu")
-    said = says(convergent, "align", "method=matching", *CHEAP, *two_processes, cwd=folder)
+    output = says(convergent, "align", "method=matching", *CHEAP, *two_processes, cwd=folder)
     result = folder / "outputs" / "align" / "digits-convnet"
-    assert f"in {result}" in said
+    assert f"in {result}" in output
     assert [path.name for path in result.glob("*/done")] == ["done"]
     assert "  convergent report name=paper\n" in says(convergent, "report", "--help", cwd=folder)
 
 
 def test_a_sentence_of_a_wheel_names_its_own_commands(installed, tmp_path):
-    said = says(installed / "convergent", "align", "name=nothing", cwd=tmp_path, code=1)
-    assert "convergent train -m seed=0,1,2,3" in said
-    assert "python src" not in said
+    output = says(installed / "convergent", "align", "name=nothing", cwd=tmp_path, code=1)
+    assert "convergent train -m seed=0,1,2,3" in output
+    assert "python src" not in output
 
 
 def test_the_library_of_a_wheel_is_its_own(installed, tmp_path):
@@ -99,17 +99,17 @@ def test_the_library_of_a_wheel_is_its_own(installed, tmp_path):
 
 @pytest.mark.parametrize("arguments", [(), ("--help",), ("-h",)])
 def test_the_command_alone_says_what_there_is(installed, tmp_path, arguments):
-    said = says(installed / "convergent", *arguments, cwd=tmp_path)
-    assert all(f"convergent {name}" in said for name in ("train", "align", "report", "prepare"))
-    assert said.count("\n") <= 12
+    output = says(installed / "convergent", *arguments, cwd=tmp_path)
+    assert all(f"convergent {name}" in output for name in ("train", "align", "report", "prepare"))
+    assert output.count("\n") <= 12
 
 
 def test_an_unknown_command_is_answered_with_those_that_are(installed, tmp_path):
     from importlib.metadata import version
 
-    said = says(installed / "convergent", "nonsense", cwd=tmp_path, code=1)
-    assert said.startswith("error: There is no command nonsense; there are train, align, report, prepare")
-    assert said.count("\n") == 1
+    output = says(installed / "convergent", "nonsense", cwd=tmp_path, code=1)
+    assert output.startswith("error: There is no command nonsense; there are train, align, report, prepare")
+    assert output.count("\n") == 1
     assert says(installed / "convergent", "--version", cwd=tmp_path) == f"convergent {version('convergent')}\n"
 
 
@@ -133,8 +133,10 @@ main()
 
 def test_another_program_with_hydra_does_not_notice(installed, tmp_path):
     (tmp_path / "app.py").write_text(APP)
-    said = says(installed / "python", tmp_path / "app.py", "hydra.run.dir=.", "hydra.output_subdir=null", cwd=tmp_path)
-    assert said == "launchers ['ProcessLauncher']\nresolver False\nloaded []\n"
+    output = says(
+        installed / "python", tmp_path / "app.py", "hydra.run.dir=.", "hydra.output_subdir=null", cwd=tmp_path
+    )
+    assert output == "launchers ['ProcessLauncher']\nresolver False\nloaded []\n"
 
 
 def test_the_root_goes_along_to_a_job_of_a_cluster(installed, tmp_path):

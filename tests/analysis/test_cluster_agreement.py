@@ -14,13 +14,13 @@ def test_similarities_are_means_over_the_pairs_of_units():
     x_nu, net_u = torch.cat([x_na, x_nb, x_nc], 1), torch.tensor([0] * 15 + [1] * 13 + [2] * 5)
     label_u = torch.cat([group_a, group_b, torch.tensor([0, 1, 1, 4, -1])])
     corr_uu = torch.corrcoef(x_nu.T)
-    found = Quality.of(corr_uu, net_u, label_u)
+    quality = Quality.of(corr_uu, net_u, label_u)
     for c in range(5):
         u = [[v for v in range(33) if label_u[v] == c and net_u[v] == i] for i in range(3)]
-        assert found.units_ci[c].tolist() == [len(of_net) for of_net in u]
+        assert quality.units_ci[c].tolist() == [len(of_net) for of_net in u]
         between = [corr_uu[x, y] for i in range(3) for j in range(i) for x in u[i] for y in u[j]]
         within = [torch.stack([corr_uu[x, y] for x in v for y in v if x != y]).mean() for v in u if len(v) > 1]
-        for value, expected in ((found.between_c[c], between), (found.within_c[c], within)):
+        for value, expected in ((quality.between_c[c], between), (quality.within_c[c], within)):
             assert value.isnan() if not expected else value.item() == pytest.approx(torch.stack(expected).mean().item())
 
 

@@ -48,23 +48,23 @@ def test_everything_is_reported_and_drawn_also_of_one_cluster_of_single_units_an
 
 
 def test_planted_groups_have_the_numbers_that_they_must_have():
-    found = clusters(align(SpectralClustering(), pair()))
+    report = clusters(align(SpectralClustering(), pair()))
     planted = 1 / (1 + 0.6**2)  # correlation of two noisy copies of one latent
-    rows = found.tables["clusters"]
+    rows = report.tables["clusters"]
     _, _, group_a, group_b = blocks()
     group_a = group_a[1:]  # the first is constant
     sizes = [(int((group_a == group).sum()), int((group_b == group).sum())) for group in range(4)]
     assert sorted((row["units_a"], row["units_b"]) for row in rows) == sorted(sizes)
     assert all(row["similarity_between"] == pytest.approx(planted, abs=0.04) for row in rows)
-    assert found.scalars["similarity_between"] == pytest.approx(planted, abs=0.03)
+    assert report.scalars["similarity_between"] == pytest.approx(planted, abs=0.03)
     null = rotated(pair())
     assert clusters(align(SpectralClustering(), null)).scalars["similarity_between"] < 0.6 * planted
-    assert found.scalars["rand"] == 1
-    assert found.scalars["mixed"] == 1
-    assert found.scalars["subspace_span_explained"] > found.scalars["subspace_matched_explained"]
-    assert found.scalars["subspace_span_explained"] > 1.7 * found.scalars["subspace_random_explained"]
-    between = torch.tensor(found.curves["similarity"]["between"])
+    assert report.scalars["rand"] == 1
+    assert report.scalars["mixed"] == 1
+    assert report.scalars["subspace_span_explained"] > report.scalars["subspace_matched_explained"]
+    assert report.scalars["subspace_span_explained"] > 1.7 * report.scalars["subspace_random_explained"]
+    between = torch.tensor(report.curves["similarity"]["between"])
     assert between[0] == 1
     assert (between.diff() <= 0).all()
-    sizes = found.curves["units_of_one_net"]
+    sizes = report.curves["units_of_one_net"]
     assert sum(n * size for n, size in zip(sizes["clusters_b"], sizes["units_of_one_net"])) == 13

@@ -17,9 +17,9 @@ CLASSES = CODES[:3]
 @pytest.mark.parametrize("firing", [None, 0.07])
 @pytest.mark.parametrize("samples", [300, 6000])
 def test_of_independent_nets_hardly_a_unit_is_classified_and_one_in_twenty_predicted(samples, firing):
-    found = shares("nothing in common", samples, firing, repeats=3)
-    assert sum(found[code] for code in CLASSES) <= 0.03
-    assert found["unpredicted"] >= 0.92
+    share = shares("nothing in common", samples, firing, repeats=3)
+    assert sum(share[code] for code in CLASSES) <= 0.03
+    assert share["unpredicted"] >= 0.92
 
 
 @pytest.mark.parametrize(
@@ -35,17 +35,17 @@ def test_of_independent_nets_hardly_a_unit_is_classified_and_one_in_twenty_predi
     ],
 )
 def test_planted_codes_are_found_and_no_others(planted, samples, code, least):
-    found = shares(planted, samples)
-    assert found[code] >= least
-    assert sum(found[other] for other in CLASSES if other != code) <= 0.02
+    share = shares(planted, samples)
+    assert share[code] >= least
+    assert sum(share[other] for other in CLASSES if other != code) <= 0.02
 
 
 @pytest.mark.parametrize("planted", ["eight units, weak: R² = 0.2", "thirty units, weak: R² = 0.1"])
 @pytest.mark.parametrize("firing", [None, 0.07])
 def test_weak_codes_of_few_images_stay_undecided(planted, firing):
-    found = shares(planted, 300, firing)
-    assert found["local"] + found["distributed"] <= 0.02
-    assert found["undecided"] + found["unpredicted"] >= 0.8
+    share = shares(planted, 300, firing)
+    assert share["local"] + share["distributed"] <= 0.02
+    assert share["undecided"] + share["unpredicted"] >= 0.8
 
 
 def test_gains_by_block_are_the_held_out_scores_of_all_and_of_the_best_one():

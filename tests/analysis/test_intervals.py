@@ -149,8 +149,10 @@ def test_the_interval_of_held_out_scores_covers():
         x_na, noise = (image + 0.7 * torch.randn(2, 100, 3, 4, generator=generator)).flatten(1, 2)
         return jackknife(score, Pair.of(x_na, x_na + 2 * noise, torch.arange(100).repeat_interleave(3), blocks=12))
 
-    found = [interval() for _ in range(40)]
-    estimate, low, high = (torch.stack([getattr(each, name) for each in found]) for name in ("estimate", "low", "high"))
+    intervals = [interval() for _ in range(40)]
+    estimate, low, high = (
+        torch.stack([getattr(each, name) for each in intervals]) for name in ("estimate", "low", "high")
+    )
     assert 0.9 <= covers(low, high, estimate.mean()) <= 1  # choosing partners anew each time makes it a little too wide
     assert (high - low).mean() < 6 * estimate.std()
 

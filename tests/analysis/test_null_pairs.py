@@ -20,7 +20,7 @@ def columns_of(root, label):
         return csv.DictReader(file).fieldnames
 
 
-def test_figures_of_a_result_stand_beside_those_on_random_axes(command, trained):
+def test_scalars_of_a_result_stand_beside_those_on_random_axes(command, trained):
     small = ["net.module.widths=[6,8,8,24]", "logger=csv", f"root={trained}", "trainer=cpu"]
     for seed in range(3):
         assert command("train", f"seed={seed}", "epochs=1", *small)[0] == 0
@@ -36,21 +36,21 @@ def test_figures_of_a_result_stand_beside_those_on_random_axes(command, trained)
         "align", "evaluation.nulls=[rotated,rotated_after,shuffled]", "evaluation.rotations=4", "label=all", *of
     )
     assert code == 0, err
-    found = summary_of(trained, "all")
-    for figures in found["layers"].values():
+    summary = summary_of(trained, "all")
+    for scalars in summary["layers"].values():
         for null in NULLS:
-            assert 0 <= figures[f"above_{null}"] <= 1
-            assert abs(figures[f"mean_r_{null}"]) < 1
-            assert figures[f"r2_held_out_{null}"] < 1
+            assert 0 <= scalars[f"above_{null}"] <= 1
+            assert abs(scalars[f"mean_r_{null}"]) < 1
+            assert scalars[f"r2_held_out_{null}"] < 1
         # rectified units on axes rotated behind their nonlinearity are dense, and correlate less
-        assert figures["mean_best_r_rotated"] > figures["mean_best_r_rotated_after"] > figures["mean_best_r_shuffled"]
-        assert figures["excess"] == pytest.approx(figures["mean_best_r"] - figures["mean_best_r_rotated"], abs=0.15)
-    for figures in found["across"].values():
+        assert scalars["mean_best_r_rotated"] > scalars["mean_best_r_rotated_after"] > scalars["mean_best_r_shuffled"]
+        assert scalars["excess"] == pytest.approx(scalars["mean_best_r"] - scalars["mean_best_r_rotated"], abs=0.15)
+    for scalars in summary["across"].values():
         for name in ("mutual_best", "cliques", "cycles", "consensus_r"):
-            low, mean, high = (figures[f"{name}_rotated{end}"] for end in ("_low", "", "_high"))
+            low, mean, high = (scalars[f"{name}_rotated{end}"] for end in ("_low", "", "_high"))
             assert 0 <= low <= mean <= high <= 1
-        assert sum(figures["found_in_rotated"]) == pytest.approx(1)
-        assert figures["found_in_rotated"][0] > 0.6  # its rate is nominal: most rotated units are below the threshold
+        assert sum(scalars["found_in_rotated"]) == pytest.approx(1)
+        assert scalars["found_in_rotated"][0] > 0.6  # its rate is nominal: most rotated units are below the threshold
     assert "excess" in columns_of(trained, "all")
     saved = list((trained / "outputs/moments").glob("*/rotations=4/fc1.safetensors"))
     assert len(saved) == 1

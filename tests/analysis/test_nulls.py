@@ -72,28 +72,28 @@ def test_rotating_moments_is_rotating_samples(constant):
 
 def test_a_rotation_leaves_the_span_and_takes_the_units():
     pair = Pair.of(*mixed())
-    turned = rotated(pair, seed=1)
-    assert torch.allclose(canonical(turned), canonical(pair), atol=1e-9)
+    rotated_pair = rotated(pair, seed=1)
+    assert torch.allclose(canonical(rotated_pair), canonical(pair), atol=1e-9)
     assert canonical(pair).min() > 0.5  # there is something to leave
-    r, turned_r = (Matching()(each).r_b.mean() for each in (pair, turned))
-    assert r > turned_r + 0.2
+    r, rotated_r = (Matching()(each).r_b.mean() for each in (pair, rotated_pair))
+    assert r > rotated_r + 0.2
 
 
 def test_net_a_is_predicted_as_well_from_rotated_units():
     x_na, x_nb = mixed()
-    turned = rotated(Pair.of(x_na, x_nb), seed=1)
-    beta_ba = torch.linalg.solve(turned.corr_bb, turned.corr_ab.T)
-    assert torch.allclose((turned.corr_ab.T * beta_ba).sum(0), fitted_b(x_nb, x_na), atol=1e-9)
-    assert torch.equal(turned.corr_aa, Pair.of(x_na, x_nb).corr_aa)
+    rotated_pair = rotated(Pair.of(x_na, x_nb), seed=1)
+    beta_ba = torch.linalg.solve(rotated_pair.corr_bb, rotated_pair.corr_ab.T)
+    assert torch.allclose((rotated_pair.corr_ab.T * beta_ba).sum(0), fitted_b(x_nb, x_na), atol=1e-9)
+    assert torch.equal(rotated_pair.corr_aa, Pair.of(x_na, x_nb).corr_aa)
 
 
 def test_a_rotation_of_either_net_and_of_a_net_paired_with_itself():
     x_na, x_nb = mixed()
     pair = Pair.of(x_na, x_nb)
-    turned = rotated(pair.flip(), seed=2).flip()
-    assert torch.allclose(turned.corr_bb, pair.corr_bb)
-    assert not torch.allclose(turned.corr_aa, pair.corr_aa, atol=0.1)
-    assert (turned.name_a, turned.name_b, turned.p) == ("a", "b", 6)
+    rotated_pair = rotated(pair.flip(), seed=2).flip()
+    assert torch.allclose(rotated_pair.corr_bb, pair.corr_bb)
+    assert not torch.allclose(rotated_pair.corr_aa, pair.corr_aa, atol=0.1)
+    assert (rotated_pair.name_a, rotated_pair.name_b, rotated_pair.p) == ("a", "b", 6)
     itself = Pair(Moments.stack([Moments.of(x_na)]), slice(0, 6), slice(0, 6))
     assert torch.equal(rotated(itself).corr_aa, itself.corr_aa)
     assert not torch.allclose(rotated(itself).corr_bb, itself.corr_bb, atol=0.1)
@@ -115,10 +115,14 @@ def test_the_cheap_draw_is_the_rotated_pair(absolute):
     x_na, x_nb = mixed(300, 5, 7)
     x_na[:, 1], x_nb[:, 2] = 1.0, -1.0
     pair = Pair.of(x_na, x_nb)
-    turned = rotated(pair, seed=6)
-    assert torch.allclose(rotated_best(pair, 1, 6, absolute, "b")[0], best(turned, absolute)[pair.active_b], atol=1e-10)
-    turned = rotated(pair.flip(), seed=6).flip()
-    assert torch.allclose(rotated_best(pair, 1, 6, absolute, "a")[0], best(turned, absolute)[pair.active_b], atol=1e-10)
+    rotated_pair = rotated(pair, seed=6)
+    assert torch.allclose(
+        rotated_best(pair, 1, 6, absolute, "b")[0], best(rotated_pair, absolute)[pair.active_b], atol=1e-10
+    )
+    rotated_pair = rotated(pair.flip(), seed=6).flip()
+    assert torch.allclose(
+        rotated_best(pair, 1, 6, absolute, "a")[0], best(rotated_pair, absolute)[pair.active_b], atol=1e-10
+    )
     assert rotated_best(pair, 3).shape == (3, 6)
 
 

@@ -44,9 +44,9 @@ def relabelled(nets, order):
     return replace(nets, corr=corr, active=[active_u[o] for active_u, o in zip(nets.active, order)])
 
 
-def groups(found, order=None):
+def groups(record, order=None):
     """The groups as a set; `order` says which nets the columns are, to put them back."""
-    units_gk = found.units_gk if order is None else found.units_gk[:, torch.tensor(order).argsort()]
+    units_gk = record.units_gk if order is None else record.units_gk[:, torch.tensor(order).argsort()]
     return {tuple(row) for row in units_gk.tolist()}
 
 
@@ -86,16 +86,16 @@ def test_fewer_than_two_nets_missing_pairs_and_unusable_numbers_are_refused():
 def test_reliability_counts_by_brute_force_with_a_threshold_per_ordered_pair():
     nets = nets_of((9, 12, 7, 10))
     least = {ij: 0.3 + 0.05 * n for n, ij in enumerate(permutations(range(4), 2))}
-    found = reliability(nets, least)
+    counts = reliability(nets, least)
     for i in range(4):
         brute = [
             sum(max(nets.corr_between(i, j)[u].tolist()) > least[i, j] for j in range(4) if j != i)
             for u in range(len(nets.active[i]))
         ]
-        assert found.count[i].tolist() == brute
-        assert found.share_im[i].tolist() == pytest.approx([brute.count(m) / len(brute) for m in range(4)])
-    assert found.share_m[1:3].min() > 0  # the thresholds lie where units differ
-    assert torch.equal(found.share_m, found.share_im.mean(0))
+        assert counts.count[i].tolist() == brute
+        assert counts.share_im[i].tolist() == pytest.approx([brute.count(m) / len(brute) for m in range(4)])
+    assert counts.share_m[1:3].min() > 0  # the thresholds lie where units differ
+    assert torch.equal(counts.share_m, counts.share_im.mean(0))
     assert reliability(nets, -1.1).share_m.tolist() == [0, 0, 0, 1]
     top = max(nets.corr[0, 1].max().item(), 0.0)
     assert reliability(nets.select([0, 1]), top).share_m.tolist() == [1, 0]  # exceeds: not equals
@@ -105,44 +105,44 @@ def test_planted_reliable_units_are_counted_and_no_others():
     x, order = drawn((20, 20, 20), 4000, 0.3)
     for x_nu, o in zip(x, order):
         x_nu[:, o >= 15] = torch.randn(4000, 5).double()  # five features that every net has to itself
-    found = reliability(SeveralNets.of(layer_of(*x)), 0.5)
-    assert found.share_m.tolist() == pytest.approx([0.25, 0, 0.75])
-    assert all(torch.equal(count == 2, o < 15) for count, o in zip(found.count, order))
+    counts = reliability(SeveralNets.of(layer_of(*x)), 0.5)
+    assert counts.share_m.tolist() == pytest.approx([0.25, 0, 0.75])
+    assert all(torch.equal(count == 2, o < 15) for count, o in zip(counts.count, order))
 
 
 def test_mutual_best_partners_by_brute_force():
     nets = nets_of((9, 12, 7, 10), noise=1.0, seed=2)
-    found = mutual_best(nets)
+    best = mutual_best(nets)
     for i, j in permutations(range(4), 2):
         corr = nets.corr_between(i, j)
         for u, v in product(range(corr.shape[0]), range(corr.shape[1])):
             mutual = bool(corr[u, v] == corr[u].max() == corr[:, v].max())
-            assert (found.partner[i, j][u] == v) == mutual
-        assert found.share_ij[i, j] == (found.partner[i, j] >= 0).double().mean()
+            assert (best.partner[i, j][u] == v) == mutual
+        assert best.share_ij[i, j] == (best.partner[i, j] >= 0).double().mean()
     for i in range(4):
-        partners = torch.stack([found.partner[i, j] >= 0 for j in range(4) if j != i])
-        assert torch.equal(found.counts.count[i], partners.sum(0))
+        partners = torch.stack([best.partner[i, j] >= 0 for j in range(4) if j != i])
+        assert torch.equal(best.counts.count[i], partners.sum(0))
     brute = {
         group
         for group in product(*(range(len(active_u)) for active_u in nets.active))
-        if all(found.partner[i, j][group[i]] == group[j] for i, j in combinations(range(4), 2))
+        if all(best.partner[i, j][group[i]] == group[j] for i, j in combinations(range(4), 2))
     }
-    assert brute == {tuple(group) for group in found.cliques_gk.tolist()}
+    assert brute == {tuple(group) for group in best.cliques_gk.tolist()}
     assert len(brute) == 2
-    assert found.clique_share_i.tolist() == pytest.approx([2 / 9, 2 / 12, 2 / 7, 2 / 10])
-    assert (found.counts.share_im[:, 3] > found.clique_share_i + 0.01).all()  # partners everywhere need not agree
+    assert best.clique_share_i.tolist() == pytest.approx([2 / 9, 2 / 12, 2 / 7, 2 / 10])
+    assert (best.counts.share_im[:, 3] > best.clique_share_i + 0.01).all()  # partners everywhere need not agree
 
 
 @pytest.mark.parametrize("k", [2, 3, 5])
 def test_planted_common_permutations_are_recovered_exactly_and_proved(k):
     x, order = drawn((60,) * k, 1500, 0.7)
     nets = SeveralNets.of(layer_of(*x))
-    found = consensus(nets)
-    feature_gk = torch.stack([o[found.units_gk[:, i]] for i, o in enumerate(order)], 1)
+    record = consensus(nets)
+    feature_gk = torch.stack([o[record.units_gk[:, i]] for i, o in enumerate(order)], 1)
     assert (feature_gk == feature_gk[:, :1]).all()
     assert sorted(feature_gk[:, 0].tolist()) == list(range(60))
-    assert abs(found.gap) < 1e-8
-    assert groups(found) == {tuple(group) for group in mutual_best(nets).cliques_gk.tolist()}
+    assert abs(record.gap) < 1e-8
+    assert groups(record) == {tuple(group) for group in mutual_best(nets).cliques_gk.tolist()}
     if k > 2:
         assert cycle_consistency(nets).mean == 1
 
@@ -151,28 +151,28 @@ def test_planted_common_permutations_are_recovered_exactly_and_proved(k):
 def test_two_nets_give_the_matching_and_its_best_partners_the_semi_matching(shape):
     layer = layer_of(*drawn(shape, 30, 2.0)[0])
     nets, matching = SeveralNets.of(layer), Matching()(layer.pair(0, 1))
-    found, partner_b = consensus(nets), matching.partner_b
+    record, partner_b = consensus(nets), matching.partner_b
     assert torch.equal(matchings(nets)[1, 0], partner_b)
-    assert groups(found) == {(a, b) for b, a in enumerate(partner_b.tolist()) if a >= 0}
-    assert found.value == pytest.approx(matching.map_ab.sum().item(), abs=1e-12)
-    assert abs(found.gap) < 1e-12
+    assert groups(record) == {(a, b) for b, a in enumerate(partner_b.tolist()) if a >= 0}
+    assert record.value == pytest.approx(matching.map_ab.sum().item(), abs=1e-12)
+    assert abs(record.gap) < 1e-12
     assert torch.equal(nets.best(1, 0)[0], SemiMatching()(layer.pair(0, 1)).partner_b)
 
 
 @pytest.mark.parametrize("widths", [(12, 12, 12), (12, 9, 15, 10), (8, 8, 8, 8, 8)])
 def test_the_record_of_a_consensus_hangs_together(widths):
     nets = nets_of(widths)
-    found = consensus(nets)
-    assert found.units_gk.shape == (min(widths), len(widths))
+    record = consensus(nets)
+    assert record.units_gk.shape == (min(widths), len(widths))
     for i, width in enumerate(widths):
-        assert len(set(found.units_gk[:, i].tolist())) == min(widths)
-        assert (found.group[i] == -1).sum() == width - min(widths)
-        assert torch.equal(found.group[i][found.units_gk[:, i]], torch.arange(min(widths)))
+        assert len(set(record.units_gk[:, i].tolist())) == min(widths)
+        assert (record.group[i] == -1).sum() == width - min(widths)
+        assert torch.equal(record.group[i][record.units_gk[:, i]], torch.arange(min(widths)))
     pairs = len(widths) * (len(widths) - 1) / 2
-    assert found.value == pytest.approx(summed(nets, found.units_gk))
-    assert found.corr_g[0].item() == pytest.approx(summed(nets, found.units_gk[:1]) / pairs)
-    assert (found.corr_g.diff() <= 0).all()
-    assert found.value < found.bound  # contested: no matching of all nets reaches every pair's own optimum
+    assert record.value == pytest.approx(summed(nets, record.units_gk))
+    assert record.corr_g[0].item() == pytest.approx(summed(nets, record.units_gk[:1]) / pairs)
+    assert (record.corr_g.diff() <= 0).all()
+    assert record.value < record.bound  # contested: no matching of all nets reaches every pair's own optimum
 
 
 def test_the_bound_holds_for_unequal_widths_and_negative_correlations():
@@ -184,9 +184,9 @@ def test_the_bound_holds_for_unequal_widths_and_negative_correlations():
         rows, columns = (permutations(range(n), 3) for n in corr.shape)
         rows = [row for row in rows if list(row) == sorted(row)]
         best[i, j] = max(corr[list(r), list(c)].sum().item() for r, c in product(rows, list(columns)))
-    found = consensus(nets)
-    assert found.bound == pytest.approx(sum(best.values()), abs=1e-12)
-    assert found.value <= found.bound + 1e-12
+    record = consensus(nets)
+    assert record.bound == pytest.approx(sum(best.values()), abs=1e-12)
+    assert record.value <= record.bound + 1e-12
 
 
 def test_brute_force_agrees_nearly_always_and_the_gap_is_small():
@@ -197,10 +197,10 @@ def test_brute_force_agrees_nearly_always_and_the_gap_is_small():
         nets = SeveralNets.of(layer_of(*torch.randn(3, 10, 4, generator=torch.Generator().manual_seed(seed)).double()))
         first = torch.arange(4).expand_as(second)
         value = nets.corr[0, 1][first, second] + nets.corr[0, 2][first, third] + nets.corr[1, 2][second, third]
-        best, found = value.sum(1).max().item(), consensus(nets).value
-        assert found <= best + 1e-9
-        optimal.append(found > best - 1e-9)
-        lost.append((best - found) / best)
+        best, matched = value.sum(1).max().item(), consensus(nets).value
+        assert matched <= best + 1e-9
+        optimal.append(matched > best - 1e-9)
+        lost.append((best - matched) / best)
     assert sum(optimal) / 150 >= 0.97
     assert max(lost) < 0.05
 
@@ -208,11 +208,11 @@ def test_brute_force_agrees_nearly_always_and_the_gap_is_small():
 @pytest.mark.parametrize("widths", [(20, 20, 20, 20), (14, 9, 20, 10), (8, 8, 8, 8, 8)])
 def test_the_order_of_nets_changes_nothing(widths):
     nets = nets_of(widths)
-    found, cycles, mutual = consensus(nets), cycle_consistency(nets), mutual_best(nets)
+    record, cycles, mutual = consensus(nets), cycle_consistency(nets), mutual_best(nets)
     for order in list(permutations(range(len(widths))))[1 :: len(widths) ** 2 - 5]:
         other = nets.select(order)
-        assert groups(consensus(other), order) == groups(found)
-        assert consensus(other).value == pytest.approx(found.value, abs=1e-9)
+        assert groups(consensus(other), order) == groups(record)
+        assert consensus(other).value == pytest.approx(record.value, abs=1e-9)
         assert cycle_consistency(other).mean == pytest.approx(cycles.mean, abs=1e-12)
         assert torch.equal(mutual_best(other).share_ij, mutual.share_ij[list(order)][:, list(order)])
         assert torch.equal(reliability(other, 0.5).share_im, reliability(nets, 0.5).share_im[list(order)])
@@ -222,9 +222,9 @@ def test_relabelled_units_are_relabelled_in_every_result():
     nets = nets_of((14, 9, 20, 10))
     order = [torch.randperm(len(active_u)) for active_u in nets.active]
     other = relabelled(nets, order)
-    found, moved = consensus(nets), consensus(other)
+    record, moved = consensus(nets), consensus(other)
     back_gk = torch.stack([o[moved.units_gk[:, i]] for i, o in enumerate(order)], 1)
-    assert torch.equal(back_gk, found.units_gk)
+    assert torch.equal(back_gk, record.units_gk)
     assert cycle_consistency(other).mean == pytest.approx(cycle_consistency(nets).mean)
     assert 0 < cycle_consistency(nets).mean < 1
     for measure in (lambda n: reliability(n, 0.5), lambda n: mutual_best(n).counts):
@@ -245,9 +245,9 @@ def test_constant_units_never_appear_and_count_nowhere():
     nets = replace(nets, corr=corr)
     without = [torch.tensor([u for u in range(10) if u not in units]) for units in constant]
     small = relabelled(nets, without)
-    found, expected = consensus(nets), consensus(small)
-    assert groups(found) == {tuple(o[u].item() for o, u in zip(without, g)) for g in groups(expected)}
-    assert len(found.units_gk) == 8
+    record, expected = consensus(nets), consensus(small)
+    assert groups(record) == {tuple(o[u].item() for o, u in zip(without, g)) for g in groups(expected)}
+    assert len(record.units_gk) == 8
     assert cycle_consistency(nets).share_t == cycle_consistency(small).share_t
     assert cycle_consistency(nets).chance == pytest.approx(1 / 10)
     assert torch.equal(mutual_best(nets).share_ij, mutual_best(small).share_ij)
@@ -276,9 +276,9 @@ def test_matchings_of_unequal_widths_are_each_others_inverse():
 
 def test_cycles_by_brute_force_come_home():
     nets = nets_of((9, 12, 7, 10))
-    partner, found = matchings(nets), cycle_consistency(nets)
-    assert found.triples == ((0, 1, 2), (0, 1, 3), (0, 2, 3), (1, 2, 3))
-    for (i, j, k), share in zip(found.triples, found.share_t.tolist()):
+    partner, cycles = matchings(nets), cycle_consistency(nets)
+    assert cycles.triples == ((0, 1, 2), (0, 1, 3), (0, 2, 3), (1, 2, 3))
+    for (i, j, k), share in zip(cycles.triples, cycles.share_t.tolist()):
         for start, over, end in permutations((i, j, k)):
             home = 0
             for u in range(len(nets.active[start])):
@@ -286,8 +286,8 @@ def test_cycles_by_brute_force_come_home():
                 w = partner[over, end][v] if v >= 0 else -1
                 home += bool(w >= 0 and partner[end, start][w] == u)
             assert share == pytest.approx(home / min(len(nets.active[net]) for net in (i, j, k)))
-    assert found.mean == pytest.approx(sum(found.share_t.tolist()) / 4)
-    assert found.mean > 0
+    assert cycles.mean == pytest.approx(sum(cycles.share_t.tolist()) / 4)
+    assert cycles.mean > 0
 
 
 @pytest.mark.parametrize("widths", [(20, 20, 20, 20), (15, 20, 25)])
@@ -297,9 +297,9 @@ def test_independent_noise_gives_cycle_consistency_near_chance(widths):
         torch.manual_seed(seed)
         corr = {(i, j): torch.randn(widths[i], widths[j]) for i, j in combinations(range(len(widths)), 2)}
         nets = SeveralNets("abcd"[: len(widths)], corr, [torch.ones(width).bool() for width in widths])
-        found = cycle_consistency(nets)
-        mean.append(found.mean)
-        chance = found.chance
+        cycles = cycle_consistency(nets)
+        mean.append(cycles.mean)
+        chance = cycles.chance
     mean = torch.tensor(mean)
     assert chance == pytest.approx(1 / max(widths))
     assert abs(mean.mean() - chance) < 4 * mean.std() / 60**0.5

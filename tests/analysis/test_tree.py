@@ -42,16 +42,16 @@ def test_the_tree_is_of_the_mapping_with_both_nets_units():
 def test_the_planted_four_and_four_are_found_and_their_subspaces_agree_though_no_units_do():
     pair, _, tree = planted_tree()
     rows = cluster_rows(SparsePrediction(alpha=0.05), pair)
-    (found,) = [row for row in rows if row["size"] == 4]
-    assert (found["units_a"], found["units_b"]) == ("0 1 2 3", "0 1 2 3")
+    (cluster,) = [row for row in rows if row["size"] == 4]
+    assert (cluster["units_a"], cluster["units_b"]) == ("0 1 2 3", "0 1 2 3")
     for label_u in tree.labels(pair):
         assert (label_u[:4] == label_u[0]).all()
         assert label_u[0] >= 0
         assert (label_u[4:] != label_u[0]).all()
-    assert found["canonical"] > 0.999
-    assert found["one_to_one"] < 0.9
-    assert found["random"] < 0.6
-    assert found["p_value"] == pytest.approx(1 / 201, abs=1e-6)
+    assert cluster["canonical"] > 0.999
+    assert cluster["one_to_one"] < 0.9
+    assert cluster["random"] < 0.6
+    assert cluster["p_value"] == pytest.approx(1 / 201, abs=1e-6)
 
 
 def test_relabelled_units_give_the_same_clusters():
@@ -59,11 +59,11 @@ def test_relabelled_units_give_the_same_clusters():
     order = torch.randperm(12, generator=torch.Generator().manual_seed(3))
     total = pair.total
     both = torch.cat([order, 12 + order])
-    turned = Pair(type(total).stack([total.select(both)]), pair.a, pair.b)
-    (found,) = [row for row in cluster_rows(SparsePrediction(0.05), turned) if row["size"] == 4]
-    assert found["p_value"] is None  # one block of images: nothing is left that did not choose the cluster
-    assert "r2_held_out" not in found
-    assert sorted(order[list(map(int, found["units_a"].split()))].tolist()) == [0, 1, 2, 3]
+    relabelled = Pair(type(total).stack([total.select(both)]), pair.a, pair.b)
+    (cluster,) = [row for row in cluster_rows(SparsePrediction(0.05), relabelled) if row["size"] == 4]
+    assert cluster["p_value"] is None  # one block of images: nothing is left that did not choose the cluster
+    assert "r2_held_out" not in cluster
+    assert sorted(order[list(map(int, cluster["units_a"].split()))].tolist()) == [0, 1, 2, 3]
 
 
 def test_constant_units_and_those_not_asked_for_are_left_out():

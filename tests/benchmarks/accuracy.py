@@ -143,12 +143,12 @@ def naive(case: str, units: int, batches: int) -> dict[str, Tensor]:
 
 def backends() -> dict[str, Product]:
     """Every float32 product of this machine by name, portable first."""
-    found = {"portable": portable}
+    products = {"portable": portable}
     try:
-        found["onednn"] = chosen("onednn", torch.device("cpu"), torch.float32)
+        products["onednn"] = chosen("onednn", torch.device("cpu"), torch.float32)
     except InputError as error:
         print(f"onednn is left out: {error}", file=sys.stderr)
-    return found
+    return products
 
 
 def measured(case: str, units: int, batches: int, products: dict[str, Product]) -> dict:
@@ -163,18 +163,18 @@ def measured(case: str, units: int, batches: int, products: dict[str, Product]) 
         assert torch.isfinite(gap_uu).all()
         return gap_uu.max().item()
 
-    found = {"case": case, "samples": round(expected.count.item()), "units": len(active_u)}
-    found["constant"] = int((~active_u).sum())
+    row = {"case": case, "samples": round(expected.count.item()), "units": len(active_u)}
+    row["constant"] = int((~active_u).sum())
     for name, product in products.items():
         batches_ = stream(case, units, batches)
         moments = streamed(batches_, batches * IMAGES, torch.float32, product)
         assert moments.count == expected.count
         assert (moments.active_u == active_u).all(), f"{name} takes other units for constant in {case}"
-        found[name] = error(moments.corr_uu)
-    found |= {name: error(corr_uu) for name, corr_uu in naive(case, units, batches).items()}
+        row[name] = error(moments.corr_uu)
+    row |= {name: error(corr_uu) for name, corr_uu in naive(case, units, batches).items()}
     apart_uu = expected.corr_uu[both_uu & ~torch.eye(len(active_u), dtype=torch.bool)].abs()
-    found |= {"median_abs_corr": apart_uu.median().item(), "most_abs_corr": apart_uu.max().item()}
-    return found | {"cpu_s": round(time.process_time() - start, 1)}
+    row |= {"median_abs_corr": apart_uu.median().item(), "most_abs_corr": apart_uu.max().item()}
+    return row | {"cpu_s": round(time.process_time() - start, 1)}
 
 
 def main() -> None:
@@ -192,9 +192,9 @@ def main() -> None:
     print(json.dumps(machine()))
     worst = dict.fromkeys(products, 0.0)
     for case in options.cases:
-        found = measured(case, options.units, batches, products)
-        print(json.dumps(found), flush=True)
-        worst = {name: max(most, found[name]) for name, most in worst.items()}
+        row = measured(case, options.units, batches, products)
+        print(json.dumps(row), flush=True)
+        worst = {name: max(most, row[name]) for name, most in worst.items()}
     holds = {
         "portable": worst["portable"] <= BOUNDS["portable"],
         "any backend": max(worst.values()) <= BOUNDS["any backend"],

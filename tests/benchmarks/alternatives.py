@@ -138,13 +138,13 @@ def paired(x_sa: Tensor, twice_sb: Tensor, pairings: range) -> Tensor:
 
     Net b's units come twice, so that a shifted pairing is a slice and nothing is copied.
     """
-    found = []
+    values = []
     for shift in pairings:
         metric = PearsonCorrCoef(num_outputs=x_sa.shape[1])
         for x_na, x_nb in zip(x_sa.split(PAIRED_ROWS), twice_sb[:, shift : shift + x_sa.shape[1]].split(PAIRED_ROWS)):
             metric.update(x_na, x_nb)
-        found.append(metric.compute())
-    return torch.stack(found)
+        values.append(metric.compute())
+    return torch.stack(values)
 
 
 def exact(x_us: Tensor) -> np.ndarray:

@@ -58,7 +58,7 @@ def patches(q):
 
 
 def result(folder, used):
-    rows, figures = [], {}
+    rows, scalars = [], {}
     for layer, q in UNITS.items():
         tensors, total = {}, Moments.of(torch.rand(9, 2 * q))
         for a, b in permutations(NETS, 2):
@@ -71,10 +71,10 @@ def result(folder, used):
             table = torch.rand(q, len(scores)).tolist()
             rows += [head | {"unit": unit} | dict(zip(scores, values)) for unit, values in enumerate(table)]
         save_alignments(folder / "alignments" / f"{layer}.safetensors", tensors)
-        figures[layer] = {"mean_r": 0.5, "r2_held_out": 0.4, "r2_in_sample": 0.4, "predictors": used}
+        scalars[layer] = {"mean_r": 0.5, "r2_held_out": 0.4, "r2_in_sample": 0.4, "predictors": used}
     write_rows(folder / "scores.csv", rows)
-    pairs = [{"layer": layer, "a": a, "b": b, **of} for layer, of in figures.items() for a, b in permutations(NETS, 2)]
-    summary = {"images": 50_000, "layers": figures, "pairs": pairs, "nets": NETS, "moments": "outputs/moments/made"}
+    pairs = [{"layer": layer, "a": a, "b": b, **of} for layer, of in scalars.items() for a, b in permutations(NETS, 2)]
+    summary = {"images": 50_000, "layers": scalars, "pairs": pairs, "nets": NETS, "moments": "outputs/moments/made"}
     (folder / "summary.json").write_text(json.dumps(summary))
     return summary
 
@@ -96,8 +96,8 @@ def opened(file, times=7):
             page.wait_for_selector("#comparison .main-svg", state="attached")
             seen.append(page.evaluate(asked))
             browser.close()
-    told = ("answer drawn", "loaded", "tables live", "charts drawn")
-    return ", ".join(f"{what} {statistics.median(ms) / 1000:.2f} s" for what, ms in zip(told, zip(*seen)))
+    steps = ("answer drawn", "loaded", "tables live", "charts drawn")
+    return ", ".join(f"{what} {statistics.median(ms) / 1000:.2f} s" for what, ms in zip(steps, zip(*seen)))
 
 
 def main():
@@ -111,9 +111,11 @@ def main():
         for layer, q in UNITS.items():
             SavedMoments().save(moments(layer, q), cache / f"{layer}.safetensors")
             save_patches({net: patches(q) for net in NETS}, cache / "patches" / f"{layer}.safetensors")
-        found = {label: result(Path(root) / "outputs" / "align" / "made" / label, n) for label, n in METHODS.items()}
+        summaries = {
+            label: result(Path(root) / "outputs" / "align" / "made" / label, n) for label, n in METHODS.items()
+        }
         start = time.perf_counter()
-        data = gather(Path(root), "made", found, 30e6)
+        data = gather(Path(root), "made", summaries, 30e6)
         data.about["made"] = {"facts": [], "commands": [], "configs": []}
         file = Path(root) / "report.html"
         write_page(data, file)

@@ -84,11 +84,11 @@ def lines(script: str, *arguments: str) -> list[dict]:
 def measured_pass() -> Iterator[dict]:
     """The pass by plain torch.mm, and by the fastest backend where that is another one."""
     for case in PASS:
-        machine, figures = lines("statistics_pass.py", *case, "--products", "portable")
-        yield machine | figures
+        machine, scalars = lines("statistics_pass.py", *case, "--products", "portable")
+        yield machine | scalars
         if machine["auto"] != "portable":
-            machine, figures = lines("statistics_pass.py", *case, "--products", "auto")
-            yield machine | figures
+            machine, scalars = lines("statistics_pass.py", *case, "--products", "auto")
+            yield machine | scalars
 
 
 def pass_table(records: list[dict]) -> str:

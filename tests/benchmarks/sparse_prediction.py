@@ -76,7 +76,7 @@ def beside_sklearn(units, targets, timed):
     corr_aa, corr_ab = x_na.T @ x_na / len(x_na), x_na.T @ x_nb / len(x_na)
     variance = torch.linalg.eigvalsh(corr_aa)
     start = time.process_time()
-    found = lasso(corr_aa, corr_ab, PENALTIES)
+    solutions = lasso(corr_aa, corr_ab, PENALTIES)
     ours = time.process_time() - start
     theirs, worst = 0.0, 0.0
     for b in range(timed):
@@ -85,17 +85,17 @@ def beside_sklearn(units, targets, timed):
         for number, alpha in enumerate(PENALTIES):
             here, there = (
                 objective(corr_aa, corr_ab[:, b : b + 1], map_a[:, None], alpha)
-                for map_a in (found[number].map_ab[:, b], weights[:, number])
+                for map_a in (solutions[number].map_ab[:, b], weights[:, number])
             )
             worst = max(worst, here - there)
     return {
         "units": units,
         "targets": targets,
         "condition": (variance[-1] / variance[0]).item(),
-        "used": [(solution.map_ab != 0).sum(0).double().mean().item() for solution in found],
+        "used": [(solution.map_ab != 0).sum(0).double().mean().item() for solution in solutions],
         "ours_s": ours,
-        "gap": max(solution.gap_b.max().item() for solution in found),
-        "kkt": max(solution.kkt_b.max().item() for solution in found),
+        "gap": max(solution.gap_b.max().item() for solution in solutions),
+        "kkt": max(solution.kkt_b.max().item() for solution in solutions),
         "sklearn_s": theirs * targets / timed if timed else None,
         "sklearn_over_ours": theirs * targets / timed / ours if timed else None,
         "sklearn_timed_on": timed,
@@ -130,7 +130,7 @@ def beside_sgd(alpha):
     x_na, x_nb = samples(SGD_UNITS, SGD_UNITS, per_unit=64)
     corr_aa, corr_ab = x_na.T @ x_na / len(x_na), x_na.T @ x_nb / len(x_na)
     start = time.process_time()
-    (found,) = lasso(corr_aa, corr_ab, [alpha])
+    (solution,) = lasso(corr_aa, corr_ab, [alpha])
     ours = time.process_time() - start
     theirs, map_ab = by_sgd(x_na, x_nb, alpha)
     return {
@@ -139,9 +139,9 @@ def beside_sgd(alpha):
         "ours_s": ours,
         "sgd_s": theirs,
         "sgd_over_ours": theirs / ours,
-        "ours_objective": objective(corr_aa, corr_ab, found.map_ab, alpha),
+        "ours_objective": objective(corr_aa, corr_ab, solution.map_ab, alpha),
         "sgd_objective": objective(corr_aa, corr_ab, map_ab, alpha),
-        "ours_zeros": (found.map_ab == 0).double().mean().item(),
+        "ours_zeros": (solution.map_ab == 0).double().mean().item(),
         "sgd_zeros": (map_ab == 0).double().mean().item(),
     }
 

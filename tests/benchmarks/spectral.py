@@ -45,14 +45,14 @@ def sklearns(assign):
     def labels(weight_uu, seed):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of parts that nothing joins, which it clusters all the same
-            how = SpectralClustering(CLUSTERS, affinity="precomputed", assign_labels=assign, random_state=seed)
-            return how.fit(weight_uu).labels_
+            clustering = SpectralClustering(CLUSTERS, affinity="precomputed", assign_labels=assign, random_state=seed)
+            return clustering.fit(weight_uu).labels_
 
     return labels
 
 
-def ours(number, **how):
-    return lambda weight_uu, seed: Clustering(number, seed=seed, **how)(weight_uu).label_u
+def ours(number, **options):
+    return lambda weight_uu, seed: Clustering(number, seed=seed, **options)(weight_uu).label_u
 
 
 WAYS = {
@@ -68,8 +68,8 @@ WAYS = {
 def seconds(way, *given):
     """CPU seconds of this process, and the clusters."""
     start = time.process_time()
-    found = way(*given)
-    return time.process_time() - start, found
+    result = way(*given)
+    return time.process_time() - start, result
 
 
 def main():

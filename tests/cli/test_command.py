@@ -77,9 +77,9 @@ def test_messages_are_ours_and_the_warnings_of_others(verbose):
         PROJECT / "conf" / "hydra" / "job_logging" / "plain.yaml",
         str(verbose).lower(),
     ]
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     ours = [f"{level} convergent.cli.align" for level in ("debug", "info", "warning")]
-    assert said == [*(ours if verbose else ours[1:]), "warning matplotlib.font_manager", "warning wandb"]
+    assert lines == [*(ours if verbose else ours[1:]), "warning matplotlib.font_manager", "warning wandb"]
 
 
 def test_a_quiet_command_says_where_the_result_is_and_nothing_else(command, tmp_path):

@@ -54,7 +54,7 @@ def with_constant(root, *layers):
     run.keep(net, None)
 
 
-def test_a_layer_of_constant_units_is_told_and_left_out(root, command, caplog):
+def test_a_layer_of_constant_units_is_reported_and_left_out(root, command, caplog):
     with_constant(root, "conv2")
     code, out, err = command("align", "method=matching", "layers=[conv1,conv2]", f"root='{root}'", *CHEAP)
     assert code == 0, err
@@ -65,7 +65,7 @@ def test_a_layer_of_constant_units_is_told_and_left_out(root, command, caplog):
     assert [path.name for path in folders.glob("*/alignments/*")] == ["conv1.safetensors"]
 
 
-def test_constant_layers_alone_are_told_before_anything_is_written(root, command):
+def test_constant_layers_alone_are_reported_before_anything_is_written(root, command):
     with_constant(root, "conv2")
     code, _, err = command("align", "method=matching", "layers=[conv2]", f"root='{root}'", *CHEAP)
     assert code == 1
@@ -74,7 +74,7 @@ def test_constant_layers_alone_are_told_before_anything_is_written(root, command
 
 
 @pytest.mark.parametrize("kind", ["text", "tensors"])
-def test_a_full_disk_is_told_with_the_file_and_leaves_nothing(tmp_path, capsys, monkeypatch, kind):
+def test_a_full_disk_is_reported_with_the_file_and_leaves_nothing(tmp_path, capsys, monkeypatch, kind):
     def full(*_):
         if kind == "text":
             raise OSError(errno.ENOSPC, "No space left on device")
@@ -90,13 +90,13 @@ def test_a_full_disk_is_told_with_the_file_and_leaves_nothing(tmp_path, capsys, 
     with pytest.raises(SystemExit) as left:
         explains_mistakes(main)(None)
     assert left.value.code == 1
-    said = capsys.readouterr().err
-    assert said.startswith(f"error: {tmp_path}/table.safetensors cannot be read or written (No space left on device)")
-    assert said.count("\n") == 1
+    err = capsys.readouterr().err
+    assert err.startswith(f"error: {tmp_path}/table.safetensors cannot be read or written (No space left on device)")
+    assert err.count("\n") == 1
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_that_cannot_be_written_to_is_told(root, command):
+def test_a_folder_that_cannot_be_written_to_is_reported(root, command):
     (root / "outputs" / "moments").touch()  # where a folder should be
     code, _, err = command("align", "method=matching", f"root='{root}'", *CHEAP)
     assert code == 1

@@ -35,12 +35,12 @@ def test_a_folder_is_claimed_once_and_found_again(folder):
     assert OmegaConf.load(folder / "config.yaml").root == "here"
 
 
-@pytest.mark.parametrize("kept", ["done", "last.ckpt"])
+@pytest.mark.parametrize("file", ["done", "last.ckpt"])
 @pytest.mark.parametrize("change", [{"seed": 1}, {"data": {"name": "cifar"}}, {"sizes": [1]}, {"seed": "0"}])
-def test_another_configuration_is_refused_with_what_differs(folder, change, kept):
+def test_another_configuration_is_refused_with_what_differs(folder, change, file):
     claim(folder, config(seed=7), force=False)
     claim(folder, config(), force=False)  # nothing was lost yet
-    (folder / kept).touch()
+    (folder / file).touch()
     with pytest.raises(InputError, match=r"another configuration \((seed|data.name|sizes).*force=true.*another name="):
         claim(folder, config(**change), force=False)
 

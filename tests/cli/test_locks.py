@@ -20,20 +20,20 @@ def folder(tmp_path):
 
 
 def test_a_job_waits_for_another_one_of_the_same_result_and_says_so(folder):
-    said, waits, first = [], threading.Event(), []
+    messages, waits, first = [], threading.Event(), []
 
     def second():
-        with alone([folder.with_name("seed=1"), folder], lambda text: (said.append(text), waits.set())):
+        with alone([folder.with_name("seed=1"), folder], lambda text: (messages.append(text), waits.set())):
             first.append("second")
 
-    with alone([folder], said.append):
+    with alone([folder], messages.append):
         thread = threading.Thread(target=second)
         thread.start()
         assert waits.wait(60)
         first.append("first")
     thread.join(60)
     assert first == ["first", "second"]
-    assert said == ["another job is at it; waiting for its end"]
+    assert messages == ["another job is at it; waiting for its end"]
     assert not folder.exists()  # locking makes no result
 
 

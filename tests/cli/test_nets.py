@@ -58,7 +58,7 @@ def test_weights_come_from_a_file(tmp_path, kind):
 
 
 @pytest.mark.parametrize("damage", ["other", "cut", "pickle"])
-def test_weights_that_do_not_fit_are_told(tmp_path, damage):
+def test_weights_that_do_not_fit_are_reported(tmp_path, damage):
     file = tmp_path / "w.pt"
     torch.save(nn.Linear(4, 2).state_dict() if damage == "other" else {"x": nn.Linear(3, 2)}, file)
     if damage == "cut":
@@ -78,7 +78,7 @@ def test_weights_that_do_not_fit_are_told(tmp_path, damage):
         (["/nowhere@epoch=last", LINEAR], "names no epoch; write FOLDER@epoch=3"),
     ],
 )
-def test_what_is_no_net_is_told(given, message):
+def test_what_is_no_net_is_reported(given, message):
     with pytest.raises(InputError, match=message):
         find_nets(given)
 
@@ -86,10 +86,10 @@ def test_what_is_no_net_is_told(given, message):
 def test_epochs_of_runs_are_nets(tmp_path):
     a, b = (run_folder(tmp_path / f"seed={seed}", epochs=(0, 1, 12)) for seed in (0, 1))
     assert names_of(find_nets([f"{a}@epoch=1", a, b])) == ["seed=0@epoch=1", "seed=0", "seed=1"]
-    kept = find_nets(str(tmp_path), "kept")
-    assert names_of(kept) == [f"seed={seed}@epoch={epoch}" for seed in (0, 1) for epoch in (0, 1, 12)]
+    along = find_nets(str(tmp_path), "kept")
+    assert names_of(along) == [f"seed={seed}@epoch={epoch}" for seed in (0, 1) for epoch in (0, 1, 12)]
     assert names_of(find_nets([a, b], [12])) == ["seed=0@epoch=12", "seed=1@epoch=12"]
-    assert kept[2] == Run(tmp_path / "seed=0", 12)
+    assert along[2] == Run(tmp_path / "seed=0", 12)
     with pytest.raises(InputError, match=r"has kept no epoch 7, only 0, 1, 12; train it with keep_epochs=\[7\]"):
         find_nets([f"{a}@epoch=7", b])
     with pytest.raises(InputError, match=r"\(0, 1, 12\), not \[5\]"):
@@ -116,7 +116,7 @@ def test_runs_of_other_images_do_not_go_together(tmp_path):
         ("digits-convnet", "digits-convnet has 1; make them with: python src/train.py -m seed=0,1,2,3"),
     ],
 )  # fmt: skip
-def test_nets_that_are_not_there_are_told_with_what_is_and_what_makes_them(tmp_path, name, hint):
+def test_nets_that_are_not_there_are_reported_with_what_is_and_what_makes_them(tmp_path, name, hint):
     run = tmp_path / "digits-convnet" / "seed=0"
     run.mkdir(parents=True)
     for file in ("done", "config.yaml"):

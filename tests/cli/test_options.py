@@ -127,7 +127,7 @@ TABLES = ("data.sources", "analysis", "similarity", "figure")  # of objects by n
 
 
 @pytest.mark.parametrize("command", ["train", "align", "report", "prepare"])
-def test_an_option_that_is_not_there_is_told_with_what_is_near(command):
+def test_an_option_that_is_not_there_is_reported_with_what_is_near(command):
     values = OmegaConf.to_container(composed(command), resolve=True)
     groups = [path for path, value in nodes(values) if isinstance(value, dict) and path not in TABLES]
     for group in ["", *groups]:
@@ -205,10 +205,13 @@ def accepted(values, wrongs, check):
         try:
             check(added(values, path, wrong))
         except InputError as error:
-            said = str(error)
-            assert "\n" not in said
-            assert said.endswith(".")
-            assert any(".".join(path.split(".")[: n + 1]) in said for n in range(path.count(".") + 1)), (path, said)
+            sentence = str(error)
+            assert "\n" not in sentence
+            assert sentence.endswith(".")
+            assert any(".".join(path.split(".")[: n + 1]) in sentence for n in range(path.count(".") + 1)), (
+                path,
+                sentence,
+            )
         else:
             passed.append((path, wrong))
     return passed
@@ -218,8 +221,8 @@ def test_a_sweep_whose_launcher_cannot_be_ends_before_its_first_job(capsys):
     config = OmegaConf.load(PROJECT / "conf" / "hydra" / "launcher" / "process.yaml")
     with pytest.raises(SystemExit):
         CheckSweep().on_multirun_start(OmegaConf.create({"hydra": {"launcher": {**config, "n_jobs": 0}}}))
-    said = capsys.readouterr().err
-    assert said == "error: hydra.launcher.n_jobs needs to be a whole number, 1 or more, not 0.\n"
+    err = capsys.readouterr().err
+    assert err == "error: hydra.launcher.n_jobs needs to be a whole number, 1 or more, not 0.\n"
     assert "CheckSweep" in str(OmegaConf.load(PROJECT / "conf" / "defaults.yaml").hydra.callbacks)
 
 
@@ -246,7 +249,7 @@ def test_a_result_is_known_by_what_changes_it():
     there = {"force", "root", "snapshot_minutes", "data.workers", "trainer.devices", "trainer.strategy", "logger.mode"}
     assert not there & set(known)
     assert {"seed", "data.mean", "optimizer.optimizer.lr", "trainer.deterministic", "net.module.dropout"} <= set(known)
-    kept = [
+    irrelevant = [
         "reading.device=cpu",
         "trainer=cpu",
         "pictures=null",
@@ -255,7 +258,7 @@ def test_a_result_is_known_by_what_changes_it():
         "trust=[a.B]",
         "method=sparse",
     ]
-    assert label_of("sparse", ["reading.drop=[0]", *kept, "evaluation.folds=3"]) == "sparse,drop=[0],folds=3"
+    assert label_of("sparse", ["reading.drop=[0]", *irrelevant, "evaluation.folds=3"]) == "sparse,drop=[0],folds=3"
 
 
 def test_an_object_of_a_group_checks_its_options_itself():

@@ -180,7 +180,7 @@ def test_broken_images_are_named_or_left_out(tmp_path, command):
     assert np.load(tmp_path / "store" / MEAN).max() > 20
 
 
-def test_whatever_is_wrong_with_a_file_is_told_or_left_out(tmp_path, command):
+def test_whatever_is_wrong_with_a_file_is_reported_or_left_out(tmp_path, command):
     folder = classes(tmp_path / "pictures", train="a b", val="a b")
     for name, save in BAD.items():
         save(folder / "train" / "a" / f"x-{name}")
@@ -212,14 +212,14 @@ def test_splits_of_other_classes_are_not_prepared(tmp_path, command):
         (["data.folder=/nowhere"], "No images for train"),
     ],
 )
-def test_what_cannot_be_prepared_is_told_first(tree, tmp_path, command, overrides, message):
+def test_what_cannot_be_prepared_is_reported_first(tree, tmp_path, command, overrides, message):
     code, _, err = command("prepare", f"data.folder={tree}", f"store={tmp_path}/store", *SIZE, *overrides)
     assert code == 1
     assert message in err
     assert err.count("\n") == 1
 
 
-def test_a_disk_that_is_too_small_is_told_first(tree, tmp_path, command, monkeypatch):
+def test_a_disk_that_is_too_small_is_reported_first(tree, tmp_path, command, monkeypatch):
     import shutil
 
     space = shutil.disk_usage(tmp_path)._replace(free=100_000)
@@ -229,7 +229,7 @@ def test_a_disk_that_is_too_small_is_told_first(tree, tmp_path, command, monkeyp
     assert "has 0.0 GB free; choose another store= or a smaller size=" in err
 
 
-def test_a_store_that_is_cut_or_not_there_is_told(prepared, command, tmp_path):
+def test_a_store_that_is_cut_or_not_there_is_reported(prepared, command, tmp_path):
     with pytest.raises(InputError, match=r"no complete store; make it with: python src/prepare\.py"):
         of_store(tmp_path / "none").check()
     pixels = prepared / "train" / "pixels.u8"
@@ -240,13 +240,13 @@ def test_a_store_that_is_cut_or_not_there_is_told(prepared, command, tmp_path):
 
 @pytest.mark.parametrize("name", ["about.json", "targets.npy", "readable.npy"])
 @pytest.mark.parametrize("damage", [b"", b"{}", b"\x93NUMPY\x01\0\xff"])
-def test_a_damaged_store_is_told(prepared, name, damage):
+def test_a_damaged_store_is_reported(prepared, name, damage):
     (prepared / "train" / name).write_bytes(damage)
     with pytest.raises(InputError, match=r"train is damaged.*prepare it again"):
         of_store(prepared).check()
 
 
-def test_a_damaged_mean_image_is_told(tmp_path):
+def test_a_damaged_mean_image_is_reported(tmp_path):
     (tmp_path / MEAN).write_bytes(b"no array")
     with pytest.raises(InputError, match=r"mean.npy cannot be read .*; make it with"):
         SubtractMean(str(tmp_path / MEAN)).mean  # noqa: B018

@@ -36,23 +36,23 @@ def test_alone_one_decides_for_oneself():
     leave_group()
 
 
-def _process(rank, store, said):
+def _process(rank, store, answers):
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
     for number in range(2):
         time.sleep(0.3 * (rank == number))  # either is late once
-        said.put((number, rank, as_first(f"{number} of {rank}")))
+        answers.put((number, rank, as_first(f"{number} of {rank}")))
     time.sleep(0.3 * rank)
     leave_group()
-    said.put((2, rank, str(dist.is_initialized())))
+    answers.put((2, rank, str(dist.is_initialized())))
 
 
 def test_all_do_what_the_first_one_says_however_late_it_is(tmp_path):
     context = multiprocessing.get_context("spawn")
-    said = context.Queue()
-    both = [context.Process(target=_process, args=(rank, tmp_path / "store", said)) for rank in range(2)]
+    answers = context.Queue()
+    both = [context.Process(target=_process, args=(rank, tmp_path / "store", answers)) for rank in range(2)]
     for process in both:
         process.start()
-    messages = sorted(said.get(timeout=60) for _ in range(6))
+    messages = sorted(answers.get(timeout=60) for _ in range(6))
     for process in both:
         process.join(60)
         assert process.exitcode == 0
@@ -85,8 +85,8 @@ def test_a_process_ends_with_the_one_that_started_it(monkeypatch, when):
     parent.stdout.readline()
     parent.kill()
     parent.wait()
-    _, said = parent.communicate(timeout=60)  # ends when nobody is left who could write
-    assert "the process that started this one is gone, so it ends" in said
+    _, err = parent.communicate(timeout=60)  # ends when nobody is left who could write
+    assert "the process that started this one is gone, so it ends" in err
 
 
 def test_a_process_that_others_started_is_left_alone(monkeypatch):

@@ -14,12 +14,12 @@ def test_panels_are_grouped_by_question():
     )
     sections = {section["name"]: section["panels"] for section in sent["section"]["panelBankConfig"]["sections"]}
     assert list(sections) == ["Training", *QUESTIONS.values(), "All methods"]
-    told = {name: str(panels) for name, panels in sections.items()}
-    assert all(metric in told["Training"] for metric in ("train/loss", "val/loss", "val/acc_top1"))
+    text = {name: str(panels) for name, panels in sections.items()}
+    assert all(metric in text["Training"] for metric in ("train/loss", "val/loss", "val/acc_top1"))
     for question, title in QUESTIONS.items():
         for layer in ("conv1", "fc1"):
-            assert panel(question, layer, "r_by_rank") in told[title]
-            assert f"{question}/matches-{layer}" in told[title]
+            assert panel(question, layer, "r_by_rank") in text[title]
+            assert f"{question}/matches-{layer}" in text[title]
     for name in ("loss", "r2", "predictors"):
         of_both = [panel("few", layer, f"{name}_by_log10_alpha") for layer in ("conv1", "fc1")]
         (line,) = (chart for chart in sections["Few to one"] if of_both[0] in str(chart))
@@ -27,13 +27,13 @@ def test_panels_are_grouped_by_question():
         assert line["config"]["xAxis"] == "log10_alpha"
     points = [chart["config"] for chart in sections["Few to one"] if chart["viewType"] == "Scatter Plot"]
     ends = [(point["xAxis"], point["yAxis"]) for point in points if "/fc1 " in point["xAxis"]]
-    figures = ("loss_held_out", "r2_held_out", "predictors")
+    scalars = ("loss_held_out", "r2_held_out", "predictors")
     assert ends == [
         (f"summary:{panel(ALL_METHODS, 'fc1', 'solver_alpha')}", f"summary:{panel(ALL_METHODS, 'fc1', name)}")
-        for name in figures
+        for name in scalars
     ]
     assert all(point["xAxisLogScale"] for point in points)
-    assert panel(ALL_METHODS, "conv1", "r2_held_out") in told["All methods"]
+    assert panel(ALL_METHODS, "conv1", "r2_held_out") in text["All methods"]
     assert "digits-convnet" in str(sent)
 
 

@@ -45,17 +45,17 @@ def test_counts_are_numpys(bins, counts):
         pytest.skip("this torch has no int8 product")
     x_us = activations()
     edges_ue = edges_of(x_us[:, :700], bins)
-    found = counted(x_us, edges_ue, pairs=[(0, 1), (2, 1), (0, 0)], counts=counts)
+    record = counted(x_us, edges_ue, pairs=[(0, 1), (2, 1), (0, 0)], counts=counts)
     bins_us = bins_of(x_us, edges_ue)
     for a, b in (("one", "two"), ("two", "one"), ("two", "three"), ("one", "one")):
-        counts_abij = found.pair(a, b)
+        counts_abij = record.pair(a, b)
         assert counts_abij.dtype == torch.int32
         for i, unit_a in enumerate(range(9)[UNITS[a]]):
             for j, unit_b in enumerate(range(9)[UNITS[b]]):
                 table, _, _ = np.histogram2d(bins_us[unit_a], bins_us[unit_b], bins=np.arange(bins + 1) - 0.5)
                 assert np.array_equal(counts_abij[i, j].numpy(), table)
-    assert np.array_equal(found.counts_ui.numpy(), [np.bincount(row, minlength=bins) for row in bins_us])
-    assert found.count == 5000
+    assert np.array_equal(record.counts_ui.numpy(), [np.bincount(row, minlength=bins) for row in bins_us])
+    assert record.count == 5000
 
 
 @pytest.mark.parametrize("sizes", [[1, 4999], [4032, 968], [4095, 905], [700] * 7 + [100], [0, 5000]])
@@ -76,10 +76,10 @@ def test_counting_taken_up_from_its_state():
     second.load_state(first.state())
     first.add(x_us[:, :77])  # is no longer of its concern
     second.add(x_us[:, 1300:])
-    found, whole = second.histograms(), counted(x_us, edges_ue)
-    assert found.count == 5000
-    assert torch.equal(found.counts_ui, whole.counts_ui)
-    assert torch.equal(found.pair("one", "three"), whole.pair("one", "three"))
+    record, whole = second.histograms(), counted(x_us, edges_ue)
+    assert record.count == 5000
+    assert torch.equal(record.counts_ui, whole.counts_ui)
+    assert torch.equal(record.pair("one", "three"), whole.pair("one", "three"))
 
 
 def test_records_of_parts_merge():
@@ -134,9 +134,9 @@ def test_more_samples_than_int32_holds(monkeypatch):
     edges_ue = edges_of(x_us)
     expected = counted(x_us, edges_ue).pair(0, 1)
     monkeypatch.setattr(histograms, "_INT32", 3000)
-    found = counted(x_us, edges_ue, [2500, 2500]).pair(0, 1)
-    assert found.dtype == torch.int64
-    assert torch.equal(found, expected.long())
+    table = counted(x_us, edges_ue, [2500, 2500]).pair(0, 1)
+    assert table.dtype == torch.int64
+    assert torch.equal(table, expected.long())
     half = counted(x_us[:, :2500], edges_ue, [2500])
     assert (half + half).pair(0, 1).dtype == torch.int64
 
@@ -181,12 +181,12 @@ def test_edges_of_any_type_are_values_that_occur(dtype):
 
 def test_units_that_stay_in_one_bin_are_said():
     x_us = activations()
-    found = counted(x_us, edges_of(x_us))
-    assert found.active_u.tolist() == [True] * 4 + [False] + [True] * 4
+    record = counted(x_us, edges_of(x_us))
+    assert record.active_u.tolist() == [True] * 4 + [False] + [True] * 4
 
 
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf])
-def test_nan_is_told_with_net_and_unit(bad):
+def test_nan_is_reported_with_net_and_unit(bad):
     x_us = activations()
     edges_ue = edges_of(x_us)
     x_us[5, 4900] = bad
@@ -210,8 +210,8 @@ def test_what_is_no_calibration_or_no_samples_is_refused():
         InputError, match=r"Histograms of 9 units need samples of shape \(units, samples\), not \(100, 9\)"
     ):
         HistogramCounter(WIDTHS, edges_ue).add(x_us.T)
-    found = counted(x_us, edges_ue, [100], pairs=[(0, 1)])
+    record = counted(x_us, edges_ue, [100], pairs=[(0, 1)])
     with pytest.raises(InputError, match="no histograms of one with three"):
-        found.pair("three", "one")
+        record.pair("three", "one")
     with pytest.raises(InputError, match="no net 'four' among one, two, three"):
-        found.pair("four", "one")
+        record.pair("four", "one")

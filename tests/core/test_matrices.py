@@ -142,10 +142,10 @@ def test_anything_else_is_one_sentence(made, message):
     for of in (as_matrix, Moments.of, lambda x: Pair.of(x, X), lambda x: Pair.of(X, x)):
         if isinstance(x, type(row for row in ())):
             x = made()
-        with pytest.raises(InputError, match=message or None) as told:
+        with pytest.raises(InputError, match=message or None) as refused:
             of(x)
-        assert str(told.value).endswith(".")
-        assert "\n" not in str(told.value)
+        assert str(refused.value).endswith(".")
+        assert "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize("kind", [np.bool_, bool, torch.bool])

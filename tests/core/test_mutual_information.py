@@ -63,18 +63,18 @@ def test_the_correction_counts_the_bins_that_are_occupied():
 
 def test_a_unit_tells_all_of_itself():
     x_as, _ = common(6, 1)
-    found = histograms_of(x_as, x_as)
-    counts_ai = found.counts_ui[:6]
+    histograms = histograms_of(x_as, x_as)
+    counts_ai = histograms.counts_ui[:6]
     p_ai = counts_ai.double() / 4000
     expected_a = -(p_ai * p_ai.log()).nan_to_num().sum(1)
     assert torch.allclose(entropy(counts_ai), expected_a, rtol=0, atol=1e-13)
-    assert torch.allclose(mutual_information(found.pair("a", "b")).diagonal(), expected_a, rtol=0, atol=1e-13)
+    assert torch.allclose(mutual_information(histograms.pair("a", "b")).diagonal(), expected_a, rtol=0, atol=1e-13)
 
 
 def test_it_is_symmetric():
     x_as, x_bs = common(4, 5)
-    found = histograms_of(x_as, x_bs)
-    one, other = mutual_information(found.pair("a", "b")), mutual_information(found.pair("b", "a"))
+    histograms = histograms_of(x_as, x_bs)
+    one, other = mutual_information(histograms.pair("a", "b")), mutual_information(histograms.pair("b", "a"))
     assert torch.allclose(one, other.T, rtol=0, atol=1e-14)
     assert torch.allclose(information(x_bs, x_as), one.T, rtol=0, atol=1e-14)
 
@@ -89,11 +89,11 @@ def test_a_gaussian_pair_comes_near_its_mutual_information_from_below():
     x_as, noise = torch.randn(1, n), torch.randn(1, n)
     bound = -math.log(1 - r**2) / 2
     bins = (2, 4, 8, 16, 64)
-    found = [information(x_as, r * x_as + math.sqrt(1 - r**2) * noise, b, correct=True).item() for b in bins]
-    assert found == sorted(found)
-    assert found[-1] < bound + 0.002
-    assert found[-1] > bound - 0.006
-    assert abs(found[3] - 0.318) < 0.004
+    estimates = [information(x_as, r * x_as + math.sqrt(1 - r**2) * noise, b, correct=True).item() for b in bins]
+    assert estimates == sorted(estimates)
+    assert estimates[-1] < bound + 0.002
+    assert estimates[-1] > bound - 0.006
+    assert abs(estimates[3] - 0.318) < 0.004
 
 
 def test_units_that_stay_in_one_bin_tell_nothing():

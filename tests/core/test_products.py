@@ -41,7 +41,7 @@ def test_a_torch_without_the_operator_falls_back(monkeypatch):
         products._faster.cache_clear()
 
 
-def test_an_unknown_backend_is_told():
+def test_an_unknown_backend_is_reported():
     with pytest.raises(InputError, match="auto, portable, onednn or tf32, not 'fast'"):
         chosen("fast", CPU, torch.float32)
 

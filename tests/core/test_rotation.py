@@ -24,10 +24,10 @@ def generator(seed=0):
 def test_a_rotated_unit_keeps_the_mean_and_deviation_of_its_place_and_nothing_else():
     pre = Moments.of(pre_nu := correlated())
     turn_uu, offset_u = turning(pre, generator())
-    turned = Moments.of(pre_nu @ turn_uu + offset_u)
+    rotated = Moments.of(pre_nu @ turn_uu + offset_u)
     assert turn_uu.dtype == offset_u.dtype == torch.float64
-    assert torch.allclose(turned.mean_u, pre.mean_u, atol=1e-8)
-    assert torch.allclose(turned.sd_u, pre.sd_u, rtol=1e-9)
+    assert torch.allclose(rotated.mean_u, pre.mean_u, atol=1e-8)
+    assert torch.allclose(rotated.sd_u, pre.sd_u, rtol=1e-9)
     assert Moments.of(torch.cat([pre_nu, pre_nu @ turn_uu], 1)).corr_uu[:12, 12:].diagonal().abs().max() < 0.99
 
 

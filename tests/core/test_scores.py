@@ -102,12 +102,12 @@ def test_every_held_out_number_of_a_row_is_of_as_many_folds_as_the_pair_says(met
     x_na, x_nb, _ = planted(120, 8, 8, noise=1.5)
     three = replace(Pair.of(x_na, x_nb), held_out_folds=3)
     alignment, result = compare(method, three, 120, {"shuffled": [replace(three)]})
-    figures = result.summary() | codes(alignment).scalars
+    scalars = result.summary() | codes(alignment).scalars
     for name, other in (("loss_least_squares", LeastSquares()), ("loss_held_out", method)):
-        assert figures[name] == pytest.approx((1 - held_out(other, three, 3)).mean().item() / 2)
-        assert figures[name] != pytest.approx((1 - held_out(other, three, 5)).mean().item() / 2)
-    assert figures["r2_held_out"] == pytest.approx(1 - 2 * figures["loss_held_out"])
-    assert figures["r2_held_out_shuffled"] == pytest.approx(figures["r2_held_out"])
+        assert scalars[name] == pytest.approx((1 - held_out(other, three, 3)).mean().item() / 2)
+        assert scalars[name] != pytest.approx((1 - held_out(other, three, 5)).mean().item() / 2)
+    assert scalars["r2_held_out"] == pytest.approx(1 - 2 * scalars["loss_held_out"])
+    assert scalars["r2_held_out_shuffled"] == pytest.approx(scalars["r2_held_out"])
 
 
 def held_out_names(names):

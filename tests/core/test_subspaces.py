@@ -23,17 +23,17 @@ def test_they_are_scikit_learns():
 def test_invertible_maps_of_either_group_change_nothing():
     x_na, x_nb = torch.randn(300, 5).double(), torch.randn(300, 3).double()
     x_nb += x_na[:, :3]
-    turned = Pair.of(x_na @ torch.randn(5, 5).double(), x_nb @ torch.randn(3, 3).double())
-    assert torch.allclose(all_units(turned), all_units(Pair.of(x_na, x_nb)))
+    mapped = Pair.of(x_na @ torch.randn(5, 5).double(), x_nb @ torch.randn(3, 3).double())
+    assert torch.allclose(all_units(mapped), all_units(Pair.of(x_na, x_nb)))
 
 
 def test_shared_dimensions_give_ones():
     latent = torch.randn(2000, 2).double()
     x_na = torch.cat([latent, torch.randn(2000, 3).double()], 1) @ torch.randn(5, 5).double()
     x_nb = torch.cat([latent, torch.randn(2000, 2).double()], 1) @ torch.randn(4, 4).double()
-    found = all_units(Pair.of(x_na, x_nb))
-    assert torch.allclose(found[:2], torch.ones(2).double())
-    assert found[2:].max() < 0.2
+    correlations = all_units(Pair.of(x_na, x_nb))
+    assert torch.allclose(correlations[:2], torch.ones(2).double())
+    assert correlations[2:].max() < 0.2
 
 
 def test_unrelated_groups_have_squares_that_sum_to_pq_over_n():
@@ -42,7 +42,7 @@ def test_unrelated_groups_have_squares_that_sum_to_pq_over_n():
     assert sums.mean().item() == pytest.approx(20 * 10 / 400, rel=0.1)
 
 
-def test_too_few_samples_are_told_and_constant_units_left_out():
+def test_too_few_samples_are_reported_and_constant_units_left_out():
     x = torch.randn(8, 5)
     with pytest.raises(InputError, match="5 with 5 dimensions need more samples than 8"):
         all_units(Pair.of(x, torch.randn(8, 5)))

@@ -103,14 +103,14 @@ def test_oddities_of_the_real_set_are_read(tmp_path, recwarn):
         (lambda root: (root / DEVKIT / "data" / "meta.mat").write_bytes(b"no"), "meta.mat cannot be read"),
     ],
 )
-def test_a_tree_that_is_not_right_is_told(tmp_path, damage, message):
+def test_a_tree_that_is_not_right_is_reported(tmp_path, damage, message):
     damage(imagenet_tree(tmp_path))
     config = configured("train", "data=imagenet", f"data.folder={tmp_path}", "data.classes=3")
     with pytest.raises(InputError, match=message):
         build_data(config, order_seed=0, augment_seed=0).check()
 
 
-def test_train_and_val_of_different_classes_are_told(tmp_path):
+def test_train_and_val_of_different_classes_are_reported(tmp_path):
     root = imagenet_tree(tmp_path)
     (root / "val" / WNIDS[1]).rename(root / "val" / "n02100736")
     with pytest.raises(InputError, match=r"train and val of .* differ in class n02100735"):
@@ -128,7 +128,7 @@ def test_flat_validation_images_need_the_kit_and_as_many_truths(tmp_path):
         build_data(config, order_seed=0, augment_seed=0).check()
 
 
-def test_a_file_that_vanishes_is_told_by_its_name(tmp_path):
+def test_a_file_that_vanishes_is_reported_by_its_name(tmp_path):
     root = imagenet_tree(tmp_path)
     config = configured("train", "data=imagenet", f"data.folder={root}", "data.classes=3", "data.workers=1")
     data = build_data(config, order_seed=0, augment_seed=0)

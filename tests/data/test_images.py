@@ -1,4 +1,4 @@
-"""Data sets in their true form on disk, prepared as configured; bad images told by name."""
+"""Data sets in their true form on disk, prepared as configured; bad images named."""
 
 import pickle
 
@@ -52,8 +52,8 @@ def test_digits_are_all_there_split_by_class():
     train, val, everything = Digits("train"), Digits("val"), Digits("all")
     assert (len(train), len(val), len(everything)) == (1437, 360, 1797)
     assert np.bincount(val.targets).min() >= 34
-    kept = {image.tobytes() for image in train.images} | {image.tobytes() for image in val.images}
-    assert kept == {image.tobytes() for image in everything.images}
+    both = {image.tobytes() for image in train.images} | {image.tobytes() for image in val.images}
+    assert both == {image.tobytes() for image in everything.images}
     picture, target = val[0]
     assert picture.size == (8, 8)
     assert isinstance(target, int)
@@ -115,7 +115,7 @@ def test_cifar10_in_its_own_format(tmp_path, monkeypatch):
     assert len(data.images("train")) == 20
 
 
-def test_a_data_set_that_is_not_there_is_told(tmp_path):
+def test_a_data_set_that_is_not_there_is_reported(tmp_path):
     data = build_data(configured("data=imagenet", f"data.folder={tmp_path}/none"))
     with pytest.raises(InputError, match=r"No images for val: .*set data.folder"):
         data.val_dataloader()

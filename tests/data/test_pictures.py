@@ -1,4 +1,4 @@
-"""Picture files of every depth, and such as no program should be sent: read as they are meant, or told by name."""
+"""Picture files of every depth, and such as no program should be sent: read as they are meant, or refused by name."""
 
 import os
 import struct
@@ -149,11 +149,11 @@ def jpeg():
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_what_cannot_be_read_is_told_in_one_sentence_or_skipped(tmp_path, name):
+def test_what_cannot_be_read_is_reported_in_one_sentence_or_skipped(tmp_path, name):
     folder = one_picture(tmp_path, name, BAD[name])
-    with pytest.raises(InputError, match=r"a-.* cannot be read \(.*\); mend or remove it") as told:
+    with pytest.raises(InputError, match=r"a-.* cannot be read \(.*\); mend or remove it") as refused:
         list(folder_data(folder).val_dataloader())
-    assert str(told.value).isprintable()
+    assert str(refused.value).isprintable()
     data = folder_data(folder, "data.skip_corrupt=true")
     assert [len(x) for x, *_ in data.val_dataloader()] == [4]
     assert data.skipped() == 1
@@ -165,12 +165,12 @@ def test_a_name_that_is_no_utf_8_is_as_good_as_any(tmp_path):
     assert [len(x) for x, *_ in folder_data(folder).val_dataloader()] == [5]
     (folder / "val" / "n01" / f"a-{name}").unlink()
     (folder / "train" / "n02").rename(folder / "train" / name)
-    with pytest.raises(InputError, match=r"latin-\\udce9.png of train is missing from val") as told:
+    with pytest.raises(InputError, match=r"latin-\\udce9.png of train is missing from val") as refused:
         folder_data(folder).check()
-    str(told.value).encode()
+    str(refused.value).encode()
 
 
-def test_pictures_of_several_sizes_are_told(tmp_path):
+def test_pictures_of_several_sizes_are_reported(tmp_path):
     folder = one_picture(tmp_path, "small.png", Image.new("RGB", (20, 10)).save)
     with pytest.raises(
         InputError, match=r"several sizes \(.*a-small.png of 3 x 10 x 20 and .*n01_0.JPEG of 3 x 256 x 256"
@@ -187,20 +187,22 @@ def classes(root, **of_split):
 
 
 @pytest.mark.parametrize(
-    ("train", "val", "told", "message"),
+    ("train", "val", "number", "message"),
     [
         ("a b c", "a c", 3, "val has 2 classes instead of 3; set data.classes=2, or mend data.folder"),
         ("a b c", "a c d", 3, "need the same classes, but b of train is missing from val"),
         ("a b", "a b", 12, "train has 2 classes instead of 12; set data.classes=2"),
     ],
 )
-def test_class_folders_have_to_be_those_of_the_other_split_and_as_many_as_told(tmp_path, train, val, told, message):
+def test_class_folders_have_to_be_those_of_the_other_split_and_as_many_as_configured(
+    tmp_path, train, val, number, message
+):
     folder = classes(tmp_path, train=train, val=val)
     with pytest.raises(InputError, match=message):
-        folder_data(folder, f"data.classes={told}").check()
+        folder_data(folder, f"data.classes={number}").check()
 
 
-def test_class_folders_without_pictures_are_told(tmp_path):
+def test_class_folders_without_pictures_are_reported(tmp_path):
     folder = classes(tmp_path, train="a b", val="a b")
     (folder / "val" / "b" / "it.png").unlink()
     with pytest.raises(InputError, match=r"val/b holds no picture .*; fill or remove this class folder"):
@@ -210,7 +212,7 @@ def test_class_folders_without_pictures_are_told(tmp_path):
         PictureFolder(str(folder / "bare"))
 
 
-def test_a_link_back_to_a_folder_around_it_is_told_and_other_links_are_followed(tmp_path):
+def test_a_link_back_to_a_folder_around_it_is_reported_and_other_links_are_followed(tmp_path):
     folder = classes(tmp_path, train="a b", val="a b")
     (folder / "val" / "b" / "more").symlink_to(folder / "train" / "b")
     assert len(PictureFolder(str(folder / "val"))) == 3

@@ -146,8 +146,8 @@ def test_importing_methods_and_measures_loads_no_figure_and_no_analysis():
 
 def test_held_out_finds_what_was_planted_and_nothing_in_noise(method):
     x_na, x_nb, _ = planted(2000, 8, 8, noise=0.5)
-    found = held_out(method, Pair.of(x_na, x_nb))
-    assert found.min() > 0.6
+    scores = held_out(method, Pair.of(x_na, x_nb))
+    assert scores.min() > 0.6
     noise = held_out(method, Pair.of(torch.randn(2000, 8), torch.randn(2000, 8)))
     assert noise.max() < 0.05
 
@@ -193,11 +193,11 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("name", "options"), WRONG, ids=str)
-def test_an_option_that_cannot_be_is_told_before_anything_is_measured(name, options):
+def test_an_option_that_cannot_be_is_refused_before_anything_is_measured(name, options):
     config = OmegaConf.load(PROJECT / "conf" / "method" / f"{name}.yaml")
     for option, value in options.items():
         config[option] = value
-    with pytest.raises(InstantiationException) as told:
+    with pytest.raises(InstantiationException) as refused:
         instantiate(config)
-    assert isinstance(told.value.__cause__, InputError)
-    assert re.search(next(iter(options)).split("_")[-1][:6], str(told.value.__cause__))
+    assert isinstance(refused.value.__cause__, InputError)
+    assert re.search(next(iter(options)).split("_")[-1][:6], str(refused.value.__cause__))

@@ -28,17 +28,17 @@ def nested():
 def test_groups_that_are_good_at_once_are_those_of_one_round():
     x_na, x_nb, group_a, group_b = blocks()
     pair = Pair.of(x_na, x_nb)
-    found, plain = HierarchicalSpectralClustering()(pair), SpectralClustering()(pair)
-    assert torch.equal(found.map_ab, plain.map_ab)
-    assert adjusted_rand(labels_of(found), torch.cat([group_a, group_b])) == 1
+    alignment, plain = HierarchicalSpectralClustering()(pair), SpectralClustering()(pair)
+    assert torch.equal(alignment.map_ab, plain.map_ab)
+    assert adjusted_rand(labels_of(alignment), torch.cat([group_a, group_b])) == 1
 
 
 def test_what_is_not_good_is_cut_again():
     pair, group_u = nested()
     coarse = SpectralClustering(clusters=3, threshold=0)(pair)
     assert adjusted_rand(labels_of(coarse), group_u) < 1  # 3 clusters cannot be 4 groups
-    found = HierarchicalSpectralClustering(clusters=3, threshold=0, good=0.7)(pair)
-    assert adjusted_rand(labels_of(found), group_u) == 1
+    alignment = HierarchicalSpectralClustering(clusters=3, threshold=0, good=0.7)(pair)
+    assert adjusted_rand(labels_of(alignment), group_u) == 1
 
 
 def test_every_cluster_of_all_but_the_last_round_is_good():
@@ -58,13 +58,13 @@ def test_every_cluster_of_all_but_the_last_round_is_good():
 
 def test_it_ends_where_nothing_is_good_and_where_there_is_nothing():
     noise = Pair.of(torch.randn(500, 20), torch.randn(500, 20))
-    found = HierarchicalSpectralClustering(threshold=0, good=0.9)(noise)
-    assert (labels_of(found) >= 0).all()
+    alignment = HierarchicalSpectralClustering(threshold=0, good=0.9)(noise)
+    assert (labels_of(alignment) >= 0).all()
     assert HierarchicalSpectralClustering(threshold=1)(noise).solver["isolated"] == 40
     assert HierarchicalSpectralClustering()(Pair.of(torch.zeros(9, 2), torch.ones(9, 3))).solver["clusters"] == 0
 
 
-def test_settings_that_cannot_be_are_told():
+def test_settings_that_cannot_be_are_refused():
     for settings, message in (
         ({"good": 2}, "good needs to be between -1 and 1, as correlations are, not 2"),
         ({"rounds": 0}, "rounds needs to be a whole number, 1 or more, not 0"),

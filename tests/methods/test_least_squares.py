@@ -14,9 +14,9 @@ from convergent.methods.semimatching import SemiMatching
 def test_a_planted_linear_map_is_recovered_whole():
     x_na, map_ab = torch.randn(300, 6).double(), torch.randn(6, 4).double()
     pair = Pair.of(x_na, x_na @ map_ab + 3)
-    found = LeastSquares(ridge=0)(pair)
-    assert torch.allclose(found.score_b, torch.ones(4).double())
-    assert torch.allclose(found.map_ab, map_ab * x_na.std(0)[:, None] / (x_na @ map_ab).std(0))
+    alignment = LeastSquares(ridge=0)(pair)
+    assert torch.allclose(alignment.score_b, torch.ones(4).double())
+    assert torch.allclose(alignment.map_ab, map_ab * x_na.std(0)[:, None] / (x_na @ map_ab).std(0))
 
 
 def test_it_is_scikit_learns_ridge_on_raw_samples():
@@ -41,7 +41,7 @@ def test_units_that_depend_on_one_another_share_the_weight():
     assert torch.allclose(alignment.map_ab[:3], alignment.map_ab[3:], atol=1e-8)
 
 
-def test_a_negative_ridge_is_told():
+def test_a_negative_ridge_is_reported():
     with pytest.raises(InputError, match="ridge needs to be 0 or more, or null, not -1"):
         LeastSquares(ridge=-1)(Pair.of(torch.randn(9, 2), torch.randn(9, 2)))
 
@@ -70,9 +70,9 @@ def test_of_few_samples_it_predicts_no_worse_than_the_mean_or_one_unit_whose_spa
         latent_nc = torch.randn(60, dimensions).double()
         mixed = (latent_nc @ torch.randn(dimensions, 48).double() / max(dimensions, 1) ** 0.5 for _ in "ab")
         x_na, x_nb = ((x + noise * torch.randn(60, 48)).clamp(min=0) for x in mixed)
-        for method, found in scores.items():
-            found.append(held_out(method, Pair.of(x_na, x_nb)).mean())
-    all_units, *few = (torch.stack(found).mean() for found in scores.values())
+        for method, means in scores.items():
+            means.append(held_out(method, Pair.of(x_na, x_nb)).mean())
+    all_units, *few = (torch.stack(means).mean() for means in scores.values())
     assert all_units > -0.01
     assert all_units > max(few)
 

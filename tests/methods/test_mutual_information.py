@@ -120,7 +120,7 @@ def test_nulls_without_histograms_are_told_apart_and_intervals_keep_the_partners
     assert (summary["mean_r_low"], summary["mean_r_high"]) == (float(expected.low), float(expected.high))
 
 
-def test_what_it_cannot_work_with_is_told():
+def test_what_it_cannot_work_with_is_reported():
     pair = Pair.of(torch.randn(50, 3), torch.randn(50, 3))
     for without in (rotated(pair), pair.weighted(torch.ones(20))):
         with pytest.raises(InputError, match=r"needs the joint histograms.*HistogramsCallback"):

@@ -31,11 +31,11 @@ def few(n=1500, noise=0.3):
 def test_a_planted_sparse_map_is_found_with_its_signs():
     x_na = torch.randn(800, 12).double()
     x_nb = x_na[:, [1, 4, 7]] @ torch.tensor([[1.0, -1], [1, 1], [-1, 0]]).double() + 0.1 * torch.randn(800, 2)
-    found = SparsePrediction(alpha=0.1)(Pair.of(x_na, x_nb))
-    assert found.map_ab[:, 0].nonzero()[:, 0].tolist() == [1, 4, 7]
-    assert found.map_ab[:, 0].sign()[[1, 4, 7]].tolist() == [1, 1, -1]
-    assert found.map_ab[:, 1].nonzero()[:, 0].tolist() == [1, 4]
-    assert found.solver["gap"] < 1e-9
+    alignment = SparsePrediction(alpha=0.1)(Pair.of(x_na, x_nb))
+    assert alignment.map_ab[:, 0].nonzero()[:, 0].tolist() == [1, 4, 7]
+    assert alignment.map_ab[:, 0].sign()[[1, 4, 7]].tolist() == [1, 1, -1]
+    assert alignment.map_ab[:, 1].nonzero()[:, 0].tolist() == [1, 4]
+    assert alignment.solver["gap"] < 1e-9
 
 
 def test_penalties_by_default_in_the_papers_units_and_none():
@@ -87,17 +87,17 @@ def test_a_sample_of_units_is_seeded_and_the_others_count_nowhere():
     assert summary["constant_b"] == summary["unmatched_b"] == 0
     assert summary["predictors"] == pytest.approx(alignment.predictors_b[alignment.asked_b].double().mean().item())
     assert summary["r2_held_out"] > 0.5
-    figures = codes(alignment).scalars
-    assert 2 * figures["loss_held_out"] == pytest.approx(1 - summary["r2_held_out"])
+    scalars = codes(alignment).scalars
+    assert 2 * scalars["loss_held_out"] == pytest.approx(1 - summary["r2_held_out"])
 
 
 def test_losses_are_in_the_papers_units_beside_both_baselines():
     pair = Pair.of(*few())
     method = SparsePrediction(alpha=0.1)
-    figures = codes(align(method, pair)).scalars
-    assert figures["loss_held_out"] == pytest.approx((1 - held_out(method, pair)).mean().item() / 2)
-    assert figures["loss_least_squares"] == pytest.approx((1 - held_out(LeastSquares(), pair)).mean().item() / 2)
-    assert figures["loss_least_squares"] < figures["loss_held_out"] < figures["loss_one_unit"] < 0.5
+    scalars = codes(align(method, pair)).scalars
+    assert scalars["loss_held_out"] == pytest.approx((1 - held_out(method, pair)).mean().item() / 2)
+    assert scalars["loss_least_squares"] == pytest.approx((1 - held_out(LeastSquares(), pair)).mean().item() / 2)
+    assert scalars["loss_least_squares"] < scalars["loss_held_out"] < scalars["loss_one_unit"] < 0.5
     nothing = SparsePrediction(alpha=0.99)
     assert codes(align(nothing, pair)).scalars["loss_held_out"] == 0.5
 
@@ -135,10 +135,10 @@ def test_units_with_three_predictors_are_listed():
 def test_more_units_than_samples_are_warned_of_and_costs_announced(caplog):
     pair = Pair.of(torch.randn(20, 30), torch.randn(20, 3))
     with caplog.at_level(logging.WARNING):
-        found = SparsePrediction(alpha=0.2)(pair)
+        alignment = SparsePrediction(alpha=0.2)(pair)
         announce(2048, 2048, 1)
         announce(64, 64, 8)
-    assert found.solver["gap"] < 1e-9
+    assert alignment.solver["gap"] < 1e-9
     assert "20 samples for 30 units" in caplog.text
     assert caplog.text.count("minutes of one core") == 1
     assert "targets=100" in caplog.text
@@ -157,7 +157,7 @@ def test_its_figures_draw(tmp_path):
                 assert len(picture.convert("L").getcolors()) > 20
 
 
-def test_a_layer_whose_units_are_all_constant_is_told_like_any_other():
+def test_a_layer_whose_units_are_all_constant_is_reported_like_any_other():
     pair = Pair.of(torch.ones(40, 3), torch.ones(40, 2))
     alignment = align(SparsePrediction(), pair)
     assert not alignment.map_ab.any()

@@ -42,13 +42,13 @@ def test_each_refit_chooses_without_the_images_that_it_is_scored_on():
     for fold, (fit, _) in enumerate(pair.folds(5)):
         whole, weight_k = fit.parts
         assert weight_k.tolist() == [float(k % 5 != fold) for k in range(10)]
-        kept = Pair(
+        without = Pair(
             type(whole)(whole.count[weight_k > 0], whole.mean_u[weight_k > 0], whole.scatter_uu[weight_k > 0]),
             pair.a,
             pair.b,
         )  # as if the other images had never been there
-        assert torch.allclose(method(fit).map_ab, method(kept).map_ab, atol=1e-10)
-        expected.append(method(kept).solver["alpha"])
+        assert torch.allclose(method(fit).map_ab, method(without).map_ab, atol=1e-10)
+        expected.append(method(without).solver["alpha"])
     assert max(expected) <= 0.3
 
 
@@ -89,11 +89,11 @@ def test_mistakes_are_one_sentence():
 
 
 def test_the_papers_table_is_dotted_in_for_its_own_widths_only(tmp_path):
-    figures = {"loss_one_unit": 0.3, "loss_least_squares": 0.1}
+    scalars = {"loss_one_unit": 0.3, "loss_least_squares": 0.1}
     curve = {"log10_alpha": [-1.0, -2.0], "loss": [0.3, 0.2], "loss_fitted": [0.3, 0.2], "predictors": [2.0, 9.0]}
 
     def drawn(width):
-        return path_figure([Report("conv1", "a", "b", {**figures, "width": width}, curves={"log10_alpha": curve})])
+        return path_figure([Report("conv1", "a", "b", {**scalars, "width": width}, curves={"log10_alpha": curve})])
 
     assert len(drawn(96.0).axes[1].lines) == len(drawn(32.0).axes[1].lines) + 1
     alignment = align(SparsePath(), Pair.of(*planted(200, 6, 6, noise=0.5)[:2]))

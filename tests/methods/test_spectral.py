@@ -140,7 +140,7 @@ def test_by_magnitude_an_inverted_unit_stays_in_its_group():
         ({"ridge": 0}, "ridge needs to be above 0, not 0"),
     ],
 )
-def test_settings_that_cannot_be_are_told(settings, message):
+def test_settings_that_cannot_be_are_refused(settings, message):
     x_na, x_nb, *_ = blocks(PLANTED, n=100)
     with pytest.raises(InputError, match=message):
         SpectralClustering(**settings)(Pair.of(x_na, x_nb))
@@ -176,6 +176,6 @@ def test_intervals_keep_the_clusters_and_held_out_scores_do_not():
     for rest in pair.moments.leave_one_out():
         part = pair.of_moments(Moments.stack([rest]))
         assert torch.equal(alignment.refit(choices=True)(part).labels_b, alignment.labels_b)
-    kept = jackknife(lambda part: mean_r(alignment.refit(choices=True)(part)), pair)
-    assert result.interval == (kept.low.item(), kept.high.item())
+    interval = jackknife(lambda part: mean_r(alignment.refit(choices=True)(part)), pair)
+    assert result.interval == (interval.low.item(), interval.high.item())
     assert torch.equal(torch.from_numpy(result.held_out_b), held_out(method, pair))

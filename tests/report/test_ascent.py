@@ -7,9 +7,9 @@ from convergent.report.ascent import Ascent
 
 def test_a_filter_prefers_itself():
     net = nn.Sequential(nn.Conv2d(1, 4, 5), nn.ReLU()).eval()
-    found = Ascent(jitter=0, smoothness=0, steps=64).pictures(net, "1", [0, 1, 2, 3], (1, 9, 9), -1, 1)
-    pictures, reached = found.picture_uchw, found.activation_u
-    assert found.position == 12
+    images = Ascent(jitter=0, smoothness=0, steps=64).pictures(net, "1", [0, 1, 2, 3], (1, 9, 9), -1, 1)
+    pictures, reached = images.picture_uchw, images.activation_u
+    assert images.position == 12
     for unit, picture in enumerate(pictures):
         weight = net[0].weight[unit, 0].detach()
         assert torch.equal(picture[0, 2:7, 2:7].sign(), weight.sign())  # the map's centre sees these pixels
@@ -26,8 +26,8 @@ def test_a_known_pattern_is_found_through_rectifiers_that_begin_silent():
         net[3].weight.copy_(torch.eye(2))
         net[3].bias.zero_()
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
-    found = Ascent(jitter=0).pictures(net, "4", [0, 1], (1, 8, 8), -3, 3)
-    pictures, reached = found.picture_uchw, found.activation_u
+    images = Ascent(jitter=0).pictures(net, "4", [0, 1], (1, 8, 8), -3, 3)
+    pictures, reached = images.picture_uchw, images.activation_u
     assert (reached > 1).all()
     assert (pictures.sign() == pattern.sign()).float().mean() > 0.95  # within bounds each pixel goes as far as it may
     assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())

@@ -11,7 +11,7 @@ from convergent.report.tables import agreement, clusters, controls, explained, s
 from convergent.storage.layout import LAYOUT
 
 
-def result(aligned, name, images=100, labels=None, tree=None, **figures):
+def result(aligned, name, images=100, labels=None, tree=None, **scalars):
     """A finished result's folder with one layer of one pair of nets."""
     folder = aligned / name
     (folder / "alignments").mkdir(parents=True)
@@ -19,7 +19,7 @@ def result(aligned, name, images=100, labels=None, tree=None, **figures):
         f"layout: {LAYOUT}\nimages: {images}\nnets: {{one: a, two: b}}\nmethod: {{_target_: {name[:4]}}}\n"
         "pairs: null\nat_epochs: null\nreading: {sample: every, units: auto}\nevaluation: {folds: 5}\n"
     )
-    row = {"layer": "fc1", "a": "one", "b": "two", "predictors": 2.0, "r2_held_out": 0.5} | figures
+    row = {"layer": "fc1", "a": "one", "b": "two", "predictors": 2.0, "r2_held_out": 0.5} | scalars
     content = {"images": images, "layers": {"fc1": row}, "pairs": [row]}
     (folder / "summary.json").write_text(json.dumps(content))
     (folder / "scores.csv").write_text("layer,a,b,unit,r\nfc1,one,two,0,0.5\n")
@@ -37,14 +37,14 @@ def test_results_that_differ_in_the_method_alone_go_together_sweeps_under_one_na
         result(tmp_path, name)
     result(tmp_path, "sparse,alpha=0.1,images=val,ridge=2", images=20)
     (tmp_path / "unfinished").mkdir()
-    found = find(tmp_path)
-    assert [each.name for each in found] == [
+    by_name = find(tmp_path)
+    assert [each.name for each in by_name] == [
         "matching",
         "sparse,alpha=0.1",
         "sparse,alpha=0.2",
         "sparse,alpha=0.1,ridge=2",
     ]
-    first, second = comparable(found)
+    first, second = comparable(by_name)
     assert {method: len(results) for method, results in first.items()} == {"matching": 1, "sparse": 2}
     assert list(second) == ["sparse"]
     assert second["sparse"][0].explained() == 0.5
@@ -69,9 +69,9 @@ def test_a_damaged_result_is_named_and_left_out(tmp_path, caplog, file, damage):
     else:
         damage(bad / file)
     assert [each.name for each in find(tmp_path)] == ["sparse"]
-    (said,) = caplog.messages
-    assert said.startswith(f"{bad / file} is {'missing' if damage is Path.unlink else 'damaged'}; make")
-    assert said.endswith(f"force=true or delete {bad}. It is left out of the report.")
+    (message,) = caplog.messages
+    assert message.startswith(f"{bad / file} is {'missing' if damage is Path.unlink else 'damaged'}; make")
+    assert message.endswith(f"force=true or delete {bad}. It is left out of the report.")
 
 
 def test_agreement_is_of_all_that_have_labels(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 from convergent.report.opening import opening
 
 
-def result(best, rotated=None, nets="0123", images=100, part=0.01, **figures):
+def result(best, rotated=None, nets="0123", images=100, part=0.01, **scalars):
     """A summary with a figure by layer; each net adds its own part to its pairs, so that there is an interval."""
     pairs = []
     for place, (layer, r) in enumerate(best.items()):
@@ -16,21 +16,21 @@ def result(best, rotated=None, nets="0123", images=100, part=0.01, **figures):
         own = {net: part * (number - (len(nets) - 1) / 2) for number, net in enumerate(order)}
         for a, b in permutations(nets, 2):
             row = {"layer": layer, "a": a, "b": b, "mean_best_r": r + own[a] + own[b]}
-            row |= {name: of_layer[layer] for name, of_layer in figures.items() if layer in of_layer}
+            row |= {name: of_layer[layer] for name, of_layer in scalars.items() if layer in of_layer}
             row |= {} if rotated is None else {"mean_best_r_rotated": rotated[layer]}
             pairs.append(row)
     return {"images": images, "layers": {layer: {} for layer in best}, "pairs": pairs}
 
 
 def test_a_difference_between_layers_that_the_null_has_too_vanishes():
-    found = {
+    summaries = {
         "semimatching": result(
             {"conv1": 0.7, "fc1": 0.4}, {"conv1": 0.6, "fc1": 0.3}, r2_held_out={"conv1": 0.5, "fc1": 0.25}
         ),
         "least_squares": result({"conv1": 0.7, "fc1": 0.4}, r2_held_out={"conv1": 0.9, "fc1": 0.6}),
         "semimatching,images=val": result({"conv1": 0.1}, images=20),
     }
-    first, second = opening(found).split(". ")
+    first, second = opening(summaries).split(". ")
     assert first == (
         "Among four networks, on 100 images, the best match in another network explains 25% (fc1) to 50% (conv1) of a "
         "unit's variance on held-out images, at a mean correlation of 0.40 (fc1) to 0.70 (conv1); all units of that "
@@ -43,14 +43,14 @@ def test_a_difference_between_layers_that_the_null_has_too_vanishes():
 
 
 @pytest.mark.parametrize(
-    ("rotated", "said"),
+    ("rotated", "ending"),
     [
         ({"conv1": 0.4, "fc1": 0.3}, "does not vanish: 0.20 "),
         ({"conv1": 0.7, "fc1": 0.3}, "is reversed: \N{MINUS SIGN}0.10 "),
     ],
 )
-def test_what_the_null_leaves_of_a_difference_is_said_with_its_sign(rotated, said):
-    assert said in opening({"matching": result({"conv1": 0.7, "fc1": 0.4}, rotated)})
+def test_what_the_null_leaves_of_a_difference_is_said_with_its_sign(rotated, ending):
+    assert ending in opening({"matching": result({"conv1": 0.7, "fc1": 0.4}, rotated)})
 
 
 def test_an_excess_within_its_null_is_said_so():

@@ -39,20 +39,20 @@ def test_what_is_drawn_follows_from_the_record(pair):
     }
     drawn = drawings_of(many, [both, {net: patches(8, 1) for net in "ab"}], tables)
     assert list(drawn) == ["matches", "predictors", "clusters-units", "tree-units", "matches-ascent"]
-    said = texts(drawn["tree-units"]())
-    assert said.index("4 + 4 units\nr 0.25") < said.index("3 + 2 units\nr 0.50")  # four and four come first
+    labels = texts(drawn["tree-units"]())
+    assert labels.index("4 + 4 units\nr 0.25") < labels.index("3 + 2 units\nr 0.50")  # four and four come first
     assert all(len(draw().axes[0].images) > 7 for draw in drawn.values())
 
 
 def test_matches_are_sorted_and_name_partners(pair):
     alignment = Matching()(pair)
-    said = texts(drawings_of(alignment, [{"a": patches(8), "b": patches(8)}])["matches"]())
-    r = [float(text.removeprefix("r = ")) for text in said if text.startswith("r = ")]
+    labels = texts(drawings_of(alignment, [{"a": patches(8), "b": patches(8)}])["matches"]())
+    r = [float(text.removeprefix("r = ")) for text in labels if text.startswith("r = ")]
     assert r == sorted(r, reverse=True)
     assert len(r) == 8
     best = int(alignment.r_b.argmax())
-    assert said[:4][1] == str(best)
-    assert str(int(alignment.partner_b[best])) in said[:4]
+    assert labels[:4][1] == str(best)
+    assert str(int(alignment.partner_b[best])) in labels[:4]
 
 
 def test_rows_with_pictures_are_best_first(pair):

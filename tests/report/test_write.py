@@ -89,14 +89,14 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def found(folder):
+def summaries(folder):
     results = folder / "outputs" / "align" / "made"
     return {name: json.loads((results / name / "summary.json").read_text()) for name in METHODS}
 
 
 @pytest.fixture(scope="module")
-def page_file(folder, found):
-    data = gather(folder, "made", found, 1e6)
+def page_file(folder, summaries):
+    data = gather(folder, "made", summaries, 1e6)
     data.about["made"] = {
         "facts": [["images", "400"]],
         "commands": ["python src/report.py"],
@@ -134,13 +134,15 @@ def page(browser, page_file):
     context.close()
 
 
-def test_the_answer_comes_first(page, found):
+def test_the_answer_comes_first(page, summaries):
     cards = page.locator(".card").all_inner_texts()
     assert [card.split("\n")[0] for card in cards] == list(UNITS)
-    assert page.locator("#answer p").first.inner_text() == opening(found)
-    assert opening(found).startswith("Among three networks, on 400 images, the best match in another network explains ")
-    single = max(found[name]["layers"]["conv1"]["r2_held_out"] for name in ("matching", "semimatching"))
-    assert f"{round(100 * single)} %" in cards[0]
+    assert page.locator("#answer p").first.inner_text() == opening(summaries)
+    assert opening(summaries).startswith(
+        "Among three networks, on 400 images, the best match in another network explains "
+    )
+    single = max(summaries[name]["layers"]["conv1"]["r2_held_out"] for name in ("matching", "semimatching"))
+    assert f"{round(100 * single)}%" in cards[0]
     page.wait_for_function("document.querySelectorAll('#comparison .scatterlayer .trace').length == 3")
     page.wait_for_function("document.querySelectorAll('#summary tbody tr').length == 6")
 
@@ -170,12 +172,12 @@ def test_ticks_of_logarithmic_axes_are_whole_numbers(page):
     assert shown == [f"{tick:,}" for tick in (1, 2, 5, 10, 20)][: len(shown)]
 
 
-def test_chance_is_defined_where_it_is_shown_and_the_paper_is_linked(browser, folder, found, tmp_path):
+def test_chance_is_defined_where_it_is_shown_and_the_paper_is_linked(browser, folder, summaries, tmp_path):
     beside = {f"{figure}_{null}": 0.25 for figure in ("mean_r", "mean_best_r") for null in NULL_MEANINGS}
-    told = json.loads(json.dumps(found))
-    for figures in told["matching"]["layers"].values():
-        figures |= beside
-    data = gather(folder, "made", told, 1e6)
+    with_nulls = json.loads(json.dumps(summaries))
+    for scalars in with_nulls["matching"]["layers"].values():
+        scalars |= beside
+    data = gather(folder, "made", with_nulls, 1e6)
     data.about["made"] = {"facts": [], "commands": [], "configs": []}
     write_page(data, tmp_path / "report.html")
     page = browser.new_page()
@@ -200,9 +202,9 @@ def test_a_layer_may_be_wider_than_16_bits_count(tmp_path):
     scores = dict.fromkeys(("r", "r2_held_out", "best_r", "excess"), 0.5) | {"predictors": 40_000}
     write_rows(wide / "scores.csv", [{"layer": "wide", "a": "a", "b": "b", **scores} for _ in range(2)])
     summary = {"images": 9, "layers": {"wide": {}}, "pairs": [{"layer": "wide", "a": "a", "b": "b"}]}
-    told = gather(tmp_path, "made", {"matching": summary}, 1e6).parts["maps 0 wide"]["a>b"]
-    assert np.frombuffer(base64.b64decode(told["partner"]), "<i4").tolist() == [40_000, 7]
-    assert np.frombuffer(base64.b64decode(told["predictors"]), "<i4").tolist() == [40_000, 40_000]
+    maps = gather(tmp_path, "made", {"matching": summary}, 1e6).parts["maps 0 wide"]["a>b"]
+    assert np.frombuffer(base64.b64decode(maps["partner"]), "<i4").tolist() == [40_000, 7]
+    assert np.frombuffer(base64.b64decode(maps["predictors"]), "<i4").tolist() == [40_000, 40_000]
 
 
 def test_the_matrix_after_is_the_matrix_of_partners(page, folder):
@@ -223,9 +225,9 @@ def test_a_unit_is_clicked_and_its_partner_too(page, folder, tmp_path):
     unit = int(page.locator("#unit").get_attribute("data-unit"))
     assert page.locator("#unit h3").inner_text() == f"seed=1, conv1, unit {unit}"
     assert page.locator("#unit > .shown .patch").count() == 9 + 1  # and one made by gradient ascent
-    told = page.locator("#unit").inner_text().split("in seed=")[1:]
-    assert [text[0] for text in told] == ["0", "2"]
-    assert all(look_of(method).words in text for method in METHODS for text in told)
+    texts = page.locator("#unit").inner_text().split("in seed=")[1:]
+    assert [text[0] for text in texts] == ["0", "2"]
+    assert all(look_of(method).words in text for method in METHODS for text in texts)
     pair = SavedMoments().load(folder / "outputs" / "moments" / "key" / "conv1.safetensors", "conv1", NETS).pair(0, 1)
     alignment = Matching()(pair)
     partner = page.locator("#unit .partner").first
@@ -252,7 +254,7 @@ def test_keys_choose_units_and_partners(page):
     assert page.locator("#unit h3").inner_text() == f"{net}, conv1, unit {unit}"
 
 
-def test_every_method_of_every_other_net_is_told_for_every_unit(page):
+def test_every_method_of_every_other_net_is_reported_for_every_unit(page):
     page.locator("#units").scroll_into_view_if_needed()
     for net in NETS:
         page.locator("#units select[data-net=b]").select_option(net)
@@ -261,8 +263,8 @@ def test_every_method_of_every_other_net_is_told_for_every_unit(page):
             rows.nth(row).click()
             heads = page.locator("#unit .net-head").all_inner_texts()
             assert heads == [f"in {other}" for other in NETS if other != net]
-            told = page.locator("#unit .partners").inner_text()
-            assert all(told.count(look_of(method).words) >= len(heads) for method in METHODS)
+            text = page.locator("#unit .partners").inner_text()
+            assert all(text.count(look_of(method).words) >= len(heads) for method in METHODS)
             drawn = page.evaluate("[...document.querySelectorAll('#unit .patch')].map(x => x.style.backgroundImage)")
             assert all("blob:" in image for image in drawn)
 
@@ -310,8 +312,8 @@ def test_everything_can_be_chosen(page):
     page.wait_for_function("document.querySelectorAll('#spread .scatterlayer .trace').length == 1")
 
 
-def test_results_without_pictures_or_moments_have_a_page(browser, folder, found, tmp_path):
-    bare = {name: {key: x for key, x in summary.items() if key != "moments"} for name, summary in found.items()}
+def test_results_without_pictures_or_moments_have_a_page(browser, folder, summaries, tmp_path):
+    bare = {name: {key: x for key, x in summary.items() if key != "moments"} for name, summary in summaries.items()}
     data = gather(folder, "made", bare, 1e6)
     assert not data.chunks
     data.about["made"] = {"facts": [], "commands": [], "configs": []}
@@ -334,10 +336,10 @@ def test_the_largest_weights_are_listed():
     partner_bm, weight_bm = largest(sparse.indices(), sparse.values(), 7)
     for unit in range(7):
         order = map_ab[:, unit].abs().argsort(descending=True, stable=True)[: partner_bm.shape[1]]
-        kept = order[map_ab[order, unit] != 0]
-        assert partner_bm[unit, : len(kept)].tolist() == kept.tolist()
-        assert torch.equal(weight_bm[unit, : len(kept)], map_ab[kept, unit])
-        assert (partner_bm[unit, len(kept) :] == -1).all()
+        chosen = order[map_ab[order, unit] != 0]
+        assert partner_bm[unit, : len(chosen)].tolist() == chosen.tolist()
+        assert torch.equal(weight_bm[unit, : len(chosen)], map_ab[chosen, unit])
+        assert (partner_bm[unit, len(chosen) :] == -1).all()
 
 
 def test_packed_numbers_come_back():

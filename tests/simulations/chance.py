@@ -17,12 +17,12 @@ from simulations.rates import above, together
 from simulations.truths import LIMITS, NOTHING, PLANTED, TOGETHER, Truth
 
 DOCS = Path(__file__).parents[2] / "docs"
-KEPT, PAGE = DOCS / "chance.json", DOCS / "chance.md"
+RATES, PAGE = DOCS / "chance.json", DOCS / "chance.md"
 TWO = {"samples": 5000, "units": 64, "draws": 4}
 SEVERAL = {"samples": 2000, "units": 32, "draws": 19, "nets": 4}
 REPETITIONS = 20
 NULLS = {"after": "activations", "before": "pre-activations", "shared": "the shared part"}
-FIGURES = {
+SCALARS = {
     "mutual_best": "mutual best partners",
     "cliques": "cliques",
     "cycles": "cycles",
@@ -33,26 +33,26 @@ FIGURES = {
 
 def of_two(truth: Truth) -> dict:
     """Rates of one truth."""
-    found = [above(truth, seed, **TWO) for seed in range(REPETITIONS)]
-    row = {"firing": truth.firing, "nonlinearity": truth.nonlinearity, "r": mean(one.best_r for one in found)}
+    repetitions = [above(truth, seed, **TWO) for seed in range(REPETITIONS)]
+    row = {"firing": truth.firing, "nonlinearity": truth.nonlinearity, "r": mean(one.best_r for one in repetitions)}
     for null in NULLS:
-        share = torch.stack([one.above[null].double().mean() for one in found])
+        share = torch.stack([one.above[null].double().mean() for one in repetitions])
         row |= {f"above_{null}": round(share.mean().item(), 4)}
         row |= {f"above_{null}_error": round(share.std().item() / REPETITIONS**0.5, 4)}
-        row |= {f"r_{null}": mean(one.null_r[null] for one in found)}
+        row |= {f"r_{null}": mean(one.null_r[null] for one in repetitions)}
     return {"truth": truth.name, **row}
 
 
 def of_several(truth: Truth) -> dict:
     """Figures of several nets of one truth, and in how many repetitions they are above all draws."""
-    found = [together(truth, seed, **SEVERAL) for seed in range(REPETITIONS)]
+    repetitions = [together(truth, seed, **SEVERAL) for seed in range(REPETITIONS)]
     row = {"truth": truth.name, "firing": truth.firing}
-    for name in FIGURES:
+    for name in SCALARS:
         row |= {
-            name: mean(one[name] for one in found),
-            f"{name}_rotated": mean(one[f"{name}_rotated"] for one in found),
+            name: mean(one[name] for one in repetitions),
+            f"{name}_rotated": mean(one[f"{name}_rotated"] for one in repetitions),
         }
-        row |= {f"{name}_above": mean(one[name] > one[f"{name}_rotated_high"] for one in found)}
+        row |= {f"{name}_above": mean(one[name] > one[f"{name}_rotated_high"] for one in repetitions)}
     return row
 
 
@@ -91,19 +91,19 @@ def table_of_two(rows: list[dict]) -> str:
 def table_of_several(rows: list[dict]) -> str:
     """A line per truth: each figure as it is / of the nets rotated / in how many repetitions it is above all draws."""
     table = [
-        "| what the nets share | firing | " + " | ".join(FIGURES.values()) + " |",
-        "| --- | --- |" + " --- |" * len(FIGURES),
+        "| what the nets share | firing | " + " | ".join(SCALARS.values()) + " |",
+        "| --- | --- |" + " --- |" * len(SCALARS),
     ]
     for row in rows:
-        cells = [f"{row[name]:.2f} / {row[f'{name}_rotated']:.2f} / {row[f'{name}_above']:.0%}" for name in FIGURES]
+        cells = [f"{row[name]:.2f} / {row[f'{name}_rotated']:.2f} / {row[f'{name}_above']:.0%}" for name in SCALARS]
         table.append(f"| {row['truth']} | {row['firing']} | {' | '.join(cells)} |")
     return "\n".join(table)
 
 
-def write(kept: dict[str, list[dict]]) -> None:
+def write(tables: dict[str, list[dict]]) -> None:
     """Put each table between its marks."""
     text = PAGE.read_text()
-    for name, rows in kept.items():
+    for name, rows in tables.items():
         mark = f"<!-- {name}: written by tests/simulations/chance.py -->"
         before, _, after = text.split(mark)
         table = table_of_several(rows) if name == "several" else table_of_two(rows)
@@ -114,16 +114,16 @@ def write(kept: dict[str, list[dict]]) -> None:
 def main(asked: list[str]) -> None:
     """Simulate what is asked for, or all."""
     torch.set_num_threads(1)
-    kept = json.loads(KEPT.read_text()) if KEPT.exists() else {}
+    tables = json.loads(RATES.read_text()) if RATES.exists() else {}
     for name in (name for name in asked or SIMULATIONS if name != "tables"):
         truths, rates = SIMULATIONS[name]
-        found = []
+        rows = []
         for truth in truths:
-            found.append(rates(truth) | {"date": date.today().isoformat()})
-            print(json.dumps(found[-1]), file=sys.stderr, flush=True)
-        kept[name] = found
-        KEPT.write_text(json.dumps(kept, indent=1) + "\n")
-    write(kept)
+            rows.append(rates(truth) | {"date": date.today().isoformat()})
+            print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
+        tables[name] = rows
+        RATES.write_text(json.dumps(tables, indent=1) + "\n")
+    write(tables)
 
 
 if __name__ == "__main__":

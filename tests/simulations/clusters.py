@@ -30,14 +30,14 @@ def p_values_of(kind: str, repeats: int) -> Tensor:
             all positions of an image as it happens, so that their correlations are of unequal noise.
         repeats: pairs of nets.
     """
-    found: list[float] = []
+    p_values: list[float] = []
     for seed in range(repeats):
         generator = torch.Generator().manual_seed(seed)
         x_na, x_nb = (_net(kind, generator) for _ in range(2))
         image_n = torch.arange(IMAGES) // (POSITIONS if kind == "positions" else 1)
         rows = cluster_rows(SparsePrediction(alpha=0.05), Pair.of(x_na, x_nb, image_n))
-        found.extend(row["p_value"] for row in rows)
-    return torch.tensor(found)
+        p_values.extend(row["p_value"] for row in rows)
+    return torch.tensor(p_values)
 
 
 def _net(kind: str, generator: torch.Generator) -> Tensor:

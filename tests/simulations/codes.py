@@ -55,8 +55,8 @@ def pair_of(units: int, r2: float, samples: int, firing: float | None, seed: int
 def shares(planted: str, samples: int, firing: float | None = None, repeats: int = 1) -> dict[str, float]:
     """Shares of units by the code that they are found to have."""
     every = torch.ones(UNITS, dtype=torch.bool)
-    found = [FewToOne.of(pair_of(*PLANTED[planted], samples, firing, seed), every).codes() for seed in range(repeats)]
-    return {code: sum(one[code] for one in found) / repeats for code in CODES}
+    codes = [FewToOne.of(pair_of(*PLANTED[planted], samples, firing, seed), every).codes() for seed in range(repeats)]
+    return {code: sum(one[code] for one in codes) / repeats for code in CODES}
 
 
 def rows(repeats: int = 5) -> Iterator[str]:
@@ -67,8 +67,8 @@ def rows(repeats: int = 5) -> Iterator[str]:
         yield "|---|---:|" + "---:|" * len(CODES)
         for planted in PLANTED:
             for samples in (300, 1500, 6000):
-                found = shares(planted, samples, firing, repeats)
-                cells = " | ".join(f"{found[code]:.0%}" for code in CODES)
+                share = shares(planted, samples, firing, repeats)
+                cells = " | ".join(f"{share[code]:.0%}" for code in CODES)
                 yield f"| {planted} | {samples:,} | {cells} |"
 
 

@@ -64,8 +64,8 @@ def over_images(sizes: Tensor, dependence: float, repeats: int, seed: int = 0) -
         noise = (dependence**0.5 * image + (1 - dependence) ** 0.5 * own).double().flatten(1, 2)
         blocks.append(Moments.of(torch.cat([noise[0], R * noise[0] + (1 - R**2) ** 0.5 * noise[1]], 1)))
     pair = Pair(Moments.stack(blocks), slice(0, repeats), slice(repeats, 2 * repeats))
-    found = jackknife(lambda each: torch.atanh(each.corr_ab.diagonal()), pair)
-    return covered(found.low, found.high, torch.atanh(torch.tensor(R)).double())
+    interval = jackknife(lambda each: torch.atanh(each.corr_ab.diagonal()), pair)
+    return covered(interval.low, interval.high, torch.atanh(torch.tensor(R)).double())
 
 
 def over_seeds(
@@ -82,8 +82,8 @@ def over_seeds(
     if units:
         generator = torch.Generator().manual_seed(seed + 2)
         share_rij = torch.binomial(torch.full_like(share_rij, units), share_rij, generator=generator) / units
-    found = [over_nets(share_ij, bounds=bounds) for share_ij in share_rij if share_ij.fill_diagonal_(0).any()]
-    low, high = (torch.stack([getattr(each, end) for each in found]) for end in ("low", "high"))
+    intervals = [over_nets(share_ij, bounds=bounds) for share_ij in share_rij if share_ij.fill_diagonal_(0).any()]
+    low, high = (torch.stack([getattr(each, end) for each in intervals]) for end in ("low", "high"))
     return covered(low, high, torch.tensor(numbers[0] / sum(numbers)).double()), float((high - low).median())
 
 

@@ -42,8 +42,8 @@ def above(truth: Truth, seed: int, samples: int, units: int, draws: int) -> Abov
     z_na = standardised(x_na)
 
     def rotated(beside: Net | None) -> Tensor:
-        turned = (truth.rotated(b, draws * seed + d, beside) for d in range(draws))
-        return torch.cat([(z_na.T @ standardised(x_nb)).amax(0) / samples for x_nb in turned])
+        rotated_nets = (truth.rotated(b, draws * seed + d, beside) for d in range(draws))
+        return torch.cat([(z_na.T @ standardised(x_nb)).amax(0) / samples for x_nb in rotated_nets])
 
     null = {"after": nulls.rotated_best(pair, draws, seed, turn="b"), "before": rotated(None), "shared": rotated(a)}
     best_b = nulls.best(pair)
@@ -65,12 +65,12 @@ def together(truth: Truth, seed: int, samples: int, units: int, draws: int, nets
     x = [truth.activations(net) for net in pre]
     both = []  # the nets as recorded, and rotated, side by side
     for d in range(draws):
-        turned = [truth.rotated(net, (draws * seed + d) * nets + i) for i, net in enumerate(pre)]
-        both.append(several([*x, *turned]))
+        rotated_nets = [truth.rotated(net, (draws * seed + d) * nets + i) for i, net in enumerate(pre)]
+        both.append(several([*x, *rotated_nets]))
     recorded = both[0].select(range(nets))
-    figures = beside_rotated(recorded, [draw.select(range(nets, 2 * nets)) for draw in both])
+    scalars = beside_rotated(recorded, [draw.select(range(nets, 2 * nets)) for draw in both])
     best = [{(i, j): draw.best(nets + i, j)[1] for i, j in permutations(range(nets), 2)} for draw in both]
     threshold = {ij: nulls.threshold(torch.cat([of[ij] for of in best])) for ij in best[0]}
     null = found_in_rotated(recorded, [{ij: best_u > threshold[ij] for ij, best_u in of.items()} for of in best])
-    figures["found_in_all"] = reliability(recorded, threshold).share_m[-1].item()
-    return figures | {name.replace("found_in", "found_in_all"): share_m[-1] for name, share_m in null.items()}
+    scalars["found_in_all"] = reliability(recorded, threshold).share_m[-1].item()
+    return scalars | {name.replace("found_in", "found_in_all"): share_m[-1] for name, share_m in null.items()}

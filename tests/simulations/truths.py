@@ -65,7 +65,7 @@ def space(
     others everything) or "uniform".
     """
     shared_ns = normal(n, dimensions, generator=generator)
-    found = []
+    of_nets = []
     for _ in range(nets):
         weight_su = normal(dimensions, units, generator=generator)
         private_nu = normal(n, units, generator=generator)
@@ -74,8 +74,8 @@ def space(
         else:
             part_u = torch.rand(units, generator=generator) if own == "uniform" else (torch.arange(units) % 2)
             h_nu = standardised(shared_ns @ weight_su) * (1 - part_u).sqrt() + part_u.sqrt() * private_nu
-        found.append(standardised(h_nu))
-    return found
+        of_nets.append(standardised(h_nu))
+    return of_nets
 
 
 def planted(
@@ -83,12 +83,12 @@ def planted(
 ) -> list[Tensor]:
     """A share of the units are the same in all nets, but for noise in all nets after the first and their order."""
     draw = partial(space, dimensions=dimensions) if dimensions else independent
-    found = draw(nets, n, units, generator)
+    of_nets = draw(nets, n, units, generator)
     common = round(share * units)
     for i in range(1, nets):
-        noisy_nu = found[0][:, :common] + noise * normal(n, common, generator=generator)
-        found[i] = torch.cat([standardised(noisy_nu), found[i][:, common:]], 1)  # the common ones come first
-    return found
+        noisy_nu = of_nets[0][:, :common] + noise * normal(n, common, generator=generator)
+        of_nets[i] = torch.cat([standardised(noisy_nu), of_nets[i][:, common:]], 1)  # the common ones come first
+    return of_nets
 
 
 def along_sources(nets: int, n: int, units: int, generator: Generator) -> list[Tensor]:

@@ -70,8 +70,8 @@ def main() -> None:
     shares, means = (" | ".join(f"{what}: {of}" for of in HEADINGS) for what in ("above", "null's r"))
     lines = [f"| what the nets share | {shares} | {means} |", "| --- |" + " ---: |" * 8]
     for name, (dimensions, noise) in TRUTHS.items():
-        found = torch.stack([repetition(dimensions, noise, seed) for seed in range(REPETITIONS)])
-        mean, error = found.mean(0), found.std(0) / REPETITIONS**0.5
+        repetitions = torch.stack([repetition(dimensions, noise, seed) for seed in range(REPETITIONS)])
+        mean, error = repetitions.mean(0), repetitions.std(0) / REPETITIONS**0.5
         cells = [f"{m:.3f} ± {e:.3f}" for m, e in zip(mean.flatten(), error.flatten())]
         lines.append(f"| {name} | {' | '.join(cells)} |")
         print(lines[-1], flush=True)

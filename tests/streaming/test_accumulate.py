@@ -57,10 +57,10 @@ def test_any_batch_size_any_number_of_positions(batch, positions):
     blocks = stream(x_nup, block_n, batch)
     for block in range(3):
         expected = Moments.of(x_nup[block_n == block].transpose(1, 2).flatten(0, 1))
-        found = block_of(blocks, block)
-        assert found.count == expected.count
-        assert (found.corr_uu - expected.corr_uu).abs().max() < 1e-10
-        assert torch.allclose(found.mean_u, expected.mean_u, rtol=1e-12)
+        moments = block_of(blocks, block)
+        assert moments.count == expected.count
+        assert (moments.corr_uu - expected.corr_uu).abs().max() < 1e-10
+        assert torch.allclose(moments.mean_u, expected.mean_u, rtol=1e-12)
 
 
 def test_images_in_any_order_reach_their_blocks():
@@ -69,9 +69,9 @@ def test_images_in_any_order_reach_their_blocks():
     blocks = stream(x_nup[order], block_n[order], 16)
     for block in range(4):
         expected = Moments.of(x_nup[block_n == block].transpose(1, 2).flatten(0, 1))
-        found = block_of(blocks, block)
-        assert found.count == expected.count
-        assert (found.corr_uu - expected.corr_uu).abs().max() < 1e-10
+        moments = block_of(blocks, block)
+        assert moments.count == expected.count
+        assert (moments.corr_uu - expected.corr_uu).abs().max() < 1e-10
 
 
 def hard(n):
@@ -161,7 +161,7 @@ def test_the_shift_is_near_the_mean_and_leaves_the_zeros_of_sparse_units():
 
 
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf])
-def test_nan_is_told_with_net_layer_and_batch(bad):
+def test_nan_is_reported_with_net_layer_and_batch(bad):
     x_nup = images()
     x_nup[65, 7, 3] = bad
     with pytest.raises(

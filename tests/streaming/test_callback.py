@@ -193,7 +193,7 @@ def _rank(rank, port, queue):
             {layer: getattr(m.moments(), part).tolist() for layer, m in callback.moments.items()}
             for part in ("count", "mean_u", "scatter_uu")
         ]
-        above = {layer: tables_of(found) for layer, found in counted.histograms.items()}
+        above = {layer: tables_of(histograms) for layer, histograms in counted.histograms.items()}
         queue.put((*lists, callback.moments["1"].images, above))
 
 
@@ -204,17 +204,17 @@ def dataset_of_seed():
 
 def test_the_plan_is_stated_and_memory_checked_before_the_pass(monkeypatch):
     both, x = nets(), torch.randn(8, 1, 8, 8)
-    how = {"images": 50, "calibration": dict.fromkeys(both, x), "reading": Reading(blocks=8)}
-    lines = StatisticsPass(both, ["1", "2"], **how).plan().splitlines()
+    arguments = {"images": 50, "calibration": dict.fromkeys(both, x), "reading": Reading(blocks=8)}
+    lines = StatisticsPass(both, ["1", "2"], **arguments).plan().splitlines()
     assert len(lines) == 3
-    told = "1 4 x 6 x 6, 6 x 6 x 6 channel 4, 6 36 1,800 8 float64 1 MB 0 MB"
-    assert lines[1].split() == told.split()
+    row = "1 4 x 6 x 6, 6 x 6 x 6 channel 4, 6 36 1,800 8 float64 1 MB 0 MB"
+    assert lines[1].split() == row.split()
     monkeypatch.setattr("convergent.memory.available_memory", lambda: 1)
     with pytest.raises(InputError, match=r"blocks=2.*layers_per_pass=1.*pairs="):
-        StatisticsPass(both, ["1", "2"], **how)
+        StatisticsPass(both, ["1", "2"], **arguments)
 
 
-def test_a_device_that_is_not_here_is_told():
+def test_a_device_that_is_not_here_is_reported():
     with pytest.raises(InputError, match="device needs to be cpu or a GPU that is here, not gpu7"):
         measured(nets(), dataset(), device="gpu7")
 
@@ -280,7 +280,7 @@ def test_snapshots_of_another_pass_are_none(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_snapshot_of_another_version_is_told_and_ignored(tmp_path, monkeypatch, caplog):
+def test_a_snapshot_of_another_version_is_reported_and_ignored(tmp_path, monkeypatch, caplog):
     snapshots = Snapshots(tmp_path, "this", 0)
     snapshots.save({"x": torch.ones(3)}, 7, 0, 1)
     monkeypatch.setattr("convergent.streaming.snapshots._program", lambda: "edited")
@@ -288,7 +288,7 @@ def test_a_snapshot_of_another_version_is_told_and_ignored(tmp_path, monkeypatch
     assert "partial-0-of-1.safetensors is of another pass or version" in caplog.text
 
 
-def test_a_snapshot_that_does_not_fit_is_told(tmp_path):
+def test_a_snapshot_that_does_not_fit_is_reported(tmp_path):
     snapshots = Snapshots(tmp_path, "this", 5)
     snapshots.save({"0/x": torch.ones(3)}, 1, 0, 1)
     callback = MomentsCallback(["1"], Reading(blocks=8), snapshots=snapshots)

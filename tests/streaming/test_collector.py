@@ -25,8 +25,8 @@ QUIET = {"logger": False, "enable_progress_bar": False, "enable_model_summary": 
 class Sums(Collector):
     """The sum of each unit of each net, from its mean in the first ten images."""
 
-    def __init__(self, layers, how, nets, images, first):
-        super().__init__(nets, layers, how)
+    def __init__(self, layers, reading, nets, images, first):
+        super().__init__(nets, layers, reading)
         self.sums = {}
         for _, x in first(10):
             assert len(next(iter(x.values()))) == 10
@@ -57,11 +57,11 @@ class SavedSums:
 
     folder: str = "sums"
 
-    def start(self, layers, how, pairs):
-        return partial(Sums, layers, how)
+    def start(self, layers, reading, pairs):
+        return partial(Sums, layers, reading)
 
-    def save(self, found, file):
-        save_file(found, file)
+    def save(self, sums, file):
+        save_file(sums, file)
 
     def load(self, file, layer, nets):
         return load_file(file)
@@ -92,9 +92,9 @@ def nets():
 
 def data(n=50):
     pictures = [(x, 0) for x in torch.rand(n, 1, 8, 8, generator=torch.Generator().manual_seed(1))]
-    found = ImageData({"all": lambda: pictures}, "all", Preparation([], [], [0.5], [0.5], 1), Access(7))
-    found.evaluation = nn.Identity()
-    return found
+    images = ImageData({"all": lambda: pictures}, "all", Preparation([], [], [0.5], [0.5], 1), Access(7))
+    images.evaluation = nn.Identity()
+    return images
 
 
 def trainer(callbacks):
@@ -126,8 +126,8 @@ def test_one_pass_collects_all_that_is_missing_and_each_is_kept_on_its_own(measu
     stop = Stop()
     measurement.ensure(lambda callbacks: trainer([*callbacks, stop]))
     assert stop.passes == 1
-    kept = {str(path.relative_to(measurement.folder)) for path in measurement.folder.rglob("*.safetensors")}
-    assert kept == {"1.safetensors", "2.safetensors", "sums/1.safetensors", "sums/2.safetensors"}
+    files = {str(path.relative_to(measurement.folder)) for path in measurement.folder.rglob("*.safetensors")}
+    assert files == {"1.safetensors", "2.safetensors", "sums/1.safetensors", "sums/2.safetensors"}
     for moments, sums in zip(measurement.load(), measurement.load(measurement.also[0])):
         total = moments.moments().total
         assert total.count == moments.images == 50

@@ -46,7 +46,7 @@ def test_layers_of_nets_that_differ_are_named_net_by_net():
         ([["layer1", "layer7"]], "Net b has no layer 'layer7'"),
     ],
 )
-def test_layers_that_are_not_there_are_told(wanted, message):
+def test_layers_that_are_not_there_are_reported(wanted, message):
     with pytest.raises(InputError, match=message):
         resolve({"a": blocks(2), "b": blocks(3)}, wanted)
 
@@ -92,7 +92,7 @@ def test_an_axis_that_is_none_is_refused():
         by_unit(torch.zeros(2), "auto", "here")
 
 
-def test_an_unknown_layer_is_told_with_near_names():
+def test_an_unknown_layer_is_reported_with_near_names():
     net = nn.ModuleDict({"conv1": nn.Linear(1, 1), "conv2": nn.Linear(1, 1)})
     with pytest.raises(InputError, match="Net n has no layer 'cnov1'; near names are conv1"):
         find_layer(net, "cnov1", "n")

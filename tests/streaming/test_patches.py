@@ -29,9 +29,9 @@ def made(c=5, k=9, side=4):
 
 
 def test_tiles_are_cut_where_the_unit_was_excited():
-    found, pictures = made(), torch.randint(256, (12, 1, 10, 8), dtype=torch.uint8)
-    found.top.activation_ck[2, 3] = 0  # silent
-    found.top.image_ck[4, 8] = -1  # fewer images than places
+    patches, pictures = made(), torch.randint(256, (12, 1, 10, 8), dtype=torch.uint8)
+    patches.top.activation_ck[2, 3] = 0  # silent
+    patches.top.image_ck[4, 8] = -1  # fewer images than places
 
     def read(images):
         assert images == sorted(set(images))  # each image once
@@ -39,12 +39,12 @@ def test_tiles_are_cut_where_the_unit_was_excited():
             if image != 7:  # cannot be read
                 yield image, {"net": pictures[image]}
 
-    tiles = cut({"net": found}, read)["net"].tile_ckhwd
+    tiles = cut({"net": patches}, read)["net"].tile_ckhwd
     assert tiles.shape == (5, 9, 4, 4, 1)
     for unit in range(5):
         for rank in range(9):
-            image = int(found.top.image_ck[unit, rank])
-            row, column = divmod(int(found.top.position_ck[unit, rank]), 5)
+            image = int(patches.top.image_ck[unit, rank])
+            row, column = divmod(int(patches.top.position_ck[unit, rank]), 5)
             box = range(-1 + 2 * row, 3 + 2 * row), range(column, column + 4)
             blank = image in (7, -1) or (unit, rank) == (2, 3)
             expected = torch.full((4, 4, 1), GREY) if blank else cropped(pictures[image], box)
@@ -52,14 +52,14 @@ def test_tiles_are_cut_where_the_unit_was_excited():
 
 
 def test_patches_come_back_from_their_file(tmp_path):
-    found = cut(
+    cut_out = cut(
         {"a/seed=0": made(), "b": made()},
         lambda images: ((i, dict.fromkeys(["a/seed=0", "b"], torch.zeros(3, 9, 9).byte())) for i in images),
     )
-    save_patches(found, tmp_path / "x.safetensors")
+    save_patches(cut_out, tmp_path / "x.safetensors")
     back = load_patches(tmp_path / "x.safetensors")
-    assert list(back) == list(found)
-    for name, patches in found.items():
+    assert list(back) == list(cut_out)
+    for name, patches in cut_out.items():
         assert (back[name].field, back[name].across) == (patches.field, patches.across)
         assert torch.equal(back[name].tile_ckhwd, patches.tile_ckhwd)
         assert torch.equal(back[name].top.image_ck, patches.top.image_ck)

@@ -58,11 +58,11 @@ def test_pixels_with_a_gradient_are_those_of_the_field(seed):
         (gradient,) = torch.autograd.grad(y[0, :, *place].sum(), x, retain_graph=True)
         seen = gradient[0].abs().sum(0) > 0
         for span, position, size, on_axis in zip(field, place, seen.shape, (seen.any(1), seen.any(0))):
-            pixels, found = span.pixels(position), on_axis.nonzero()[:, 0].tolist()
-            assert set(found) <= set(pixels)
+            pixels, exact_pixels = span.pixels(position), on_axis.nonzero()[:, 0].tolist()
+            assert set(exact_pixels) <= set(pixels)
             if pixels.start >= 0 and pixels.stop <= size:  # padding at the border hides some of it
                 exact += 1
-                assert (pixels.start, pixels.stop - 1) == (found[0], found[-1])
+                assert (pixels.start, pixels.stop - 1) == (exact_pixels[0], exact_pixels[-1])
     assert exact
 
 
@@ -77,12 +77,12 @@ def test_caffenet():
 
 def test_residual_and_dense_nets():
     net = torchvision.models.resnet18().eval()
-    found = receptive_fields(
+    fields = receptive_fields(
         net, torch.zeros(1, 3, 64, 64), {"stem": "maxpool", "block": "layer1.0", "next": "layer2.0"}
     )
-    assert found["stem"] == (Span(-5, 4, 11),) * 2
-    assert found["block"] == (Span(-13, 4, 27),) * 2
-    assert found["next"] == (Span(-33, 8, 67),) * 2
+    assert fields["stem"] == (Span(-5, 4, 11),) * 2
+    assert fields["block"] == (Span(-13, 4, 27),) * 2
+    assert fields["next"] == (Span(-33, 8, 67),) * 2
     net = torchvision.models.densenet121().eval()
     assert receptive_fields(net, torch.zeros(1, 3, 64, 64), {"all": "features"})["all"][0].size > 64
 
@@ -105,8 +105,8 @@ def test_a_gate_over_the_whole_image_makes_everything_see_it():
 
 def test_branches_side_by_side_see_what_either_sees():
     net = Branched(nn.Conv2d(2, 2, (3, 5), padding=(1, 2)), nn.Conv2d(2, 2, 1), added=False)
-    found = receptive_fields(nn.Sequential(net), torch.zeros(1, 2, 8, 8), {"x": "0"})["x"]
-    assert found == (Span(-1, 1, 3), Span(-2, 1, 5))
+    field = receptive_fields(nn.Sequential(net), torch.zeros(1, 2, 8, 8), {"x": "0"})["x"]
+    assert field == (Span(-1, 1, 3), Span(-2, 1, 5))
 
 
 @pytest.mark.parametrize(

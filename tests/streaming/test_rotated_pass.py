@@ -26,7 +26,7 @@ def nets(k=2, **options):
     return made
 
 
-def read(product, of, layers, x_n, how=None, batch=16, order=None):
+def read(product, of, layers, x_n, reading=None, batch=16, order=None):
     """A pass over pictures by one product."""
 
     def first(n):
@@ -35,7 +35,7 @@ def read(product, of, layers, x_n, how=None, batch=16, order=None):
 
     order = torch.arange(len(x_n)) if order is None else order
     with torch.no_grad():
-        collector = product.start(layers, how or Reading(blocks=20), None)(of, len(x_n), first)
+        collector = product.start(layers, reading or Reading(blocks=20), None)(of, len(x_n), first)
         with collector:
             for images in order.split(batch):
                 collector.begin(images)
@@ -47,7 +47,7 @@ def read(product, of, layers, x_n, how=None, batch=16, order=None):
 
 def test_a_rotated_net_is_what_rotated_pre_activations_give_behind_its_own_nonlinearity():
     of, x_n = nets(), torch.randn(100, 1, 8, 8)
-    _, found = read(SavedRotations(2), of, ["conv2", "fc1"], x_n)
+    _, rotations = read(SavedRotations(2), of, ["conv2", "fc1"], x_n)
     with torch.no_grad():
         for layer, before in (("fc1", 6), ("conv2", 1)):
             pre = {}
@@ -68,7 +68,7 @@ def test_a_rotated_net_is_what_rotated_pre_activations_give_behind_its_own_nonli
                 ((turn_cc, offset_c),) = turns["seed=1", layer][draw]
                 rotated_nb = (pre["seed=1"] @ turn_cc.double() + offset_c.double()).relu()
                 expected = Pair.of(x["seed=0"], rotated_nb)
-                pair = found[layer].pair(0, 1, draw)
+                pair = rotations[layer].pair(0, 1, draw)
                 assert (pair.corr_ab - expected.corr_ab).abs().max() < 1e-5
                 assert (pair.corr_bb - expected.corr_bb).abs().max() < 1e-5
                 assert (pair.name_a, pair.name_b) == ("seed=0", "seed=1")
@@ -76,8 +76,8 @@ def test_a_rotated_net_is_what_rotated_pre_activations_give_behind_its_own_nonli
 
 def test_rotated_units_fire_as_often_as_the_units_themselves_and_span_the_same_pre_activations():
     of, x_n = nets(1) | {"other": nets(3)["seed=2"]}, torch.randn(300, 1, 8, 8)
-    _, found = read(SavedRotations(1), of, ["conv1"], x_n)
-    (moments,) = found["conv1"].parts
+    _, rotations = read(SavedRotations(1), of, ["conv1"], x_n)
+    (moments,) = rotations["conv1"].parts
     itself, rotated = (moments.moments([name]).total for name in ("other", rotated_name("other", 0)))
     assert (itself.mean_u - rotated.mean_u).abs().max() < 0.25 * itself.mean_u.max()
     assert (itself.sd_u - rotated.sd_u).abs().max() < 0.25 * itself.sd_u.max()
@@ -94,22 +94,22 @@ def test_order_and_batches_change_nothing(batch):
 
 def test_few_rotations_have_blocks_and_there_are_more_in_narrow_layers(tmp_path):
     of, x_n = nets(3), torch.randn(60, 1, 8, 8)
-    _, found = read(SavedRotations(), of, ["conv1"], x_n)
-    SavedRotations().save(found["conv1"], tmp_path / "conv1.safetensors")
+    _, rotations = read(SavedRotations(), of, ["conv1"], x_n)
+    SavedRotations().save(rotations["conv1"], tmp_path / "conv1.safetensors")
     again = SavedRotations().load(tmp_path / "conv1.safetensors", "conv1", list(of))
     assert list(again.draws) == list(range(10))
     for draw, blocks in ((0, 10), (2, 10), (3, 1), (9, 1)):
         assert again.pair(0, 2, draw).blocks == blocks
         for both in (False, True):
-            ours, saved = (every.pair(2, 1, draw, both=both) for every in (found["conv1"], again))
+            ours, saved = (every.pair(2, 1, draw, both=both) for every in (rotations["conv1"], again))
             assert torch.equal(ours.corr_ab, saved.corr_ab)
             assert ours.active_b.any()
 
 
 def test_rotations_beyond_the_few_have_the_correlations_with_other_nets_and_none_within_a_net():
     of, x_n = nets(3), torch.randn(60, 1, 8, 8)
-    collector, found = read(SavedRotations(4), of, ["conv2"], x_n)
-    scored, other = (found["conv2"].pair(0, 1, draw) for draw in (0, 3))
+    collector, rotations = read(SavedRotations(4), of, ["conv2"], x_n)
+    scored, other = (rotations["conv2"].pair(0, 1, draw) for draw in (0, 3))
     assert torch.isfinite(scored.corr_aa).all()
     assert other.corr_aa.isnan().sum() == other.p * (other.p - 1)
     assert torch.equal(scored.total.sd_u[scored.a], scored.total.sd_u[scored.a])
@@ -150,15 +150,15 @@ def test_a_pass_that_was_stopped_goes_on_with_the_same_bits():
 
 
 def test_two_nets_need_no_comparison_on_axes_that_are_both_rotated():
-    _, found = read(SavedRotations(2), nets(2), ["conv1"], torch.randn(60, 1, 8, 8))
+    _, rotations = read(SavedRotations(2), nets(2), ["conv1"], torch.randn(60, 1, 8, 8))
     with pytest.raises(ValueError, match="not among the pairs"):
-        found["conv1"].pair(0, 1, 0, both=True)
+        rotations["conv1"].pair(0, 1, 0, both=True)
 
 
 def test_a_wide_layer_has_no_rotations_beyond_those_with_blocks(tmp_path):
     of, x_n = {f"{seed}": nn.Sequential(nn.Linear(3, 500), nn.ReLU()).eval() for seed in range(2)}, torch.randn(60, 3)
-    _, found = read(SavedRotations(), of, ["1"], x_n)
-    SavedRotations().save(found["1"], tmp_path / "1.safetensors")
+    _, rotations = read(SavedRotations(), of, ["1"], x_n)
+    SavedRotations().save(rotations["1"], tmp_path / "1.safetensors")
     again = SavedRotations().load(tmp_path / "1.safetensors", "1", list(of))
     assert list(again.draws) == [0, 1, 2]
     assert len(again.parts) == 1
@@ -185,10 +185,10 @@ def test_of_many_positions_some_random_ones_are_read_the_same_of_all_nets(monkey
     with torch.no_grad():  # from these positions of both nets, by hand
         positions_np = random_positions(torch.arange(300), 36 if pooled else 49, 5)
         pre = of["1"][0][0](x_n)
-        turned = of["1"][0][1:](turn(pre.transpose(0, 1).flatten(1)).view(6, 300, 7, 7).transpose(0, 1))
+        rotated = of["1"][0][1:](turn(pre.transpose(0, 1).flatten(1)).view(6, 300, 7, 7).transpose(0, 1))
         x_na, x_nb = (
             x.flatten(2).gather(2, positions_np[:, None].expand(-1, 6, -1)).transpose(1, 2).flatten(0, 1)
-            for x in (of["0"](x_n), turned)
+            for x in (of["0"](x_n), rotated)
         )
     assert (some.corr_ab - Pair.of(x_na, x_nb).corr_ab).abs().max() < 1e-5
 
@@ -200,7 +200,7 @@ def test_positions_of_tokens_and_of_pictures_with_units_in_the_last_axis_are_cho
     x_n = torch.randn(80, 25, 3)
     _, tokens = read(SavedRotations(1), of, ["1"], x_n, Reading(units="last"))
     _, pictures = read(SavedRotations(1), of, ["1"], x_n.view(80, 5, 5, 3), Reading(units="last"))
-    tokens, pictures = (found["1"].pair(0, 1, 0) for found in (tokens, pictures))
+    tokens, pictures = (read_rotations["1"].pair(0, 1, 0) for read_rotations in (tokens, pictures))
     assert (tokens.count, tokens.q) == (320, 7)
     assert (tokens.corr_ab - pictures.corr_ab).abs().max() < 1e-5
 
@@ -223,8 +223,8 @@ def test_small_layers_have_the_same_bits_whichever_product_is_timed_to_be_the_fa
 
 def test_each_net_and_layer_is_rotated_by_its_own_rotation():
     of = {name: copy.deepcopy(nets(1)["seed=0"]) for name in "abc"}
-    _, found = read(SavedRotations(1), of, ["conv2"], torch.randn(50, 1, 8, 8))
-    both = found["conv2"].pair(0, 1, 0, both=True)
+    _, rotations = read(SavedRotations(1), of, ["conv2"], torch.randn(50, 1, 8, 8))
+    both = rotations["conv2"].pair(0, 1, 0, both=True)
     assert not torch.allclose(both.corr_aa, both.corr_bb)
 
 
@@ -259,10 +259,12 @@ def test_nonlinearities_are_seen_in_modules_and_functions_and_done_again_exactly
 
     def look(layer, output):
         with PreActivations.looking_away():
-            found = watching.nonlinearity(output)
-            kinds[layer] = "before" if found else "linear" if watching.mixes(output) else "after"
-            if found:
-                assert torch.equal(found.again([source.clone() for source in found.sources], output), output)
+            nonlinearity = watching.nonlinearity(output)
+            kinds[layer] = "before" if nonlinearity else "linear" if watching.mixes(output) else "after"
+            if nonlinearity:
+                assert torch.equal(
+                    nonlinearity.again([source.clone() for source in nonlinearity.sources], output), output
+                )
 
     for layer in layers:
         net.get_submodule(layer).register_forward_hook(lambda _module, _x, output, layer=layer: look(layer, output))
@@ -289,7 +291,7 @@ def test_a_gated_unit_has_gate_and_value_rotated_by_one_matrix():
     assert (q[0] - q[1]).abs().max() < 1e-4
 
 
-def test_a_net_that_takes_another_path_later_is_told():
+def test_a_net_that_takes_another_path_later_is_reported():
     class Fickle(nn.Module):
         def __init__(self):
             super().__init__()

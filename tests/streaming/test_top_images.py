@@ -6,14 +6,14 @@ from convergent.streaming.top_images import TopCounter
 
 def brute_force(x_ncp, image_n, k, sign):
     """Sorted in plain Python: activation down, then image up; the first of the best positions."""
-    found = []
+    lists = []
     for unit in range(x_ncp.shape[1]):
         rows = []
         for x_p, image in zip(x_ncp[:, unit].tolist(), image_n.tolist()):
             best = max(sign * value for value in x_p)
             rows.append((-best, image, [sign * value for value in x_p].index(best)))
-        found.append([(sign * -best, image, position) for best, image, position in sorted(rows)[:k]])
-    return found
+        lists.append([(sign * -best, image, position) for best, image, position in sorted(rows)[:k]])
+    return lists
 
 
 def as_lists(top):

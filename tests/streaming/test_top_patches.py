@@ -27,8 +27,8 @@ def read(collector, nets, x, batches):
             collector.end()
 
 
-def started(nets, x, **how):
-    return TopPatches.start(LAYERS, Reading(), **how)(
+def started(nets, x, **options):
+    return TopPatches.start(LAYERS, Reading(), **options)(
         nets, len(x), lambda n: iter([(torch.arange(n), dict.fromkeys(nets, x[:n]))])
     )
 
@@ -38,20 +38,20 @@ def test_brute_force(nets, lowest):
     x = torch.randn(40, 1, 7, 7)
     collector = started(nets, x, k=5, lowest=lowest)
     read(collector, nets, x, torch.randperm(40).split(6))
-    found = collector.finish()
-    assert list(found) == ["1", "3~0"]
+    top = collector.finish()
+    assert list(top) == ["1", "3~0"]
     x_ncp = nets["one"][:2](x).flatten(2)
     best_nc = x_ncp.amin(2) if lowest else x_ncp.amax(2)
     order = best_nc.argsort(dim=0, descending=not lowest, stable=True)[:5].T
-    patches = found["1"]["one"]
+    patches = top["1"]["one"]
     assert torch.equal(patches.top.image_ck, order)
     for unit in range(4):
         for rank, image in enumerate(order[unit].tolist()):
             assert x_ncp[image, unit, patches.top.position_ck[unit, rank]] == patches.top.activation_ck[unit, rank]
     assert patches.field == (Span(0, 2, 3), Span(0, 2, 3))
     assert patches.across == 3
-    assert found["3~0"]["one"].field is None
-    assert found["3~0"]["two"].top.image_ck.shape == (6, 5)
+    assert top["3~0"]["one"].field is None
+    assert top["3~0"]["two"].top.image_ck.shape == (6, 5)
 
 
 def test_a_pass_that_was_stopped_goes_on(nets):

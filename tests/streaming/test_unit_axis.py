@@ -75,8 +75,8 @@ def test_the_type_of_the_module_says_where_units_are(module, shape, axis):
 
 def test_an_activation_in_a_sequence_has_the_units_of_what_comes_before_it():
     net = nn.Sequential(nn.Conv1d(3, 5, 3), nn.Sequential(nn.ReLU(), nn.Dropout()), nn.Flatten(), nn.ReLU())
-    said = [axis_by_type(net, path) for path in ("0", "1", "1.0", "1.1", "2", "3")]
-    assert said == ["channel", "channel", "channel", "channel", None, None]
+    axes = [axis_by_type(net, path) for path in ("0", "1", "1.0", "1.1", "2", "3")]
+    assert axes == ["channel", "channel", "channel", "channel", None, None]
     alone = nn.ModuleDict({"conv": nn.Conv1d(3, 5, 3), "relu": nn.ReLU()})
     assert axis_by_type(alone, "relu") is None
 
@@ -100,6 +100,6 @@ def test_the_pass_reads_channels_of_pictures_that_are_higher_than_wide_and_of_se
     for layer in ("0~1", "1~2"):
         assert [units.stop - units.start for units in callback.moments[layer].units] == [6, 5]
     x = dict.fromkeys("ab", data.tensors[0])
-    how = Reading(sample="pooled", blocks=4)
-    plan = StatisticsPass({"a": pictures, "b": sequences}, [["1", "2"]], 20, x, how).plan()
+    reading = Reading(sample="pooled", blocks=4)
+    plan = StatisticsPass({"a": pictures, "b": sequences}, [["1", "2"]], 20, x, reading).plan()
     assert "6 x 6 x 9, 5 x 86  channel " in plan.splitlines()[1]

@@ -93,7 +93,7 @@ def test_top5_only_where_there_are_more_than_five_classes():
     assert set(Learner(nn.Identity(), 6).val_accuracy) == {"val/acc_top1", "val/acc_top5"}
 
 
-def test_a_class_beyond_the_nets_outputs_is_told():
+def test_a_class_beyond_the_nets_outputs_is_reported():
     learner = Learner(nn.Identity(), 3)
     with pytest.raises(InputError, match="a class numbered 7, but the net only has 3 outputs"):
         learner.loss(torch.zeros(1, 3), torch.tensor([7]), 0, 0)
@@ -145,8 +145,8 @@ def test_a_loss_that_is_not_finite_ends_the_training_at_the_next_look_and_is_not
 
 def test_weights_that_the_last_step_of_an_epoch_spoils_are_not_saved(tmp_path, monkeypatch):
     monkeypatch.setattr(KeepCheckpoints, "on_train_batch_end", lambda *_: None)
-    kept = []
-    monkeypatch.setattr(KeepCheckpoints, "save", lambda *_: kept.append(True))
+    saved = []
+    monkeypatch.setattr(KeepCheckpoints, "save", lambda *_: saved.append(True))
 
     def spoil(classifier, step):
         if step == 119:
@@ -154,10 +154,10 @@ def test_weights_that_the_last_step_of_an_epoch_spoils_are_not_saved(tmp_path, m
 
     with pytest.raises(InputError, match="at step 120; lower"):
         lost(tmp_path, spoil=spoil)
-    assert not kept
+    assert not saved
 
 
-def test_a_rate_that_is_far_too_high_is_told_by_the_command_and_nothing_is_done(tmp_path, command):
+def test_a_rate_that_is_far_too_high_is_reported_by_the_command_and_nothing_is_done(tmp_path, command):
     what = ("seed=0", "epochs=3", "logger=csv", "net.module.widths=[4,4,4,8]", f"root={tmp_path}")
     code, _, err = command("train", *what, "optimizer.optimizer.lr=1e30")
     assert code == 1

@@ -52,7 +52,7 @@ class Artifact(Protocol):
     @property
     def folder(self) -> str: ...  # noqa: D102
 
-    def start(self, layers: Sequence[Layer], how: Reading, pairs: Sequence[tuple[str, str]] | None) -> Start:
+    def start(self, layers: Sequence[Layer], reading: Reading, pairs: Sequence[tuple[str, str]] | None) -> Start:
         """What starts its collector in a pass over these layers."""
 
     def save(self, collected: Any, file: Path) -> None:

@@ -1,4 +1,4 @@
-"""Pictures of a data set as tensors: read, augmented by the seed of the draw, told by name when they are broken."""
+"""Pictures of a data set as tensors: read, augmented by the seed of the draw, named where they are broken."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each unit likes best, as little pictures: the part of an image that it sees where it is most active.
+"""The top-activating images of each unit as little pictures: the part of an image that it sees where it is most active.
 
 Axes: `c` units of one net, `k` pictures of each, best first; pictures are (channels, height, width), tiles `hwd` with the
 colours last.
@@ -42,7 +42,7 @@ class Patches:
     tile_ckhwd: Tensor
 
     def shown_ck(self) -> Tensor:
-        """Which tiles show what a unit likes: not those of a rectified unit that is silent in the image, shape (c, k)."""
+        """Which tiles show what excites a unit: not those of a rectified unit that is silent in the image, shape (c, k)."""
         return (self.top.image_ck >= 0) & (self.top.activation_ck != 0)
 
     def box(self, unit: int, rank: int) -> tuple[range, range] | None:

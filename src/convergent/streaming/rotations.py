@@ -142,8 +142,8 @@ class Rotations:
             sources = [at_positions(source, axis, chosen_np) for source in sources]
         spread = [ByUnit.of(source, units, axis) for source in sources]
         for draw, turns in zip(self.draws[layer], self._turns[net, layer]):
-            turned = [source.turned(turn) for source, turn in zip(spread, turns)]
-            yield rotated_name(net, draw), nonlinearity.again(turned, output) if nonlinearity else turned[0]
+            rotated = [source.turned(turn) for source, turn in zip(spread, turns)]
+            yield rotated_name(net, draw), nonlinearity.again(rotated, output) if nonlinearity else rotated[0]
 
     def names(self, layer: str, draws: Iterable[int] | None = None) -> list[str]:
         """What a layer's rotated nets are called, rotation by rotation."""

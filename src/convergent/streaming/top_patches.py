@@ -1,4 +1,4 @@
-"""What each unit likes best, collected in the statistics pass; afterwards cut out of the images.
+"""The top-activating patches of each unit, collected in the statistics pass; afterwards cut out of the images.
 
 Axes: `c` units of one net, `k` images of each.
 """

@@ -43,15 +43,15 @@ def axis_by_type(net: nn.Module, path: str) -> str | None:
     ['channel', 'channel', None, 'last']
     """
     path, _ = module_and_call(path)
-    said = _of(net.get_submodule(path))
-    while said == _AS_BEFORE and path:
+    axis = _of(net.get_submodule(path))
+    while axis == _AS_BEFORE and path:
         path, _, name = path.rpartition(".")
         parent = net.get_submodule(path)
         if not _is_sequence(parent):
             return None
         parts = {part: it for part, it in parent.named_modules(remove_duplicate=False) if part and "." not in part}
-        said = _of_last([parts[before] for before in list(parts)[: list(parts).index(name)]])
-    return None if said == _AS_BEFORE else said
+        axis = _of_last([parts[before] for before in list(parts)[: list(parts).index(name)]])
+    return None if axis == _AS_BEFORE else axis
 
 
 def _of(module: nn.Module | None) -> str | None:
@@ -71,7 +71,7 @@ def _of(module: nn.Module | None) -> str | None:
 
 def _of_last(modules: Sequence[nn.Module | None]) -> str | None:
     """What the last module says that does not leave the axes as they come."""
-    return next((said for module in reversed(modules) if (said := _of(module)) != _AS_BEFORE), _AS_BEFORE)
+    return next((axis for module in reversed(modules) if (axis := _of(module)) != _AS_BEFORE), _AS_BEFORE)
 
 
 def _is_sequence(module: nn.Module | None) -> TypeGuard[nn.Sequential]:

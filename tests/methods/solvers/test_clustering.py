@@ -31,29 +31,29 @@ def graph(sizes=(3, 9, 5, 7), within=0.6, between=0.1, seed=0):
 @pytest.mark.parametrize("number", [None, 4])
 def test_groups_of_unequal_sizes_are_found(laplacian, assign, number):
     weight_uu, group_u = graph()
-    found = Clustering(number, laplacian=laplacian, assign=assign)(weight_uu)
-    assert adjusted_rand_score(group_u, found.label_u) == 1
-    assert (found.number, found.parts, found.isolated) == (4, 1, 0)
-    assert found.gap > 0.1
+    cut = Clustering(number, laplacian=laplacian, assign=assign)(weight_uu)
+    assert adjusted_rand_score(group_u, cut.label_u) == 1
+    assert (cut.number, cut.parts, cut.isolated) == (4, 1, 0)
+    assert cut.gap > 0.1
 
 
 @pytest.mark.parametrize(("laplacian", "assign"), ALL)
 def test_the_order_of_the_nodes_does_not_matter_even_where_there_are_no_groups(laplacian, assign):
     weight_uu, _ = graph((40,), 0.3)
-    how = Clustering(7, laplacian=laplacian, assign=assign, restarts=2)
-    label_u = how(weight_uu).label_u
+    method = Clustering(7, laplacian=laplacian, assign=assign, restarts=2)
+    label_u = method(weight_uu).label_u
     for seed in range(5):
         order = np.random.default_rng(seed).permutation(40)
-        again = how(weight_uu[np.ix_(order, order)]).label_u
+        again = method(weight_uu[np.ix_(order, order)]).label_u
         assert adjusted_rand_score(label_u[order], again) == 1
-    assert (how(weight_uu).label_u == label_u).all()
+    assert (method(weight_uu).label_u == label_u).all()
 
 
 def test_the_unit_of_weights_does_not_matter():
     weight_uu, _ = graph((40,), 0.3)
     for laplacian in LAPLACIANS:
-        how = Clustering(6, laplacian=laplacian)
-        assert (how(weight_uu).label_u == how(1000 * weight_uu).label_u).all()
+        method = Clustering(6, laplacian=laplacian)
+        assert (method(weight_uu).label_u == method(1000 * weight_uu).label_u).all()
 
 
 def test_it_is_scikit_learns_where_the_groups_are_clear():
@@ -74,11 +74,11 @@ def test_the_assignment_is_scikit_learns_and_the_same_for_any_basis_of_the_span(
 
 
 @pytest.mark.parametrize("laplacian", LAPLACIANS)
-@pytest.mark.parametrize("kept", [1.0, 0.2])
-def test_lanczos_finds_what_the_dense_solver_finds(laplacian, kept, monkeypatch):
+@pytest.mark.parametrize("share", [1.0, 0.2])
+def test_lanczos_finds_what_the_dense_solver_finds(laplacian, share, monkeypatch):
     random = np.random.default_rng(0)
     weight_uu = random.uniform(0, 1, (150, 150))
-    weight_uu = np.triu(weight_uu * (random.uniform(0, 1, (150, 150)) < kept), 1)
+    weight_uu = np.triu(weight_uu * (random.uniform(0, 1, (150, 150)) < share), 1)
     weight_uu += weight_uu.T
     degree_uu = np.diag(weight_uu.sum(1))
     metric_uu = np.eye(150) if laplacian == "unnormalised" else degree_uu
@@ -102,12 +102,12 @@ def test_parts_that_nothing_joins_are_never_joined_and_nodes_without_an_edge_are
     weight_uu[weight_uu < 0.3] = 0
     weight_uu = np.pad(weight_uu, ((1, 2), (1, 2)))
     for number in (None, 1, 3, 5):
-        found = Clustering(number, laplacian=laplacian, assign=assign)(weight_uu)
-        assert found.label_u[[0, -1, -2]].tolist() == [-1] * 3
-        assert (found.parts, found.isolated) == (3, 3)
-        assert found.number == max(number or 3, 3)
-        for label in range(found.number):
-            assert len(set(group_u[found.label_u[1:-2] == label])) == 1
+        cut = Clustering(number, laplacian=laplacian, assign=assign)(weight_uu)
+        assert cut.label_u[[0, -1, -2]].tolist() == [-1] * 3
+        assert (cut.parts, cut.isolated) == (3, 3)
+        assert cut.number == max(number or 3, 3)
+        for label in range(cut.number):
+            assert len(set(group_u[cut.label_u[1:-2] == label])) == 1
 
 
 def test_what_cannot_be_cut_is_left_whole():
@@ -118,8 +118,8 @@ def test_what_cannot_be_cut_is_left_whole():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for laplacian, assign in ALL:
-            how = Clustering(50, laplacian=laplacian, assign=assign)
-            assert sorted(how(np.ones((5, 5))).label_u) == [0, 1, 2, 3, 4]
+            method = Clustering(50, laplacian=laplacian, assign=assign)
+            assert sorted(method(np.ones((5, 5))).label_u) == [0, 1, 2, 3, 4]
             assert Clustering(1, laplacian=laplacian, assign=assign)(graph()[0]).number == 1
 
 
@@ -148,6 +148,6 @@ def test_labels_go_by_size_then_by_the_first_node():
         ({"restarts": 0}, "restarts needs to be a whole number, 1 or more, not 0"),
     ],
 )
-def test_settings_that_cannot_be_are_told(settings, message):
+def test_settings_that_cannot_be_are_refused(settings, message):
     with pytest.raises(InputError, match=message):
         Clustering(**settings)

@@ -20,9 +20,9 @@ def rectified(n=400, p=20, q=6):
     )
 
 
-def solved(x_na, x_nb, alphas=ALPHAS, **how):
+def solved(x_na, x_nb, alphas=ALPHAS, **options):
     pair = Pair.of(x_na, x_nb)
-    return pair, lasso(pair.corr_aa, pair.corr_ab, alphas, **how)
+    return pair, lasso(pair.corr_aa, pair.corr_ab, alphas, **options)
 
 
 def standardised(x):
@@ -32,8 +32,8 @@ def standardised(x):
 @pytest.mark.parametrize("positive", [False, True])
 def test_it_is_scikit_learns_on_raw_samples(positive):
     x_na, x_nb = rectified()
-    _, found = solved(x_na, x_nb, positive=positive)
-    for alpha, solution in zip(ALPHAS, found):
+    _, solutions = solved(x_na, x_nb, positive=positive)
+    for alpha, solution in zip(ALPHAS, solutions):
         theirs = Lasso(alpha, fit_intercept=False, positive=positive, tol=1e-12, max_iter=100_000)
         for b in range(3):
             expected = theirs.fit(standardised(x_na), standardised(x_nb)[:, b]).coef_
@@ -42,12 +42,12 @@ def test_it_is_scikit_learns_on_raw_samples(positive):
 
 def test_it_is_the_exact_path_of_lars():
     x_na, x_nb = rectified(300, 40, 3)
-    pair, found = solved(x_na, x_nb)
+    pair, solutions = solved(x_na, x_nb)
     for b in range(3):
         alphas, _, path = lars_path_gram(
             pair.corr_ab[:, b].numpy(), pair.corr_aa.numpy(), n_samples=1, method="lasso", max_iter=5000
         )
-        for alpha, solution in zip(ALPHAS, found):
+        for alpha, solution in zip(ALPHAS, solutions):
             after = int((alphas > alpha).sum())  # between two knots the path is straight
             if 0 < after < len(alphas):
                 share = (alphas[after - 1] - alpha) / (alphas[after - 1] - alphas[after])
@@ -84,18 +84,18 @@ def awkward():
 
 @pytest.mark.parametrize("case", list(awkward()))
 def test_every_input_has_a_proved_solution(case):
-    pair, found = solved(*awkward()[case])
-    for alpha, solution in zip(ALPHAS, found):
+    pair, solutions = solved(*awkward()[case])
+    for alpha, solution in zip(ALPHAS, solutions):
         assert_optimal(pair, solution, alpha)
 
 
 def test_copies_share_the_weight_whatever_their_order():
     x_na, x_nb = rectified(200, 6, 2)
     doubled = torch.cat([x_na, x_na], 1)
-    (found,) = solved(doubled, x_nb, [0.05])[1]
-    assert torch.allclose(found.map_ab[:6], found.map_ab[6:], atol=1e-9)
+    (solution,) = solved(doubled, x_nb, [0.05])[1]
+    assert torch.allclose(solution.map_ab[:6], solution.map_ab[6:], atol=1e-9)
     (single,) = solved(x_na, x_nb, [0.05])[1]
-    assert torch.allclose(found.map_ab[:6] + found.map_ab[6:], single.map_ab, atol=1e-8)
+    assert torch.allclose(solution.map_ab[:6] + solution.map_ab[6:], single.map_ab, atol=1e-8)
 
 
 def test_it_is_all_zero_exactly_where_the_penalty_reaches_the_highest_correlation():
@@ -112,36 +112,36 @@ def test_it_is_all_zero_exactly_where_the_penalty_reaches_the_highest_correlatio
 
 def test_uncorrelated_units_are_thresholded_softly():
     corr_ab = torch.empty(6, 5).double().uniform_(-0.5, 0.5)
-    (found,) = lasso(torch.eye(6).double(), corr_ab, [0.2])
+    (solution,) = lasso(torch.eye(6).double(), corr_ab, [0.2])
     expected = corr_ab.sign() * (corr_ab.abs() - 0.2).clamp(min=0)
-    assert torch.allclose(found.map_ab, expected, atol=1e-12)
+    assert torch.allclose(solution.map_ab, expected, atol=1e-12)
 
 
 def test_without_penalty_it_tends_to_least_squares_and_the_fit_falls_with_the_penalty():
     x_na, x_nb = rectified()
-    pair, found = solved(x_na, x_nb, (0.3, 0.1, 0.01, 1e-3, 1e-7))
-    assert torch.allclose(found[-1].map_ab, torch.linalg.solve(pair.corr_aa, pair.corr_ab), atol=1e-4)
+    pair, solutions = solved(x_na, x_nb, (0.3, 0.1, 0.01, 1e-3, 1e-7))
+    assert torch.allclose(solutions[-1].map_ab, torch.linalg.solve(pair.corr_aa, pair.corr_ab), atol=1e-4)
     loss = torch.stack(
-        [-2 * (s.map_ab * pair.corr_ab).sum(0) + (s.map_ab * (pair.corr_aa @ s.map_ab)).sum(0) for s in found]
+        [-2 * (s.map_ab * pair.corr_ab).sum(0) + (s.map_ab * (pair.corr_aa @ s.map_ab)).sum(0) for s in solutions]
     )
     assert (loss.diff(dim=0) <= 1e-12).all()
 
 
 def test_a_start_changes_nothing():
     x_na, x_nb = rectified()
-    _, found = solved(x_na, x_nb)
+    _, solutions = solved(x_na, x_nb)
     other = Pair.of(x_na[:350], x_nb[:350])
     cold = lasso(other.corr_aa, other.corr_ab, ALPHAS)
-    warm = lasso(other.corr_aa, other.corr_ab, ALPHAS, starts=[solution.map_ab for solution in found])
+    warm = lasso(other.corr_aa, other.corr_ab, ALPHAS, starts=[solution.map_ab for solution in solutions])
     for one, two in zip(cold, warm):
         assert torch.allclose(one.map_ab, two.map_ab, atol=1e-10)
 
 
 def test_penalties_come_in_any_order_and_need_to_be_above_0():
     x_na, x_nb = rectified()
-    pair, found = solved(x_na, x_nb, [0.01, 0.3, 0.01])
-    assert torch.equal(found[0].map_ab, found[2].map_ab)
-    assert found[0].map_ab.count_nonzero() > found[1].map_ab.count_nonzero()
+    pair, solutions = solved(x_na, x_nb, [0.01, 0.3, 0.01])
+    assert torch.equal(solutions[0].map_ab, solutions[2].map_ab)
+    assert solutions[0].map_ab.count_nonzero() > solutions[1].map_ab.count_nonzero()
     with pytest.raises(InputError, match="above 0, not 0"):
         lasso(pair.corr_aa, pair.corr_ab, [0.0])
 
@@ -153,9 +153,9 @@ def test_hard_problems_are_proved_without_admm():
 
     problem = _Problem(pair.corr_aa, positive=False)
     start = torch.randn(30, 5).double()
-    found = problem._descend(pair.corr_ab, 0.02, start)
+    solution = problem._descend(pair.corr_ab, 0.02, start)
     (expected,) = lasso(pair.corr_aa, pair.corr_ab, [0.02])
-    assert torch.allclose(found, expected.map_ab, atol=1e-9)
+    assert torch.allclose(solution, expected.map_ab, atol=1e-9)
 
 
 def test_supports_of_most_units_are_solved_by_those_not_in_them():

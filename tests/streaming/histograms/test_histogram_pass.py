@@ -75,13 +75,15 @@ def loaders(data):
 def test_counts_are_those_of_all_activations_fold_by_fold():
     three, data = nets(), dataset()
     x_nup = activations(three, data)
-    found = counted(three, DataLoader(data, 60))
+    histograms = counted(three, DataLoader(data, 60))
     edges_ue = edges_of(x_nup.transpose(0, 1).flatten(1), 5)
-    assert torch.allclose(found.parts[0].edges_ue, edges_ue, atol=1e-6)  # the nets' own rounding varies with the batch
+    assert torch.allclose(
+        histograms.parts[0].edges_ue, edges_ue, atol=1e-6
+    )  # the nets' own rounding varies with the batch
     fold_n = block_of_image(60, 8) % 5
-    for fold, part in enumerate(found.parts):
+    for fold, part in enumerate(histograms.parts):
         assert_equal(part, in_memory(x_nup, part.edges_ue, fold_n == fold))
-    assert reduce(add, found.parts).count == 60 * 36
+    assert reduce(add, histograms.parts).count == 60 * 36
 
 
 def test_batches_and_their_order_change_nothing(monkeypatch):
@@ -102,10 +104,10 @@ def test_batches_and_their_order_change_nothing(monkeypatch):
 
 def test_some_positions_are_the_seeded_ones():
     three, data = nets(), dataset()
-    found = reduce(add, counted(three, DataLoader(data, 60), samples=6 * 60, folds=1).parts)
+    histograms = reduce(add, counted(three, DataLoader(data, 60), samples=6 * 60, folds=1).parts)
     chosen_np = random_positions(torch.arange(60), 36, 6)
     x_nup = activations(three, data).gather(2, chosen_np[:, None].expand(-1, 9, -1))
-    assert_equal(found, in_memory(x_nup, found.edges_ue))
+    assert_equal(histograms, in_memory(x_nup, histograms.edges_ue))
 
 
 def test_of_padded_texts_the_same_share_of_every_length_is_counted():
@@ -142,16 +144,16 @@ def test_a_layer_that_is_called_twice_is_counted_call_by_call():
 def test_beside_moments_the_folds_are_the_same_images(block_memory):
     three, data = nets(), dataset()
     moments = MomentsCallback(["1"], Reading(blocks=8, block_memory=block_memory))
-    found = counted(three, DataLoader(data, 60), moments, block_memory=block_memory)
+    histograms = counted(three, DataLoader(data, 60), moments, block_memory=block_memory)
     layer = moments.moments["1"]
     assert (len(layer.count_k) == 8) == (block_memory == 1e9)
-    pair = found.with_moments(layer.pair(2, 0))
-    folds = len(found.parts)
+    pair = histograms.with_moments(layer.pair(2, 0))
+    folds = len(histograms.parts)
     assert folds == min(5, len(layer.count_k))
     for fit, rest in pair.folds(5):
         assert fit.joint.histograms(5).count == fit.count
         assert rest.joint.histograms(5).count == rest.count
-    assert [part.count for part in found.parts] == [rest.count for _, rest in pair.folds(5)]
+    assert [part.count for part in histograms.parts] == [rest.count for _, rest in pair.folds(5)]
     with pytest.raises(InputError, match=r"counted in \d folds of the images, not in 2"):
         next(pair.folds(2))
     with pytest.raises(InputError, match="have 5 bins, not 10"):
@@ -161,12 +163,12 @@ def test_beside_moments_the_folds_are_the_same_images(block_memory):
 def test_from_a_pass_and_from_samples_at_hand_partners_are_the_same():
     three, data = nets(), dataset()
     moments = MomentsCallback(["1"], Reading(blocks=8))
-    found = counted(three, DataLoader(data, 60), moments)
+    histograms = counted(three, DataLoader(data, 60), moments)
     x_su = activations(three, data).transpose(1, 2).flatten(0, 1)
     method = MutualInformation(bins=5)
     for a, b in ((0, 1), (1, 0), (2, 1)):
         units = [slice(sum(WIDTHS[:net]), sum(WIDTHS[: net + 1])) for net in (a, b)]
-        pair = found.with_moments(moments.moments["1"].pair(a, b))
+        pair = histograms.with_moments(moments.moments["1"].pair(a, b))
         expected = Pair.of(x_su[:, units[0]], x_su[:, units[1]])
         for one, two in ((pair, expected), (pair.flip(), expected.flip())):
             assert torch.equal(method(one).partner_b, method(two).partner_b)
@@ -182,10 +184,10 @@ def dense(units=24):
 def test_edges_are_those_of_all_images_where_there_are_no_more_than_digits_has():
     two, data = dense(), dataset(1797)
     moments = MomentsCallback(["2"], Reading(blocks=8))
-    found = HistogramsCallback(["2"], reading=Reading(blocks=8))
+    callback = HistogramsCallback(["2"], reading=Reading(blocks=8))
     loader = DataLoader(data, 100)
-    pl.Trainer(accelerator="cpu", callbacks=[moments, found], **QUIET).predict(Nets(two), loader)
-    pair = found.histograms["2"].with_moments(moments.moments["2"].pair("one", "two"))
+    pl.Trainer(accelerator="cpu", callbacks=[moments, callback], **QUIET).predict(Nets(two), loader)
+    pair = callback.histograms["2"].with_moments(moments.moments["2"].pair("one", "two"))
     with torch.no_grad():
         exact = Pair.of(*(net.eval()(data.tensors[0]) for net in two.values()))
     nats = [information(each.joint.histograms(10), 0, 1) for each in (pair, exact)]
@@ -239,18 +241,18 @@ def test_wide_layers_give_fewer_positions(monkeypatch):
         lambda x_us, bins: seen.append(x_us.shape) or edges_of(x_us, bins),
     )
     three, data = nets(), dataset()
-    found = counted(three, DataLoader(data, 60))
+    histograms = counted(three, DataLoader(data, 60))
     (shape,) = seen
     assert shape == (9, 60 * 5)
-    assert reduce(add, found.parts).count == 60 * 36  # all are counted
+    assert reduce(add, histograms.parts).count == 60 * 36  # all are counted
 
 
 def test_files_hold_what_was_counted(tmp_path):
-    found = counted(nets(), DataLoader(dataset(), 60), pairs=[("net2", "net0")])
+    histograms = counted(nets(), DataLoader(dataset(), 60), pairs=[("net2", "net0")])
     product = SavedHistograms(Counting(5, 10**6, 5))
-    product.save(found, tmp_path / "x")
+    product.save(histograms, tmp_path / "x")
     again = product.load(tmp_path / "x", "1", ["net0", "net1", "net2"])
-    for one, two in zip(found.parts, again.parts):
+    for one, two in zip(histograms.parts, again.parts):
         assert_equal(one, two)
         assert torch.equal(one.edges_ue, two.edges_ue)
     assert list(again.parts[0].above) == [(0, 2)]
@@ -283,10 +285,10 @@ def test_a_pass_taken_up_from_its_state_counts_nothing_twice():
     assert state["1/0/samples"] == 0  # too few yet for a product: they wait, and are in the state
     read(killed, batches[3:5])  # is no longer of its concern
     resumed.load_state(state)
-    found = read(resumed, batches[3:])
-    for one, two in zip(found.finish()["1"].parts, whole.parts):
+    resumed_pass = read(resumed, batches[3:])
+    for one, two in zip(resumed_pass.finish()["1"].parts, whole.parts):
         assert_equal(one, two)
-    assert found.images == 60
+    assert resumed_pass.images == 60
 
 
 def test_mistakes_are_one_sentence(monkeypatch):

@@ -157,7 +157,9 @@ class HistogramPass(Collector):
         from_first_process(edges_ue, x_us.device)  # another kind of processor may round otherwise
         widths = {net: len(x_cs) for net, x_cs in seen.items()}
         finest = int(self.block_n.max()) + 1
-        blocks = blocks_within(Packing.of(list(widths.values()), self._pairs[layer]), finest, self.reading.block_memory)
+        energies = self.reading.energies and not self.rotations  # as the moments beside have them
+        packing = Packing.of(list(widths.values()), self._pairs[layer], energies=energies)
+        blocks = blocks_within(packing, finest, self.reading.block_memory)
         folds = max(1, min(self.counting.folds, blocks))
         fold_n = self.block_n * blocks // finest % folds
         return FoldCounter(
