@@ -140,7 +140,7 @@ def test_a_layer_that_is_called_twice_is_counted_call_by_call():
         assert_equal(histograms[layer].parts[0], counter.histograms())
 
 
-@pytest.mark.parametrize("block_memory", [1e9, 3000])
+@pytest.mark.parametrize("block_memory", [1e9, 3600])
 def test_beside_moments_the_folds_are_the_same_images(block_memory):
     three, data = nets(), dataset()
     moments = MomentsCallback(["1"], Reading(blocks=8, block_memory=block_memory))
