@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from convergent.methods.sparse import SparsePrediction as SparsePrediction
     from convergent.methods.sparse_path import SparsePath as SparsePath
     from convergent.methods.spectral import SpectralClustering as SpectralClustering
+    from convergent.similarity.every import similarities as similarities
     from convergent.streaming.measure import measure as measure
     from convergent.streaming.reading import Reading as Reading
 
@@ -70,6 +71,7 @@ _HOMES = {
     "methods.sparse": ["SparsePrediction"],
     "methods.sparse_path": ["SparsePath"],
     "methods.spectral": ["SpectralClustering"],
+    "similarity.every": ["similarities"],
     "streaming.reading": ["Reading"],
     "streaming.measure": ["measure"],
 }

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from convergent.analysis import results
 from convergent.analysis.evaluation import Evaluation
 from convergent.analysis.frames import frame_of, shown
+from convergent.analysis.measures import measured
 from convergent.analysis.null_pairs import NullPairs
 from convergent.analysis.results import Result
 from convergent.core.histogram_source import Counting, counting_of
@@ -19,7 +20,7 @@ from convergent.errors import InputError
 from convergent.methods.least_squares import LeastSquares
 from convergent.methods.matching import Matching
 from convergent.methods.semimatching import SemiMatching
-from convergent.similarity.cka import cka
+from convergent.similarity.every import QUICK
 from convergent.streaming.collector import Start
 from convergent.streaming.histograms.histogram_pass import HistogramPass
 from convergent.streaming.layers import Layer, resolve
@@ -75,13 +76,13 @@ def compare(
             "Nets that read shuffled images are another pass; ask `convergent align` for that null, or here for rotated."
         )
     reading = with_device(reading or Reading(), by_name)
-    measured = _Measured.of(by_name, loader, layers, reading, named_methods, evaluation)
+    of_pass = _Measured.of(by_name, loader, layers, reading, named_methods, evaluation)
     compared = {}
-    for layer, moments in measured.moments.items():
+    for layer, moments in of_pass.moments.items():
         if constant := [net for net in moments.nets if not moments.active(net).any()]:
             log.warning("Layer %s of %s is left out: all its units are constant on these images.", layer, constant[0])
         else:
-            compared[layer] = LayerComparison(moments, list(_results(measured, layer, named_methods)), folds)
+            compared[layer] = LayerComparison(moments, list(_results(of_pass, layer, named_methods)), folds)
     if not compared:
         raise InputError("All units are constant on these images in every layer, so there is nothing to compare.")
     return Comparison(compared)
@@ -211,25 +212,26 @@ class _Measured:
         return cls(moments, rotations, counted, evaluation)
 
 
-def _results(measured: _Measured, layer: str, methods: Mapping[str, Method]) -> Iterator[Result]:
+def _results(of_pass: _Measured, layer: str, methods: Mapping[str, Method]) -> Iterator[Result]:
     """The results of one layer: pair by pair, in both directions, by every method."""
-    moments, rotations, evaluation = measured.moments[layer], measured.rotations.get(layer), measured.evaluation
-    counted = {counting: [of[layer] for of in every] for counting, every in measured.counted.items()}
+    moments, rotations, evaluation = of_pass.moments[layer], of_pass.rotations.get(layer), of_pass.evaluation
+    counted = {counting: [of[layer] for of in every] for counting, every in of_pass.counted.items()}
 
     def pair_of(counting: Counting | None, a: int, b: int) -> Pair:
         pair = replace(moments.pair(a, b), held_out_folds=evaluation.folds)
         return pair if counting is None else counted[counting][0].with_moments(pair)
 
     for i, j in moments.pairs:
+        similarity = measured(QUICK, pair_of(None, i, j))
         for name, method in methods.items():
             counting = counting_of(method)
             rotated = counted[counting][1] if counting and rotations else None
             after = "rotated_after" in evaluation.nulls
             nulls = NullPairs(partial(pair_of, counting), rotations, rotated, None, after, evaluation.folds)
             pair = pair_of(counting, i, j)
-            for directed, (a, b) in ((pair, (i, j)), (pair.flip(), (j, i))):
+            for directed, (a, b), values in ((pair, (i, j), similarity[0]), (pair.flip(), (j, i), similarity[1])):
                 null_pairs, rotated_a = nulls.of(a, b), nulls.rotated_a(a, b)
                 _, result = results.compare(
-                    method, directed, moments.images, null_pairs, rotated_a, {"cka": cka}, interval=evaluation.intervals
+                    method, directed, moments.images, null_pairs, rotated_a, values, interval=evaluation.intervals
                 )
                 yield replace(result, method=name)

@@ -24,7 +24,11 @@ def made(folds=3, **options):
     x_nb[:, 2] = 0
     pair = replace(Pair.of(x_na, x_nb), held_out_folds=folds)
     nulls = {"rotated": [rotated(pair)], "shuffled": [pair]}
-    options = {"null_pairs": nulls, "rotated_a": [rotated(pair.flip()).flip()], "similarity": {"cka": cka}} | options
+    options = {
+        "null_pairs": nulls,
+        "rotated_a": [rotated(pair.flip()).flip()],
+        "similarity": {"cka": cka(pair)},
+    } | options
     return compare(LeastSquares(), pair, 120, interval=True, **options)
 
 
@@ -32,13 +36,13 @@ def test_every_column_is_described_and_the_described_ones_are_there():
     _, result = made()
     names = [column.name for column in (*columns.HEAD, *columns.UNIT)]
     assert ["layer", "a", "b", *names[4:]] == list(result.rows()[0])
-    known = [column.name for column in (*columns.HEAD, *columns.PAIR, *columns.MORE)]
+    known = [column.name for column in (*columns.HEAD, *columns.PAIR, *columns.SIMILARITY, *columns.MORE)]
     known += [column.name.replace("NULL", null) for column in columns.NULL for null in ("rotated", "shuffled")]
     summary = result.summary()
     assert set(summary) - {"solver_ridge"} <= set(known)
     assert {column.name for column in columns.PAIR} <= set(summary)
     assert 0 < summary["cka"] < 1
-    groups = (columns.HEAD, columns.UNIT, columns.PAIR, columns.NULL, columns.MORE, columns.LAYER)
+    groups = (columns.HEAD, columns.UNIT, columns.PAIR, columns.NULL, columns.SIMILARITY, columns.MORE, columns.LAYER)
     for group in groups:
         assert len({column.name for column in group}) == len(group)
         assert all(column.meaning and not column.meaning.endswith(".") for column in group)

@@ -66,7 +66,7 @@ def test_a_mark_without_its_other_is_named(tmp_path, text):
 
 
 def test_the_data_dictionary_is_that_of_the_columns():
-    page = (PROJECT / "docs" / "data_dictionary.md").read_text()
+    page = "".join((PROJECT / "docs" / f"{name}.md").read_text() for name in ("data_dictionary", "similarity"))
     for name, table in dictionary().items():
         _, printed, _ = re.split(rf"<!-- {name}: written by .* -->\n", page)
         assert printed == table, "print it anew: python -m convergent.report.dictionary"

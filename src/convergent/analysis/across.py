@@ -18,6 +18,7 @@ from convergent.analysis.results import Result
 from convergent.analysis.several import SeveralNets
 from convergent.core.layer_moments import LayerMoments
 from convergent.errors import InputError
+from convergent.similarity.gcca import gcca
 
 _NO_DRAW = "The spread of a null needs at least one draw, but there is none; take 19 for a level of 5%."
 
@@ -106,8 +107,9 @@ def across(
 
     Returns:
         Scalars: `found_in` is the share of units with a partner above chance in exactly 0, 1, ... of the other nets; those
-        of `scalars_of`; `consensus_gap` by what share a better grouping might exceed the groups' value; and, where there are
-        draws, NAME_rotated, NAME_rotated_low, NAME_rotated_high. Groups: a row each, best first.
+        of `scalars_of`; `gcca`, see `similarity.gcca`; `consensus_gap` by what share a better grouping might exceed the
+        groups' value; and, where there are draws, NAME_rotated, NAME_rotated_low, NAME_rotated_high. Groups: a row each,
+        best first.
 
     Source: Li et al. 2016, section 3 (features learned reliably); Dravid et al. 2023 (mutual best partners).
     """
@@ -122,6 +124,7 @@ def across(
     scalars |= beside_rotated(nets, rotated) if rotated else scalars_of(nets)
     has_partner = [{ij: best_u > thresholds[ij] for ij, best_u in draw.items()} for draw in best_r]
     scalars |= found_in_rotated(nets, has_partner) if has_partner else {}
+    scalars |= {} if (shared := gcca(layer)) is None else {"gcca": shared}
     scalars["consensus_gap"] = groups.gap / groups.bound if groups.bound > 0 else 0.0
     if not rotated:
         scalars["cycles_chance"] = cycle_consistency(nets).chance  # of nets with nothing in common: the least there is

@@ -111,7 +111,6 @@ NULL = (
 # What else a row may have: of the method's solver, of measures of similarity and of analyses.
 MORE = (
     Column("solver_NAME", "what the solver says of itself: gap (proof of the optimum), alpha or ridge (penalty), clusters"),
-    Column("cka", "linear CKA of the two nets' units, from covariances (biased)", "0 to 1"),
     Column("loss_fitted", "loss (1 - R^2) / 2 on the images of the fit (analysis codes)", "0 to 0.5"),
     Column("loss_held_out", "the same on held-out images", "at least 0"),
     Column("loss_one_unit", "held-out loss of the best single unit, scaled", "at least 0"),
@@ -138,6 +137,35 @@ MORE = (
     Column("mean_abs_r", "mean |r| with these partners", "0 to 1"),
     Column("same_partner", "share of units whose partner by correlation is the same", "0 to 1"),
     Column("same_partner_of_best_8", "the same of the eight units with most nats", "0 to 1"),
+)  # fmt: skip
+
+# Measures of similarity, of both directions alike but where it says otherwise; absent where undefined, see similarity.md.
+SIMILARITY = (
+    Column("cka", "linear CKA of the two nets' units, from covariances (biased)", "0 to 1"),
+    Column("cka_debiased", "the same without the bias of few images, over blocks of images", "about 0 to 1"),
+    Column("cka_debiased_samples", "the same as if positions were independent samples, as everyone has it", "about 0 to 1"),
+    Column("cka_ceiling", "CKA of each net's covariances on one half of the images with those on the other", "0 to 1"),
+    Column("rv", "RV coefficient: CKA of standardised units", "0 to 1"),
+    Column("rv_adjusted", "RV less its mean over permuted samples, as a share of the rest", "at most 1"),
+    Column("rsa_pearson", "correlation of squared distances between all pairs of samples", "-1 to 1"),
+    Column("rsa_cosine", "cosine of the same", "0 to 1"),
+    Column("cca", "mean canonical correlation", "0 to 1"),
+    Column("svcca", "the same of the principal components that explain 99 % of the variance", "0 to 1"),
+    Column("pwcca", "mean canonical correlation, weighted by what the directions account for in b; directed", "0 to 1"),
+    Column("procrustes", "cosine after the best rotation; the Bures similarity of Gram matrices", "0 to 1"),
+    Column("shape", "angle after the best rotation of half whitened units; 0 is the same", "0 to pi / 2"),
+    Column("bures", "Bures distance between Gram matrices of trace 1; 0 is the same", "0 to sqrt(2)"),
+    Column("gulp", "distance between predictions by ridge regression on either net; 0 is the same", "at least 0"),
+    Column("ridge_ab", "share of b's variance that ridge regression on a explains, held out; directed", "at most 1"),
+    Column("ridge_ba", "share of a's variance that regression on b explains; directed", "at most 1"),
+    Column("soft_matching", "mean correlation of units in the best soft matching", "-1 to 1"),
+    Column("soft_matching_partial", "the same where a tenth of the units stays without partner", "-1 to 1"),
+    Column("overlap_90", "mean squared cosine between the spans of components that explain 90 % (95, 99)", "0 to 1"),
+    Column("overlap_95", "the same of 95 %", "0 to 1"),
+    Column("overlap_99", "the same of 99 %", "0 to 1"),
+    Column("NAME_shuffled", "a measure of nets that read other images each; with shuffled images among the nulls"),
+    Column("NAME_low", "lower end of its 95 % interval over images; with measure_intervals"),
+    Column("NAME_high", "upper end"),
 )  # fmt: skip
 
 # What a row per layer adds to the name of a column: `layers` of summary.json, means over the ordered pairs of nets.

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
-from convergent.options import FLAG, NULL, check_fields, listed, whole, word
+from convergent.options import FLAG, LATER, NULL, check_fields, listed, whole, word
 
 
 @dataclass(frozen=True)
@@ -16,6 +16,7 @@ class Evaluation:
     Attributes:
         folds: of blocks of images, for all held-out scores; 0 for none.
         intervals: of mean correlations over images, by leaving out a block at a time.
+        measure_intervals: of measures of similarity, likewise: each is computed once per block.
         nulls: what chance gives: units "rotated" before their nonlinearity or "rotated_after" it, "shuffled" images.
         rotations: of each layer and net; None for 10 up to 128 units, fewer in wider layers, 3 at least.
 
@@ -30,6 +31,7 @@ class Evaluation:
         "shuffled",
     )
     rotations: Annotated[int | None, whole(1) | NULL] = None
+    measure_intervals: Annotated[bool, FLAG] = field(default=False, metadata=LATER)
 
     def __post_init__(self) -> None:
         check_fields(self)

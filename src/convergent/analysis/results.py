@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
     from convergent.core.alignment import Alignment, Method
     from convergent.core.pairs import Pair
-    from convergent.similarity.measure import Measure
 
 # Scalars whose interval over nets is estimated: of the correlations, and of how units are coded (analysis.codes).
 _OVER_NETS = ("mean_r", "local", "slightly_distributed", "distributed", "undecided", "unpredicted")
@@ -161,7 +160,7 @@ def compare(
     images: int,
     null_pairs: Mapping[str, Sequence[Pair]] | None = None,
     rotated_a: Sequence[Pair] = (),
-    similarity: Mapping[str, Measure] | None = None,
+    similarity: Mapping[str, float] | None = None,
     *,
     interval: bool = False,
 ) -> tuple[Alignment, Result]:
@@ -173,7 +172,7 @@ def compare(
         images: that were read.
         null_pairs: where there is chance alone, by the null's name, several draws of each.
         rotated_a: the pair with net a on randomly rotated axes: what a unit of b has among units that mean nothing.
-        similarity: measures of the pair, by name.
+        similarity: measures of the pair, by name, see `analysis.measures`.
         interval: also estimate the interval of the mean correlation over images; the method is fitted once per block, but
             one that needs joint histograms, which are not counted block by block, keeps its partners, and one that chooses
             clusters or a penalty keeps these.
@@ -193,7 +192,7 @@ def compare(
         interval=ends,
         chance={name: Chance.of(chosen, draws) for name, draws in (null_pairs or {}).items()},
         excess_b=nulls.excess_over(pair, rotated_a).numpy() if rotated_a else None,
-        similarity={name: measure(pair) for name, measure in (similarity or {}).items()},
+        similarity=dict(similarity or {}),
     )
 
 

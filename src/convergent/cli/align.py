@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from hydra.utils import instantiate
 from torch import Tensor
 
+from convergent.analysis.measures import measured
 from convergent.analysis.reports import Analysis, null_reports, reports_of
 from convergent.analysis.results import by_layer, compare
 from convergent.cli.align_job import AlignJob
@@ -98,12 +99,13 @@ def _align_pairs(
     for layer, pairs, nulls in track(layers, f"aligning by {job.label}", len(measurement.layers)):
         tensors: dict[str, Tensor] = {}
         for number, (a, b) in enumerate(layer.pairs):
-            pair = pairs(a, b)
-            for directed, of in ((pair, (a, b)), (pair.flip(), (b, a))):
+            pair, evaluation = pairs(a, b), job.evaluation
+            similarity = measured(parts.measures, pair, nulls.of(a, b), intervals=evaluation.measure_intervals)
+            for directed, of, values in ((pair, (a, b), similarity[0]), (pair.flip(), (b, a), similarity[1])):
                 null_pairs = nulls.of(*of)
                 alignment, result = compare(
-                    parts.method, directed, layer.images, null_pairs, nulls.rotated_a(*of), parts.measures,
-                    interval=job.evaluation.intervals,
+                    parts.method, directed, layer.images, null_pairs, nulls.rotated_a(*of), values,
+                    interval=evaluation.intervals,
                 )  # fmt: skip
                 reports = reports_of(parts.analyses, alignment)
                 aligned.results.append(result)

@@ -8,16 +8,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from convergent.analysis.columns import HEAD, LAYER, MORE, NULL, PAIR, UNIT, Column
+from convergent.analysis.columns import HEAD, LAYER, MORE, NULL, PAIR, SIMILARITY, UNIT, Column
 from convergent.figures.style import NULL_MEANINGS
 from convergent.report.readme import fill
 from convergent.report.tables import markdown
+from convergent.similarity.every import invariances
 
 _TABLES = {
     "columns head": HEAD,
     "columns unit": UNIT,
     "columns pair": PAIR,
     "columns null": NULL,
+    "columns similarity": SIMILARITY,
     "columns more": MORE,
     "columns layer": LAYER,
 }
@@ -25,12 +27,12 @@ _TABLES = {
 
 def dictionary() -> dict[str, str]:
     """The dictionary's tables in Markdown, by the names of their marks."""
-    return {name: _table(columns) for name, columns in _TABLES.items()}
+    return {name: _table(columns) for name, columns in _TABLES.items()} | {"invariances": markdown(invariances())}
 
 
 def meanings() -> dict[str, str]:
     """What each column means, by its name; of a row per unit where a row per pair has a column of that name too."""
-    columns = (*LAYER, *MORE, *PAIR, *UNIT, *HEAD)
+    columns = (*LAYER, *MORE, *SIMILARITY, *PAIR, *UNIT, *HEAD)
     of_nulls = {
         column.name.replace("NULL", null): column.meaning.replace("the null", f"the null {null}")
         for column in NULL

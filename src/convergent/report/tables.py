@@ -47,8 +47,14 @@ _CLUSTERS: _Columns = (
 _CODES = {
     "local": "local", "slightly": "slightly_distributed", "distributed": "distributed", "undecided": "undecided"
 }  # fmt: skip
-_ACROSS = {"mutual best": "mutual_best", "cliques": "cliques", "cycles": "cycles", "consensus r": "consensus_r"}
-_TEXT = ("layer", "method", "and", "column", "meaning", "range")  # headings of what is no number
+_ACROSS = {
+    "mutual best": "mutual_best",
+    "cliques": "cliques",
+    "cycles": "cycles",
+    "consensus r": "consensus_r",
+    "GCCA": "gcca",
+}
+_TEXT = ("layer", "method", "and", "column", "meaning", "range", "measure")  # headings of what is no number
 
 # The paper's own figures, Net1 to Net2 of CaffeNet on ImageNet: mean r by method, share of units on which matching and
 # semi-matching agree, share of units whose best r is below 0.5. Source: Li et al. 2016, section 3, from the authors' logs.
@@ -123,7 +129,7 @@ def across(results: Sequence[Finished]) -> Table:
         cells = [beside(share, low, high) for share, low, high in zip(scalars["found_in"], *ends)]
         for name in _ACROSS.values():
             low, high = (scalars.get(f"{name}_rotated_{end}") for end in ("low", "high"))
-            style = ".2f" if name == "consensus_r" else ".0%"
+            style = ".2f" if name in ("consensus_r", "gcca") else ".0%"
             cells.append(beside(scalars[name], low, high, style) if name in scalars else "-")
         rows.append([layer, *cells])
     return rows
