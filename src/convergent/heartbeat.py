@@ -1,7 +1,5 @@
 """Ends a job of several processes when one of them dies, the first too, instead of waiting for it for ever."""
 
-from __future__ import annotations
-
 import logging
 import os
 import sys

@@ -1,7 +1,5 @@
 """How much memory there is: what the machine has free, less where a container or a limit of the process allows less."""
 
-from __future__ import annotations
-
 import math
 import resource
 from collections.abc import Iterator

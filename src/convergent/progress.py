@@ -1,7 +1,5 @@
 """Progress of long steps: a bar that moves on a terminal, a line per minute in a log; neither where we are silenced."""
 
-from __future__ import annotations
-
 import logging
 import time
 from collections.abc import Iterable, Iterator, Sized

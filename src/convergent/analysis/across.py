@@ -3,8 +3,6 @@
 Axes: `m` how many of the other nets, `g` groups of one unit of each net, `d` draws.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any

@@ -6,8 +6,6 @@ groups that nobody chose, also in nets that have nothing in common; on other ima
 Axes: `a` units of net a, `b` units of net b, `d` draws.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 

@@ -3,8 +3,6 @@
 Axes: `u` units of all nets side by side, `c` clusters, `x` similarities that may be exceeded.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from sklearn.metrics import adjusted_rand_score

@@ -3,8 +3,6 @@
 Axes: `a` and `b` units of two nets, `u` units of both side by side, `c` clusters, `r` runs, `x` similarities.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

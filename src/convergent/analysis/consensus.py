@@ -3,8 +3,6 @@
 Axes: `i`, `j` nets (k of them), `u`, `v` units of two nets, `t` triples of nets, `g` groups of one unit of each net.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from itertools import combinations, permutations
 

@@ -1,7 +1,5 @@
 """What is asked of every alignment beside its map: held-out scores, intervals, what chance gives. Light to import."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated

@@ -3,8 +3,6 @@
 Axes: `a` units of net a, `b` units of net b.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 

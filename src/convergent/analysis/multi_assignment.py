@@ -3,8 +3,6 @@
 Axes: `i`, `j` tables (k of them), `u`, `v` rows of two tables, `g` groups, `x`, `y` groups as rows and columns of a problem.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import combinations, cycle, product
 

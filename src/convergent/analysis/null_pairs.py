@@ -3,8 +3,6 @@
 Axes: `a` and `b` numbers of two nets.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial

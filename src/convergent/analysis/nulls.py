@@ -3,8 +3,6 @@
 Axes: `a` and `b` units of two nets, `d` draws, `k` blocks of images.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 

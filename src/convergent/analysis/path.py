@@ -3,8 +3,6 @@
 Axes: `b` units of net b, `l` penalties.
 """
 
-from __future__ import annotations
-
 import math
 
 from torch import Tensor

@@ -3,8 +3,6 @@
 Axes: `a` and `b` units of two nets, `u` those of both, `i` and `j` those of a cluster, `c` canonical directions, `d` draws.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

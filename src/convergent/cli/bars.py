@@ -1,7 +1,5 @@
 """Progress of Lightning's loops: a bar that moves on a terminal, and in a log a line per epoch or minute at most."""
 
-from __future__ import annotations
-
 import logging
 import sys
 from typing import Any

@@ -1,7 +1,5 @@
 """The command line: what was typed, and a user's mistake as one sentence with exit code 1 and no traceback."""
 
-from __future__ import annotations
-
 import errno
 import functools
 import logging

@@ -1,7 +1,5 @@
 """A command line of which no configuration can be made: one sentence instead of Hydra's several lines."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Iterator, Sequence

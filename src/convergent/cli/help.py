@@ -3,8 +3,6 @@
 Options are listed with the comments that their YAML files have on them, and a method's also with its class's docstring.
 """
 
-from __future__ import annotations
-
 import ast
 import re
 import textwrap

@@ -1,7 +1,5 @@
 """One job at a time for each result: a job that comes later says so, and waits. Light to import."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The nets that a command is given: run folders, epochs of runs, and any importable module."""
 
-from __future__ import annotations
-
 import contextlib
 import difflib
 import itertools

@@ -1,7 +1,5 @@
 """What of an experiment is there to be looked at: the report page, and pictures that belong to no single method."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """All finished methods of an experiment in one place: tables, charts, and a page to look at."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Sequence
 from itertools import pairwise

@@ -3,8 +3,6 @@
 Axes: `c` units of one net.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 
 import torch

@@ -3,8 +3,6 @@
 Axes: `i` and `j` events (a unit above an edge), `s` samples.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import cache, partial
 

@@ -6,8 +6,6 @@ bins - 1 rows of a unit, where whether it lies in a bin would take bins.
 Axes: `u` units of all nets side by side, `s` samples, `e` edges of a unit, `i` and `j` edges of all units of two nets.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 
 import torch

@@ -3,8 +3,6 @@
 Axes: `u` units, `s` samples, `e` edges of a unit.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from torch import Tensor

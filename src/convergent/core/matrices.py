@@ -3,8 +3,6 @@
 Axes: `n` samples, `u` units.
 """
 
-from __future__ import annotations
-
 import operator
 import warnings
 from collections.abc import Mapping, Sequence

@@ -3,8 +3,6 @@
 Axes: `a` and `b` units of the two nets, `i` and `j` their bins, `...` any.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -3,8 +3,6 @@
 Axes: `i` and `j` units, `s` samples.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

@@ -3,8 +3,6 @@
 Axes: `a` and `b` units of two nets, `i` and `j` some of them.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -3,8 +3,6 @@
 Axes: `n` samples, `u` units.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

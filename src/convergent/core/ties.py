@@ -3,8 +3,6 @@
 Axes: `a` and `b` what is chosen and for whom; `i` and `j` rows and columns of an assignment problem.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment

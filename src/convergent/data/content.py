@@ -4,8 +4,6 @@ A data set says it itself by a method `content() -> list[str]`; else the bytes o
 Where that would take minutes a seeded sample stands for all, and that is said.
 """
 
-from __future__ import annotations
-
 import hashlib
 import logging
 import os

@@ -3,8 +3,6 @@
 Axes: `n` images, `c` channels.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from itertools import takewhile
 from typing import Any, NamedTuple

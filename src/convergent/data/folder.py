@@ -1,7 +1,5 @@
 """Pictures in class folders: FOLDER/train/CLASS/* and FOLDER/val/CLASS/*."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path

@@ -7,8 +7,6 @@ that a net has to tell shapes apart.
 Axes: `b` pictures of a chunk, `m` maps, `w` points that walk at the same time, `t` steps.
 """
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path

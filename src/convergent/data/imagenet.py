@@ -1,7 +1,5 @@
 """ILSVRC-2012 as it is distributed: class folders, or validation images in one folder with the development kit's truth."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from pathlib import Path

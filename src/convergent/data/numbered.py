@@ -1,7 +1,5 @@
 """What a pass needs of a batch: which image each picture is, for moments are kept per block of images."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Files opened as pictures of 8 bits, whatever they hold: each way in which that can fail ends in one exception."""
 
-from __future__ import annotations
-
 import os
 import stat
 import struct

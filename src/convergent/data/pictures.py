@@ -1,7 +1,5 @@
 """Pictures of a data set as tensors: read, augmented by the seed of the draw, named where they are broken."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar

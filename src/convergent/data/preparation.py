@@ -1,7 +1,5 @@
 """How pictures are read, and how they become what a net sees."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -3,8 +3,6 @@
 Axes: `n` images; pixels are (n, channels, height, width), one byte each. `src/prepare.py` writes a store.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from functools import cached_property

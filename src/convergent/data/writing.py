@@ -3,8 +3,6 @@
 Everything is written into STORE/.SPLIT.partial, which becomes STORE/SPLIT when it is complete. Axes: `n` images, `c` chunks.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import shutil

@@ -3,8 +3,6 @@
 Source: Li et al. 2016, figure S10.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -3,8 +3,6 @@
 Source: Li et al. 2016, figure S5.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from matplotlib.colors import ListedColormap

@@ -1,7 +1,5 @@
 """All methods on one yardstick: held-out variance explained, layer by layer."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -3,8 +3,6 @@
 Source: Li et al. 2016, section 5 (clusters hold different numbers of units of each net).
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 

@@ -7,8 +7,6 @@ Axes: `a` units of net a, `b` units of net b, `k` patches of a unit.
 Source: Li et al. 2016, figures 2, 5, S2, S6, S7, S11, S12.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

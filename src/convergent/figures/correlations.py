@@ -3,8 +3,6 @@
 Source: Li et al. 2016, figure 1.
 """
 
-from __future__ import annotations
-
 import torch
 from matplotlib.figure import Figure
 

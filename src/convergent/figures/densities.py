@@ -3,8 +3,6 @@
 Source: Li et al. 2016, figure S1; there in equal bins of activation.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

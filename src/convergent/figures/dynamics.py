@@ -3,8 +3,6 @@
 Source: goes beyond Li et al. 2016, whose nets are compared after their training.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

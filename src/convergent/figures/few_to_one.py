@@ -3,8 +3,6 @@
 Source: Li et al. 2016, section 4, table 1.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

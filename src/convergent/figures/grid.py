@@ -1,7 +1,5 @@
 """The sheet that figures are drawn on: panels in a grid, a legend below, scales of layers, saving."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path

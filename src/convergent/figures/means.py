@@ -3,8 +3,6 @@
 Source: Li et al. 2016, figure 4.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

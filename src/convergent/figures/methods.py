@@ -1,7 +1,5 @@
 """All methods on one yardstick: variance explained on held-out images against the number of predictors per unit."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -3,8 +3,6 @@
 What the runs of the sweep say in W&B, drawn here from their summaries.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

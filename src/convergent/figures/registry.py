@@ -6,8 +6,6 @@ and that pair's `reports`. Others are summary figures, NAME.png: from the `resul
 the `method`'s name, the `layers`' moments and the summaries of the `epochs` of a training.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from inspect import signature
 from typing import Any, TypeAlias

@@ -3,8 +3,6 @@
 Source: Li et al. 2016, figures S8 and S9.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """What all figures share, and the page with them: words, marks, and colours that the colour-blind tell apart."""
 
-from __future__ import annotations
-
 import re
 import zlib
 from collections.abc import Iterable

@@ -3,8 +3,6 @@
 Source: Li et al. 2016, section 4 (subspaces that agree though their basis vectors do not); here as numbers.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from matplotlib.figure import Figure

@@ -3,8 +3,6 @@
 Axes: `u` and `v` units of all nets side by side.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from typing import Annotated
 

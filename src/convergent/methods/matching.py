@@ -3,8 +3,6 @@
 Axes: `a` units of net a, `b` units of net b; `i`, `j` rows and columns of the assignment problem.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -3,8 +3,6 @@
 Axes: `a` units of net a, `b` units of net b, `l` penalties.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated

@@ -3,8 +3,6 @@
 Axes: `a` and `b` units of two nets, `u` and `v` units of all nets side by side, `c` clusters.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property

@@ -1,7 +1,5 @@
 """CaffeNet as the paper trained it: no grouped convolutions, pooling before normalisation, Caffe's initialisation."""
 
-from __future__ import annotations
-
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Annotated

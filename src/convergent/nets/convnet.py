@@ -1,7 +1,5 @@
 """A small convolutional net for small pictures."""
 
-from __future__ import annotations
-
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Annotated

@@ -3,8 +3,6 @@
 Axes: `u` units of one layer, one picture each.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -3,8 +3,6 @@
 `python -m convergent.report.dictionary` in the project's folder fills the page anew.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from pathlib import Path
 

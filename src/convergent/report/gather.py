@@ -1,7 +1,5 @@
 """What the report page shows of an experiment, gathered from its finished results: any method's, whatever it is called."""
 
-from __future__ import annotations
-
 import base64
 import logging
 from collections.abc import Iterator, Mapping, Sequence

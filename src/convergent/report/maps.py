@@ -3,8 +3,6 @@
 Axes: `a` units of net a, `b` units of net b, `m` partners of a unit that are listed, largest weight first.
 """
 
-from __future__ import annotations
-
 import base64
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path

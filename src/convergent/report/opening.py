@@ -1,7 +1,5 @@
 """What nets did learn alike, in two sentences made from finished results."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 

@@ -1,7 +1,5 @@
 """The documents' own results: what stands between the marks of README.md and docs/*.md, and the figures that they show."""
 
-from __future__ import annotations
-
 import re
 import shutil
 from collections.abc import Iterable, Mapping

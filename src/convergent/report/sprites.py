@@ -3,8 +3,6 @@
 Axes: `c` units of one net, `k` patches of each, `hwd` rows, columns and colours of a tile.
 """
 
-from __future__ import annotations
-
 import io
 from dataclasses import dataclass
 from typing import Any

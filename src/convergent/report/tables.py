@@ -1,7 +1,5 @@
 """Tables over all finished methods of an experiment: headings, then rows of cells."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations, product
 from statistics import fmean, pstdev

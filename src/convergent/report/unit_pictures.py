@@ -1,7 +1,5 @@
 """Which pictures of units there are to draw for an alignment: whatever its method, what its record allows."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any

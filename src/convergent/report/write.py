@@ -1,7 +1,5 @@
 """One HTML file that holds a whole report: opens from disk, needs no network and no server."""
 
-from __future__ import annotations
-
 import base64
 import gzip
 import html

@@ -1,7 +1,5 @@
 """Tables as CSV files: written whole or not at all, safe to open in a spreadsheet, read back as they were."""
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Files that are written whole or not at all, and are there after a power loss."""
 
-from __future__ import annotations
-
 import json
 import os
 import platform

@@ -1,7 +1,5 @@
 """The layout of what results keep on disk: of which version a config.yaml is, and what it names by an earlier name."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

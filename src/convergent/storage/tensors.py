@@ -3,8 +3,6 @@
 The files are safetensors. The checksum (CRC-32 of the whole file, its own digits as zeros) is an entry of their metadata.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re

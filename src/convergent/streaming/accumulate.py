@@ -7,8 +7,6 @@ Axes: `n` images of a batch, `c` units of one net, `u` units of all nets, `p` po
 of images, `f` sums in the order of a `Packing`, `g` groups of images that are multiplied together, a buffer each.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 

@@ -3,8 +3,6 @@
 Axes: `n` images (or texts) of a batch, `p` positions.
 """
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache, partial

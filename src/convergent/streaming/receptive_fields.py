@@ -6,8 +6,6 @@ what is not understood (attention, a mean over all positions) counts as seeing t
 Axes: fields are (down, across), in pixels.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Self

@@ -1,7 +1,5 @@
 """Second moments of nets on randomly rotated axes, with one another and with the nets themselves: what chance gives."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace

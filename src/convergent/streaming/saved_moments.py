@@ -3,8 +3,6 @@
 Axes: `k` blocks of images, `u` units of all nets side by side.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Snapshots of a statistics pass, so that a killed one goes on where it was and counts nothing twice."""
 
-from __future__ import annotations
-
 import hashlib
 import logging
 import time

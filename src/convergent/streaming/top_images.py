@@ -3,8 +3,6 @@
 Axes: `n` images of a batch, `c` units of one net, `p` positions of an image, `k` best images.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 

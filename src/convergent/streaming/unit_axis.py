@@ -1,7 +1,5 @@
 """Which axis of a layer's activation its units are, as far as the type of the module says it."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import TypeGuard
 

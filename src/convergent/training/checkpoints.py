@@ -1,7 +1,5 @@
 """What a training resumes from: one checkpoint per net, each as if the net were trained alone, whole at any moment."""
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Optimisers and schedules by all steps of a training; an optimiser takes named parameters."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated, Any
 

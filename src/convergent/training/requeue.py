@@ -1,7 +1,5 @@
 """The one signal handler of a training: what SLURM sends before it stops a job becomes a checkpoint and a new start."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

@@ -3,8 +3,6 @@
 Axes: `a` units of net a, `b` units of net b, `m` number of predictors per unit.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -4,8 +4,6 @@ Axes: `a` units of net a, `m` targets, `t` targets of one batch, `i` and `s` uni
 independent axes.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import torch

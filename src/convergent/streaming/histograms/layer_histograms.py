@@ -3,8 +3,6 @@
 Axes: `n` images of a batch, `u` units of all nets side by side, `s` samples of an image.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 

@@ -3,8 +3,6 @@
 Axes: `k` folds of images, `u` units of all nets side by side, `e` edges of a unit.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
