@@ -107,6 +107,7 @@ def names():
         "net_a": net(),
         "net_b": net(),
         "loader": DataLoader(images, 10),
+        "held_out": [(torch.randn(20, 4), torch.arange(20) % 5)],
     }
 
 

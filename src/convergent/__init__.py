@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from convergent.core.rotation import rotated_before as rotated_before
     from convergent.core.scores import held_out as held_out
     from convergent.errors import InputError as InputError
+    from convergent.function.merging.merge import Merging as Merging
+    from convergent.function.merging.merge import merge as merge
     from convergent.loading import Results as Results
     from convergent.loading import load as load
     from convergent.methods.hierarchical_spectral import (
@@ -62,6 +64,7 @@ _HOMES = {
     "core.rotation": ["rotated_before"],
     "core.scores": ["held_out"],
     "errors": ["InputError"],
+    "function.merging.merge": ["Merging", "merge"],
     "loading": ["Results", "load"],
     "methods.hierarchical_spectral": ["HierarchicalSpectralClustering"],
     "methods.least_squares": ["LeastSquares"],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from convergent.analysis.frames import frame_of, shown
 from convergent.analysis.measures import measured
 from convergent.analysis.null_pairs import NullPairs
 from convergent.analysis.results import Result
+from convergent.core.alignment import name_of
 from convergent.core.histogram_source import Counting, counting_of
 from convergent.core.layer_moments import LayerMoments
 from convergent.errors import InputError
@@ -146,21 +147,6 @@ class Comparison(Mapping[str, LayerComparison]):
 
     def _repr_html_(self) -> str:
         return shown(self.frame())
-
-
-def name_of(method: Any) -> str:
-    """What a method is called on the command line: the name of its file, with the options that are not its defaults.
-
-    >>> from convergent.methods.sparse import SparsePrediction
-    >>> name_of(SparsePrediction(alpha=0.1)), name_of(Matching())
-    ('sparse,alpha=0.1', 'matching')
-    """
-    if not is_dataclass(method):
-        return getattr(method, "__name__", type(method).__name__)
-    changed = {of.name: getattr(method, of.name) for of in fields(method) if getattr(method, of.name) != of.default}
-    home = type(method).__module__
-    name = home.rpartition(".")[2] if home.startswith("convergent.") else type(method).__name__
-    return ",".join([name, *(f"{option}={value}" for option, value in sorted(changed.items()))])
 
 
 def _named(methods: Sequence[Method] | Mapping[str, Method] | Method) -> dict[str, Method]:

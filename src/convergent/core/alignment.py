@@ -6,9 +6,9 @@ Axes: `a` units of net a (p of them), `b` units of net b (q of them).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
@@ -140,3 +140,19 @@ class Alignment:
 def align(method: Method, pair: Pair) -> Alignment:
     """The method's alignment of a pair, which knows its method: what held-out scores and refits need."""
     return replace(method(pair), method=method)
+
+
+def name_of(method: Any) -> str:
+    """What a method is called on the command line: the name of its file, with the options that are not its defaults.
+
+    >>> from convergent.methods.matching import Matching
+    >>> from convergent.methods.sparse import SparsePrediction
+    >>> name_of(SparsePrediction(alpha=0.1)), name_of(Matching())
+    ('sparse,alpha=0.1', 'matching')
+    """
+    if not is_dataclass(method):
+        return getattr(method, "__name__", type(method).__name__)
+    changed = {of.name: getattr(method, of.name) for of in fields(method) if getattr(method, of.name) != of.default}
+    home = type(method).__module__
+    name = home.rpartition(".")[2] if home.startswith("convergent.") else type(method).__name__
+    return ",".join([name, *(f"{option}={value}" for option, value in sorted(changed.items()))])

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from convergent.analysis.columns import HEAD, LAYER, MORE, NULL, PAIR, SIMILARITY, UNIT, Column
+from convergent.analysis.line_columns import BARRIER, PLACE
 from convergent.figures.style import NULL_MEANINGS
 from convergent.report.readme import fill
 from convergent.report.tables import markdown
@@ -20,6 +21,8 @@ _TABLES = {
     "columns similarity": SIMILARITY,
     "columns more": MORE,
     "columns layer": LAYER,
+    "columns place": PLACE,
+    "columns barrier": BARRIER,
 }
 
 
@@ -30,7 +33,7 @@ def dictionary() -> dict[str, str]:
 
 def meanings() -> dict[str, str]:
     """What each column means, by its name; of a row per unit where a row per pair has a column of that name too."""
-    columns = (*LAYER, *MORE, *SIMILARITY, *PAIR, *UNIT, *HEAD)
+    columns = (*BARRIER, *PLACE, *LAYER, *MORE, *SIMILARITY, *PAIR, *UNIT, *HEAD)
     of_nulls = {
         column.name.replace("NULL", null): column.meaning.replace("the null", f"the null {null}")
         for column in NULL

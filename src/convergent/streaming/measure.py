@@ -69,7 +69,7 @@ def collect(
     if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
         raise InputError("Several processes measure together in `convergent align` only; measure in one process.")
     batches = Batches(nets, loader, reading)
-    with torch.no_grad(), _evaluating(nets.values()), ExitStack() as hooks:
+    with torch.no_grad(), evaluating(nets.values()), ExitStack() as hooks:
         collectors = [start(nets, batches.images, batches.first) for start in starts]
         for collector in collectors:  # only now, for they run the nets when they start
             hooks.enter_context(collector)
@@ -109,7 +109,7 @@ def with_device(reading: Reading, nets: Mapping[str, nn.Module]) -> Reading:
 
 
 @contextmanager
-def _evaluating(nets: Iterable[nn.Module]) -> Iterator[None]:
+def evaluating(nets: Iterable[nn.Module]) -> Iterator[None]:
     """Nets in evaluation mode, and afterwards each of their modules as it was."""
     every = list(nets)
     training = {module: module.training for net in every for module in net.modules()}

@@ -1,0 +1,107 @@
+"""What lies between nets: averages of their weights, and loss and accuracy on held-out images.
+
+Axes: `n` images of a batch.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from convergent.errors import InputError
+from convergent.function.merging.permutations import first_tensor, named_tensors
+
+
+@dataclass(frozen=True)
+class Place:
+    """A net between others.
+
+    Attributes:
+        a: name of the net at its beginning.
+        b: name of the net at its end.
+        alignment: how b's units were ordered.
+        repair: whether the statistics of units were renewed.
+        share_b: of net b in the average, from 0 to 1.
+        loss: cross-entropy on held-out images, in nats.
+        accuracy: share of held-out images that are classified right.
+        above: loss above the straight line between the ends' losses, in nats.
+    """
+
+    a: str
+    b: str
+    alignment: str
+    repair: bool
+    share_b: float
+    loss: float
+    accuracy: float
+    above: float
+
+
+def averaged(nets: Sequence[nn.Module], shares: Sequence[float]) -> nn.Module:
+    """A net whose weights are an average of others' of the same architecture, in evaluation mode; of one it is a copy."""
+    made = copy.deepcopy(nets[0]).eval()
+    every = [named_tensors(net) for net in nets]
+    with torch.no_grad():
+        for name, tensor in named_tensors(made).items():
+            if tensor.is_floating_point() and 1.0 not in shares:
+                tensor.zero_()
+                for of, share in zip(every, shares):
+                    tensor.add_(of[name], alpha=share)
+            elif 1.0 in shares:
+                tensor.copy_(every[shares.index(1.0)][name])
+    return made
+
+
+class Judge:
+    """Held-out images, on which nets are judged.
+
+    Args:
+        loader: batches (x, y) or (x, y, ...), x what a net takes, y the classes, shape (n,), or of every position (n, p).
+        device: where the nets are.
+
+    Raises:
+        InputError: if a batch has no classes.
+    """
+
+    def __init__(self, loader: Iterable[Any], device: torch.device) -> None:
+        self.batches = [(x.to(device), y.to(device)) for x, y in map(labelled, loader)]
+        if not self.batches:
+            raise InputError("held_out gives no batch; a generator is read but once, so make a new one.")
+
+    def __call__(self, net: nn.Module) -> tuple[float, float]:
+        """Cross-entropy in nats and accuracy of a net in evaluation mode.
+
+        Raises:
+            InputError: if an image has a class that the net has not.
+        """
+        loss, right, count = 0.0, 0, 0
+        with torch.no_grad():
+            for x, y in self.batches:
+                logits = first_tensor(net(x))
+                logits, target = logits.reshape(-1, logits.shape[-1]), y.reshape(-1)
+                if int(target.max()) >= logits.shape[1]:
+                    raise InputError(
+                        f"The held-out images have a class numbered {int(target.max())}, but the nets only have "
+                        f"{logits.shape[1]} outputs; give them images of the classes they were trained on."
+                    )
+                loss += float(cross_entropy(logits.double(), target, reduction="sum"))
+                right += int((logits.argmax(1) == target).sum())
+                count += int((target >= 0).sum())
+        return loss / max(count, 1), right / max(count, 1)
+
+
+def labelled(batch: Any) -> tuple[Tensor, Tensor]:
+    """Pictures and classes of a batch.
+
+    Raises:
+        InputError: if it is no (x, y).
+    """
+    if isinstance(batch, (tuple, list)) and len(batch) > 1 and all(isinstance(part, Tensor) for part in batch[:2]):
+        return batch[0], batch[1]
+    raise InputError(f"Merged nets are judged on batches (x, y) of images and classes, not {type(batch).__name__}.")
