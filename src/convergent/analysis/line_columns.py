@@ -5,7 +5,9 @@ from convergent.analysis.columns import Column
 # A row per place on the line between two nets: line.csv of merge.
 PLACE = (
     Column("a", "name of the net at the beginning of the line", "text"),
-    Column("b", "name of the net at its end, whose units are reordered; in together.csv `all`: all nets averaged", "text"),
+    Column(
+        "b", "name of the net at its end, whose units are reordered; in together.csv `all`: all nets averaged", "text"
+    ),
     Column("alignment", "how units were reordered: a method, none, random, covariance, weights, consensus", "text"),
     Column("repair", "whether means and variances of units were renewed (REPAIR)", "0 or 1"),
     Column("share_b", "share of net b in the average of the weights; in together.csv of each net", "0 to 1"),

@@ -3,8 +3,6 @@
 Axes: `a` and `b` units of a group in two nets, `h` and `d` units with others within them (heads) and these.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 

@@ -1,7 +1,5 @@
 """A call of an operator in a net's graph, and what operators do to axes that compute nothing with them but move them."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

@@ -3,8 +3,6 @@
 Axes: `n` images of a batch.
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

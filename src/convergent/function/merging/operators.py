@@ -4,8 +4,6 @@ The operators are those of torch's core ATen set, which `torch.export` brings an
 says so of them; the others are here. One that is not is refused by name.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -3,8 +3,6 @@
 Axes: `n` units of a group, `h` units with others within them (heads), `d` units within each of those.
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Mapping
 from typing import Any

@@ -1,7 +1,5 @@
 """Where in a net the units of a group can be measured: modules whose outputs' units they are."""
 
-from __future__ import annotations
-
 import operator
 import re
 from collections.abc import Iterator, Mapping, Sequence

@@ -4,8 +4,6 @@ Source: Jordan, Sedghi, Saukh, Entezari, Neyshabur 2023, "REPAIR: REnormalizing 
 Repair".
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 

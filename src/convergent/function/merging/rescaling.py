@@ -4,8 +4,6 @@ Two nets may have the same units at other scales: the average of what gives a un
 reciprocal, do not go together. So aligned nets are brought to one scale before they are averaged.
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Mapping, Sequence
 

@@ -3,8 +3,6 @@
 Source: Ainsworth, Hayase, Srinivasa 2023, "Git Re-Basin: merging models modulo permutation symmetries", algorithm 1.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import torch
