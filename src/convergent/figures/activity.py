@@ -35,8 +35,7 @@ def activity(layers: Sequence[LayerMoments]) -> Figure:
             names = "\n".join(constant) if len(constant) <= 4 else f"{len(constant)} of {len(mean_u)}"
             text = f"constant units:\n{names}"
             axis.text(0.98, 0.98, text, transform=axis.transAxes, ha="right", va="top", fontsize=6)
-        axis.set_title(brief(layer.layer, 24))
-        axis.set_xlabel("unit, sorted")
+        axis.set(title=brief(layer.layer, 24), xlabel="unit, sorted")
     if len(layers[0].nets) <= len(COLOURS):
         legend_below(figure)
     return figure

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
 from convergent.core.alignment import Alignment
-from convergent.figures.grid import legend_below, panels, styled
+from convergent.figures.grid import heatmap, legend_below, panels, styled
 from convergent.figures.style import COLOURS
 
 
@@ -30,7 +30,7 @@ def clusters(alignment: Alignment) -> Figure | None:
     order_u = np.lexsort((net_u, np.where(label_u < 0, label_u.max() + 1, label_u)))
     figure, axes = panels(2, 3.1, 3.2)
     for axis, order, title in zip(axes, (np.arange(len(net_u)), order_u), ("(a) original order", "(b) in clusters")):
-        shown = axis.imshow(corr_uu[np.ix_(order, order)], vmin=-1, vmax=1, cmap="RdBu_r", interpolation="nearest")
+        shown = heatmap(axis, corr_uu[np.ix_(order, order)], title=title, xticks=[], yticks=[])
         for place, extent in (
             ((-0.04, 0, 0.025, 1), (0, 1, len(order), 0)),
             ((0, -0.04, 1, 0.025), (0, len(order), 1, 0)),
@@ -40,16 +40,11 @@ def clusters(alignment: Alignment) -> Figure | None:
             bar.imshow(whose, cmap=ListedColormap(COLOURS[:2]), vmin=0, vmax=1, aspect="auto", extent=extent,
                        interpolation="nearest")  # fmt: skip
             bar.set_axis_off()
-        axis.set_title(title)
-        axis.set_xticks([])
-        axis.set_yticks([])
-        axis.spines[:].set_visible(True)
     first = 0
     for size in np.bincount(label_u[label_u >= 0]):
         axes[1].add_patch(Rectangle((first - 0.5, first - 0.5), size, size, fill=False, ec="black", lw=0.6))
         first += size
-    colours = figure.colorbar(shown, ax=axes, shrink=0.7, pad=0.01)
-    colours.set_label("correlation")
+    figure.colorbar(shown, ax=axes, shrink=0.7, pad=0.01, label="correlation")
     aside = int((label_u < 0).sum())
     legend_below(figure, [Patch(color=colour, label=name) for colour, name in zip(COLOURS, (pair.name_a, pair.name_b))])
     text = f"{label_u.max() + 1} clusters" + (f", {aside} units in no cluster" if aside else "")

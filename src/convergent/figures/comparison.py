@@ -5,7 +5,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from convergent.figures.grid import error_marks, legend_below, name_layers, over_pairs, panels, styled
+from convergent.figures.grid import error_marks, legend_below, name_layers, panels, points_over_pairs, styled
 from convergent.figures.style import NULLS, in_order, look_of, null_handles, null_mark
 
 
@@ -25,8 +25,8 @@ def comparison(summaries: Mapping[str, Sequence[dict[str, Any]]]) -> Figure:
         marked = {f"r2_held_out_{null}": {"zorder": 2, **null_mark(null, look)} for null in nulls}
         marked["r2_held_out"] = {"marker": look.mark, "ms": 4.5, "color": look.colour, "label": look.words, "zorder": 3}
         for key, style in marked.items():
-            of_layer = [over_pairs((row for row in summaries[name] if row["layer"] == layer), key) for layer in layers]
-            points = [(x + shift, *values) for x, values in enumerate(of_layer) if values]
+            rows = {x + shift: [row for row in summaries[name] if row["layer"] == of] for x, of in enumerate(layers)}
+            points = points_over_pairs(rows, key)
             if key != "r2_held_out":
                 axis.plot([x for x, *_ in points], [mean for _, mean, *_ in points], ls="", **style)
             else:
@@ -35,9 +35,8 @@ def comparison(summaries: Mapping[str, Sequence[dict[str, Any]]]) -> Figure:
         axis.axvline(between - 0.5, color="0.9", lw=0.6, zorder=0)
     axis.axhline(0, color="0.8", lw=0.6, zorder=0)
     name_layers(axis, layers, 24)
-    axis.set_ylabel("variance explained, held out")
-    axis.set_ylim(top=1.0)
     images = sorted({row["images"] for rows in summaries.values() for row in rows if "images" in row})
-    axis.set_title(f"{' or '.join(f'{number:,}' for number in images)} images" if images else "")
+    title = f"{' or '.join(f'{number:,}' for number in images)} images" if images else ""
+    axis.set(title=title, ylabel="variance explained, held out", ylim=(None, 1.0))
     legend_below(figure, null_handles(nulls))
     return figure

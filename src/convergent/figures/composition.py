@@ -45,10 +45,10 @@ def composition(reports: Sequence[Report]) -> Figure | None:
             at_a, at_b = np.array(list(counted)).T
             number = np.array(list(counted.values()))
             axis.scatter(at_a, at_b, scale * number, COLOURS[0], alpha=0.7, lw=0)
-        axis.set_title(f"{brief(layer, 16)}: {counted.total():,} clusters")
-        axis.set_xlabel("units of net a")
-        axis.set_xlim(-0.06 * most - 0.5, 1.06 * most + 0.5)
-        axis.set_ylim(-0.06 * most - 0.5, 1.06 * most + 0.5)
+        ends = (-0.06 * most - 0.5, 1.06 * most + 0.5)
+        axis.set(
+            title=f"{brief(layer, 16)}: {counted.total():,} clusters", xlabel="units of net a", xlim=ends, ylim=ends
+        )
         axis.locator_params(integer=True, nbins=5)
     sizes = sorted({1, max(1, round(greatest / 2)), greatest})
     dots = [

@@ -3,11 +3,13 @@
 Source: Li et al. 2016, figure 1.
 """
 
+from typing import Any
+
 import torch
 from matplotlib.figure import Figure
 
 from convergent.core.alignment import Alignment
-from convergent.figures.grid import panels, styled
+from convergent.figures.grid import heatmap, panels, styled
 from convergent.figures.style import brief
 
 
@@ -29,13 +31,13 @@ def correlations(alignment: Alignment) -> Figure:
         (pair.corr_ab[order_a][:, order_b], "aligned, best first", f"{b}, by partner", a),
     )
     for axis, letter, (corr, title, across, down) in zip(axes, "abcd", images):
-        shown = axis.imshow(corr.numpy(), vmin=-1, vmax=1, cmap="RdBu_r", interpolation="nearest")
-        axis.set_title(f"({letter}) {title}")
-        axis.set_xlabel(f"unit of {across}")
-        axis.set_ylabel(f"unit of {down}")
-        axis.spines[:].set_visible(True)
-    bar = figure.colorbar(shown, ax=axes, shrink=0.62, pad=0.01)
-    bar.set_label("correlation")
+        words: dict[str, Any] = {
+            "title": f"({letter}) {title}",
+            "xlabel": f"unit of {across}",
+            "ylabel": f"unit of {down}",
+        }
+        shown = heatmap(axis, corr.numpy(), **words)
+    figure.colorbar(shown, ax=axes, shrink=0.62, pad=0.01, label="correlation")
     figure.suptitle(f"{pair.layer}: correlation of units over {pair.count:,} samples", fontsize=9)
     return figure
 

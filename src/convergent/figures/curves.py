@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from convergent.analysis.results import Result
-from convergent.figures.grid import legend_below, panels, styled
+from convergent.figures.grid import band, legend_below, panels, styled
 from convergent.figures.style import NULLS, brief, look_of, null_words
 
 
@@ -45,14 +45,10 @@ def curves(results: Sequence[Result], method: str) -> Figure:
         every = [np.sort(result.best_r_b[result.active_b])[::-1] for result in of_layer]
         width = min(map(len, every))
         stacked = np.stack([curve[:width] for curve in every])
-        axis.fill_between(
-            np.arange(1, width + 1), stacked.min(0), stacked.max(0), color=best.colour, alpha=0.18, lw=0,
-            label=f"{best.words}, range of all {len(every)} pairs",
-        )  # fmt: skip
+        label = f"{best.words}, range of all {len(every)} pairs"
+        band(axis, np.arange(1, width + 1), stacked.min(0), stacked.max(0), best.colour, label)
         axis.axhline(0, color="0.8", lw=0.6, zorder=0)
-        axis.set_title(brief(layer, 24))
-        axis.set_xlabel("unit, sorted by its\nsemi-matching r")
-        axis.set_xlim(0, len(order) + 1)
+        axis.set(title=brief(layer, 24), xlabel="unit, sorted by its\nsemi-matching r", xlim=(0, len(order) + 1))
     figure.suptitle(f"units of {results[0].b}, predicted from {results[0].a}", fontsize=9)
     lowest = min(float(result.r_b[result.active_b].min(initial=0.0)) for result in results)
     axes[0].set_ylim(min(0.0, lowest) - 0.05, 1.02)

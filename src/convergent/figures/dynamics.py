@@ -6,10 +6,9 @@ Source: goes beyond Li et al. 2016, whose nets are compared after their training
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from matplotlib.figure import Figure
 
-from convergent.figures.grid import legend_below, over_pairs, panels, styled
+from convergent.figures.grid import band, legend_below, panels, points_over_pairs, styled
 from convergent.figures.style import COLOURS
 
 
@@ -30,19 +29,15 @@ def dynamics(epochs: Mapping[int, Sequence[dict[str, Any]]]) -> Figure | None:
     figure, axes = panels(len(titles), 2.9, 2.3)
     for axis, (key, title) in zip(axes, titles.items()):
         for colour, layer in zip(COLOURS, dict.fromkeys(row["layer"] for row in rows)):
-            of_epochs = [
-                (epoch, over_pairs((row for row in of_epoch if row["layer"] == layer), key))
-                for epoch, of_epoch in epochs.items()
-            ]
-            if points := [(epoch, *values) for epoch, values in of_epochs if values]:
-                at, mean, low, high = (np.array(column) for column in zip(*points))
+            of_layer = {at: [row for row in of_epoch if row["layer"] == layer] for at, of_epoch in epochs.items()}
+            if points := points_over_pairs(of_layer, key):
+                at, mean, low, high = zip(*points)
                 axis.plot(at, mean, marker="o", ms=2.5, color=colour, label=layer)
-                axis.fill_between(at, low, high, color=colour, alpha=0.18, lw=0)
+                band(axis, at, low, high, colour)
         axis.set_xscale("symlog", linthresh=1, linscale=0.5)
         axis.set_xticks(list(epochs), [str(epoch) for epoch in epochs])
         axis.minorticks_off()
-        axis.set_xlabel("epochs of training")
-        axis.set_ylabel(title)
+        axis.set(xlabel="epochs of training", ylabel=title)
         axis.axhline(0, color="0.8", lw=0.6, zorder=0)
     legend_below(figure)
     return figure

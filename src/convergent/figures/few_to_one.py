@@ -50,23 +50,22 @@ def few_to_one(reports: Sequence[Report]) -> Figure | None:
         means = mean_scalars(reports, layer)
         left.plot(curves[layer]["units"], curves[layer]["loss_best_units"], "o-", ms=2.5, color=colour, label=layer)
         left.axhline(means["loss_least_squares"], color=colour, lw=0.8, ls=(0, (4, 2)))
-    left.axhline(0.5, color="0.6", lw=0.6, zorder=0)
-    left.set_ylim(0, 0.53)
-    left.set_xlabel("predictors per unit, the best ones")
-    left.set_ylabel("loss, held out")
+    _loss(left, "predictors per unit, the best ones")
     left.set_title("(a) loss by number of predictors")
     all_units = Line2D([], [], color="0.35", lw=0.8, ls=(0, (4, 2)), label="all units (least squares)")
     rotated = bool(of_null(reports, "rotated"))
     for null, at in (("", -0.2), ("rotated", 0.2)) if rotated else (("", 0.0),):
         _draw_codes(right, [mean_scalars(reports, layer, null) for layer in layers], at, 0.38 if rotated else 0.7, null)
     name_layers(right, layers)
-    right.set_ylabel("share of units")
-    right.set_title("(b) needed for 95% of what all units explain")
-    hatched = (
-        [Patch(fc="white", ec="0.35", hatch=_HATCH, lw=0.5, label="the same with random rotation")] if rotated else []
-    )
-    legend_below(figure, [all_units, _MEAN, *hatched])
+    right.set(ylabel="share of units", title="(b) needed for 95% of what all units explain")
+    hatched = Patch(fc="white", ec="0.35", hatch=_HATCH, lw=0.5, label="the same with random rotation")
+    legend_below(figure, [all_units, _MEAN, *([hatched] if rotated else [])])
     return figure
+
+
+def _loss(axis: Axes, xlabel: str) -> None:
+    axis.axhline(0.5, color="0.6", lw=0.6, zorder=0)
+    axis.set(xlabel=xlabel, ylabel="loss, held out", ylim=(0, 0.53))
 
 
 def _draw_codes(axis: Axes, scalars: Sequence[Mapping[str, float]], at: float, width: float, null: str) -> None:
@@ -110,15 +109,12 @@ def path_figure(reports: Sequence[Report]) -> Figure | None:
             right.plot(np.log10(np.array(PAPER_LAMBDA[1:]) * width), PAPER_LOSS[layer][1:], ":", lw=1, color=colour)
     left.set_xscale("log")
     log_ticks(left.xaxis)
-    left.set_xlabel("predictors per unit")
-    right.set_xlabel("log₁₀ of the penalty alpha")
-    for axis in (left, right):
-        axis.axhline(0.5, color="0.6", lw=0.6, zorder=0)
-        axis.set_ylim(0, 0.53)
-        axis.set_ylabel("loss, held out")
+    _loss(left, "predictors per unit")
+    _loss(right, "log₁₀ of the penalty alpha")
+    edge = {"ls": "", "mfc": "0.6", "mec": "black", "mew": 0.5}
     marks: dict[str, dict[str, Any]] = {
-        "the best unit, scaled": {"ls": "", "marker": "^", "ms": 5, "mfc": "0.6", "mec": "black", "mew": 0.5},
-        "all units (least squares)": {"ls": "", "marker": "s", "ms": 4, "mfc": "0.6", "mec": "black", "mew": 0.5},
+        "the best unit, scaled": {"marker": "^", "ms": 5, **edge},
+        "all units (least squares)": {"marker": "s", "ms": 4, **edge},
         "on the fitted images": {"lw": 0.7, "ls": (0, (4, 2))},
         **({"Li et al. 2016, table 1": {"lw": 1, "ls": ":"}} if paper else {}),
     }

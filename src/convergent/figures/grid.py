@@ -11,8 +11,10 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.textpath import TextPath
 from matplotlib.ticker import FuncFormatter, LogFormatterMathtext, LogLocator, NullFormatter, NullLocator
+from numpy.typing import ArrayLike
 
 from convergent.figures.style import brief
 
@@ -102,6 +104,25 @@ def over_pairs(rows: Iterable[Mapping[str, Any]], key: str) -> tuple[float, floa
     """Mean, least and greatest of a scalar over the pairs of nets that have it; None if none has."""
     values = [row[key] for row in rows if row.get(key) is not None]
     return (float(np.mean(values)), min(values), max(values)) if values else None
+
+
+def points_over_pairs(
+    groups: Mapping[Any, Iterable[Mapping[str, Any]]], key: str
+) -> list[tuple[float, float, float, float]]:
+    """(x, mean, least, greatest) of a scalar over the pairs of nets, of each x with some; see `over_pairs`."""
+    return [(x, *values) for x, rows in groups.items() if (values := over_pairs(rows, key))]
+
+
+def band(axis: Axes, x: ArrayLike, low: ArrayLike, high: ArrayLike, colour: str, label: str | None = None) -> None:
+    """A pale area from low to high."""
+    axis.fill_between(x, low, high, color=colour, alpha=0.18, lw=0, label=label)
+
+
+def heatmap(axis: Axes, matrix: Any, end: float = 1.0, aspect: Any = "equal", **words: Any) -> AxesImage:
+    """A matrix as framed pixels, blue to red from -end to end; `words` are properties of the axes, such as titles."""
+    axis.set(**words)
+    axis.spines[:].set_visible(True)
+    return axis.imshow(matrix, vmin=-end, vmax=end, cmap="RdBu_r", interpolation="nearest", aspect=aspect)
 
 
 def error_marks(axis: Axes, points: Sequence[tuple[float, float, float, float]], **style: Any) -> None:

@@ -36,9 +36,8 @@ def means(summaries: Sequence[dict[str, Any]], method: str) -> Figure:
             first = place == x == 0  # what the legend says once
             values = _values([summary for summary in summaries if summary["layer"] == layer], key)
             label = look.words if x == 0 else None
-            axis.bar(
-                x + shift, np.mean(values), width * 0.88, color=pale(look.colour), ec=look.colour, lw=0.8, label=label
-            )
+            fill: dict[str, Any] = {"color": pale(look.colour), "ec": look.colour, "lw": 0.8, "label": label}
+            axis.bar(x + shift, np.mean(values), width * 0.88, **fill)
             spread = np.linspace(-0.3, 0.3, len(values)) * width if len(values) > 1 else np.zeros(1)
             label = "a pair of nets" if first else None
             axis.plot(x + shift + spread, values, "o", ms=2.2, mfc="white", mec=look.colour, mew=0.7, label=label)
@@ -49,8 +48,7 @@ def means(summaries: Sequence[dict[str, Any]], method: str) -> Figure:
         if key == "mean_r" or len(bars) == 1:
             _errors(axis, layers, shift, look.words)
     name_layers(axis, list(layers))
-    axis.set_ylabel("mean correlation with the partner")
-    axis.set_ylim(0, 1)
+    axis.set(ylabel="mean correlation with the partner", ylim=(0, 1))
     legend_below(figure, columns=3)
     return figure
 

@@ -38,25 +38,16 @@ def methods(results: Mapping[str, Sequence[Rows]]) -> Figure:
                     axis.plot(at, mean, ls=NULLS[null]["ls"], lw=0.7, zorder=2, **null_mark(null, look))
                     predictors += at
             if points := _points(results[name], layer):
-                style = {
-                    "marker": look.mark,
-                    "ms": 4.5,
-                    "lw": 1,
-                    "color": look.colour,
-                    "label": look.words,
-                    "zorder": 3,
-                }
-                error_marks(axis, points, **style)
+                style = {"marker": look.mark, "ms": 4.5, "lw": 1, "color": look.colour, "label": look.words}
+                error_marks(axis, points, zorder=3, **style)
                 predictors += [at for at, *_ in points]
                 if name == _ALL_UNITS:
                     axis.axhline(max(mean for _, mean, *_ in points), color=look.colour, lw=0.6, alpha=0.5, zorder=0)
         axis.axhline(0, color="0.8", lw=0.6, zorder=0)
-        axis.set_title(brief(layer, 24))
-        axis.set_xscale("log")
         # what needs less than a unit is there by chance, and would take half of the scale
-        axis.set_xlim(max(0.7, min(predictors, default=1) / 1.5), max([*predictors, 1]) * 1.5)
+        ends = (max(0.7, min(predictors, default=1) / 1.5), max([*predictors, 1]) * 1.5)
+        axis.set(title=brief(layer, 24), xlabel="predictors per unit", xscale="log", xlim=ends)
         log_ticks(axis.xaxis)
-        axis.set_xlabel("predictors per unit")
     axes[0].set_ylim(top=1.02)
     legend_below(figure, null_handles(null for null in NULLS if null in drawn))
     return figure

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from convergent.analysis.reports import Report, of_null
-from convergent.figures.grid import legend_below, panels, styled
+from convergent.figures.grid import band, legend_below, panels, styled
 from convergent.figures.style import COLOURS, NULLS, brief, null_words
 
 
@@ -46,10 +46,8 @@ def _draw(axis: Axes, reports: Sequence[Report]) -> None:
     nats_b = np.array([row["nats"] for row in shown.tables["partners"]])
     same_b = np.array([row["same"] for row in shown.tables["partners"]], dtype=bool)
     rank = np.arange(1, len(nats_b) + 1)
-    axis.fill_between(
-        np.arange(1, every.shape[1] + 1), every.min(0), every.max(0), color=COLOURS[0], alpha=0.18, lw=0,
-        label=f"all {len(of_nets)} pairs of nets",
-    )  # fmt: skip
+    label = f"all {len(of_nets)} pairs of nets"
+    band(axis, np.arange(1, every.shape[1] + 1), every.min(0), every.max(0), COLOURS[0], label)
     dots: dict[str, Any] = {"marker": "o", "ls": "", "ms": 3 if len(nats_b) < 100 else 2, "mew": 0.5}
     axis.plot(rank[same_b], nats_b[same_b], color=COLOURS[0], label="same partner by correlation", **dots)
     axis.plot(rank[~same_b], nats_b[~same_b], color=COLOURS[1], label="another partner by correlation", **dots)
@@ -59,8 +57,7 @@ def _draw(axis: Axes, reports: Sequence[Report]) -> None:
             axis.plot(np.arange(1, chance.shape[1] + 1), chance.mean(0), label=null_words(null), **style)
     same = f"same partner: {same_b.mean():.0%}"
     axis.text(0.97, 0.97, same, transform=axis.transAxes, ha="right", va="top", fontsize=7)
-    axis.set_title(brief(shown.layer, 24))
-    axis.set_xlabel("unit, sorted")
+    axis.set(title=brief(shown.layer, 24), xlabel="unit, sorted")
 
 
 def _sorted(reports: Sequence[Report]) -> NDArray[np.float64]:

@@ -14,11 +14,9 @@ from convergent.figures.grid import legend_below, log_ticks, panels, styled
 from convergent.figures.style import COLOURS
 
 # What is drawn: scalar of a layer, what its axis says.
-_DRAWN = (
-    ("loss_held_out", "loss (1 - R²) / 2, held out"),
-    ("r2_held_out", "R², held out"),
-    ("predictors", "predictors per unit"),
-)
+_DRAWN = {
+    "loss_held_out": "loss (1 - R²) / 2, held out", "r2_held_out": "R², held out", "predictors": "predictors per unit",
+}  # fmt: skip
 
 # Lines beside the curves: scalar, style, what the legend says.
 _BESIDE = (
@@ -54,21 +52,18 @@ def penalties(results: Sequence[Layers]) -> Figure:
     for colour, layer in zip(COLOURS, names):
         every = {of["solver_alpha"]: of for layers in results if "solver_alpha" in (of := layers.get(layer, {}))}
         alphas = sorted(alpha for alpha in every if alpha > 0)  # no penalty has no place on a logarithmic axis
-        for axis, (name, _) in zip(axes, _DRAWN):
+        for axis, name in zip(axes, _DRAWN):
             values, spread = ([every[alpha].get(key, np.nan) for alpha in alphas] for key in (name, f"{name}_sd"))
-            axis.errorbar(
-                alphas, values, spread, fmt="o-", ms=3, color=colour, elinewidth=0.8, capsize=1.5, label=layer
-            )
+            marks: dict[str, Any] = {"fmt": "o-", "ms": 3, "elinewidth": 0.8, "capsize": 1.5}
+            axis.errorbar(alphas, values, spread, color=colour, label=layer, **marks)
         for key, style, _ in _BESIDE if alphas else ():
             axes[0].axhline(every[alphas[0]].get(key, np.nan), color=colour, lw=0.7, ls=style, zorder=0)
     ticks = _alphas(results)
     ticks = ticks[:: -(-len(ticks) // 6)]  # of a long sweep every second, every third ...
-    for axis, (_, label) in zip(axes, _DRAWN):
-        axis.set_xscale("log")
+    for axis, label in zip(axes, _DRAWN.values()):
+        axis.set(xscale="log", xlabel="penalty alpha", ylabel=label)
         axis.set_xticks(ticks, [f"{alpha:g}" for alpha in ticks])
         axis.minorticks_off()
-        axis.set_xlabel("penalty alpha")
-        axis.set_ylabel(label)
     axes[0].set_ylim(0, 0.53)
     axes[1].set_ylim(0, 1)
     axes[2].set_yscale("log")

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from convergent.analysis.reports import Report, of_null
-from convergent.figures.grid import legend_below, panels, styled
+from convergent.figures.grid import band, legend_below, panels, styled
 from convergent.figures.style import COLOURS, NULLS, brief
 
 _PAPER = {"fc": "white", "ec": "none", "alpha": 0.8, "pad": 0.6}  # under a number, where a line passes
@@ -52,10 +52,7 @@ def similarity(reports: Sequence[Report]) -> Figure | None:
             )
             if name != "rotated":
                 low, high = mean[name] - mean[f"{name}_spread"], mean[name] + mean[f"{name}_spread"]
-                axis.fill_between(x, low, high, color=style["color"], alpha=0.2, lw=0)
-        axis.set_title(brief(layer, 24))
-        axis.set_xlabel("mean r in the unit's cluster")
-        axis.set_xlim(0, 1)
-        axis.set_ylim(0, 1.02)
+                band(axis, x, low, high, style["color"])
+        axis.set(title=brief(layer, 24), xlabel="mean r in the unit's cluster", xlim=(0, 1), ylim=(0, 1.02))
     legend_below(figure, [Patch(color="0.8", label="± standard deviation over runs")], columns=2)
     return figure

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 
 from convergent.analysis.reports import Report, of_null
-from convergent.figures.grid import error_marks, legend_below, name_layers, over_pairs, panels, styled
+from convergent.figures.grid import error_marks, legend_below, name_layers, panels, points_over_pairs, styled
 from convergent.figures.style import COLOURS
 
 # Kind of comparison: what it is called, mark, colour, whether the mark is filled.
@@ -39,11 +39,9 @@ def subspaces(reports: Sequence[Report]) -> Figure | None:
     for axis, (measure, title) in zip(axes, _MEASURES.items()):
         for place, (kind, (label, mark, colour, filled)) in enumerate(_SHOWN.items()):
             null, shown = ("rotated", "span") if kind == "rotated" else ("", kind)
-            key = f"subspace_{shown}_{measure}"
-            of_layer = [
-                over_pairs((report.scalars for report in of_null(reports, null, layer)), key) for layer in layers
-            ]
-            points = [(x + (place - 2) * 0.14, *values) for x, values in enumerate(of_layer) if values]
+            of_layer = [[report.scalars for report in of_null(reports, null, layer)] for layer in layers]
+            at = {x + (place - 2) * 0.14: scalars for x, scalars in enumerate(of_layer)}
+            points = points_over_pairs(at, f"subspace_{shown}_{measure}")
             face = colour if filled else "white"
             error_marks(axis, points, ls="", marker=mark, ms=4, lw=1, color=colour, mfc=face, label=label)
         name_layers(axis, layers)

@@ -19,7 +19,7 @@ from convergent.analysis.reports import Report
 from convergent.analysis.tree import Tree
 from convergent.core.alignment import Alignment
 from convergent.figures.correlations import aligned_order
-from convergent.figures.grid import legend_below, panels, styled
+from convergent.figures.grid import heatmap, legend_below, panels, styled
 from convergent.figures.style import COLOURS, brief
 
 _ZOOMS = 3  # clusters shown on their own
@@ -36,15 +36,14 @@ def mapping_figure(alignment: Alignment, reports: Sequence[Report]) -> Figure | 
     order_a, order_b = aligned_order(alignment)
     weight = alignment.map_ab
     end = max(float(weight.abs().max()), 1e-6)
-    for axis, letter, shown, title in zip(
-        axes, "ab", (weight, weight[order_a][:, order_b]), ("original order", "aligned, best first")
-    ):
-        image = axis.imshow(shown.numpy(), vmin=-end, vmax=end, cmap="RdBu_r", interpolation="nearest", aspect="auto")
-        axis.set_title(f"({letter}) {title}")
-        axis.set_xlabel(f"unit of {brief(pair.name_b)}, predicted")
-        axis.set_ylabel(f"unit of {brief(pair.name_a)}, predicting")
-        axis.spines[:].set_visible(True)
-    figure.colorbar(image, ax=axes, shrink=0.8, pad=0.02).set_label("weight")
+    words = {
+        "xlabel": f"unit of {brief(pair.name_b)}, predicted",
+        "ylabel": f"unit of {brief(pair.name_a)}, predicting",
+    }
+    weights = {"original order": weight, "aligned, best first": weight[order_a][:, order_b]}
+    for axis, letter, (title, shown) in zip(axes, "ab", weights.items()):
+        image = heatmap(axis, shown.numpy(), end, "auto", title=f"({letter}) {title}", **words)
+    figure.colorbar(image, ax=axes, shrink=0.8, pad=0.02, label="weight")
     used = float(alignment.predictors_b.double().mean())
     figure.suptitle(f"{pair.layer}: sparse mapping, {used:.1f} predictors per unit", fontsize=9)
     return figure
@@ -62,14 +61,11 @@ def tree_figure(alignment: Alignment, reports: Sequence[Report]) -> Figure | Non
     order, pixels = tree.order, _coloured(tree)
     branches, middle = figure.add_subplot(grid[:, 0]), figure.add_subplot(grid[:, 1])
     _draw_branches(branches, tree)
-    middle.imshow(
-        pixels[order][:, order], interpolation="nearest", aspect="auto", extent=(0, len(order), len(order), 0)
-    )
-    middle.set_yticks([])
-    middle.set_xlabel(f"units of {pair.name_a} and {pair.name_b}, in the order of the tree")
+    extent = (0, len(order), len(order), 0)
+    middle.imshow(pixels[order][:, order], interpolation="nearest", aspect="auto", extent=extent)
+    middle.set(xlabel=f"units of {pair.name_a} and {pair.name_b}, in the order of the tree", yticks=[])
     middle.spines[:].set_visible(True)
-    place = np.empty(len(order), dtype=int)
-    place[order] = np.arange(len(order))
+    place = np.argsort(order)
     for number, (_, members) in enumerate(zooms):
         first, size = int(place[members].min()), len(members)
         middle.add_patch(Rectangle((first, first), size, size, fill=False, lw=0.8, ec="black"))
@@ -79,23 +75,18 @@ def tree_figure(alignment: Alignment, reports: Sequence[Report]) -> Figure | Non
     labels = [*of_nets, "between, positive weight", "between, negative"]
     legend_below(figure, [Patch(color=colour, label=label) for colour, label in zip((*COLOURS[:3], _NEGATIVE), labels)])
     weights = int(alignment.predictors_b.sum())
-    figure.suptitle(
-        f"{pair.layer}: tree of the sparse mapping {pair.name_a} → {pair.name_b}, {weights} weights", fontsize=9
-    )
+    title = f"{pair.layer}: tree of the sparse mapping {pair.name_a} → {pair.name_b}, {weights} weights"
+    figure.suptitle(title, fontsize=9)
     return figure
 
 
 def _draw_branches(axis: Axes, tree: Tree) -> None:
     if len(tree.links):
         with mpl.rc_context({"lines.linewidth": 0.5}):
-            drawn: dict[str, Any] = dendrogram(
-                tree.links, orientation="left", no_labels=True, no_plot=True, color_threshold=0
-            )
+            drawn: dict[str, Any] = dendrogram(tree.links, no_plot=True)
         for x, y in zip(drawn["icoord"], drawn["dcoord"]):
             axis.plot(tree.top - np.array(y), np.array(x) / 10, color="0.25", lw=0.5)
-    axis.set_ylim(len(tree.units), 0)
-    axis.set_xlabel("mean similarity")
-    axis.set_yticks([])
+    axis.set(ylim=(len(tree.units), 0), xlabel="mean similarity", yticks=[])
     axis.spines["left"].set_visible(False)
 
 
