@@ -64,6 +64,7 @@ def gather(root: Path, name: str, summaries: Mapping[str, Mapping[str, Any]], pi
     folder, first = root / "outputs" / "align" / name, next(iter(summaries.values()))
     nets = list(dict.fromkeys(pair["a"] for pair in first["pairs"]))
     layers = list(dict.fromkeys(layer for summary in summaries.values() for layer in summary["layers"]))
+    scalars = {key for summary in summaries.values() for of in summary["layers"].values() for key in of}
     data = ReportData(
         {
             "name": name,
@@ -77,19 +78,15 @@ def gather(root: Path, name: str, summaries: Mapping[str, Mapping[str, Any]], pi
             "nulls": [
                 {"name": null, "words": null_words(null), "meaning": meaning}
                 for null, meaning in NULL_MEANINGS.items()
-                if any(
-                    f"mean_best_r_{null}" in of for summary in summaries.values() for of in summary["layers"].values()
-                )
+                if f"mean_best_r_{null}" in scalars
             ],
             "units": {layer: {} for layer in layers},
         }
     )
     moments, measured = root / str(first.get("moments", "none")), [str(net) for net in first.get("nets", ())]
     pictures = {kind: _patches(moments / kind) for kind in KINDS} if measured else {}
-    tiles = [
-        of.top.image_ck.numel() for kind in pictures.values() for of_net in kind.values() for of in of_net.values()
-    ]
-    sprites = Sprites(sum(tiles), picture_bytes)
+    every = [of for kind in pictures.values() for of_net in kind.values() for of in of_net.values()]
+    sprites = Sprites(sum(of.top.image_ck.numel() for of in every), picture_bytes)
     correlations: dict[str, dict[tuple[str, str], Tensor]] = {}
     for layer in track(layers, "reading layers"):
         if (file := moments / f"{layer}.safetensors").is_file():

@@ -18,12 +18,7 @@ from convergent.storage.tensors import opened
 
 LISTED = 4  # partners of a unit, per method and net
 _PER_TEN_THOUSAND = 1e4  # correlations and scores are whole numbers of 16 bits
-_SCORES = (
-    "r",
-    "r2_held_out",
-    "best_r",
-    "excess",
-)  # columns of scores.csv; some are absent with folds=0 or without nulls
+_SCORES = ("r", "r2_held_out", "best_r", "excess")  # of scores.csv; some are absent with folds=0 or without nulls
 
 Scores = Mapping[tuple[str, str, str], Mapping[str, Sequence[float]]]  # columns by layer, a, b
 

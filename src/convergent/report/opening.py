@@ -43,19 +43,15 @@ def opening(summaries: Mapping[str, Mapping[str, Any]]) -> str:
     if not best:
         return ""
     number = _NUMBERS[len(nets)] if len(nets) < len(_NUMBERS) else str(len(nets))
-    single, every = (
-        _means(_pairs(base.get(method, {}), "r2_held_out")) for method in ("semimatching", "least_squares")
-    )
-    text, r = (
-        f"Among {number} networks, on {most:,} images, the best match in another network ",
-        _range(_means(best), _r),
-    )
+    single = _means(_pairs(base.get("semimatching", {}), "r2_held_out"))
+    every = _means(_pairs(base.get("least_squares", {}), "r2_held_out"))
+    match = "correlates with a unit by "
     if single:
-        text += (
-            f"explains {_range(single, _percent)} of a unit's variance on held-out images, at a mean correlation of {r}"
+        match = (
+            f"explains {_range(single, _percent)} of a unit's variance on held-out images, at a mean correlation of "
         )
-    else:
-        text += f"correlates with a unit by {r}"
+    text = f"Among {number} networks, on {most:,} images, the best match in another network {match}"
+    text += _range(_means(best), _r)
     if every:
         of = "" if single else " of its variance on held-out images"
         text += f"; all units of that network together explain {_range(every, _percent)}{of} (least squares)"
@@ -72,14 +68,11 @@ def _beyond(best: Pairs, rotated: Pairs) -> str:
     above = [layer for layer in layers if excess[layer].sign > 0]
     where = "every layer" if above == layers else _listed(above) + " only" if above else "no layer"
     known = all(mean.low is not None for mean in excess.values())
+    beyond = f"above zero in {where} (95% intervals over networks)"
     text = (
         "Where one network is randomly rotated before its nonlinearity, which keeps its space but not its axes, the best "
         f"match still correlates by {_range(_means(rotated), _r)}; the excess over this null is {_range(excess, _r)}, "
-        + (
-            f"above zero in {where} (95% intervals over networks)"
-            if known
-            else "for which there are no intervals over networks"
-        )
+        f"{beyond if known else 'for which there are no intervals over networks'}"
     )
     by_r = sorted(layers, key=lambda layer: _mean(best[layer]).value)
     least, most = by_r[0], by_r[-1]

@@ -38,10 +38,9 @@ def fill(root: Path, texts: Mapping[str, str], figures: Iterable[Path] = ()) -> 
         text = file.read_text()
         before, *pieces = _MARK.split(text)
         marks, names, rests = pieces[::3], pieces[1::3], pieces[2::3]
-        if alone := [
-            mark for mark, first, second in zip(marks[::2], names[::2], [*names[1::2], ""]) if first != second
-        ]:
-            raise InputError(f"{file} needs the line {alone[0].strip()} twice, before and after what is filled in.")
+        for mark, first, second in zip(marks[::2], names[::2], [*names[1::2], ""]):
+            if first != second:
+                raise InputError(f"{file} needs the line {mark.strip()} twice, before and after what is filled in.")
         for number in range(0, len(names), 2):
             rests[number] = texts.get(names[number], rests[number])
         filled = before + "".join(mark + rest for mark, rest in zip(marks, rests))

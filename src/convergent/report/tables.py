@@ -1,6 +1,7 @@
 """Tables over all finished methods of an experiment: headings, then rows of cells."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from itertools import combinations, product
 from statistics import fmean, pstdev
 from typing import Any
@@ -11,8 +12,8 @@ from convergent.storage.csv_files import read_rows
 
 Table = list[list[str]]
 
-# Columns: heading, cell. A cell shows scalars of summary.json; of several texts the first whose scalars are all there.
-_Columns = Sequence[tuple[str, str | tuple[str, ...]]]
+# Columns: heading, cells. A cell shows scalars of summary.json, by the first text whose scalars are all there.
+_Columns = Sequence[tuple[str, ...]]
 _SUMMARY: _Columns = (
     ("mean r", "{mean_r:.2f} ± {mean_r_sd:.2f}"),
     ("R² fitted", "{r2_in_sample:.2f} ± {r2_in_sample_sd:.2f}"),
@@ -21,7 +22,7 @@ _SUMMARY: _Columns = (
     ("predictors", "{predictors:.2f}"),
 )
 _CONTROLS: _Columns = (
-    ("r, 95%", ("{mean_r_nets_low:.2f}-{mean_r_nets_high:.2f}", "{mean_r_low:.2f}-{mean_r_high:.2f}")),
+    ("r, 95%", "{mean_r_nets_low:.2f}-{mean_r_nets_high:.2f}", "{mean_r_low:.2f}-{mean_r_high:.2f}"),
     ("rotated", "{mean_r_rotated:.2f}"),
     ("shuffled", "{mean_r_shuffled:.2f}"),
     ("above", "{above_rotated:.0%}"),
@@ -46,12 +47,8 @@ _CODES = {
     "local": "local", "slightly": "slightly_distributed", "distributed": "distributed", "undecided": "undecided"
 }  # fmt: skip
 _ACROSS = {
-    "mutual best": "mutual_best",
-    "cliques": "cliques",
-    "cycles": "cycles",
-    "consensus r": "consensus_r",
-    "GCCA": "gcca",
-}
+    "mutual best": "mutual_best", "cliques": "cliques", "cycles": "cycles", "consensus r": "consensus_r", "GCCA": "gcca",
+}  # fmt: skip
 _TEXT = ("layer", "method", "and", "column", "meaning", "range", "measure")  # headings of what is no number
 
 # The paper's own figures, Net1 to Net2 of CaffeNet on ImageNet: mean r by method, share of units on which matching and
@@ -61,12 +58,8 @@ _PAPER_R = {
     "semimatching": {"conv1": 0.703, "conv2": 0.556, "conv3": 0.478, "conv4": 0.369, "conv5": 0.416},
 }
 _PAPER_UNITS = {
-    "conv1": (0.729, 0.17),
-    "conv2": (0.578, 0.37),
-    "conv3": (0.617, 0.63),
-    "conv4": (0.581, 0.92),
-    "conv5": (0.645, 0.75),
-}
+    "conv1": (0.729, 0.17), "conv2": (0.578, 0.37), "conv3": (0.617, 0.63), "conv4": (0.581, 0.92), "conv5": (0.645, 0.75),
+}  # fmt: skip
 
 
 def summary(results: Sequence[Finished]) -> Table:
@@ -117,9 +110,7 @@ def across(results: Sequence[Finished]) -> Table:
 
     In brackets, where there are random rotations, the least and the greatest of them, every net on axes of its own.
     """
-    layers: dict[str, Any] = next(
-        (of["across"] for of in (result.summary for result in results) if of.get("across")), {}
-    )
+    layers: dict[str, Any] = next(filter(None, (result.summary.get("across") for result in results)), {})
     nets = max((len(scalars["found_in"]) for scalars in layers.values()), default=0)
     rows = [["layer", *(f"in {m}" for m in range(nets)), *_ACROSS]]
     for layer, scalars in layers.items():
@@ -162,10 +153,8 @@ def table_1(results: Sequence[Finished]) -> Table:
         cells = []
         for alpha in alphas:
             at = [row for row in rows if row["layer"] == layer and float(row["alpha"]) == alpha]
-            loss, predictors = (
-                fmean(float(row[key]) for row in at) if at else 0 for key in ("loss_held_out", "predictors")
-            )
-            cells.append(f"{loss:.3f} ({predictors:.1f})" if at else "-")
+            means = [fmean(float(row[key]) for row in at) for key in ("loss_held_out", "predictors") if at]
+            cells.append("{:.3f} ({:.1f})".format(*means) if at else "-")
         single, every = (_cell(scalars, f"{{loss_{which}:.3f}}") for which in ("one_unit", "least_squares"))
         table.append([layer, single, *cells, every, *(_code(scalars, code) for code in _CODES.values())])
     return table
@@ -205,11 +194,11 @@ def text_columns(rows: Table) -> int:
 
 def _by_layer(results: Sequence[Finished], columns: _Columns, needed: str = "") -> Table:
     """A row per layer and result, of those that have a scalar."""
-    rows = [["layer", "method", "images", *(heading for heading, _ in columns)]]
+    rows = [["layer", "method", "images", *(heading for heading, *_ in columns)]]
     for layer, result in ((layer, result) for layer in _layers(results) for result in results):
         scalars = result.layers.get(layer)
         if scalars and (not needed or needed in scalars):
-            cells = [_cell(scalars, *([texts] if isinstance(texts, str) else texts)) for _, texts in columns]
+            cells = [_cell(scalars, *texts) for _, *texts in columns]
             rows.append([layer, result.name, f"{result.images:,}", *cells])
     return rows
 
@@ -220,15 +209,10 @@ def _layers(results: Sequence[Finished]) -> list[str]:
 
 def _cell(scalars: Mapping[str, Any], *texts: str) -> str:
     """The first text whose scalars are all there."""
-    return next(_filled(scalars, texts), "-")
-
-
-def _filled(scalars: Mapping[str, Any], texts: Sequence[str]) -> Iterator[str]:
     for text in texts:
-        try:
-            yield text.format_map(scalars)
-        except KeyError:
-            continue
+        with suppress(KeyError):
+            return text.format_map(scalars)
+    return "-"
 
 
 def _code(scalars: Mapping[str, Any], code: str) -> str:

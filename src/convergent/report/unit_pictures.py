@@ -43,9 +43,7 @@ def drawings_of(
                 if members := _members(rows):
                     drawings[f"{name}-units"] = partial(groups, f"{pair.layer}: {name}", pair, members, *both)
         elif bool((alignment.predictors_b > 0).any()):
-            made = (
-                both[1].tile_ckhwd.shape[1] == 1
-            )  # one picture that was made for the unit, else those that silence it
+            made = both[1].tile_ckhwd.shape[1] == 1  # for the unit, else those that silence it
             drawings["matches-ascent" if made else "matches-bottom"] = partial(matches, alignment, *both)
     return drawings
 
@@ -115,11 +113,10 @@ def activity_of(layer: LayerMoments, patches: Mapping[str, Patches]) -> Figure:
 def filters_of(alignment: Alignment, modules: Mapping[str, nn.Module]) -> Drawings:
     """The filters of a first layer: of modules that begin with a convolution over pictures."""
     pair = alignment.pair
-    weights = [_first_weights(modules[net]) for net in (pair.name_a, pair.name_b)]
-    weight_a, weight_b = weights
+    weight_a, weight_b = (_first_weights(modules[net]) for net in (pair.name_a, pair.name_b))
     if weight_a is None or weight_b is None or (len(weight_a), len(weight_b)) != (pair.p, pair.q):
         return {}
-    if not bool((alignment.partner_b >= 0).any()):
+    if not (alignment.partner_b >= 0).any():
         return {}
     return {"filters": partial(filters, alignment, weight_a, weight_b)}
 
