@@ -47,6 +47,7 @@ lock:  ## pin every package of pyproject.toml in constraints.txt (pins only, no 
 readme: demo  ## write the results and figures of the demo into README.md and docs/
 	@$(BIN)/python src/align.py -m method=hierarchical_spectral,sparse_path hydra.launcher.n_jobs=2
 	@$(BIN)/python src/align.py -m method=sparse method.alpha=0.01,0.03,0.1,0.3 hydra.launcher.n_jobs=2
+	@$(BIN)/python src/align.py method=matching pairs=all_layers
 	@$(BIN)/python src/train.py -m experiment=dynamics seed=0,1,2,3
 	@$(BIN)/python src/align.py experiment=dynamics
 	@$(BIN)/python src/report.py readme=true

@@ -20,6 +20,8 @@ from matplotlib.spines import Spine
 from omegaconf import OmegaConf
 
 from conftest import blocks
+from convergent.analysis.all_layers import rows_of_layers
+from convergent.analysis.measures import measured as measures_of
 from convergent.analysis.nulls import rotated
 from convergent.analysis.reports import null_reports, reports_of
 from convergent.analysis.results import by_layer, compare
@@ -29,10 +31,12 @@ from convergent.core.layer_moments import LayerMoments
 from convergent.core.pairs import Pair
 from convergent.figures.comparison import comparison
 from convergent.figures.dynamics import dynamics
+from convergent.figures.measures import beside_methods
 from convergent.figures.methods import methods
 from convergent.figures.penalties import penalties
 from convergent.figures.registry import drawn
 from convergent.report.unit_pictures import activity_of, drawings_of, filters_of
+from convergent.similarity.every import QUICK
 from convergent.streaming.patches import Patches
 from convergent.streaming.top_images import TopImages
 
@@ -78,10 +82,16 @@ def measured(name):
         there, shuffled = pair_of(layer), pair_of(layer, shuffled=True)
         if not counting_of(method):  # as in a pass, which then counts no histograms
             there, shuffled = (dataclasses.replace(pair, joint=None) for pair in (there, shuffled))
-        for pair, permuted in ((there, shuffled), (there.flip(), shuffled.flip())):
+        values = measures_of(QUICK, there, {"shuffled": [shuffled]})
+        for pair, permuted, of in ((there, shuffled, values[0]), (there.flip(), shuffled.flip(), values[1])):
             nulls = {"rotated": [rotated(pair)], "shuffled": [permuted]}
             alignment, result = compare(
-                method, pair, 360, nulls, interval=pair is there and name in ("matching", "least_squares")
+                method,
+                pair,
+                360,
+                nulls,
+                similarity=of,
+                interval=pair is there and name in ("matching", "least_squares"),
             )
             of_pair = reports_of(ANALYSES, alignment)
             results.append(result)
@@ -116,8 +126,26 @@ def of_method(name):
     )
     summaries, layers = Aligned(results, reports).summaries(), [moments_of(pair_of(layer)) for layer in LAYERS]
     yield from drawn(
-        FIGURES, results=results, reports=reports, summaries=summaries, method=name, layers=layers, epochs={}
+        FIGURES,
+        results=results,
+        reports=reports,
+        summaries=summaries,
+        method=name,
+        layers=layers,
+        epochs={},
+        layer_pairs=layer_pairs(name),
     )
+
+
+def layer_pairs(method):
+    """Rows of all layers of two nets with all, more than there is room for numbers in; of one method."""
+    if method != "matching":
+        return []
+    pair, layers = pair_of("last"), [f"features.{number}.relu" for number in range(7)]
+    pairs = [((one, other), pair) for one in layers for other in layers if one < other]
+    rows = rows_of_layers(pairs[:1], 360, QUICK, instantiate(OmegaConf.load(CONFIGS[method])))
+    named = ({**row, "layer_a": one, "layer_b": other} for (one, other), _ in pairs for row in rows)
+    return [row | {"b": row["a"]} if within else row for row in named for within in (True, False)]
 
 
 PNG = {  # beside those of every method
@@ -125,7 +153,7 @@ PNG = {  # beside those of every method
     "sparse": {"tree", "mapping", "few_to_one", "predictors", "clusters-units"},
     "sparse_path": {"tree", "mapping", "few_to_one", "path", "predictors", "clusters-units"},
     "mutual_information": {"densities", "nats"},
-    "matching": set(),
+    "matching": {"layer_heatmaps", "layer_heatmaps_within"},
 }
 
 
@@ -134,6 +162,7 @@ def of_all():
     rows = {name: summaries_of(name) for name in CONFIGS}
     layers = [moments_of(pair_of(layer)) for layer in LAYERS]
     yield "comparison", comparison(rows)
+    yield "measures", beside_methods(rows)
     yield "methods", methods({name: [of_method] for name, of_method in rows.items()})
     long = {f"sparse,alpha=0.0{number},positive=true,targets=100": rows["sparse"] for number in range(1, 10)}
     for count in (1, 4, 9):
@@ -198,7 +227,9 @@ def test_no_figure_is_empty_and_no_text_is_cut_or_covered(method, written):
     figures = of_all() if method == "all" else of_method(method)
     wrong = {what: list(faults(figure, written)) for what, figure in figures}
     assert len(wrong) > 4
-    expected = PNG.get(method, set()) | (set() if method == "all" else {"correlations", "curves", "means", "activity"})
+    expected = PNG.get(method, set()) | (
+        set() if method == "all" else {"correlations", "curves", "means", "activity", "measures"}
+    )
     assert expected <= wrong.keys()
     assert method not in PNG or not wrong.keys() & (set().union(*PNG.values()) - expected)
     assert not {what: errors for what, errors in wrong.items() if errors}

@@ -157,7 +157,7 @@ def test_an_option_that_is_not_there_is_reported_with_what_is_near(command):
         ("train", "precision=64-true", "precision needs to be 32-true, bf16-mixed or 16-mixed, not '64-true'."),
         ("train", "net.module._target_=nowhere.Net", "net.module cannot be nowhere.Net (No module named 'nowhere')."),
         ("align", "layers=fc1", "layers needs to be a list of layers, as [conv1,fc1] or [[PATH_IN_A,PATH_IN_B]]"),
-        ("align", "pairs=[[a,a]]", "pairs needs to be a list of lists of two nets, as [[A,B],[A,C]], or null"),
+        ("align", "pairs=[[a,a]]", "pairs needs to be a list of lists of two nets, as [[A,B],[A,C]], or all_layers"),
         ("align", "method.absolute=1", "method.absolute needs to be true or false, not 1."),
         ("report", "workspace=mine", "workspace needs to be ENTITY/PROJECT of W&B or null, not 'mine'."),
     ],

@@ -14,7 +14,8 @@ from convergent.core.moments import Moments
 from convergent.core.pairs import Pair
 from convergent.data.order import BlockOrder
 from convergent.errors import InputError
-from convergent.streaming.callback import HistogramsCallback, MomentsCallback
+from convergent.streaming.all_layers import SavedAllLayers, together
+from convergent.streaming.callback import HistogramsCallback, MomentsCallback, PassCallback
 from convergent.streaming.module import Nets
 from convergent.streaming.reading import Reading
 from convergent.streaming.snapshots import Snapshots
@@ -134,23 +135,35 @@ def test_two_processes_give_the_very_same_blocks_and_counts():
     pl.Trainer(accelerator="cpu", callbacks=[counted], use_distributed_sampler=False, **QUIET).predict(
         Nets(both), loader
     )
+    sites = all_layers()
+    pl.Trainer(accelerator="cpu", callbacks=[sites], use_distributed_sampler=False, **QUIET).predict(Nets(both), loader)
     context = multiprocessing.get_context("spawn")
     queue = context.Queue()
     port = free_port()
     workers = [context.Process(target=_rank, args=(rank, port, queue)) for rank in range(2)]
     for worker in workers:
         worker.start()
-    counts, means, scatters, images, above = queue.get(timeout=120)
+    counts, means, scatters, images, above, of_sites = queue.get(timeout=120)
     for worker in workers:
         worker.join(60)
         assert worker.exitcode == 0
     assert images == 53
+    assert torch.equal(torch.tensor(of_sites, dtype=torch.float64), whole(sites))
     for layer in ("1", "2"):
         expected = alone.moments[layer].moments()
         assert torch.equal(torch.tensor(counts[layer], dtype=torch.float64), expected.count)
         assert torch.equal(torch.tensor(means[layer], dtype=torch.float64), expected.mean_u)
         assert torch.equal(torch.tensor(scatters[layer], dtype=torch.float64), expected.scatter_uu)
         assert above[layer] == tables_of(counted.histograms[layer])
+
+
+def all_layers():
+    return PassCallback([SavedAllLayers(["1", "2"]).start([], Reading(blocks=8), None)])
+
+
+def whole(callback):
+    """The moments of all layers with all layers, between nets and within them."""
+    return together(callback.collected[0].values()).moments().scatter_uu
 
 
 def tables_of(histograms):
@@ -181,7 +194,7 @@ def _rank(rank, port, queue):
         accelerator="cpu",
         devices=2,
         strategy="ddp",
-        callbacks=[callback, counted],
+        callbacks=[callback, counted, sites := all_layers()],
         use_distributed_sampler=False,
         **QUIET,
     )
@@ -194,7 +207,7 @@ def _rank(rank, port, queue):
             for part in ("count", "mean_u", "scatter_uu")
         ]
         above = {layer: tables_of(histograms) for layer, histograms in counted.histograms.items()}
-        queue.put((*lists, callback.moments["1"].images, above))
+        queue.put((*lists, callback.moments["1"].images, above, whole(sites).tolist()))
 
 
 def dataset_of_seed():

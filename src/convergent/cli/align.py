@@ -5,17 +5,26 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from hydra.utils import instantiate
 from torch import Tensor
 
+from convergent.analysis.all_layers import pairs_of_layers, rows_of_layers
 from convergent.analysis.measures import measured
 from convergent.analysis.reports import Analysis, null_reports, reports_of
 from convergent.analysis.results import by_layer, compare
 from convergent.cli.align_job import AlignJob
 from convergent.cli.dashboard import log_alignment, start_logger
 from convergent.cli.folders import abandon, claim
-from convergent.cli.measured import after_stop, load_pairs, measurements_of, patches_of, without_constant
+from convergent.cli.measured import (
+    after_stop,
+    load_all_layers,
+    load_pairs,
+    measurements_of,
+    patches_of,
+    without_constant,
+)
 from convergent.cli.measurement import Measurement
 from convergent.cli.processes import first_process, leave_group
 from convergent.cli.train import build_trainer, stoppable
@@ -27,6 +36,7 @@ from convergent.figures.registry import Draw, drawn
 from convergent.progress import took, track
 from convergent.report.unit_pictures import drawings_of, filters_of, pictured_rows
 from convergent.similarity.measure import Measure
+from convergent.storage.csv_files import write_rows
 from convergent.streaming.patches import Patches
 
 
@@ -62,6 +72,7 @@ def align(job: AlignJob) -> None:
     logger = start_logger(config.logger, job.record, folder, job.name, job.label, "align")
     try:
         aligned = _align_pairs(job, parts, measurement, shuffled, patches)
+        layer_pairs = _compare_layers(job, parts, measurement)
     except (InputError, OSError):  # a method that cannot do what it was asked for with these nets, a full disk
         abandon(folder)
         raise
@@ -71,12 +82,14 @@ def align(job: AlignJob) -> None:
         aligned, summaries = aligned.of_epoch(max(along), job.epochs), along[max(along)]
     figures = drawn(
         parts.figures, results=aligned.results, reports=aligned.reports, summaries=summaries, method=job.method,
-        layers=list(measurement.load()), epochs=along,
+        layers=list(measurement.load()), epochs=along, layer_pairs=layer_pairs,
     )  # fmt: skip
     aligned.figures.extend(save(figure, folder / "figures", name) for name, figure in figures)
     summary = summary_of(job, measurement, summaries)
     if along:
         summary["epochs"] = {str(epoch): by_layer(rows) for epoch, rows in along.items()}
+    if layer_pairs:
+        write_rows(folder / "layers.csv", layer_pairs)
     write(job, measurement, aligned, summary)
     files = [folder / "summary.json", *sorted(folder.glob("*.csv")), *sorted((folder / "alignments").iterdir())]
     question = question_of(folder, aligned.results)
@@ -115,6 +128,15 @@ def _align_pairs(
                     _draw_pair(job, parts, aligned, alignment, [every[layer.layer] for every in patches], measurement)
         save_alignments(job.folder / "alignments" / f"{layer.layer}.safetensors", tensors)
     return aligned
+
+
+def _compare_layers(job: AlignJob, parts: _Parts, measurement: Measurement) -> list[dict[str, Any]]:
+    """Compare every layer with every other, where that was asked for: a row each."""
+    if (sites := load_all_layers(measurement)) is None:
+        return []
+    pairs = pairs_of_layers(sites, job.pairs, job.evaluation.folds)
+    total = len(sites.nets) * (len(sites.nets) - 1) // 2
+    return rows_of_layers(track(pairs, "comparing all layers", total), sites.images, parts.measures, parts.method)
 
 
 def _draw_pair(

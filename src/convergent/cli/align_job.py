@@ -22,7 +22,7 @@ from convergent.cli.folders import check_ours, claim, component, shortened
 from convergent.cli.locks import alone
 from convergent.cli.nets import GivenNet, find_nets, names_of, trusted
 from convergent.cli.processes import first_process
-from convergent.cli.schema import ALIGNMENT, GROUPS, identifying
+from convergent.cli.schema import ALIGNMENT, ALL_LAYERS, GROUPS, identifying
 from convergent.errors import InputError
 from convergent.options import Kind, identity
 from convergent.streaming.reading import Reading
@@ -67,7 +67,8 @@ class AlignJob:
         read_as_given(nets, config)
         names = names_of(nets)
         wanted = resolved(config.layers) or _common_layers(nets)
-        pairs = _pairs(resolved(config.pairs), nets, names) if config.pairs or at_epochs else None
+        given_pairs = None if config.pairs == ALL_LAYERS else resolved(config.pairs)
+        pairs = _pairs(given_pairs, nets, names) if given_pairs or at_epochs else None
         method = str(HydraConfig.get().runtime.choices["method"])
         label = component(label_of(method, overrides()) if config.label is None else config.label, "label")
         record = {name: config[name] for name, kind in ALIGNMENT.items() if isinstance(kind, Kind) and kind.identifies}
@@ -93,6 +94,11 @@ class AlignJob:
     def evaluation(self) -> Evaluation:
         """How alignments are evaluated."""
         return _group(self.config, "evaluation")  # type: ignore[no-any-return]
+
+    @property
+    def all_layers(self) -> bool:
+        """Whether every layer is also compared with every other."""
+        return bool(self.config.pairs == ALL_LAYERS)
 
     @property
     def names(self) -> list[str]:

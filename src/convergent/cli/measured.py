@@ -27,6 +27,7 @@ from convergent.core.pairs import Pair
 from convergent.data.images import ImageData
 from convergent.data.preparation import prepared
 from convergent.errors import InputError
+from convergent.streaming.all_layers import SavedAllLayers, together
 from convergent.streaming.histograms.layer_histograms import LayerHistograms
 from convergent.streaming.histograms.saved_histograms import SavedHistograms
 from convergent.streaming.patches import Patches
@@ -40,7 +41,11 @@ PICTURES = {None: (), "top": (_TOP,), "bottom": (_TOP, _BOTTOM), "ascent": (_TOP
 
 
 def measurements_of(job: AlignJob, method: object) -> tuple[Measurement, Measurement | None]:
-    """What is measured for a job, and the same with other images for each net where that null is asked for."""
+    """What is measured for a job, and the same with other images for each net where that null is asked for.
+
+    Raises:
+        InputError: if all layers are to be compared, but not measured at once.
+    """
     evaluation = job.evaluation
     rotated = [SavedRotations(evaluation.rotations)] if "rotated" in evaluation.nulls else []
     counted = []
@@ -49,7 +54,10 @@ def measurements_of(job: AlignJob, method: object) -> tuple[Measurement, Measure
         counted = [SavedHistograms(counting, rotated=draw) for draw in range(1 + len(rotated))]
     data, views = build_images(job)
     cache = Path(job.config.root) / "outputs" / "moments"
-    also: list[Artifact] = [*counted, *rotated, *PICTURES[job.config.pictures]]
+    if job.all_layers and job.reading.layers_per_pass:
+        raise InputError("pairs=all_layers needs all layers in one pass; leave reading.layers_per_pass out.")
+    layers = [SavedAllLayers(job.wanted)] if job.all_layers else []
+    also: list[Artifact] = [*counted, *rotated, *layers, *PICTURES[job.config.pictures]]
     measurement = Measurement(job.nets, job.wanted, data, views, job.reading, job.pairs, cache, also)
     return measurement, shuffle(measurement, build_images(job)[0]) if "shuffled" in evaluation.nulls else None
 
@@ -128,6 +136,12 @@ def load_rotations(measurement: Measurement) -> Iterator[RotatedMoments | None]:
     """The moments on rotated axes of one layer after another; None where none were asked for."""
     artifacts = [artifact for artifact in measurement.also if isinstance(artifact, SavedRotations)]
     yield from measurement.load(artifacts[0]) if artifacts else repeat(None)
+
+
+def load_all_layers(measurement: Measurement) -> LayerMoments | None:
+    """The moments of all layers with all layers; None where they were not asked for."""
+    artifacts = [artifact for artifact in measurement.also if isinstance(artifact, SavedAllLayers)]
+    return together(measurement.load(artifacts[0])) if artifacts else None
 
 
 def _pairs(measurement: Measurement, folds: int) -> Iterator[tuple[LayerMoments, Callable[[int, int], Pair]]]:

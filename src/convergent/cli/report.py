@@ -18,6 +18,7 @@ from convergent.cli.workspace import save_workspace
 from convergent.errors import InputError
 from convergent.figures.comparison import comparison
 from convergent.figures.grid import save
+from convergent.figures.measures import beside_methods
 from convergent.figures.methods import methods
 from convergent.figures.penalties import penalties, swept
 from convergent.progress import silenced, took
@@ -128,6 +129,8 @@ def draw(sets: list[dict[str, list[Finished]]], folder: Path) -> list[Path]:
                 charts.append(save(penalties(layers), folder, f"penalties-{method}{of_set}"))
     best = [max(results, key=Finished.explained) for results in sets[0].values()]
     charted = {result.name: result.summary["pairs"] for result in best}
+    beside = beside_methods(charted)
+    charts += [save(beside, folder, "measures")] if beside else []
     return [save(comparison(charted), folder, "comparison"), *charts]
 
 

@@ -94,6 +94,8 @@ _EXPERIMENT: Options = {
     "logger": aside(TARGET),
 }
 
+ALL_LAYERS = "all_layers"  # in the place of pairs of nets
+
 # The groups that are objects; on the command line reading.sample, evaluation.folds.
 GROUPS = {"reading": Reading, "evaluation": Evaluation}
 
@@ -106,7 +108,7 @@ ALIGNMENT: Options = {
     "nets": aside(_NETS),  # their contents are part of the record
     "trust": aside(_TRUST),
     "at_epochs": word("kept") | listed(whole(), example="[0,1,5]") | NULL,
-    "pairs": _PAIRS | NULL,
+    "pairs": _PAIRS | word(ALL_LAYERS) | NULL,
     "label": aside(COMPONENT | NULL),
     "layers": _PATHS | NULL,
     "images": TEXT | NULL,

@@ -97,16 +97,18 @@ class StatisticsPass(Collector):
         self._shapes: dict[str, dict[str, list[int]]] = {layer: {} for layer in self.layers}
         self._masked: set[str] = set()  # layers whose samples are the unmasked positions
         self._per_image: dict[str, float] = {}  # samples, of the calibration
-        seen = self._calibrate(nets, calibration)
-        self.accumulators = {
-            layer: [self._accumulator(layer, part, seen[layer]) for part in self.parts(layer)] for layer in self.layers
-        }
+        self.accumulators = self.accumulating(self._calibrate(nets, calibration))
         self._check_memory()
 
     @classmethod
     def start(cls, layers: Layers, reading: Reading | None = None, pairs: Pairs = None) -> Start:
         """What starts this collector in a pass; arguments as for the class."""
         return lambda nets, images, first: cls(nets, layers, images, next(first(CALIBRATION))[1], reading, pairs)
+
+    def accumulating(self, seen: Mapping[str, Mapping[str, Tensor]]) -> dict[str, list[Accumulator]]:
+        """What sums the moments of each layer, a part each, given samples of each layer and net."""
+        parts = {layer: self.parts(layer) for layer in self.layers}
+        return {layer: [self.accumulator(layer, part, seen[layer]) for part in of] for layer, of in parts.items()}
 
     def parts(self, _layer: str) -> list[Part]:
         """Which nets' moments of a layer are summed together."""
@@ -189,7 +191,12 @@ class StatisticsPass(Collector):
             what = f"The moments of two nets in layer {accumulator.layer}, with what a method makes of them,"
             check_memory(accumulator.method_memory, what, advice)
 
-    def _accumulator(self, layer: str, part: Part, seen: Mapping[str, Tensor]) -> Accumulator:
+    def accumulator(self, layer: str, part: Part, seen: Mapping[str, Tensor]) -> Accumulator:
+        """What sums the moments of some nets of a layer, given samples of each net, shape (n images, c units, p).
+
+        Raises:
+            InputError: if the nets disagree on the positions.
+        """
         if len({x_ncp.shape[2] for x_ncp in seen.values()}) > 1:
             unequal = ", ".join(f"{x_ncp.shape[2]} in {net}" for net, x_ncp in seen.items())
             raise InputError(
@@ -198,7 +205,7 @@ class StatisticsPass(Collector):
         of_part = [seen[net] for net in part.nets]
         x_us = torch.cat([x_ncp.double().transpose(0, 1).flatten(1) for x_ncp in of_part])
         x_us, p = self.reading.placed(x_us), of_part[0].shape[2]
-        small = (self.deal.images or 0) * self._per_image[layer] < FLOAT64_BELOW
+        small = (self.deal.images or 0) * self._per_image.get(layer, 1.0) < FLOAT64_BELOW
         dtype = torch.float64 if small and self.exact else torch.float32
         # which product is the fastest is timed: where that matters little, it may not change the bits of another run
         products = "portable" if small and self.reading.products == "auto" else self.reading.products
