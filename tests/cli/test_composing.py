@@ -28,6 +28,7 @@ from convergent.cli import main
         ("align", "method.maximum=3", "There is no option method.maximum."),
         ("align", "+name=x", "name is an option already; leave the + before it out."),
         ("align", "method=matching,sparse", "method=matching,sparse names several values; add -m to run"),
+        ("align", "--evaluation.folds=3", "Options have no dashes before them; write evaluation.folds=3."),
         ("align", "layers=[conv1", "layers=[conv1 cannot be read as NAME=VALUE; quote a value with spaces or brackets"),
         ("align", "name=${nonsense}", "name: Interpolation key 'nonsense' not found."),
     ],

@@ -42,10 +42,13 @@ def run(name: str) -> None:
 
     from convergent.cli.command import explains_mistakes, leave
     from convergent.cli.composing import composed, composing
-    from convergent.cli.schema import renaming
+    from convergent.cli.schema import OPTIONS, renaming
 
     if sentence := renaming(name, sys.argv[1:]):
         leave(sentence)
+    for option in (argument[2:] for argument in sys.argv[1:] if argument.startswith("--")):
+        if option.split("=")[0].split(".")[0] in OPTIONS[name]:
+            leave(f"Options have no dashes before them; write {option}.")
 
     @explains_mistakes
     def task(config: DictConfig) -> None:
