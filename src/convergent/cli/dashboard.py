@@ -30,15 +30,9 @@ if TYPE_CHECKING:
 def start_logger(
     config: DictConfig, about: DictConfig, folder: Path, group: str, name: str, job_type: str
 ) -> Logger | None:
-    """The logger of one job, None in all processes but the first; a resumed job goes on with its W&B run.
+    """The logger of one job ("train" or "align"), None in all processes but the first.
 
-    Args:
-        config: of the logger.
-        about: the job's configuration.
-        folder: of the result, which keeps the W&B run's id.
-        group: the experiment.
-        name: of the run.
-        job_type: "train" or "align".
+    A resumed job goes on with its W&B run, whose id is in the result's folder. The experiment is the run's group.
 
     Raises:
         InputError: if the logger is to be online but there is no key, or W&B cannot start.
@@ -87,13 +81,8 @@ def log_alignment(
     What all methods have in common is called "all/LAYER ...", everything else "QUESTION/...", so that W&B groups its panels
     by question, and titles that are cut at their end still differ.
 
-    Args:
-        logger: of the job.
-        name: of the artifact.
-        aligned: what the job has made; arrays (rows, columns, 3) in its pictured rows are pictures.
-        summary: of summary.json; its scalars per layer become the run's summary, so that sweeps can be compared.
-        files: of the artifact.
-        question: that the method answers, see `workspace.QUESTIONS`.
+    Arrays (rows, columns, 3) in pictured rows are pictures; the scalars per layer of summary.json become the run's summary,
+    so that sweeps can be compared; `name` and `files` are the artifact's, `question` is one of `workspace.QUESTIONS`.
     """
     if not isinstance(logger, WandbLogger):
         return

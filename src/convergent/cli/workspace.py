@@ -29,13 +29,7 @@ def panel(section: str, layer: str, name: str) -> str:
 
 
 def workspace_of(entity: str, project: str, name: str, layers: Sequence[str]) -> Workspace:
-    """The workspace, not yet saved: what is asked, from the training of the nets to all methods side by side.
-
-    Args:
-        entity: user or team.
-        project: of the runs.
-        name: of the experiment, the runs' group.
-        layers: that were aligned.
+    """The workspace of an experiment (the runs' group), not yet saved: from the nets' training to all methods side by side.
 
     Raises:
         InputError: if the package that describes workspaces is not installed.

@@ -11,11 +11,10 @@ from convergent.figures.style import NULLS, in_order, look_of, null_handles, nul
 
 @styled
 def comparison(summaries: Mapping[str, Sequence[dict[str, Any]]]) -> Figure:
-    """Share of net b's variance that each method explains on held-out images, against the layer.
+    """Share of net b's variance that each method explains on held-out images, against the layer; by the result's name.
 
-    Args:
-        summaries: rows of `results.Result.summary` by the name of the result. Marks are means over all ordered pairs of
-            nets, bars reach from the least to the greatest pair; hollow marks and dashes are what chance gives the method.
+    Marks are means over all ordered pairs of nets, bars reach from the least to the greatest pair; hollow marks and dashes
+    are what chance gives the method.
     """
     figure, (axis,) = panels(1, 6.0, 2.6)
     layers = list(dict.fromkeys(summary["layer"] for rows in summaries.values() for summary in rows))

@@ -17,11 +17,7 @@ from convergent.figures.style import COLOURS, brief
 
 @styled
 def composition(reports: Sequence[Report]) -> Figure | None:
-    """Clusters of all ordered pairs by their units of net a and of net b, a dot's area saying how many are alike.
-
-    Args:
-        reports: some with a table `clusters` of numbers of units, see `analysis.clusters`.
-    """
+    """Clusters of all ordered pairs by their units of net a and of net b, a dot's area saying how many are alike."""
     reports = [report for report in of_null(reports) if "units_of_one_net" in report.curves]
     if not reports:
         return None

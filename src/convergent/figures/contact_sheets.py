@@ -89,16 +89,7 @@ def groups(
     b: Patches,
     each: int = 5,
 ) -> Figure:
-    """Any groups of units of both nets, a row each.
-
-    Args:
-        title: of the sheet.
-        pair: of nets.
-        rows: text, numbers of a's units, numbers of b's units.
-        a: patches of net a.
-        b: patches of net b.
-        each: units that are shown of each net.
-    """
+    """Any groups of units, in rows of a text, numbers of a's units and of b's; `each` are shown of either at most."""
     each = min(each, max((max(len(of_a), len(of_b)) for _, of_a, of_b in rows), default=1))
     sheet = _Sheet()
     for row, (text, of_a, of_b) in enumerate(rows):
@@ -113,11 +104,7 @@ def groups(
 def extremes(layer: str, mean_c: Mapping[str, Tensor], patches: Mapping[str, Patches], shown: int = 8) -> Figure:
     """The most active units of every net (above) and the least active ones that vary (below).
 
-    Args:
-        layer: name of the layer.
-        mean_c: mean activation of the units by net, NaN for constant ones, shape (c,).
-        patches: by net.
-        shown: units of each kind.
+    Mean activations, shape (c,), are NaN for constant units.
     """
     sheet = _Sheet()
     for number, net in enumerate(patches):
@@ -131,13 +118,9 @@ def extremes(layer: str, mean_c: Mapping[str, Tensor], patches: Mapping[str, Pat
 
 @styled
 def filters(alignment: Alignment, weight_a: Tensor, weight_b: Tensor, across: int = 16) -> Figure:
-    """The first layer's weights of both nets, b's units below their partners, best first.
+    """The first layer's weights of both nets, b's units below their partners, best first, `across` in a row.
 
-    Args:
-        alignment: of a pair of nets.
-        weight_a: net a's, shape (units, 1 or 3 channels, height, width).
-        weight_b: net b's.
-        across: units in a row.
+    Weights have the shape (units, 1 or 3 channels, height, width).
     """
     pair = alignment.pair
     order = [unit for unit in alignment.r_b.argsort(descending=True).tolist() if alignment.partner_b[unit] >= 0]
@@ -187,12 +170,7 @@ def _rounded(value: Tensor | float) -> str:
 
 
 class _Sheet:
-    """Units in rows and columns, with a line of text above and the unit's number below each.
-
-    Args:
-        side: inches of one unit.
-        below: inches under it.
-    """
+    """Units in rows and columns, with text above and the unit's number below each; `side` and `below` are inches."""
 
     def __init__(self, side: float = 0.72, below: float = 0.14) -> None:
         self.side, self.line, self.across = side, side + below + 0.17, side * 1.08

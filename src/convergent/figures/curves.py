@@ -18,10 +18,6 @@ def curves(results: Sequence[Result], method: str) -> Figure:
     """Units of net b sorted by their best single partner (semi-matching), with the method's correlation beside it.
 
     The first pair of nets is drawn unit by unit; the other pairs' semi-matching curves are the band.
-
-    Args:
-        results: of every pair.
-        method: its name, with settings.
     """
     best, look = look_of("semimatching"), look_of(method)
     layers = list(dict.fromkeys(result.layer for result in results))

@@ -16,10 +16,9 @@ from convergent.figures.style import COLOURS
 def dynamics(epochs: Mapping[int, Sequence[dict[str, Any]]]) -> Figure | None:
     """Mean correlation with the partner, and variance explained on held-out images, against the epoch, a line per layer.
 
-    Args:
-        epochs: rows of `results.Result.summary` of each epoch. Lines are means over all ordered pairs of nets, bands reach
-            from the least to the greatest pair. Of variance explained it is the median unit: in untrained nets a few units
-            that fire in a handful of images are predicted so badly that they decide any mean.
+    Lines are means over all ordered pairs of nets, bands reach from the least to the greatest pair. Of variance explained it
+    is the median unit: in untrained nets a few that fire in a handful of images are predicted so badly that they decide any
+    mean.
     """
     rows = [row for of_epoch in epochs.values() for row in of_epoch]
     if not rows:

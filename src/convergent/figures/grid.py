@@ -53,15 +53,9 @@ def styled(draw: Callable[P, R]) -> Callable[P, R]:
 def panels(
     count: int, width: float, height: float, ylabel: str = "", widest: float = 0.0, **options: Any
 ) -> tuple[Figure, list[Axes]]:
-    """A figure of `count` panels, at most four in a row.
+    """A figure of `count` panels of so many inches, at most four in a row, wider ones if the title needs `widest` inches.
 
-    Args:
-        count: of panels.
-        width: of a panel in inches, if that makes the figure as wide as it needs to be.
-        height: of a panel.
-        ylabel: what the vertical axes are, said once a row.
-        widest: inches that the title needs.
-        **options: to `subplots`.
+    `ylabel` is said once a row; `options` are those of `subplots`.
     """
     columns = max(1, min(_ACROSS, count))
     rows, width = -(-count // columns), max(width, widest / columns)
@@ -75,12 +69,9 @@ def panels(
 
 
 def legend_below(figure: Figure, extra: Iterable[Artist] = (), columns: int = _ACROSS) -> None:
-    """A legend under all panels of what their legends would say, each thing once; the figure grows for it.
+    """A legend under all panels of what their legends would say, each thing once, then `extra` entries; the figure grows.
 
-    Args:
-        figure: with all its panels.
-        extra: entries that come last.
-        columns: if so many have room beside each other.
+    It has so many columns if these have room beside each other.
     """
     labelled = {label: handle for axis in figure.axes for handle, label in zip(*axis.get_legend_handles_labels())}
     handles = [*labelled.values(), *extra]

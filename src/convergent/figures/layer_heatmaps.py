@@ -23,10 +23,6 @@ def between_nets(layer_pairs: Rows, method: str) -> Figure | None:
     """Layers of net a (down) against layers of net b (across), means over the ordered pairs of nets.
 
     Lighter is more alike, also of distances. Last: how much of net b's variance the method explains on held-out images.
-
-    Args:
-        layer_pairs: rows of `all_layers.rows_of_layers`.
-        method: its name, with settings.
     """
     return _heatmaps([row for row in layer_pairs if row["a"] != row["b"]], method, "between nets")
 

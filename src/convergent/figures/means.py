@@ -21,10 +21,6 @@ def means(summaries: Sequence[dict[str, Any]], method: str) -> Figure:
 
     Dots are pairs of nets, both directions of a pair only where they differ; the bar of error at the method is its 95%
     interval, over nets where there are three or more, else over images; lines across a bar say what it would be by chance.
-
-    Args:
-        summaries: rows of `results.Result.summary`.
-        method: its name, with settings.
     """
     figure, (axis,) = panels(1, 4.4, 2.4)
     layers = by_layer(summaries)

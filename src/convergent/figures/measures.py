@@ -43,10 +43,6 @@ def measures(summaries: Rows, method: str) -> Figure | None:
 
     Marks are means over the ordered pairs of nets, bars reach from the least to the greatest pair; hollow marks and dashes
     are what chance gives.
-
-    Args:
-        summaries: rows of `results.Result.summary`.
-        method: its name, with settings.
     """
     return beside_methods({method: summaries})
 

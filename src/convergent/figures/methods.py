@@ -20,9 +20,6 @@ def methods(results: Mapping[str, Sequence[Rows]]) -> Figure:
     Marks are means over all ordered pairs of nets, bars reach from the least to the greatest pair; results of one method
     that differ in its settings, such as a penalty, are joined by a line. Below each mark is what the same method explains by
     chance: hollow where net a is randomly rotated, a dash where it reads other images.
-
-    Args:
-        results: by the method's name the rows of `results.Result.summary` of each of its results.
     """
     layers = list(dict.fromkeys(row["layer"] for settings in results.values() for rows in settings for row in rows))
     figure, axes = panels(len(layers), 1.95, 2.2, "variance explained, held out", 6.0, sharey=True)

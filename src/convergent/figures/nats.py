@@ -22,9 +22,6 @@ def nats(reports: Sequence[Report]) -> Figure | None:
 
     The first pair of nets is drawn unit by unit, filled where the best correlation gives the same partner; the band is that
     of all pairs; broken and dotted lines are what random rotations and shuffled images give.
-
-    Args:
-        reports: some with a table `partners`, see `analysis.information`, of nulls too.
     """
     reports = [report for report in reports if "partners" in report.tables]
     if not of_null(reports):

@@ -39,13 +39,10 @@ def swept(results: Sequence[Layers]) -> bool:
 
 @styled
 def penalties(results: Sequence[Layers]) -> Figure:
-    """Loss, variance explained and predictors per unit against the penalty, a curve per layer.
+    """Loss, variance explained and predictors per unit against the penalty that results differ in, a curve per layer.
 
     Bars: one standard deviation over the ordered pairs of nets. In the first panel broken lines are the loss of all units
     together (least squares), dotted ones that of the best single unit, scaled.
-
-    Args:
-        results: the scalars of each layer, of results that differ in their penalty.
     """
     figure, axes = panels(len(_DRAWN), 2.5, 2.3)
     names = list(dict.fromkeys(layer for layers in results for layer in layers))

@@ -2,9 +2,9 @@
 
 A figure is a function whose parameters are named after what it is drawn from, and which returns None where that has nothing
 to show. With `alignment` among them it is drawn of the first pair of nets of each layer, as NAME-LAYER.png: from `alignment`
-and that pair's `reports`. Others are summary figures, NAME.png: from the `results`, `reports` and `summaries` of all pairs,
-the `method`'s name, the `layers`' moments, the summaries of the `epochs` of a training, and `layer_pairs`, a row for each
-two layers where these are compared.
+and that pair's `reports`. Others are summary figures, NAME.png: from the `results`, `reports` and `summaries` (rows of
+`Result.summary`) of all pairs, the `method`'s name, the `layers`' moments, the summaries of the `epochs` of a training, and
+`layer_pairs`, a row for each two layers where these are compared.
 """
 
 from collections.abc import Callable, Iterator, Mapping

@@ -22,9 +22,6 @@ def similarity(reports: Sequence[Report]) -> Figure | None:
 
     Lines are means over all ordered pairs of nets and the runs of each; bands reach a standard deviation over the runs up
     and down. The broken line is the similarity between nets where one net's units are rotated and clustered anew.
-
-    Args:
-        reports: some with a curve `similarity`, see `analysis.clusters`.
     """
     reports = [report for report in reports if "similarity" in report.curves]
     if not reports:

@@ -27,9 +27,6 @@ def subspaces(reports: Sequence[Report]) -> Figure | None:
     """How alike the two nets' units in a cluster are as subspaces, beside single units, random groups and rotated axes.
 
     Marks are means over all ordered pairs of nets, bars reach from the least to the greatest pair.
-
-    Args:
-        reports: some with scalars `subspace_KIND_MEASURE`, see `analysis.clusters`.
     """
     reports = [report for report in reports if "similarity" in report.curves]
     if not reports:

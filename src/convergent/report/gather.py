@@ -53,13 +53,9 @@ class ReportData:
 
 
 def gather(root: Path, name: str, summaries: Mapping[str, Mapping[str, Any]], picture_bytes: float) -> ReportData:
-    """Read what the finished results of an experiment hold.
+    """Read what the finished results of an experiment hold, given summary.json of each by its label.
 
-    Args:
-        root: folder of outputs/.
-        name: of the experiment.
-        summaries: summary.json of each result by its label; pictures, matrices and activity are those of the first.
-        picture_bytes: that all pictures together may take.
+    Pictures, which together take so many bytes at most, matrices and activity are those of the first.
     """
     folder, first = root / "outputs" / "align" / name, next(iter(summaries.values()))
     nets = list(dict.fromkeys(pair["a"] for pair in first["pairs"]))

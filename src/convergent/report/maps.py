@@ -48,11 +48,7 @@ def maps_of(
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """For each ordered pair "a>b" the units of b: scores, the units of a with the largest weights, clusters.
 
-    Args:
-        folder: of the result.
-        layer: one of its layers.
-        scores: of the result, see `read_scores`.
-        correlations: of net a's units with net b's, by (a, b), as far as they are known.
+    Correlations of net a's units with net b's, by (a, b), are used as far as they are known.
     """
     with opened(folder / "alignments" / f"{layer}.safetensors") as saved:
         names = list(saved.keys())

@@ -32,8 +32,7 @@ class _Mean(NamedTuple):
 def opening(summaries: Mapping[str, Mapping[str, Any]]) -> str:
     """How far a unit's best match and all units predict it, and what of that a random rotation leaves to the units.
 
-    Args:
-        summaries: summary.json by the result's label; those of the most images are used.
+    Of summary.json by the result's label those of the most images are used.
     """
     most = max(summary["images"] for summary in summaries.values())
     base = {label.split(",")[0]: summary for label, summary in summaries.items() if summary["images"] == most}

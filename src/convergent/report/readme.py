@@ -21,13 +21,8 @@ def documents(root: Path) -> list[Path]:
 def fill(root: Path, texts: Mapping[str, str], figures: Iterable[Path] = ()) -> list[Path]:
     """Put each text between its marks, in whichever documents have them, and copy the figures that these show.
 
-    Args:
-        root: of the project.
-        texts: Markdown by the name in its marks; what is between other names' marks stays.
-        figures: PNG files, copied to where a document shows a picture of that name in docs/; of equal names the last one.
-
-    Returns:
-        The documents that were written anew.
+    Texts are Markdown by the name in their marks; what is between other names' marks stays. Figures, PNG files, are copied
+    to where a document shows one of that name in docs/, of equal names the last. The documents that were written anew.
 
     Raises:
         InputError: if a mark has no second one.

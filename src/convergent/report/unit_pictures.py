@@ -26,11 +26,8 @@ def drawings_of(
 ) -> Drawings:
     """Contact sheets of a pair of nets by name: matches, predictors and clusters, as far as there are any.
 
-    Args:
-        alignment: of a pair of nets.
-        patches: by net, of the layer: those that excite units most, then other kinds, of which matches are drawn.
-        tables: of analyses; groups of units that their rows name, texts of numbers with spaces between them in `units_a`
-            and `units_b`, are drawn as pictures. A number there says how many units, not which.
+    Patches are by net: those that excite units most, then other kinds, of which matches are drawn. Groups of units that the
+    rows of analyses' tables name, as numbers with spaces between them in `units_a` and `units_b`, are drawn as pictures.
     """
     drawings: Drawings = {}
     pair = alignment.pair
