@@ -37,10 +37,10 @@ def as_matrix(x: Any, what: str = "Activations") -> Tensor:
     >>> as_matrix(torch.tensor([1, 2]))  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     convergent.errors.InputError: Activations need to be a matrix ... not int64 of shape (2,); reshape them so that ...
-    """
+    """  # noqa: DOC501  (an InputError, made below)
     x_nu = _floating(_tensor(x, what))
     if x_nu.ndim != 2 or 0 in x_nu.shape:
-        raise InputError(_sentence(what, described(x), "reshape them so that every sample (image, position) is a row"))
+        raise _refused(what, described(x), "reshape them so that every sample (image, position) is a row")
     finite_u = torch.isfinite(x_nu.amax(0)) & torch.isfinite(x_nu.amin(0))
     if not finite_u.all():
         unit = int((~finite_u).nonzero()[0])
@@ -108,43 +108,33 @@ def _stacked(rows: Sequence[Tensor], what: str) -> Tensor:
     try:
         return torch.stack([row.detach().cpu() for row in rows])
     except (RuntimeError, NotImplementedError) as error:
-        raise InputError(
-            _sentence(what, f"tensors that do not stack ({_first_line(error)})", "give one tensor")
-        ) from None
+        raise _refused(what, f"tensors that do not stack ({_first_line(error)})", "give one tensor") from None
 
 
 def _of_torch(x: Tensor, what: str) -> Tensor:
     if x.is_complex():
-        raise InputError(_sentence(what, described(x), "take the parts or the magnitude"))
+        raise _refused(what, described(x), "take the parts or the magnitude")
     if x.layout != torch.strided or x.is_nested or x.is_quantized or x.is_meta:
         kind = "quantised" if x.is_quantized else "without data" if x.is_meta else "sparse or nested"
-        raise InputError(
-            _sentence(what, f"a tensor that is {kind}", "make it dense (to_dense, dequantize, to_padded_tensor)")
-        )
+        raise _refused(what, f"a tensor that is {kind}", "make it dense (to_dense, dequantize, to_padded_tensor)")
     return x.detach().cpu().resolve_neg()
 
 
 def _of_numpy(x: Any, what: str) -> Tensor:
     if hasattr(x, "toarray") or hasattr(x, "todense"):  # of scipy, which numpy reads as one object
-        raise InputError(_sentence(what, f"a sparse {type(x).__name__}", "make it dense (toarray)"))
-    if isinstance(x, np.ma.MaskedArray):
-        if np.ma.is_masked(x):
-            raise InputError(
-                _sentence(what, "an array with masked entries", "fill them in (filled) or leave their samples out")
-            )
-        x = x.data
+        raise _refused(what, f"a sparse {type(x).__name__}", "make it dense (toarray)")
+    if np.ma.is_masked(x):
+        raise _refused(what, "an array with masked entries", "fill them in (filled) or leave their samples out")
     try:
         array = np.asarray(x)
         if array.dtype == object:
             array = _of_objects(array)
     except Exception as error:  # whatever a foreign __array__ raises
-        raise InputError(
-            _sentence(what, f"{described(x)} ({_first_line(error)})", "give an array of numbers")
-        ) from None
+        raise _refused(what, f"{described(x)} ({_first_line(error)})", "give an array of numbers") from None
     if not np.can_cast(array.dtype, np.float64, "same_kind"):
         given = described(array) if array.ndim else f"a {type(x).__name__}"
         hint = "take the parts or the magnitude" if array.dtype.kind == "c" else "give an array of numbers"
-        raise InputError(_sentence(what, given, hint))
+        raise _refused(what, given, hint)
     wide = array.dtype.kind == "f" and array.dtype.itemsize > 8
     own = f"={array.dtype.kind}{array.dtype.itemsize}"  # which for some types is another name of the same
     kind = np.dtype(np.float64 if wide or array.dtype.kind not in "biuf" else own)
@@ -171,11 +161,9 @@ def _of_objects(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return array.astype(np.float64)
 
 
-def _sentence(what: str, given: str, hint: str) -> str:
-    return (
-        f"{what} need to be a matrix of real numbers, shape (samples, units), with at least one sample and one unit, not "
-        f"{given}; {hint}."
-    )
+def _refused(what: str, given: str, hint: str) -> InputError:
+    matrix = "a matrix of real numbers, shape (samples, units), with at least one sample and one unit"
+    return InputError(f"{what} need to be {matrix}, not {given}; {hint}.")
 
 
 def _first_line(error: Exception) -> str:
