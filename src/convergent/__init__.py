@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from convergent.errors import InputError as InputError
     from convergent.function.merging.merge import Merging as Merging
     from convergent.function.merging.merge import merge as merge
+    from convergent.function.stitch import Stitched as Stitched
     from convergent.loading import Results as Results
     from convergent.loading import load as load
     from convergent.methods.hierarchical_spectral import (
@@ -65,6 +66,7 @@ _HOMES = {
     "core.scores": ["held_out"],
     "errors": ["InputError"],
     "function.merging.merge": ["Merging", "merge"],
+    "function.stitch": ["Stitched"],
     "loading": ["Results", "load"],
     "methods.hierarchical_spectral": ["HierarchicalSpectralClustering"],
     "methods.least_squares": ["LeastSquares"],

@@ -12,7 +12,7 @@ from convergent.analysis.codes import codes
 from convergent.analysis.nulls import rotated
 from convergent.analysis.path import path
 from convergent.analysis.results import compare
-from convergent.core.alignment import Alignment
+from convergent.core.alignment import Alignment, align
 from convergent.core.blocks import block_of_image
 from convergent.core.pairs import Pair
 from convergent.core.prediction import errors, explained
@@ -145,3 +145,20 @@ def test_units_constant_in_one_fold_or_everywhere_leave_no_nan():
     scores = held_out(Matching(), pair, folds=10)
     assert torch.isfinite(scores).all()
     assert scores[1] == 0
+
+
+def test_predictions_of_the_folds_are_what_the_score_is_made_of():
+    x_na, x_nb, _ = planted(120, 6, 6, noise=2.0)
+    x_nb[:, 5] = 1.0  # never varies, so nothing predicts it
+    pair, fold_n = replace(Pair.of(x_na, x_nb, blocks=6), held_out_folds=3), block_of_image(120, 6) % 3
+    alignment = align(LeastSquares(0.1), pair)
+    error_b, sst_b = torch.zeros(6).double(), torch.zeros(6).double()
+    for fold, prediction in enumerate(alignment.predictions):
+        held = fold_n == fold
+        y_nb = (x_na - prediction.mean_a) @ prediction.weight_ab + prediction.mean_b
+        error_b += (x_nb - y_nb)[held].square().sum(0)
+        sst_b += (x_nb - prediction.mean_b)[held].square().sum(0)
+        restored_nb = (y_nb - prediction.mean_b) * prediction.gain_b
+        assert torch.allclose(restored_nb[~held].std(0, correction=0)[:5], x_nb[~held].std(0, correction=0)[:5])
+        assert prediction.gain_b[5] == 1
+    assert torch.allclose(alignment.held_out_b[:5], (1 - error_b / sst_b)[:5])

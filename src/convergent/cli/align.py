@@ -5,9 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from hydra.utils import instantiate
+from omegaconf import DictConfig
+from pytorch_lightning import Callback, Trainer
 from torch import Tensor
 
 from convergent.analysis.all_layers import pairs_of_layers, rows_of_layers
@@ -17,6 +20,7 @@ from convergent.analysis.results import by_layer, compare
 from convergent.cli.align_job import AlignJob
 from convergent.cli.dashboard import log_alignment, start_logger
 from convergent.cli.folders import abandon, claim
+from convergent.cli.judging import Judging
 from convergent.cli.measured import (
     after_stop,
     load_all_layers,
@@ -33,6 +37,8 @@ from convergent.core.alignment import Alignment, Method
 from convergent.errors import InputError
 from convergent.figures.grid import save
 from convergent.figures.registry import Draw, drawn
+from convergent.function import judgement
+from convergent.function.stitches import Stitch
 from convergent.progress import took, track
 from convergent.report.unit_pictures import drawings_of, filters_of, pictured_rows
 from convergent.similarity.measure import Measure
@@ -60,18 +66,24 @@ def align(job: AlignJob) -> None:
     config, folder, began = job.config, job.folder, time.monotonic()
     parts = _Parts(*(instantiate(config[group]) for group in ("method", "analysis", "similarity", "figure")))
     measurement, shuffled = measurements_of(job, parts.method)
+    trainer = partial(_trainer, config)
     with stoppable(lambda: after_stop(measurement, shuffled)):
         for each in [measurement, shuffled] if shuffled else [measurement]:
-            each.ensure(lambda callbacks: build_trainer(config, callbacks, logger=False))
-        leave_group()
+            each.ensure(trainer)
+        judging = Judging.begin(job, measurement, trainer) if config.function else None
+        if judging is None:
+            leave_group()
+        elif not first_process():
+            judging.assist()
+            leave_group()
     if not first_process():
         return
     measurement, shuffled = without_constant(measurement, shuffled)
     patches = patches_of(measurement, config.pictures)
-    claim(folder, job.record, force=config.force, other="label=")
+    claim(folder, job.record, force=job.anew, other="label=")
     logger = start_logger(config.logger, job.record, folder, job.name, job.label, "align")
     try:
-        aligned = _align_pairs(job, parts, measurement, shuffled, patches)
+        aligned = _align_pairs(job, parts, measurement, shuffled, patches, judging)
         layer_pairs = _compare_layers(job, parts, measurement)
     except (InputError, OSError):  # a method that cannot do what it was asked for with these nets, a full disk
         abandon(folder)
@@ -99,18 +111,26 @@ def align(job: AlignJob) -> None:
     print(f"{job.name} {job.label}: mean r {mean_r}, in {folder}, {took(began)}", flush=True)
 
 
+def _trainer(config: DictConfig, callbacks: list[Callback]) -> Trainer:
+    return build_trainer(config, callbacks, logger=False)
+
+
 def _align_pairs(
     job: AlignJob,
     parts: _Parts,
     measurement: Measurement,
     shuffled: Measurement | None,
     patches: Sequence[Mapping[str, Mapping[str, Patches]]],
+    judging: Judging | None,
 ) -> Aligned:
     """Align every pair of nets in both directions, layer by layer; maps, which may be large, go to disk as they come."""
     aligned = Aligned()
     layers = load_pairs(measurement, shuffled, job.evaluation)
-    for layer, pairs, nulls in track(layers, f"aligning by {job.label}", len(measurement.layers)):
+    if judging is None:  # whose passes have bars of their own
+        layers = track(layers, f"aligning by {job.label}", len(measurement.layers))
+    for layer, pairs, nulls in layers:
         tensors: dict[str, Tensor] = {}
+        stitches: list[Stitch] = []
         for number, (a, b) in enumerate(layer.pairs):
             pair, evaluation = pairs(a, b), job.evaluation
             similarity = measured(parts.measures, pair, nulls.of(a, b), intervals=evaluation.measure_intervals)
@@ -124,9 +144,16 @@ def _align_pairs(
                 aligned.results.append(result)
                 aligned.reports.extend([*reports, *null_reports(parts.analyses, alignment, null_pairs)])
                 tensors |= tensors_of(alignment, reports)
+                if judging:
+                    stitches += judging.stitches(alignment, *of, nulls)
                 if number == 0 and directed is pair:
                     _draw_pair(job, parts, aligned, alignment, [every[layer.layer] for every in patches], measurement)
         save_alignments(job.folder / "alignments" / f"{layer.layer}.safetensors", tensors)
+        if judging:
+            judged = judging.judge_common(layer.layer, pairs, layer) + judging.judge(layer.layer, stitches)
+            aligned.reports.extend(judgement.reports_of(layer.layer, judged))
+    if judging:
+        judging.end()
     return aligned
 
 

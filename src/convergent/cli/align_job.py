@@ -115,7 +115,12 @@ class AlignJob:
     @property
     def done(self) -> bool:
         """Whether the result is there, and not to be replaced."""
-        return not self.config.force and (self.folder / "done").exists()
+        return not self.anew and (self.folder / "done").exists()
+
+    @property
+    def anew(self) -> bool:
+        """Whether a result that is there is to be replaced: by will, or because its function was never judged."""
+        return self.config.force or (self.config.function and not (self.folder / "function.csv").exists())
 
     def alone(self) -> AbstractContextManager[None]:
         """No other job writes this result meanwhile: waits for one that does."""

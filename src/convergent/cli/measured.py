@@ -30,6 +30,7 @@ from convergent.errors import InputError
 from convergent.streaming.all_layers import SavedAllLayers, together
 from convergent.streaming.histograms.layer_histograms import LayerHistograms
 from convergent.streaming.histograms.saved_histograms import SavedHistograms
+from convergent.streaming.lowest import SavedLowest
 from convergent.streaming.patches import Patches
 from convergent.streaming.rotated_pass import RotatedMoments, SavedRotations
 from convergent.streaming.top_patches import SavedPatches
@@ -54,10 +55,11 @@ def measurements_of(job: AlignJob, method: object) -> tuple[Measurement, Measure
         counted = [SavedHistograms(counting, rotated=draw) for draw in range(1 + len(rotated))]
     data, views = build_images(job)
     cache = Path(job.config.root) / "outputs" / "moments"
+    lowest = [SavedLowest()] if job.config.function else []
     if job.all_layers and job.reading.layers_per_pass:
         raise InputError("pairs=all_layers needs all layers in one pass; leave reading.layers_per_pass out.")
     layers = [SavedAllLayers(job.wanted)] if job.all_layers else []
-    also: list[Artifact] = [*counted, *rotated, *layers, *PICTURES[job.config.pictures]]
+    also: list[Artifact] = [*counted, *rotated, *lowest, *layers, *PICTURES[job.config.pictures]]
     measurement = Measurement(job.nets, job.wanted, data, views, job.reading, job.pairs, cache, also)
     return measurement, shuffle(measurement, build_images(job)[0]) if "shuffled" in evaluation.nulls else None
 
@@ -145,8 +147,15 @@ def load_all_layers(measurement: Measurement) -> LayerMoments | None:
 
 
 def _pairs(measurement: Measurement, folds: int) -> Iterator[tuple[LayerMoments, Callable[[int, int], Pair]]]:
-    for layer, histograms in zip(measurement.load(), _histograms(measurement, rotated=0)):
-        yield layer, partial(_pair, layer, histograms, folds)
+    for layer in measurement.layers:
+        yield load_pair(measurement, layer, folds)
+
+
+def load_pair(measurement: Measurement, layer: str, folds: int) -> tuple[LayerMoments, Callable[[int, int], Pair]]:
+    """The moments of one layer, and what makes pairs of nets, given by their numbers."""
+    moments, counted = measurement.load_one(layer), _counted(measurement, rotated=0)
+    histograms = measurement.load_one(layer, counted[0]) if counted else None
+    return moments, partial(_pair, moments, histograms, folds)
 
 
 def _histograms(measurement: Measurement, rotated: int) -> Iterator[LayerHistograms | None]:

@@ -144,9 +144,13 @@ class Measurement:
 
     def load(self, artifact: Artifact | None = None) -> Iterator[Any]:
         """What was saved of the layers, one after another: their `LayerMoments`, or another artifact."""
-        artifact = artifact or self.artifacts[0]
         for layer in self.layers:
-            yield artifact.load(self._file(artifact, layer), layer, names_of(self.nets))
+            yield self.load_one(layer, artifact)
+
+    def load_one(self, layer: str, artifact: Artifact | None = None) -> Any:
+        """What was saved of one layer."""
+        artifact = artifact or self.artifacts[0]
+        return artifact.load(self._file(artifact, layer), layer, names_of(self.nets))
 
     def _file(self, artifact: Artifact, layer: str) -> Path:
         return self.folder / artifact.folder / f"{layer}.safetensors"

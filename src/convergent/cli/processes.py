@@ -7,7 +7,8 @@ import os
 import sys
 import threading
 import time
-from typing import TypeVar
+from datetime import timedelta
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -48,15 +49,24 @@ def end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def as_first(value: T) -> T:
+def as_first(value: T, group: Any = None) -> T:
     """What the first process has, in all processes of a group; where there is none yet, one's own."""
-    if not _grouped():
+    if not grouped():
         return value
     import torch.distributed as dist
 
     values = [value]
-    dist.broadcast_object_list(values)
+    dist.broadcast_object_list(values, group=group)
     return values[0]
+
+
+def patient_group() -> Any:
+    """The same processes as a group whose exchanges wait for as long as the first one works alone; None for one process."""
+    if not grouped():
+        return None
+    import torch.distributed as dist
+
+    return dist.new_group(timeout=timedelta(days=30), backend="gloo")
 
 
 def leave_group() -> None:
@@ -64,7 +74,7 @@ def leave_group() -> None:
 
     Once in a job, at its end: a process that is early for a second group would join the first one as long as that is there.
     """
-    if _grouped():
+    if grouped():
         import torch.distributed as dist
 
         dist.barrier()
@@ -73,7 +83,8 @@ def leave_group() -> None:
         os.environ[PARENT] = ""
 
 
-def _grouped() -> bool:
+def grouped() -> bool:
+    """Whether this process is in a group."""
     import torch.distributed as dist
 
     return dist.is_available() and dist.is_initialized()

@@ -5,7 +5,7 @@ Axes: `a` units of net a (p of them), `b` units of net b (q of them).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor
 
-from convergent.core.prediction import explained
-from convergent.core.scores import held_out
+from convergent.core.prediction import Prediction, explained
+from convergent.core.scores import fold_predictions
 from convergent.core.ties import first_best
 from convergent.errors import InputError
 
@@ -95,14 +95,27 @@ class Alignment:
         """Share of each unit's variance explained on the images of the fit, shape (q,); `held_out_b` is the evidence."""
         return explained(self.map_ab, self.pair, self.pair)
 
-    @cached_property
+    @property
     def held_out_b(self) -> Tensor | None:
         """Share of each unit's variance explained on held-out images, shape (q,); None where the pair holds none out.
 
         Raises:
             InputError: if it is not known which method made the alignment.
         """
-        return held_out(self.refit(choices=False), self.pair) if self.pair.holds_out else None
+        return self._of_folds[0] if self.pair.holds_out else None
+
+    @property
+    def predictions(self) -> Sequence[Prediction]:
+        """The method's predictions, each fitted without one fold of the blocks of images; none where none is held out.
+
+        Raises:
+            InputError: if it is not known which method made the alignment.
+        """
+        return self._of_folds[1] if self.pair.holds_out else []
+
+    @cached_property
+    def _of_folds(self) -> tuple[Tensor, list[Prediction]]:
+        return fold_predictions(self.refit(choices=False), self.pair)
 
     @cached_property
     def predictors_b(self) -> Tensor:

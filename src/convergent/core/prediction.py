@@ -5,10 +5,44 @@ Axes: `a` units of net a, `b` units of net b.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from convergent.core.pairs import Pair
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """A linear map fitted to some images, as it predicts activations of others: x_b ~ mean_b + (x_a - mean_a) @ weight_ab.
+
+    Attributes:
+        weight_ab: the map in the activations' own units, shape (p, q).
+        mean_a: the means of the fit, shape (p,).
+        mean_b: those of b, shape (q,): what a unit without predictors is predicted by.
+        gain_b: each unit's standard deviation over that of its prediction, shape (q,): what restores its variance; 1 for a
+            unit whose prediction never varies.
+    """
+
+    weight_ab: Tensor
+    mean_a: Tensor
+    mean_b: Tensor
+    gain_b: Tensor
+
+    @classmethod
+    def of(cls, map_ab: Tensor, fit: Pair) -> Prediction:
+        """The prediction by a map of standardised units, shape (p, q), that was fitted to a pair."""
+        total, used = fit.total, map_ab.any(0).nonzero()[:, 0]
+        map_aj = map_ab[:, used]
+        single = bool(((map_aj != 0).sum(0) == 1).all())  # standardised units have variance 1
+        variance_j = (map_aj * (map_aj if single else fit.corr_aa @ map_aj)).sum(0)
+        gain_b = torch.ones(fit.q, dtype=torch.float64)
+        gain_b[used] = torch.where(variance_j > 0, variance_j.clamp(min=1e-30).rsqrt(), 1.0)
+        unit_u = torch.ones_like(total.mean_u) if total.gain_u is None else 1 / total.gain_u
+        mean_u, sd_b = total.mean_u * unit_u, total.sd_u[fit.b] * unit_u[fit.b]
+        weight_ab = (total.scale_u[fit.a] / unit_u[fit.a])[:, None] * map_ab * sd_b
+        return cls(weight_ab, mean_u[fit.a], mean_u[fit.b], gain_b)
 
 
 def errors(map_ab: Tensor, fit: Pair, on: Pair) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from convergent.core.prediction import errors, r2
+from convergent.core.prediction import Prediction, errors, r2
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -31,6 +31,18 @@ def held_out(method: Method, pair: Pair, folds: int | None = None) -> Tensor:
         InputError: if the pair has fewer than two blocks of images.
     """
     return held_out_of_maps(lambda fit: [method(fit).map_ab], pair, folds)[0]
+
+
+def fold_predictions(method: Method, pair: Pair) -> tuple[Tensor, list[Prediction]]:
+    """The score of `held_out`, and the prediction fitted without each fold, which made it."""
+    predictions: list[Prediction] = []
+
+    def maps(fit: Pair) -> list[Tensor]:
+        map_ab = method(fit).map_ab
+        predictions.append(Prediction.of(map_ab, fit))
+        return [map_ab]
+
+    return held_out_of_maps(maps, pair)[0], predictions
 
 
 def held_out_of_maps(maps: Callable[[Pair], Iterable[Tensor]], pair: Pair, folds: int | None = None) -> Tensor:

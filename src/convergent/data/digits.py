@@ -36,6 +36,7 @@ class Digits(Dataset[tuple[Any, int]]):
         if split not in splits:
             raise InputError(f"The digits have the splits {', '.join(splits)}, not {split!r}.")
         self.images, self.targets = images[splits[split]], bunch.target[splits[split]]
+        self.held_out = np.isin(splits[split], splits["val"])  # from training
         self.split, self.transform, self.classes = split, transform, [*map(str, bunch.target_names)]
 
     def __len__(self) -> int:

@@ -11,12 +11,13 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from convergent.data.crops import Crops, Finish
 from convergent.data.opening import first_line, shown
-from convergent.data.order import BlockOrder, EvaluationOrder, TrainingOrder
+from convergent.data.order import BlockOrder, EvaluationOrder, SomeOrder, TrainingOrder
 from convergent.data.pictures import Batch, Images, Shuffled, Views, collate
 from convergent.data.preparation import Access, Preparation, decoded, normalised, prepared
 from convergent.data.store import SubtractMean
@@ -44,6 +45,7 @@ class ImageData(pl.LightningDataModule):
         blocks: of images, in the statistics pass.
         views: how nets that want their images otherwise get them in the statistics pass, by name; none for all alike.
         shuffled: the view of each net, by name, if each is to see other images in the statistics pass (see `Shuffled`).
+        only: numbers of the images that the pass reads of those that are measured; None for all.
         read_before: of (rank, number of processes), how many batches of the statistics pass to leave out.
 
     Raises:
@@ -76,6 +78,7 @@ class ImageData(pl.LightningDataModule):
         self._begin = 0, 0  # epoch and batch
         self.views: dict[str, Callable[[Any], Any]] = {}
         self.shuffled: dict[str, str | None] = {}
+        self.only: Tensor | None = None
         self.read_before: Callable[[int, int], int] = lambda _rank, _world: 0
         self._datasets: dict[str, Dataset[Any]] = {}
         self._read: list[Images] = []
@@ -167,6 +170,21 @@ class ImageData(pl.LightningDataModule):
         images = self.images(self.measure_source, Views(self.views) if self.views else None)
         return Shuffled(images, self.shuffled) if self.shuffled else images
 
+    def untrained_on(self) -> Tensor:
+        """The numbers of those measured images on which no net is trained.
+
+        Raises:
+            InputError: if there are none, or nobody knows which they are.
+        """
+        source, images = self.measure_source, len(self.measured)
+        there = getattr(self.dataset(source), "held_out", [True] * images if source == "val" else None)
+        if there is None or not any(there):
+            raise InputError(
+                f"Nets are judged on images that they were not trained on, and images={source} does not say which these "
+                "are; choose images=val, or give the data set an attribute held_out, true for these."
+            )
+        return torch.as_tensor(there).nonzero()[:, 0]
+
     def train_dataloader(self) -> DataLoader[Any]:
         """Batches of augmented training images, without those of the epoch that a resumed training has read before."""
         images = self.images("train", self.training, batched=True)
@@ -189,7 +207,10 @@ class ImageData(pl.LightningDataModule):
             InputError: if there are more processes than blocks.
         """
         rank, world = self._place()
-        order = BlockOrder(len(self.measured), self.blocks, self.batch_size, rank, world, self.read_before(rank, world))
+        skip, images = self.read_before(rank, world), len(self.measured)
+        if self.only is not None:
+            return self._loader(self.measured, batch_sampler=SomeOrder(self.only, self.batch_size, rank, world, skip))
+        order = BlockOrder(images, self.blocks, self.batch_size, rank, world, skip)
         if world > min(self.blocks, len(self.measured)):
             raise InputError(
                 f"{world} processes need as many blocks of images, not {self.blocks}; use fewer processes."

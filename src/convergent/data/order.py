@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 from torch.utils.data import Sampler
 
 from convergent.core.blocks import block_of_image
@@ -97,6 +98,21 @@ class BlockOrder(Sampler[list[Draw]]):
             parts = -(-len(of_block) // batch_size)
             self.batches += [[Draw(image) for image in part.tolist()] for part in of_block.tensor_split(parts)]
         self.batches = self.batches[skip:]
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        return iter(self.batches)
+
+
+class SomeOrder(Sampler[list[Draw]]):
+    """Batches of some images only, the same whatever the number of processes, whole batches to each process."""
+
+    def __init__(self, image_n: Tensor, batch_size: int, rank: int = 0, world: int = 1, skip: int = 0) -> None:
+        batches = [[Draw(image) for image in part.tolist()] for part in torch.split(image_n, batch_size)]
+        first, last = (len(batches) * place // world for place in (rank, rank + 1))
+        self.batches = batches[first:last][skip:]
 
     def __len__(self) -> int:
         return len(self.batches)

@@ -89,6 +89,7 @@ class PassCallback(pl.Callback):
         check_numbers(image_n, self._images)
         for collector in self._collectors:
             collector.begin(image_n)
+            collector.label(batch[1])
 
     def on_predict_batch_end(
         self, trainer: pl.Trainer, _module: pl.LightningModule, _outputs: Any, _batch: Batch, batch_idx: int, *_: Any

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Self
@@ -154,8 +154,12 @@ class Capture:
             )
         with PreActivations.looking_away():
             self.observer(net, layer, activation)
-            for name, rotated in self.rotations.of(net, layer, activation) if self.rotations else ():
+            for name, rotated in self._rotated(net, layer, activation):
                 self.observer(name, layer, rotated)
+
+    def _rotated(self, net: str, layer: str, activation: Tensor) -> Iterator[tuple[str, Tensor]]:
+        if self.rotations and net in self.rotations.nets:
+            yield from self.rotations.of(net, layer, activation)
 
 
 def tensor_of(output: object, name: str | int | None, where: str) -> Tensor:

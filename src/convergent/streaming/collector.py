@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from convergent.errors import InputError
 from convergent.streaming.capture import Capture, Seen
-from convergent.streaming.layers import Layers, by_unit, layout, resolve, samples
+from convergent.streaming.layers import Layer, Layers, by_unit, layout, resolve, samples
 from convergent.streaming.masks import Unmasked, remaining
 from convergent.streaming.reading import Reading
 from convergent.streaming.rotations import Rotations, rotated_from
@@ -31,7 +31,7 @@ class Collector(ABC):
 
     Args:
         nets: by name.
-        layers: whose activations are seen, see `layers.resolve`.
+        layers: whose activations are seen, see `layers.resolve`; or what that gives.
         reading: how activations are read.
         rotations: of the nets, whose activations are seen too, under the rotated nets' names.
 
@@ -43,9 +43,13 @@ class Collector(ABC):
     """
 
     def __init__(
-        self, nets: Mapping[str, nn.Module], layers: Layers, reading: Reading, rotations: Rotations | None = None
+        self,
+        nets: Mapping[str, nn.Module],
+        layers: Layers | Mapping[str, Layer],
+        reading: Reading,
+        rotations: Rotations | None = None,
     ) -> None:
-        self.nets, self.layers = list(nets), resolve(nets, layers)
+        self.nets, self.layers = list(nets), dict(layers) if isinstance(layers, Mapping) else resolve(nets, layers)
         self.reading, self.rotations = reading, rotations
         self.images, self.image_n = 0, torch.empty(0, dtype=torch.long)
         self.unmasked: Unmasked | None = None
@@ -69,6 +73,9 @@ class Collector(ABC):
         self.images += len(image_n)
         self.name_images(image_n, mask_np)
         self._capture.begin()
+
+    def label(self, target_n: Tensor) -> None:  # noqa: B027  (most collectors have no use for it)
+        """Take the classes of the batch's images, shape (n,)."""
 
     @abstractmethod
     def see(self, net: str, layer: str, activation: Tensor) -> None:
@@ -190,6 +197,22 @@ def part_of(state: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
 def over_processes(x: Tensor, device: torch.device | None = None) -> None:
     """Add a tensor on the host up over all processes, in place, through a GPU if need be."""
     _through(device, x, torch.distributed.all_reduce)
+
+
+def of_other_processes(state: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
+    """The tensors that the other processes have under the same names, of the same shapes, process by process."""
+    dist = torch.distributed
+    if not (dist.is_available() and dist.is_initialized()):
+        return
+    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+    gathered = {}
+    for name, tensor in state.items():
+        here = tensor.to(device).contiguous()
+        gathered[name] = [torch.empty_like(here) for _ in range(dist.get_world_size())]
+        dist.all_gather(gathered[name], here)
+    for rank in range(dist.get_world_size()):
+        if rank != dist.get_rank():
+            yield {name: gathered[name][rank].to(state[name].device) for name in state}
 
 
 def from_first_process(x: Tensor, device: torch.device | None = None) -> None:

@@ -65,6 +65,7 @@ class Batches:
         elif isinstance(loader, Sequence):
             self.images = sum(self._size(batch) for batch in loader)
         self._rest: Iterator[Any] = iter(loader) if self._whole is None else iter(())
+        self.target_n: Tensor | None = None  # of the batch that was given last, where it has some
         self._waiting: list[Any] = []  # read before the pass, for its first images
 
     def first(self, n: int) -> Iterator[tuple[Tensor, dict[str, Seen]]]:
@@ -99,6 +100,10 @@ class Batches:
         for batch in chain(waiting, self._rest if self._whole is None else self._whole):
             size = self._size(batch)
             image_n = self._numbers(batch, size)
+            y_n = batch[1] if isinstance(batch, (tuple, list)) and len(batch) > 1 else None
+            self.target_n = (
+                y_n if isinstance(y_n, Tensor) and y_n.dtype == torch.int64 and y_n.shape == (size,) else None
+            )
             yield torch.arange(come, come + size) if image_n is None else image_n, self._seen(batch)
             come += size
 

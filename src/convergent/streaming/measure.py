@@ -76,6 +76,8 @@ def collect(
         for image_n, seen in batches:
             for collector in collectors:
                 collector.begin(image_n, mask_of(seen))
+                if batches.target_n is not None:
+                    collector.label(batches.target_n)
             run(nets, seen)
             for collector in collectors:
                 collector.end()

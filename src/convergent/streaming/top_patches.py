@@ -5,7 +5,7 @@ Axes: `c` units of one net, `k` images of each.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from convergent.streaming.collector import Collector, First, Start, part_of, table_of
+from convergent.streaming.collector import Collector, First, Start, of_other_processes, part_of, table_of
 from convergent.streaming.layers import Layers, Pairs, samples
 from convergent.streaming.patches import Patches, load_patches, save_patches
 from convergent.streaming.reading import Reading
@@ -70,7 +70,7 @@ class TopPatches(Collector):
         patches: dict[str, dict[str, Patches]] = {layer: {} for layer in self.layers}
         for layer, net in [where for where in self._fields if where in self._counters]:  # as in the other processes
             counter = self._counters[layer, net]
-            for other in _of_other_processes(counter.state()):
+            for other in of_other_processes(counter.state()):
                 counter.merge(other)
             field, across = self._fields[layer, net], self._across[layer, net]
             patches[layer][net] = Patches(counter.top(), field, across, torch.empty(0, dtype=torch.uint8))
@@ -100,21 +100,6 @@ class TopPatches(Collector):
             sizes = [f"{of[0].size} x {of[1].size} pixels" if of else "the whole image" for of in fields]
             rows.append((layer, ", ".join(dict.fromkeys(sizes))))
         return table_of(("layer", "a unit sees"), rows, 2)
-
-
-def _of_other_processes(state: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
-    dist = torch.distributed
-    if not (dist.is_available() and dist.is_initialized()):
-        return
-    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
-    gathered = {}
-    for name, tensor in state.items():
-        here = tensor.to(device).contiguous()
-        gathered[name] = [torch.empty_like(here) for _ in range(dist.get_world_size())]
-        dist.all_gather(gathered[name], here)
-    for rank in range(dist.get_world_size()):
-        if rank != dist.get_rank():
-            yield {name: gathered[name][rank].to(state[name].device) for name in state}
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,164 @@
+"""What is left of nets' decisions with each map in place of a layer, as part of an alignment: function=true."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from convergent.analysis.null_pairs import NullPairs
+from convergent.cli.align_job import AlignJob
+from convergent.cli.built import Built
+from convergent.cli.locks import held
+from convergent.cli.measured import load_pair
+from convergent.cli.measurement import MakesTrainer, Measurement
+from convergent.cli.nets import GivenNet, names_of
+from convergent.cli.processes import as_first, grouped, patient_group
+from convergent.core.alignment import Alignment
+from convergent.core.layer_moments import LayerMoments
+from convergent.core.pairs import Pair
+from convergent.errors import InputError
+from convergent.function.function_pass import FunctionPass, Judged
+from convergent.function.stitches import Source, Stitch, common_stitches, own_stitches, stitches_of
+from convergent.storage.files import atomic
+from convergent.streaming.callback import PassCallback
+from convergent.streaming.histograms.saved_histograms import SavedHistograms
+from convergent.streaming.lowest import SavedLowest
+from convergent.streaming.module import Nets
+from convergent.streaming.rotated_pass import BLOCKS
+from convergent.streaming.rotations import rotated_name
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Judging:
+    """The function of a job's alignments, layer by layer.
+
+    Attributes:
+        measurement: of the job's nets.
+        beside: the same with untrained nets of their architectures beside them.
+        untrained: what these are called, by the trained net's name; those that are untrained themselves have none.
+        trainer: makes the trainer of a pass.
+        group: of the processes, which wait for the first one to align a layer.
+    """
+
+    job: AlignJob
+    measurement: Measurement
+    beside: Measurement
+    untrained: dict[str, str]
+    trainer: MakesTrainer
+    group: Any
+
+    @classmethod
+    def begin(cls, job: AlignJob, measurement: Measurement, trainer: MakesTrainer) -> Judging:
+        """Measure the untrained nets; in all processes together.
+
+        Raises:
+            InputError: if no images are held out from the maps, or from the nets' training.
+        """
+        if not job.evaluation.folds:
+            raise InputError(
+                "Maps are judged on images that they were not fitted to; ask for evaluation.folds=2 or more."
+            )
+        measurement.data.untrained_on()
+        names = names_of(measurement.nets)
+        new = {name: net for name, of in zip(names, measurement.nets) if (net := _untrained(of)) is not None}
+        nets = [*measurement.nets, *new.values()]
+        called = dict(zip(new, names_of(nets)[len(names) :]))
+        of_layers = [{**paths, **{called[net]: paths[net] for net in new}} for paths in measurement.layers.values()]
+        pairs = [(b, called[a]) for a in new for b in names if a != b]
+        counted = [of for of in measurement.also if isinstance(of, SavedHistograms) and not of.rotated]
+        views = {**measurement.views} | {called[net]: view for net, view in measurement.views.items() if net in new}
+        beside = replace(measurement, nets=nets, wanted=of_layers, pairs=pairs, also=counted, views=views)
+        if new:
+            beside.ensure(trainer)
+        _meet(measurement, trainer)
+        return cls(job, measurement, beside, called, trainer, patient_group())
+
+    def judge_common(self, layer: str, pair: Callable[[int, int], Pair], moments: LayerMoments) -> Judged:
+        """Judge the maps beside which every method is read, once for all methods."""
+        folder = self.measurement.folder / f"function,folds={self.job.evaluation.folds}"
+        file, stitches = folder / f"{layer}.safetensors", list[Stitch]()
+        folder.mkdir(exist_ok=True)
+        with held(folder / "lock", lambda: log.info("Another job is judging the same maps; waiting for it"), 60.0):
+            with contextlib.suppress(OSError, InputError):
+                return Judged.load(file)
+            for a, b in (ab for i, j in moments.pairs for ab in ((i, j), (j, i))):
+                directed = pair(a, b) if a < b else pair(b, a).flip()
+                if all(stitch.b != directed.name_b for stitch in stitches):
+                    stitches += own_stitches(directed, self.job.reading.blocks)
+                stitches += common_stitches(directed, self.job.reading.blocks, self._untrained(layer, a, b))
+            judged = self.judge(layer, stitches)
+            with atomic(file) as partial:
+                judged.save(partial)
+            return judged
+
+    def stitches(self, alignment: Alignment, a: int, b: int, nulls: NullPairs) -> list[Stitch]:
+        """The maps of a method for one pair of nets, given by their numbers, and of the same method from other nets."""
+        names, dealt, controls = names_of(self.measurement.nets), self.job.reading.blocks, {}
+        if rotated := nulls.of(b, a).get("rotated"):
+            controls["rotated"] = Source(rotated[0].flip(), rotated_name(names[a], 0), min(dealt, BLOCKS))
+        if untrained := self._untrained(alignment.pair.layer, a, b):
+            controls["untrained"] = untrained
+        return stitches_of(alignment, dealt, controls)
+
+    def _untrained(self, layer: str, a: int, b: int) -> Source | None:
+        name = self.untrained.get(names_of(self.measurement.nets)[a])
+        if not name:
+            return None
+        moments, pair = load_pair(self.beside, self._beside(layer), self.job.evaluation.folds)
+        return Source(pair(list(moments.nets).index(name), b), name, self.job.reading.blocks)
+
+    def judge(self, layer: str, stitches: Sequence[Stitch]) -> Judged:
+        """Read the images once with each map in place of a layer, in all processes."""
+        as_first(layer, self.group)
+        return self._pass(layer, stitches)
+
+    def assist(self) -> None:
+        """Do the part of another process than the first, which says what is to be judged."""
+        while layer := as_first("", self.group):
+            self._pass(layer, ())
+
+    def end(self) -> None:
+        """Let the other processes go."""
+        as_first("", self.group)
+
+    def _pass(self, layer: str, stitches: Sequence[Stitch]) -> Judged:
+        stitches = as_first(stitches, self.group)
+        (artifact,) = (of for of in self.measurement.also if isinstance(of, SavedLowest))
+        lowest, data = self.measurement.load_one(layer, artifact), self.measurement.data
+        paths = self.beside.layers[self._beside(layer)]
+        callback = PassCallback([FunctionPass.start((layer, paths), self.job.reading, stitches, lowest)])
+        data.only = data.untrained_on()
+        try:
+            nets = Nets(self.beside.whole, self.beside.views)
+            self.trainer([callback]).predict(nets, datamodule=data, return_predictions=False)
+        finally:
+            data.only = None
+        judged: Judged = callback.collected[0][layer]
+        return judged
+
+    def _beside(self, layer: str) -> str:
+        """What a layer is called where untrained nets are beside the others, whose paths may make it another name."""
+        return list(self.beside.layers)[list(self.measurement.layers).index(layer)]
+
+
+def _meet(measurement: Measurement, trainer: MakesTrainer) -> None:
+    """Start the other processes where nothing was left to be measured, so that none has been started yet."""
+    meeting, data = trainer([]), measurement.data
+    if meeting.world_size > 1 and not grouped():
+        data.only = torch.arange(min(data.batch_size * meeting.world_size, len(data.measured)))
+        meeting.predict(Nets(measurement.whole, measurement.views), datamodule=data, return_predictions=False)
+        data.only = None
+
+
+def _untrained(net: GivenNet) -> GivenNet | None:
+    """A net of the same architecture before its training; None where it is that net."""
+    if isinstance(net, Built):
+        return None if net.weights is None else replace(net, name=f"{net.name}-untrained", weights=None)
+    return None if net.epoch == 0 else replace(net, epoch=0)

@@ -1,0 +1,309 @@
+"""One pass over the images for all maps of a layer: each net is run on with each map in place of its own units.
+
+Axes: `n` images of a batch, `c` classes, `b` units of a net, `p` positions, `v` maps, `k` blocks of images.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map
+
+from convergent.core.prediction import Prediction
+from convergent.errors import InputError
+from convergent.function.stitch import Site, check_sizes, predicted_units
+from convergent.function.stitches import Stitch
+from convergent.storage.tensors import opened, save_tensors
+from convergent.streaming.capture import tensor_of
+from convergent.streaming.collector import Collector, First, Start, over_processes
+from convergent.streaming.deal import Deal
+from convergent.streaming.layers import Layer
+from convergent.streaming.pre_activations import PreActivations
+from convergent.streaming.reading import Reading
+from convergent.streaming.rotations import Rotations
+
+# What is summed over the images of a block, of net b itself and with each map in place.
+SUMS = ("images", "same_decision", "kl", "loss", "accuracy")
+
+VERSIONS = ("plain", "restored")  # as predicted, and with each unit's variance restored
+
+_AT_ONCE = 2**27  # bytes of a layer's activations that are sent through the rest of a net together
+_IMAGES = 2048
+_CALIBRATION = 4
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """What is left of net b's decisions with each map in place of a layer.
+
+    Attributes:
+        stitches: the maps.
+        sums_vrks: sums over the images of a block, shape (maps, versions, blocks, SUMS), float64.
+        difference_v: the largest difference of a logit of the plain version from net b's own, shape (maps,).
+    """
+
+    stitches: Sequence[Stitch]
+    sums_vrks: Tensor
+    difference_v: Tensor
+
+    def __add__(self, other: Judged) -> Judged:
+        """The maps of both."""
+        sums_vrks = torch.cat([self.sums_vrks, other.sums_vrks])
+        difference_v = torch.cat([self.difference_v, other.difference_v])
+        return Judged([*self.stitches, *other.stitches], sums_vrks, difference_v)
+
+    def save(self, file: Path) -> None:
+        """Save the sums; what maps they are of is said by name."""
+        names = [[of.name, of.a, of.b, of.r2_held_out] for of in self.stitches]
+        tensors = {"sums_vrks": self.sums_vrks, "difference_v": self.difference_v}
+        save_tensors(tensors, file, {"maps": json.dumps(names)})
+
+    @classmethod
+    def load(cls, file: Path) -> Judged:
+        """What was saved; the maps themselves are not there."""
+        with opened(file, "remove it") as saved:
+            maps = json.loads(saved.metadata()["maps"])
+            sums_vrks, difference_v = (saved.get_tensor(name) for name in ("sums_vrks", "difference_v"))
+        return cls([Stitch(name, a, b, "", (), 0, 0, r2) for name, a, b, r2 in maps], sums_vrks, difference_v)
+
+
+class FunctionPass(Collector):
+    """Judges all maps of one layer while nets read images, none of which a map was fitted to.
+
+    Net b's rest is run on as many images at once as there are maps, where nothing goes round the layer; otherwise, as inside
+    a residual block, the whole net is.
+
+    Args:
+        nets: by name.
+        layer: its name, and the path of its module in each net.
+        images: that were measured; those that are read here are some of these.
+        first: gives the first images.
+        reading: how activations are read.
+        stitches: the maps.
+        lowest: what no unit of a net falls below, shape (q,), by the net's name; nets that are not there have no bound.
+        rotations: of the nets, where maps are from rotated ones.
+
+    Raises:
+        InputError: if nets cannot take one another's place, or a net's output does not depend on the layer.
+    """
+
+    def __init__(
+        self,
+        nets: Mapping[str, nn.Module],
+        layer: tuple[str, Layer],
+        images: int,
+        first: First,
+        reading: Reading,
+        stitches: Sequence[Stitch],
+        lowest: Mapping[str, Tensor],
+        rotations: Rotations | None = None,
+    ) -> None:
+        name, paths = layer
+        super().__init__(nets, {name: paths}, reading, rotations)
+        self.layer, self._modules, self.stitches = name, nets, list(stitches)
+        self._sites = {
+            net: Site(nets[net], path, net, reading.units_of(net), reading.output) for net, path in paths.items()
+        }
+        self.deal = Deal(images, reading.blocks)
+        self._deals = {stitch.dealt: Deal(images, stitch.dealt) for stitch in stitches}
+        device = next(iter(next(first(1))[1].values())).device  # type: ignore[union-attr]
+        self._lowest = {net: bound.float().to(device)[:, None] for net, bound in lowest.items()}
+        self._predictions = [[_placed(of, device) for of in stitch.predictions] for stitch in stitches]
+        shape = len(self.stitches), len(VERSIONS), self.deal.blocks, len(SUMS)
+        self.sums_vrks = torch.zeros(shape, dtype=torch.float64, device=device)
+        self.difference_v = torch.zeros(len(self.stitches), device=device)
+        self._of_b = {
+            b: [v for v, stitch in enumerate(stitches) if stitch.b == b] for b in dict.fromkeys(of.b for of in stitches)
+        }
+        self._sources = {stitch.source for stitch in stitches} | set(self._of_b)
+        self._x: dict[str, Tensor] = {}
+        self._given: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {}
+        self._own: dict[str, Tensor] = {}
+        self._target_n: Tensor | None = None
+        self._handles: list[Any] = []
+        self._together = self._calibrate(first)
+
+    @classmethod
+    def start(
+        cls, layer: tuple[str, Layer], reading: Reading, stitches: Sequence[Stitch], lowest: Mapping[str, Tensor]
+    ) -> Start:
+        """What starts this collector in a pass; arguments as for the class. It makes the rotations that maps are from."""
+
+        def started(nets: Mapping[str, nn.Module], images: int | None, first: First) -> FunctionPass:
+            assert images is not None
+            rotations = None
+            if any(stitch.name == "rotated" for stitch in stitches):
+                some = {net: nets[net] for net in dict.fromkeys(of.a for of in stitches if of.a)}
+                paths = {net: layer[1][net] for net in some}
+                rotations = Rotations(some, {layer[0]: paths}, reading, first, lambda _units: 1)
+            return cls(nets, layer, images, first, reading, stitches, lowest, rotations)
+
+        return started
+
+    def __enter__(self) -> FunctionPass:
+        super().__enter__()
+        for b in self._of_b:
+            net = self._modules[b]
+            self._handles.append(net.register_forward_pre_hook(partial(self._take_input, b), with_kwargs=True))
+            self._handles.append(net.register_forward_hook(partial(self._take_output, b)))
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        super().__exit__(*exception)
+        while self._handles:
+            self._handles.pop().remove()
+
+    def label(self, target_n: Tensor) -> None:
+        """Take the classes of the batch's images."""
+        self._target_n = target_n
+
+    def see(self, net: str, layer: str, activation: Tensor) -> None:
+        """Keep the activations that maps are from."""
+        if net in self._sources:
+            x_nb = self.by_unit(net, layer, activation)
+            self._x[net] = (x_nb.flatten(2) if x_nb.ndim > 2 else x_nb[:, :, None]).clone()
+
+    def end(self) -> None:
+        """Judge every map on the batch."""
+        super().end()
+        for b, maps in self._of_b.items():
+            n = len(self._x[b])
+            at_once = max(1, min(_AT_ONCE // self._x[b].nbytes, _IMAGES // n))
+            for first in range(0, len(maps), at_once):
+                some = maps[first : first + at_once]
+                logits_nc = self._rest(b, torch.cat([self._made(v) for v in some]), together=self._together[b])
+                self._add(b, some, logits_nc.view(len(some), len(VERSIONS), n, *logits_nc.shape[1:]))
+        self._x, self._own, self._given = {}, {}, {}
+
+    def collected(self) -> dict[str, Judged]:
+        """The sums of the layer over all processes."""
+        sums_vrks, difference_v = self.sums_vrks.cpu(), self.difference_v.cpu()
+        over_processes(sums_vrks)
+        return {self.layer: Judged(self.stitches, sums_vrks, difference_v)}
+
+    def parts_read(self) -> dict[str, FunctionPass]:
+        """Nothing beside the sums."""
+        return {}
+
+    def state(self) -> dict[str, Tensor]:
+        """The sums so far."""
+        return super().state() | {"sums": self.sums_vrks.cpu(), "difference": self.difference_v.cpu()}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Go on where `state` was taken."""
+        super().load_state(state)
+        self.sums_vrks.copy_(state["sums"])
+        self.difference_v.copy_(state["difference"])
+
+    def plan(self) -> str:
+        """How many maps are judged, and how each net's rest is run."""
+        nets = ", ".join(f"{net} {'from the layer on' if joint else 'whole'}" for net, joint in self._together.items())
+        return f"{self.layer}: {len(self.stitches)} maps; {nets}"
+
+    def _made(self, v: int) -> Tensor:
+        """What a map gives for a batch in both versions, each image by the fold that left it out, shape (2 n, b, p)."""
+        stitch, x_nap = self.stitches[v], self._x[self.stitches[v].source]
+        folds = self._predictions[v]
+        check_sizes(x_nap, self._x[stitch.b], folds[0].weight_ab, self._sites[stitch.b].where)
+        deal = self._deals[stitch.dealt]
+        fold_n = (deal.block(self.image_n) * stitch.blocks // deal.blocks) % len(folds)
+        made = x_nap.new_empty(len(VERSIONS), len(x_nap), self._x[stitch.b].shape[1], x_nap.shape[2])
+        for fold in sorted(set(fold_n.tolist())):
+            of_fold = (fold_n == fold).nonzero()[:, 0].to(x_nap.device)
+            for version, predicted in zip(made, predicted_units(folds[fold], x_nap[of_fold])):
+                version[of_fold] = predicted
+        if stitch.b in self._lowest:
+            made = made.maximum(self._lowest[stitch.b])
+        return made.flatten(0, 1)
+
+    def _rest(self, b: str, x_nbp: Tensor, *, together: bool) -> Tensor:
+        """What net b gives with other activations in its layer, of several times as many images as the batch has."""
+        site, (args, kwargs), n = self._sites[b], self._given[b], len(self._x[b])
+        times = len(x_nbp) // n
+        if not together:
+            args, kwargs = tree_map(
+                lambda x: torch.cat([x] * times) if isinstance(x, Tensor) and x.ndim and len(x) == n else x,
+                (args, kwargs),
+            )
+        with PreActivations.looking_away(), site.replaced(lambda own: site.as_output(x_nbp.to(own.dtype), own)):
+            return _logits(self._modules[b](*args, **kwargs), b)
+
+    def _take_input(self, b: str, _net: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._given.setdefault(b, (args, kwargs))
+
+    def _take_output(self, b: str, _net: nn.Module, _args: object, output: object) -> None:
+        self._own.setdefault(b, _logits(output, b))
+
+    def _add(self, b: str, maps: Sequence[int], logits_vrnc: Tensor) -> None:
+        """Add what is left of net b's decisions up, map by map and block by block."""
+        own_nc = self._own[b]
+        log_vrnc, own_log_nc = logits_vrnc.double().log_softmax(-1), own_nc.double().log_softmax(-1)
+        kl_vrn = (own_log_nc.exp() * (own_log_nc - log_vrnc)).sum(-1)
+        best_vrn = logits_vrnc.argmax(-1)
+        parts = [torch.ones_like(kl_vrn), (best_vrn == own_nc.argmax(-1)).double(), kl_vrn]
+        if self._target_n is not None:
+            target_n = self._target_n.to(own_nc.device)
+            loss_vrn = -log_vrnc.gather(-1, target_n.expand(best_vrn.shape)[..., None])[..., 0]
+            parts += [loss_vrn, (best_vrn == target_n).double()]
+        parts += [torch.full_like(kl_vrn, torch.nan)] * (len(SUMS) - len(parts))
+        sums_vrns = torch.stack(parts, -1)
+        sums_vrns = sums_vrns.flatten(3, -2).sum(3) if sums_vrns.ndim > 4 else sums_vrns  # tokens of a text
+        there, block_n = (x.to(own_nc.device) for x in (torch.tensor(maps), self.deal.block(self.image_n)))
+        self.sums_vrks[there] = self.sums_vrks[there].index_add(2, block_n, sums_vrns)
+        difference_v = (logits_vrnc[:, 0] - own_nc).abs().flatten(1).amax(1)
+        self.difference_v[there] = self.difference_v[there].maximum(difference_v.to(self.difference_v.dtype))
+
+    def _calibrate(self, first: First) -> dict[str, bool]:
+        """Whether the rest of each net may be run for several maps at once; nets and layer are checked on the way.
+
+        Raises:
+            InputError: if nets have other classes than others, or a net's output does not depend on the layer.
+        """
+        self.image_n, seen = next(first(_CALIBRATION))
+        together = {}
+        with self, torch.inference_mode():
+            self._capture.run(seen)
+            if len({own_nc.shape[-1] for own_nc in self._own.values()}) > 1:
+                classes = ", ".join(f"{own_nc.shape[-1]} in {net}" for net, own_nc in self._own.items())
+                raise InputError(f"Nets judged by their decisions need the same classes ({classes}); name such nets.")
+            for b in self._of_b:
+                x_nbp, n = torch.cat([self._x[b], self._x[b] + 1]), len(self._x[b])
+                logits_nc = self._rest(b, x_nbp, together=False)
+                if torch.equal(logits_nc[:n], logits_nc[n:]):
+                    raise InputError(
+                        f"{self._sites[b].where} does not reach the net's output: nothing changes with other activations in "
+                        "its place; choose a layer that its decisions depend on."
+                    )
+                try:
+                    logits_of_both_nc = self._rest(b, x_nbp, together=True)
+                    together[b] = torch.allclose(logits_of_both_nc, logits_nc, rtol=1e-3, atol=1e-4)
+                except (RuntimeError, ValueError, InputError):  # something goes round the layer and is of other images
+                    together[b] = False
+        self._x, self._own, self._given = {}, {}, {}
+        return together
+
+
+def _logits(output: object, net: str) -> Tensor:
+    """A net's output as logits, classes last.
+
+    Raises:
+        InputError: if it is none.
+    """
+    logits_nc = tensor_of(output, None, f"Net {net}")
+    if logits_nc.ndim < 2 or not logits_nc.is_floating_point():
+        raise InputError(
+            f"Decisions need a net that gives a row of logits for each image, but net {net} gives a tensor of shape "
+            f"{tuple(logits_nc.shape)}; judge nets that do."
+        )
+    return logits_nc
+
+
+def _placed(of: Prediction, device: torch.device) -> Prediction:
+    return Prediction(*(getattr(of, field.name).to(device, torch.float32) for field in fields(of)))

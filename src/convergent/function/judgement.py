@@ -1,0 +1,104 @@
+"""What a pass says of each map: how much of a net's decisions is left, over what images, with intervals.
+
+Axes: `v` maps, `r` versions, `k` blocks of images, `s` sums of a block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from convergent.analysis.intervals import Interval, of_sum
+from convergent.analysis.reports import Report
+from convergent.function.function_pass import SUMS, VERSIONS, Judged
+from convergent.function.stitches import MAPS, Stitch
+
+
+@dataclass(frozen=True, eq=False)
+class Judgement:
+    """The sums of one version of one map, shape (k, SUMS), and those of the layer replaced by its means."""
+
+    sums_ks: Tensor
+    ablated_ks: Tensor
+
+    def mean(self, name: str) -> Interval:
+        """The mean of one of `SUMS` over images."""
+        return _ratio(self._of(name), self._of("images"), self._of("images"))
+
+    @property
+    def kept(self) -> Interval:
+        """1 - KL / KL of the mean-ablated layer: 1 where nothing is lost, 0 where as much is as without the layer."""
+        lost = _ratio(self._of("kl"), self.ablated_ks[:, SUMS.index("kl")], self._of("images"))
+        return Interval(1 - lost.estimate, lost.se, 1 - lost.high, 1 - lost.low, lost.level)
+
+    def less(self, other: Judgement, name: str) -> Interval:
+        """The difference of a mean from another map's on the same images."""
+        return _ratio(self._of(name) - other._of(name), self._of("images"), self._of("images"))
+
+    def _of(self, name: str) -> Tensor:
+        return self.sums_ks[:, SUMS.index(name)]
+
+
+def judgements(judged: Judged, a: str, b: str) -> Iterator[tuple[Stitch, str, Judgement]]:
+    """Every map of net a's, and net b's own, in both versions."""
+    places = [v for v, stitch in enumerate(judged.stitches) if stitch.b == b and stitch.a in (a, "")]
+    ablated_ks = next(judged.sums_vrks[v, 0] for v in places if judged.stitches[v].name == "ablated")
+    for v in places:
+        for version, sums_ks in zip(VERSIONS, judged.sums_vrks[v]):
+            yield judged.stitches[v], version, Judgement(sums_ks, ablated_ks)
+
+
+def reports_of(layer: str, judged: Judged) -> list[Report]:
+    """A report for each ordered pair of nets: scalars of the row per pair, and a table row per map.
+
+    Scalars are called QUANTITY, of a control QUANTITY_CONTROL, with _restored where units have their variance back.
+    """
+    reports = []
+    for a, b in dict.fromkeys((stitch.a, stitch.b) for stitch in judged.stitches if stitch.a):
+        rows: list[dict[str, Any]] = []
+        scalars: dict[str, float] = {}
+        by_name = {(stitch.name, version): (stitch, of) for stitch, version, of in judgements(judged, a, b)}
+        for (name, version), (stitch, of) in by_name.items():
+            row = _row(stitch, version, of)
+            rows.append(row)
+            end = ("" if name == "method" else f"_{name}") + ("_restored" if version == "restored" else "")
+            if name not in ("identity", "ablated"):
+                scalars |= {f"{column}{end}": row[column] for column in ("kept", "same_decision")}
+        rows.sort(key=lambda row: [*MAPS].index(row["map"]))
+        if ("rotated", "restored") in by_name:
+            less = by_name["method", "restored"][1].less(by_name["rotated", "restored"][1], "same_decision")
+            scalars |= {
+                "same_decision_above_rotated": less.estimate.item(),
+                "same_decision_above_rotated_low": less.low.item(),
+            }
+        reports.append(Report(layer, a, b, scalars=scalars, tables={"function": rows}))
+    return reports
+
+
+def _row(stitch: Stitch, version: str, of: Judgement) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "map": stitch.name,
+        "restored": int(version == "restored"),
+        "r2_held_out": stitch.r2_held_out,
+    }
+    row["images"] = round(of.sums_ks[:, 0].sum().item())
+    for name, interval in (("same_decision", of.mean("same_decision")), ("kept", of.kept)):
+        ends = {name: interval.estimate, f"{name}_low": interval.low, f"{name}_high": interval.high}
+        row |= {column: round(value.item(), 6) for column, value in ends.items()}
+    return row | {name: round(of.mean(name).estimate.item(), 6) for name in ("kl", "loss", "accuracy")}
+
+
+def _ratio(value_k: Tensor, by_k: Tensor, images_k: Tensor) -> Interval:
+    """A ratio of sums over the blocks, with the error of its linear part; blocks of which no image was read are none."""
+    there = images_k > 0
+    value_k, by_k, images_k = value_k[there], by_k[there], images_k[there]
+    ratio = value_k.sum() / by_k.sum()
+    if len(images_k) < 2:
+        unknown = torch.full_like(ratio, torch.nan)
+        return Interval(ratio, unknown, unknown, unknown, 0.95)
+    error = of_sum((value_k - ratio * by_k) / by_k.sum(), images_k)
+    return Interval(ratio, error.se, ratio + error.low, ratio + error.high, error.level)
