@@ -30,8 +30,13 @@ if TYPE_CHECKING:
     from convergent.core.alignment import Alignment, Method
     from convergent.core.pairs import Pair
 
-# Scalars whose interval over nets is estimated: of the correlations, and of how units are coded (analysis.codes).
-_OVER_NETS = ("mean_r", "local", "slightly_distributed", "distributed", "undecided", "unpredicted")
+# Scalars whose interval over nets is estimated, with their bounds: of the correlations, of how units are coded
+# (analysis.codes), and of what decisions are left (function), also of its controls, whose names go on.
+_OVER_NETS = {
+    "mean_r": (-1, 1),
+    **dict.fromkeys(("local", "slightly_distributed", "distributed", "undecided", "unpredicted"), (0, 1)),
+}
+_FUNCTION = {"same_decision_above": (-1, 1), "same_decision": (0, 1), "kept": None}
 
 
 @dataclass(frozen=True, eq=False)
@@ -213,13 +218,19 @@ def by_layer(summaries: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
                 scalars |= {name: float(np.mean(values)), f"{name}_sd": float(np.std(values))}
             if 0 < len(values) < len(of_layer):
                 scalars[f"{name}_pairs"] = len(values)
-        for name in _OVER_NETS:
-            scalars |= _interval_over_nets(of_layer, name)
+        of_function = {name: next((at for at in _FUNCTION if name.startswith(at)), None) for name in names}
+        over = _OVER_NETS | {
+            name: _FUNCTION[at] for name, at in of_function.items() if at and not name.endswith("_low")
+        }
+        for name, bounds in over.items():
+            scalars |= _interval_over_nets(of_layer, name, bounds)
         layers[layer] = scalars
     return layers
 
 
-def _interval_over_nets(summaries: Sequence[dict[str, Any]], name: str) -> dict[str, float]:
+def _interval_over_nets(
+    summaries: Sequence[dict[str, Any]], name: str, bounds: tuple[float, float] | None
+) -> dict[str, float]:
     """Where the mean of a scalar lies with 95% for nets of other seeds; nothing for fewer than three nets."""
     nets = {net: number for number, net in enumerate(dict.fromkeys(summary["a"] for summary in summaries))}
     table = torch.full((len(nets), len(nets)), torch.nan)
@@ -229,7 +240,7 @@ def _interval_over_nets(summaries: Sequence[dict[str, Any]], name: str) -> dict[
     off_diagonal = ~torch.eye(len(nets), dtype=torch.bool)
     if len(nets) < 3 or not torch.isfinite(table[off_diagonal]).all():
         return {}
-    interval = over_nets(table, bounds=(-1, 1) if name == "mean_r" else (0, 1))
+    interval = over_nets(table, bounds=bounds)
     if not torch.isfinite(interval.low):  # all pairs at a bound
         return {}
     return {f"{name}_nets_low": float(interval.low), f"{name}_nets_high": float(interval.high)}

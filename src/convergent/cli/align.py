@@ -75,7 +75,6 @@ def align(job: AlignJob) -> None:
             leave_group()
         elif not first_process():
             judging.assist()
-            leave_group()
     if not first_process():
         return
     measurement, shuffled = without_constant(measurement, shuffled)

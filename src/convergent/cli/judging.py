@@ -17,7 +17,7 @@ from convergent.cli.locks import held
 from convergent.cli.measured import load_pair
 from convergent.cli.measurement import MakesTrainer, Measurement
 from convergent.cli.nets import GivenNet, names_of
-from convergent.cli.processes import as_first, grouped, patient_group
+from convergent.cli.processes import as_first, grouped, leave_group, patient_group
 from convergent.core.alignment import Alignment
 from convergent.core.layer_moments import LayerMoments
 from convergent.core.pairs import Pair
@@ -123,10 +123,12 @@ class Judging:
         """Do the part of another process than the first, which says what is to be judged."""
         while layer := as_first("", self.group):
             self._pass(layer, ())
+        leave_group()
 
     def end(self) -> None:
-        """Let the other processes go."""
+        """Let the other processes go, and leave with them."""
         as_first("", self.group)
+        leave_group()
 
     def _pass(self, layer: str, stitches: Sequence[Stitch]) -> Judged:
         stitches = as_first(stitches, self.group)
