@@ -133,11 +133,11 @@ MORE = (
     Column("subspace_KIND_correlation", "mean canonical correlation in clusters (span), of units matched one to one "
            "(matched), matched after a random rotation within the cluster (rotated_within), of random groups (random)"),
     Column("subspace_KIND_explained", "share of variance explained, by the same", "0 to 1"),
-    Column("kept", "1 - KL / KL of the mean-ablated layer: what is left of net b's decisions with the method's prediction in "
+    Column("kept", "1 - KL / KL of the mean-ablated layer: what is left of net b's decisions with the prediction in "
            "the layer's place (function=true)", "at most 1"),
     Column("same_decision", "share of held-out images on which net b, so stitched, decides as it does itself", "0 to 1"),
     Column("kept_restored", "kept, with each unit's variance restored; same_decision_restored likewise", "at most 1"),
-    Column("kept_CONTROL", "of another map in the layer's place: rotated and untrained (the same method from net a on random "
+    Column("kept_CONTROL", "of another map in the layer's place: rotated and untrained (the method from net a on random "
            "axes, from an untrained net), permuted (a random matching), least_squares, least_squares_untrained; with "
            "_restored, and same_decision_CONTROL likewise", "at most 1"),
     Column("same_decision_above_rotated", "same_decision_restored less that of the rotated control", "-1 to 1"),
