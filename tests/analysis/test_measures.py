@@ -15,21 +15,22 @@ from convergent.analysis.intervals import jackknife
 from convergent.analysis.measures import measured
 from convergent.core.layer_moments import LayerMoments
 from convergent.core.pairs import Pair
-from convergent.similarity.every import MEASURES, QUICK
+from convergent.similarity.every import MEASURES, OF_SAMPLES, QUICK
 from convergent.similarity.gcca import gcca
 
 
 def test_the_files_of_the_configuration_are_the_measures_of_the_library():
     files = (PROJECT / "conf" / "similarity").glob("*.yaml")
     named = {name: instantiate(of) for file in files for name, of in OmegaConf.load(file).items()}
-    assert set(named) == set(MEASURES)
+    every = {**MEASURES, **OF_SAMPLES}
+    assert set(named) == set(every)
     x_na, x_nb, _ = planted(100, 4, 5, 1.0)
     pair = Pair.of(x_na, x_nb)
-    assert {name: of(pair) for name, of in named.items()} == {name: of(pair) for name, of in MEASURES.items()}
+    assert {name: of(pair) for name, of in named.items()} == {name: of(pair) for name, of in every.items()}
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(PROJECT / "conf"), version_base="1.3"):
         assert set(compose("align").similarity) == set(QUICK)
-    assert set(MEASURES) <= {column.name for column in columns.SIMILARITY}
+    assert set(every) <= {column.name for column in columns.SIMILARITY}
 
 
 def test_both_directions_with_shuffled_images_and_intervals():

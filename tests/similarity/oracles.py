@@ -28,15 +28,15 @@ def cka(x_na, x_nb):
     return alignment_of(*grams(x_na, x_nb))
 
 
-def cka_debiased_samples(x_na, x_nb):
+def hsic(k_nn, l_nn):
     """Song et al. 2012, equation 5, with Gram matrices whose diagonals are 0."""
+    n = len(k_nn)
+    k_nn, l_nn = (m - np.diag(np.diag(m)) for m in (k_nn, l_nn))
+    total = (k_nn * l_nn).sum() + k_nn.sum() * l_nn.sum() / ((n - 1) * (n - 2))
+    return (total - 2 / (n - 2) * (k_nn.sum(0) @ l_nn.sum(1))) / (n * (n - 3))
 
-    def hsic(k_nn, l_nn):
-        n = len(k_nn)
-        k_nn, l_nn = (m - np.diag(np.diag(m)) for m in (k_nn, l_nn))
-        total = (k_nn * l_nn).sum() + k_nn.sum() * l_nn.sum() / ((n - 1) * (n - 2))
-        return (total - 2 / (n - 2) * (k_nn.sum(0) @ l_nn.sum(1))) / (n * (n - 3))
 
+def cka_debiased_samples(x_na, x_nb):
     return alignment_of(*grams(x_na, x_nb), hsic)
 
 

@@ -65,7 +65,7 @@ def align(job: AlignJob) -> None:
     """
     config, folder, began = job.config, job.folder, time.monotonic()
     parts = _Parts(*(instantiate(config[group]) for group in ("method", "analysis", "similarity", "figure")))
-    measurement, shuffled = measurements_of(job, parts.method)
+    measurement, shuffled = measurements_of(job, parts.method, parts.measures.values())
     trainer = partial(_trainer, config)
     with stoppable(lambda: after_stop(measurement, shuffled)):
         for each in [measurement, shuffled] if shuffled else [measurement]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from itertools import repeat
@@ -12,6 +12,7 @@ from typing import Any
 
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
+from torch import Tensor
 
 from convergent.analysis.evaluation import Evaluation
 from convergent.analysis.null_pairs import NullPairs
@@ -27,9 +28,12 @@ from convergent.core.pairs import Pair
 from convergent.data.images import ImageData
 from convergent.data.preparation import prepared
 from convergent.errors import InputError
+from convergent.similarity.measure import Measure
+from convergent.similarity.sampled import MOST, needs_samples
 from convergent.streaming.all_layers import SavedAllLayers, together
 from convergent.streaming.histograms.layer_histograms import LayerHistograms
 from convergent.streaming.histograms.saved_histograms import SavedHistograms
+from convergent.streaming.kept_samples import SavedSamples
 from convergent.streaming.lowest import SavedLowest
 from convergent.streaming.patches import Patches
 from convergent.streaming.rotated_pass import RotatedMoments, SavedRotations
@@ -41,7 +45,9 @@ _TOP, _BOTTOM = SavedPatches(), SavedPatches(lowest=True, folder="bottom")
 PICTURES = {None: (), "top": (_TOP,), "bottom": (_TOP, _BOTTOM), "ascent": (_TOP,)}
 
 
-def measurements_of(job: AlignJob, method: object) -> tuple[Measurement, Measurement | None]:
+def measurements_of(
+    job: AlignJob, method: object, measures: Iterable[Measure]
+) -> tuple[Measurement, Measurement | None]:
     """What is measured for a job, and the same with other images for each net where that null is asked for.
 
     Raises:
@@ -59,7 +65,8 @@ def measurements_of(job: AlignJob, method: object) -> tuple[Measurement, Measure
     if job.all_layers and job.reading.layers_per_pass:
         raise InputError("pairs=all_layers needs all layers in one pass; leave reading.layers_per_pass out.")
     layers = [SavedAllLayers(job.wanted)] if job.all_layers else []
-    also: list[Artifact] = [*counted, *rotated, *lowest, *layers, *PICTURES[job.config.pictures]]
+    samples = [SavedSamples(MOST)] if any(map(needs_samples, measures)) else []
+    also: list[Artifact] = [*counted, *rotated, *lowest, *layers, *samples, *PICTURES[job.config.pictures]]
     measurement = Measurement(job.nets, job.wanted, data, views, job.reading, job.pairs, cache, also)
     return measurement, shuffle(measurement, build_images(job)[0]) if "shuffled" in evaluation.nulls else None
 
@@ -155,7 +162,9 @@ def load_pair(measurement: Measurement, layer: str, folds: int) -> tuple[LayerMo
     """The moments of one layer, and what makes pairs of nets, given by their numbers."""
     moments, counted = measurement.load_one(layer), _counted(measurement, rotated=0)
     histograms = measurement.load_one(layer, counted[0]) if counted else None
-    return moments, partial(_pair, moments, histograms, folds)
+    kept = [artifact for artifact in measurement.also if isinstance(artifact, SavedSamples)]
+    samples = measurement.load_one(layer, kept[0]) if kept else None
+    return moments, partial(_pair, moments, histograms, samples, folds)
 
 
 def _histograms(measurement: Measurement, rotated: int) -> Iterator[LayerHistograms | None]:
@@ -168,6 +177,14 @@ def _counted(measurement: Measurement, rotated: int) -> list[SavedHistograms]:
     return [artifact for artifact in histograms if artifact.rotated == rotated]
 
 
-def _pair(layer: LayerMoments, histograms: LayerHistograms | None, folds: int, a: int, b: int) -> Pair:
-    pair = replace(layer.pair(a, b), held_out_folds=folds)
+def _pair(
+    layer: LayerMoments,
+    histograms: LayerHistograms | None,
+    samples: Mapping[str, Tensor] | None,
+    folds: int,
+    a: int,
+    b: int,
+) -> Pair:
+    of_nets = samples and (samples[layer.nets[a]], samples[layer.nets[b]])
+    pair = replace(layer.pair(a, b), held_out_folds=folds, samples=of_nets or None)
     return histograms.with_moments(pair) if histograms else pair

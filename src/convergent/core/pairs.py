@@ -44,6 +44,7 @@ class Pair:
             a method chooses by images held out among those of its fit (a ridge, a penalty) has folds of its own.
         energies: of the samples of both nets, in the order of their units in `moments` (those of `parts` where there are
             such), for measures that are functions of pairs of samples; None where they were not collected.
+        samples: activations of net a and net b, shapes (n, p) and (n, q), all or some, for measures that need them; or None.
     """
 
     moments: Moments
@@ -56,6 +57,7 @@ class Pair:
     parts: tuple[Moments, Tensor] | None = None
     held_out_folds: int = 5
     energies: Energies | None = None
+    samples: tuple[Tensor, Tensor] | None = None
 
     @classmethod
     def of(
@@ -90,7 +92,8 @@ class Pair:
         block_n = block_of_image(len(image), as_count(blocks, "blocks"))[which_n]
         a, b = slice(0, x_na.shape[1]), slice(x_na.shape[1], x_na.shape[1] + x_nb.shape[1])
         moments, energies = moments_of_blocks(x_na, x_nb, block_n)
-        return cls(moments, a, b, joint=SampledJoint(x_na, x_nb, block_n), energies=energies)
+        joint = SampledJoint(x_na, x_nb, block_n)
+        return cls(moments, a, b, joint=joint, energies=energies, samples=(x_na, x_nb))
 
     def __repr__(self) -> str:
         layer = f"{self.layer}: " if self.layer else ""
@@ -194,7 +197,8 @@ class Pair:
 
     def flip(self) -> Pair:
         """The same pair seen from the other net: its a is this b."""
-        return replace(self, a=self.b, b=self.a, name_a=self.name_b, name_b=self.name_a)
+        samples = self.samples and self.samples[::-1]
+        return replace(self, a=self.b, b=self.a, name_a=self.name_b, name_b=self.name_a, samples=samples)
 
     def weighted(self, weight_k: Tensor) -> Pair:
         """The pair with each block of images counted `weight_k` times, shape (k,), without joint histograms."""
@@ -203,8 +207,8 @@ class Pair:
         return replace(self.of_moments(merged), parts=parts, energies=energies)
 
     def of_moments(self, moments: Moments) -> Pair:
-        """The pair with the moments of other samples, of which there are no joint histograms and no energies."""
-        return replace(self, moments=moments, joint=None, parts=None, energies=None)
+        """The pair with the moments of other samples, of which no more is known."""
+        return replace(self, moments=moments, joint=None, parts=None, energies=None, samples=None)
 
     def folds(self, n: int | None = None) -> Iterator[tuple[Pair, Pair]]:
         """Pairs (fit, held out) over `n` folds of the blocks, those of held-out scores by default; each block held out once.
@@ -227,8 +231,8 @@ class Pair:
         for fold, ((fit, held), (joint_fit, joint_held)) in enumerate(zip(self.moments.folds(n), joints)):
             parts = (self.moments, (fold_k != fold).double())
             yield (
-                replace(self, moments=Moments.stack([fit]), joint=joint_fit, parts=parts),
-                replace(self, moments=Moments.stack([held]), joint=joint_held, parts=None, energies=None),
+                replace(self, moments=Moments.stack([fit]), joint=joint_fit, parts=parts, samples=None),
+                replace(self.of_moments(Moments.stack([held])), joint=joint_held),
             )
 
     def _folds_of_parts(self, n: int, whole: Moments, weight_k: Tensor) -> Iterator[tuple[Pair, Pair]]:

@@ -14,12 +14,15 @@ from torch import Tensor
 from convergent.core.pairs import Pair
 from convergent.similarity.cca import cca, pwcca, svcca
 from convergent.similarity.cka import cka, cka_ceiling, cka_debiased, cka_debiased_samples
+from convergent.similarity.cka_rbf import cka_rbf
 from convergent.similarity.gulp import gulp
 from convergent.similarity.measure import Measure
+from convergent.similarity.neighbours import neighbours
 from convergent.similarity.overlap import overlap
 from convergent.similarity.procrustes import bures, procrustes, shape
 from convergent.similarity.ridge import ridge_ab, ridge_ba
 from convergent.similarity.rsa import rsa_cosine, rsa_pearson
+from convergent.similarity.rsa_spearman import rsa_spearman
 from convergent.similarity.rv import rv, rv_adjusted
 from convergent.similarity.soft_matching import soft_matching
 
@@ -49,6 +52,9 @@ MEASURES: Mapping[str, Measure] = {
     "overlap_99": partial(overlap, explained=0.99),
 }
 
+# Of a sample of the samples, for what does not follow from moments.
+OF_SAMPLES: Mapping[str, Measure] = {"neighbours": neighbours, "cka_rbf": cka_rbf, "rsa_spearman": rsa_spearman}
+
 # Without those that alignments by least squares say, and take their time for.
 QUICK: Mapping[str, Measure] = {name: of for name, of in MEASURES.items() if not name.startswith("ridge")}
 
@@ -57,7 +63,7 @@ AXES = ("soft_matching", "soft_matching_partial")  # respect them
 
 
 def similarities(pair: Pair) -> dict[str, float]:
-    """Every measure of a pair that is defined and known, by name: 22 numbers in a second or so for 500 units a net.
+    """Every measure of a pair that follows from its moments and is defined, by name: a second or so for 500 units a net.
 
     >>> x_n2 = torch.randn(100, 2)
     >>> {name: round(value, 6) for name, value in similarities(Pair.of(x_n2, x_n2)).items() if name in ("cka", "bures")}
@@ -94,7 +100,7 @@ _OTHERS = {
     **dict.fromkeys(("rv", "rv_adjusted", *AXES), _UNITS),
 }
 # Done to either net, leaves the measure as it is (tested).
-IGNORES: Mapping[str, frozenset[str]] = {name: _OTHERS.get(name, _GEOMETRY) for name in MEASURES}
+IGNORES: Mapping[str, frozenset[str]] = {name: _OTHERS.get(name, _GEOMETRY) for name in (*MEASURES, *OF_SAMPLES)}
 
 
 def invariances() -> list[list[str]]:
