@@ -17,8 +17,8 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@echo "Setting up $(VENV) (about 6 GB, most of it torch) ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv -c constraints.txt
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python -e '.[dev]' -c constraints.txt \
-	  || $(BIN)/python -m pip install --disable-pip-version-check -e '.[dev]' -c constraints.txt
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python -e '.[dev,language]' -c constraints.txt \
+	  || $(BIN)/python -m pip install --disable-pip-version-check -e '.[dev,language]' -c constraints.txt
 	@touch $@
 
 demo: $(INSTALLED)  ## train four nets on real digits, align them with all but the slowest methods, name the report to open
@@ -35,14 +35,14 @@ lint: $(INSTALLED)  ## style, types and spelling, as in CI
 
 docs: $(INSTALLED)  ## build the documentation into outputs/docs, with its notebooks and gallery; a warning fails
 	@$(BIN)/python -c 'import furo, myst_nb, sphinx_copybutton, sphinx_gallery' 2>/dev/null \
-	  || $(BIN)/uv pip install --quiet --python $(BIN)/python -e '.[dev,docs]' -c constraints.txt \
-	  || $(BIN)/python -m pip install --disable-pip-version-check -e '.[dev,docs]' -c constraints.txt
+	  || $(BIN)/uv pip install --quiet --python $(BIN)/python -e '.[dev,docs,language]' -c constraints.txt \
+	  || $(BIN)/python -m pip install --disable-pip-version-check -e '.[dev,docs,language]' -c constraints.txt
 	@rm -rf docs/generated
 	@$(BIN)/sphinx-build --fresh-env --fail-on-warning --keep-going --quiet docs outputs/docs
 	@echo "open outputs/docs/index.html"
 
 lock:  ## pin every package of pyproject.toml in constraints.txt (pins only, no addresses)
-	@$(BIN)/uv pip compile --universal --no-header --no-annotate --extra dev --extra docs --extra slurm pyproject.toml -o constraints.txt --upgrade --quiet
+	@$(BIN)/uv pip compile --universal --no-header --no-annotate --extra dev --extra docs --extra slurm --extra language pyproject.toml -o constraints.txt --upgrade --quiet
 
 readme: demo  ## write the results and figures of the demo into README.md and docs/
 	@$(BIN)/python src/align.py -m method=hierarchical_spectral,sparse_path hydra.launcher.n_jobs=2

@@ -18,13 +18,20 @@ from convergent.cli.align_job import label_of
 from convergent.cli.help import help_of
 from convergent.cli.train import build_data, build_trainer
 from convergent.cli.train_job import TrainJob
+from convergent.streaming.layers import resolve
 from convergent.training.optimizers import warm_cycle
 from convergent.training.runs import build
 
 NEEDED = {
     "folder": ["data.classes=3", "data.folder=x"],
     "module": ["net.module._target_=torch.nn.Identity", "net.name=x", "net.layers=[]"],
+    "text": ["data.folder=x", "net=gpt"],
+    "datasets": ["data.dataset=x", "net=gpt"],
+    "docstrings": ["net=gpt"],
+    "gpt": ["data=docstrings"],
+    "decoder": ["data=docstrings", "net.layers=[]", "net.module.config.model_type=llama"],
 }
+TEXTS = ("text", "datasets", "docstrings")
 
 
 def words(group):
@@ -43,16 +50,19 @@ def composed(name, *overrides):
 def test_data(word):
     config = composed("train", f"data={word}", *NEEDED.get(word, []))
     data = build_data(TrainJob.of(config).config)
+    if word in TEXTS:
+        assert callable(data.documents)
+        return
     assert {"train", "val", config.data.measure} <= set(data.sources)
     assert all(callable(source) for source in data.sources.values())
 
 
 @pytest.mark.parametrize("word", words("net"))
 def test_net(word):
-    config = composed("train", f"net={word}", "data.size=67", *NEEDED.get(word, []))
+    needed = NEEDED.get(word, [])
+    config = composed("train", f"net={word}", *([] if "data=docstrings" in needed else ["data.size=67"]), *needed)
     net = build(config.net.module)
-    names = {name for name, _ in net.named_modules()}
-    assert set(config.net.layers) <= names
+    assert set(config.net.layers) <= {name for name, _ in net.named_modules()} or resolve({"": net}, config.net.layers)
 
 
 @pytest.mark.parametrize("word", words("optimizer"))

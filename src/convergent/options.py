@@ -77,7 +77,7 @@ def identity(record: Any) -> dict[str, Any]:
     kinds, values = kinds_of(type(record)), {}  # type: ignore[arg-type]
     for of in fields(record):
         value, aside = getattr(record, of.name), of.name in kinds and not kinds[of.name].identifies
-        if not aside and not (of.metadata and value in (of.default, [])):
+        if not aside and of.compare and not (of.metadata and value in (of.default, [])):
             values[of.name] = value
     return values
 

@@ -88,6 +88,15 @@ def test_validation_counts_each_image_once_and_repetitions_not_at_all():
     assert metrics["val/loss"] == pytest.approx(loss.item())
 
 
+def test_the_mean_loss_of_unequal_batches_is_weighted():
+    """What torchmetrics' MeanMetric of 1.9 leaves out where it is not to look for nan."""
+    learner, x, target = Learner(nn.Identity(), 4), torch.randn(5, 4), torch.tensor([0, 1, 2, 3, 0])
+    for some in (slice(0, 4), slice(4, 5)):
+        learner.count(x[some], target[some])
+    expected = nn.functional.cross_entropy(x, target).item()
+    assert learner.metrics("val")["val/loss"] == pytest.approx(expected, rel=1e-6)
+
+
 def test_top5_only_where_there_are_more_than_five_classes():
     assert set(Learner(nn.Identity(), 5).val_accuracy) == {"val/acc_top1"}
     assert set(Learner(nn.Identity(), 6).val_accuracy) == {"val/acc_top1", "val/acc_top5"}

@@ -48,7 +48,7 @@ def _read(data: DictConfig, name: str, value: Any) -> None:
     """Set an option of reading in a resolved configuration, where other values were made of it."""
     if name in _PLACES and data.get(name):
         data.update(_moved(OmegaConf.to_container(data), str(data[name]), str(value)))
-    for source in data.sources.values():
+    for source in data.get("sources", {}).values():
         if name in source:
             source[name] = value
     data[name] = value

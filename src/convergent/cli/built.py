@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 # What there is to say of a net that is built from its `module`.
 _KEYS = ("module", "name", "weights", "seed", "layers", "channels", "prepare", "mean", "std")
+_OF_HUB = ("hf", "revision", "name", "layers")
+_PRETRAINED = "convergent.nets.decoder.pretrained"
 
 # How a net wants its images; what is not said is as the measured images are prepared.
 VIEW = ("channels", "prepare", "mean", "std")
@@ -47,11 +49,15 @@ class Built:
     def of(cls, given: Mapping[str, Any], number: int) -> Built:
         """The net of an entry of `nets`: {_target_: ..., arguments} or {module: {_target_: ...}, weights: FILE, ...}.
 
+        Or {hf: FOLDER or name on a hub, revision: ...}, a trained decoder of transformers.
+
         Its number in that list is the seed of random weights unless it has a seed.
 
         Raises:
             InputError: if something else is said of it.
         """
+        if "hf" in given:
+            return cls._of_hub(given)
         entry: dict[str, Any] = {"module": given} if "_target_" in given else dict(given)
         if unknown := sorted(set(entry) - set(_KEYS)):
             raise InputError(f"A net of nets has no {unknown[0]!r}; what can be said is {', '.join(_KEYS)}.")
@@ -69,6 +75,29 @@ class Built:
             layers=tuple(entry.get("layers") or ()),
             view=OmegaConf.create(view) if view else None,
         )
+
+    @classmethod
+    def _of_hub(cls, given: Mapping[str, Any]) -> Built:
+        if unknown := sorted(set(given) - set(_OF_HUB)):
+            raise InputError(f"A net of a hub has no {unknown[0]!r}; what can be said is {', '.join(_OF_HUB)}.")
+        path, revision = str(given["hf"]), given.get("revision")
+        name = Path(path).name if revision is None else f"{Path(path).name}@{revision}"
+        layers = tuple(given.get("layers") or ())
+        if not layers:
+            from convergent.nets.decoder import mlp_units
+
+            layers = mlp_units(path, revision)
+        module = {"_target_": _PRETRAINED, "path": path, "revision": revision}
+        return cls(given.get("name") or name, module, layers=layers)
+
+    @property
+    def tokenizer(self) -> Path | None:
+        """The file of the vocabulary of a trained decoder; None of other nets."""
+        if self.module["_target_"] != _PRETRAINED:
+            return None
+        from convergent.nets.decoder import vocabulary_of
+
+        return vocabulary_of(self.module["path"], self.module.get("revision"))
 
     @property
     def group(self) -> str:

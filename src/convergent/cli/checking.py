@@ -13,7 +13,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryValue
 
 from convergent.cli.command import given_options
-from convergent.cli.schema import OPTIONS, TARGET, Options, foreign, renaming
+from convergent.cli.schema import IMAGES, OPTIONS, TARGET, TEXTS, Options, foreign, renaming
 from convergent.errors import InputError
 from convergent.options import FINITE, FLAG, TEXT, Kind, check, kinds_of, listed, shown, word
 
@@ -159,6 +159,12 @@ def _check_arguments(path: str, node: Mapping[str, Any], kinds: Mapping[str, Kin
 
 def _check_together(command: str, values: Mapping[str, Any]) -> None:
     data = values.get("data", {})
+    of_kind, of_other = (TEXTS, IMAGES) if "context" in data else (IMAGES, TEXTS)
+    for name in of_kind if data else ():
+        if not name.endswith("?") and name not in data:
+            raise InputError(f"data.{name} is missing; leave ~data.{name} out.")
+    if strange := [name for name in data if name in {of.rstrip("?") for of in of_other}]:
+        raise InputError(f"data={data['name']} has no option data.{strange[0]}; leave it out.")
     for name in ("mean", "std"):
         if name in data and data["channels"] != _MISSING and len(data[name]) not in (1, data["channels"]):
             raise InputError(

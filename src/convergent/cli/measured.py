@@ -20,12 +20,14 @@ from convergent.cli.align_job import AlignJob, images_config
 from convergent.cli.built import VIEW
 from convergent.cli.measurement import Artifact, Measurement
 from convergent.cli.nets import names_of
+from convergent.cli.texts import build_texts
 from convergent.cli.train import build_data
 from convergent.cli.unit_images import cut_out, preferred
 from convergent.core.histogram_source import counting_of
 from convergent.core.layer_moments import LayerMoments
 from convergent.core.pairs import Pair
 from convergent.data.images import ImageData
+from convergent.data.ordered import OrderedData
 from convergent.data.preparation import prepared
 from convergent.errors import InputError
 from convergent.similarity.measure import Measure
@@ -91,9 +93,11 @@ def without_constant(measurement: Measurement, shuffled: Measurement | None) -> 
     return replace(measurement, wanted=left), replace(shuffled, wanted=left) if shuffled else None
 
 
-def build_images(job: AlignJob) -> tuple[ImageData, dict[str, str]]:
+def build_images(job: AlignJob) -> tuple[OrderedData, dict[str, str]]:
     """The images that are measured, and which view of them each net takes where nets want them prepared differently."""
     config = images_config(job.nets, job.config)
+    if "context" in config.data:
+        return build_texts(job, config), {}
     wanted = {}
     for name, net in zip(job.names, job.nets):
         values: Any = OmegaConf.to_container(OmegaConf.merge(config.data, net.view or {}), resolve=True)
@@ -103,20 +107,25 @@ def build_images(job: AlignJob) -> tuple[ImageData, dict[str, str]]:
     data = build_data(config, measure=job.record.images, **views[0])
     if len(views) == 1:
         return data, {}
+    assert isinstance(data, ImageData)
     data.views = {str(number): prepared(*(view[key] for key in VIEW)) for number, view in enumerate(views)}
     return data, {name: str(different.index(view)) for name, view in wanted.items()}
 
 
-def shuffle(measurement: Measurement, data: ImageData) -> Measurement:
+def shuffle(measurement: Measurement, data: OrderedData) -> Measurement:
     """The same measurement with every net reading other images than the others."""
     names = names_of(measurement.nets)
+    assert isinstance(data, ImageData)
+    assert isinstance(measurement.data, ImageData)
     data.views = measurement.data.views
     data.shuffled = {name: measurement.views.get(name) for name in names}
     return replace(measurement, data=data, views={name: name for name in names}, also=_counted(measurement, rotated=0))
 
 
 def patches_of(measurement: Measurement, pictures: str | None) -> list[Mapping[str, Mapping[str, Patches]]]:
-    """The units' pictures of each kind that is asked for, by layer and net."""
+    """The units' pictures of each kind that is asked for, by layer and net; of texts none."""
+    if not isinstance(measurement.data, ImageData):
+        return []
     patches: list[Mapping[str, Mapping[str, Patches]]] = [
         cut_out(measurement, artifact) for artifact in measurement.also if isinstance(artifact, SavedPatches)
     ]

@@ -7,7 +7,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
@@ -18,7 +18,7 @@ from torch import nn
 from convergent.cli.locks import held
 from convergent.cli.nets import GivenNet, names_of
 from convergent.cli.processes import as_first, first_process
-from convergent.data.images import ImageData
+from convergent.data.ordered import OrderedData
 from convergent.errors import InputError
 from convergent.options import identity
 from convergent.progress import took
@@ -77,7 +77,7 @@ class Measurement:
 
     nets: Sequence[GivenNet]
     wanted: Sequence[str | Sequence[str] | Layer]
-    data: ImageData
+    data: OrderedData
     views: Mapping[str, str]
     reading: Reading
     pairs: Sequence[tuple[str, str]] | None
@@ -181,7 +181,8 @@ class Measurement:
         contents = [[type(of).__name__, of.folder, layers] for of, layers in wanted]
         about = json.dumps([_FORMAT, contents, self.data.batch_size])
         snapshots = Snapshots(self.folder, about, self.reading.snapshot_minutes)
-        starts = [of.start([self.layers[layer] for layer in layers], self.reading, self.pairs) for of, layers in wanted]
+        reading = replace(self.reading, group_n=self.data.group_n)
+        starts = [of.start([self.layers[layer] for layer in layers], reading, self.pairs) for of, layers in wanted]
         callback = PassCallback(starts, snapshots)
         self.data.blocks, self.data.read_before = self.reading.blocks, snapshots.batches
         began = time.monotonic()

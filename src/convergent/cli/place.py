@@ -20,10 +20,20 @@ def conf() -> Path:
 
 
 def register_root() -> None:
-    """Let the configuration say ${project_root:}: the checkout, whatever folder one stands in, or the current folder."""
+    """Let the configuration say ${project_root:}: the checkout, whatever folder one stands in, or the current folder.
+
+    And ${installed:NAME}: the version of a distribution; empty where there is none.
+    """
     from omegaconf import OmegaConf
 
+    OmegaConf.register_new_resolver("installed", _installed, replace=True)
     OmegaConf.register_new_resolver("project_root", lambda: str(checkout() or Path.cwd()), replace=True)
+
+
+def _installed(name: str) -> str:
+    from convergent.data.documents import installed
+
+    return installed(name)
 
 
 def as_typed(text: str) -> str:

@@ -28,6 +28,8 @@ def prepare(config: DictConfig) -> None:
     check_options("prepare", config)
     check_objects(resolved(config))
     data, store = build_data(config), Path(config.store)
+    if not isinstance(data, ImageData):
+        raise InputError(f"data={config.data.name} are texts, which need no preparation; train reads them as they are.")
     store.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(store / "lock", timeout=0):

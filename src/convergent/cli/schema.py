@@ -59,28 +59,42 @@ _NETS = saying(
 )
 _TRUST = saying("a list of classes in full, as [mypackage.MyNet]", listed(Kind("", _is_full), 0))
 
-DATA: Mapping[str, Kind] = {
+# Of every data set, of pictures, and of texts, which have a context.
+_ANY_DATA: Mapping[str, Kind] = {
     "name": COMPONENT,
+    "measure": TEXT,
+    "batch_size": whole(1),
+    "workers": aside(whole()),
+    "folder?": aside(TEXT),
+    "seed?": _SEED,
+}
+IMAGES: Mapping[str, Kind] = {
     "channels": word(1, 3),
     "size": whole(1),
     "classes": whole(1),
-    "measure": TEXT,
     "mean": listed(number()),
     "std": listed(number(0, above=True)),
-    "batch_size": whole(1),
-    "workers": aside(whole()),
     "skip_corrupt": FLAG,
     "value_range?": saying("the values of black and of white, as [0,4095]", listed(number(), 2, 2)) | NULL,
     "augment": _OBJECTS,
     "prepare": _OBJECTS,
     "sources": table(TARGET),
-    "folder?": aside(TEXT),
     "store?": aside(TEXT),
     "mean_image?": TEXT,
     "download?": aside(FLAG),
     "per_class?": whole(1),
-    "seed?": _SEED,
 }
+TEXTS: Mapping[str, Kind] = {
+    "context": whole(2),
+    "vocabulary": whole(257),
+    "held_out": saying(
+        "a number above 0 and below 1", Kind("", lambda share: number(0, 1).fits(share) and 0 < share < 1)
+    ),
+    "epoch": whole(1) | NULL,
+    "documents": TARGET,
+    "dataset?": TEXT,
+}
+DATA: Mapping[str, Kind] = {**_ANY_DATA, **{f"{name.rstrip('?')}?": kind for name, kind in {**IMAGES, **TEXTS}.items()}}
 
 _EXPERIMENT: Options = {
     "name": COMPONENT,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -24,9 +25,12 @@ from convergent.cli.folders import abandon
 from convergent.cli.processes import first_process, leave_group
 from convergent.cli.train_job import TrainJob
 from convergent.data.images import ImageData
+from convergent.data.ordered import OrderedData
+from convergent.data.text import TextData
 from convergent.errors import InputError
 from convergent.heartbeat import Heartbeat
 from convergent.progress import took
+from convergent.storage.files import atomic
 from convergent.streaming.layers import resolve
 from convergent.training.checkpoints import Checkpoints, KeepCheckpoints
 from convergent.training.classifier import Classifier, Learner
@@ -80,7 +84,7 @@ def train(job: TrainJob) -> None:
     leave_group()
 
 
-def _prepared(job: TrainJob, checkpoints: Checkpoints) -> tuple[Classifier, ImageData, pl.Trainer]:
+def _prepared(job: TrainJob, checkpoints: Checkpoints) -> tuple[Classifier, OrderedData, pl.Trainer]:
     """Everything that can be wrong with a configuration, before anything is logged."""
     config, learners = job.config, []
     make, schedule = instantiate(config.optimizer.optimizer), instantiate(config.optimizer.scheduler)
@@ -88,11 +92,15 @@ def _prepared(job: TrainJob, checkpoints: Checkpoints) -> tuple[Classifier, Imag
         pl.seed_everything(of_run.seed, workers=True, verbose=False)
         net = build(of_run.net.module)
         resolve({of_run.net.name: net}, [*of_run.net.layers])  # what align will compare
-        learners.append(Learner(net, config.data.classes, of_run.seed, channels_last=config.channels_last))
+        learners.append(Learner(net, config.data.get("classes"), of_run.seed, channels_last=config.channels_last))
     augment_seeds = [of_run.augment_seed for of_run in job.configs]
     shared = len(set(augment_seeds)) == 1
     data = build_data(config, augment_seed=augment_seeds[0] if shared else augment_seeds)
     data.check()
+    if isinstance(data, TextData) and first_process():
+        for run in job.runs:
+            with atomic(run.folder / "tokenizer.json") as partial:
+                shutil.copyfile(data.corpus.tokenizer, partial)
     keep = [KeepEpochs(run, number, config.keep_epochs) for number, run in enumerate(job.runs)]
     callbacks = [*keep, Watch(), Requeue(), KeepCheckpoints(config.snapshot_minutes)]
     settings = {"max_epochs": config.epochs, "precision": config.precision, "logger": False}
@@ -164,13 +172,18 @@ def stoppable(after_stop: Callable[[], str]) -> Iterator[None]:
         raise KeyboardInterrupt(after_stop()) from None
 
 
-def build_data(config: DictConfig, **changes: Any) -> ImageData:
+def build_data(config: DictConfig, **changes: Any) -> ImageData | TextData:
     """The data module of a configuration of train or align, with some of its arguments changed."""
-    taken = {key: config.data[key] for key in ImageData.settings() if key in config.data}
+    kind: type[ImageData | TextData] = TextData if "context" in config.data else ImageData
+    taken = {key: config.data[key] for key in kind.settings() if key in config.data}
     made = {key: instantiate(value, _convert_="all") for key, value in taken.items() if OmegaConf.is_config(value)}
     seeds = {key: config[key] for key in ("order_seed", "augment_seed") if key in config}
-    digests = Path(config.root) / "outputs" / "digests" if "root" in config else None
-    return ImageData.of({**taken, **made, "digests": digests, **seeds, **changes})
+    kept = Path(config.root) / "outputs" if "root" in config else None
+    given = {**taken, **made, **seeds, **changes}
+    if kind is TextData:
+        given.pop("augment_seed", None)
+        return TextData(**{"kept_in": (kept or Path("outputs")) / "data" / "tokens", **given})
+    return ImageData.of({**given, "digests": kept / "digests" if kept else None})
 
 
 def build_trainer(config: DictConfig, callbacks: list[Callback], **settings: Any) -> pl.Trainer:

@@ -23,6 +23,16 @@ def block_of_image(images: int, blocks: int) -> Tensor:
     return block_n
 
 
+def block_of_group(group_n: Tensor, blocks: int) -> Tensor:
+    """The block of each image, shape (images,), where groups of them (documents) are dealt whole, see `block_of_image`.
+
+    >>> block_of_group(torch.tensor([7, 7, 3, 7]), 2).unique_consecutive().tolist() in ([0, 1, 0], [1, 0, 1])
+    True
+    """
+    groups, place_n = torch.unique(group_n, return_inverse=True)
+    return block_of_image(len(groups), blocks)[place_n]
+
+
 def moments_of_blocks(x_na: Tensor, x_nb: Tensor, block_n: Tensor) -> tuple[Moments, Energies | None]:
     """The moments of both nets' units per block, and the samples' energies where the units need no gains.
 

@@ -9,15 +9,14 @@ from functools import cached_property, partial
 from itertools import permutations
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
 from convergent.data.crops import Crops, Finish
 from convergent.data.opening import first_line, shown
-from convergent.data.order import BlockOrder, EvaluationOrder, SomeOrder, TrainingOrder
+from convergent.data.ordered import OrderedData
 from convergent.data.pictures import Batch, Images, Shuffled, Views, collate
 from convergent.data.preparation import Access, Preparation, decoded, normalised, prepared
 from convergent.data.store import SubtractMean
@@ -26,11 +25,8 @@ from convergent.errors import InputError
 _GROUPS: dict[str, Any] = {"preparation": Preparation, "access": Access}
 
 
-class ImageData(pl.LightningDataModule):
+class ImageData(OrderedData):
     """Training, validation and measured images of one data set.
-
-    The order of the images, their augmentation and their split over processes depend on seeds only, so Lightning's own
-    distributed sampler is to be switched off (`use_distributed_sampler=False`).
 
     Args:
         sources: data set of (picture, class) by name, each a function of no arguments; "train" and "val" are needed.
@@ -42,11 +38,8 @@ class ImageData(pl.LightningDataModule):
         classes: how many there have to be, where the data set says which it has; None for any.
 
     Attributes:
-        blocks: of images, in the statistics pass.
         views: how nets that want their images otherwise get them in the statistics pass, by name; none for all alike.
         shuffled: the view of each net, by name, if each is to see other images in the statistics pass (see `Shuffled`).
-        only: numbers of the images that the pass reads of those that are measured; None for all.
-        read_before: of (rank, number of processes), how many batches of the statistics pass to leave out.
 
     Raises:
         InputError: if there is no image, or the batch does not divide over the processes.
@@ -62,8 +55,8 @@ class ImageData(pl.LightningDataModule):
         augment_seed: int | Sequence[int] = 0,
         classes: int | None = None,
     ) -> None:
-        super().__init__()
-        self.classes, self.access, self.batch_size = classes, access, access.batch_size
+        super().__init__(access.batch_size, access.workers, order_seed, augment_seed)
+        self.classes, self.access = classes, access
         self.sources, self.measure_source = sources, measure
         channels, mean, std = preparation.channels, preparation.mean, preparation.std
         self.training, self.validation = (
@@ -73,13 +66,8 @@ class ImageData(pl.LightningDataModule):
         self.normalise = v2.Compose(normalised(mean, std))
         less = next((step for step in preparation.augment if isinstance(step, SubtractMean)), None)
         self.finish = Finish(mean, std, None if less is None else lambda: less.mean)
-        self.order_seed, self.blocks = order_seed, 64
-        self.augment_seeds = [augment_seed] if isinstance(augment_seed, int) else list(augment_seed)
-        self._begin = 0, 0  # epoch and batch
         self.views: dict[str, Callable[[Any], Any]] = {}
         self.shuffled: dict[str, str | None] = {}
-        self.only: Tensor | None = None
-        self.read_before: Callable[[int, int], int] = lambda _rank, _world: 0
         self._datasets: dict[str, Dataset[Any]] = {}
         self._read: list[Images] = []
 
@@ -185,37 +173,13 @@ class ImageData(pl.LightningDataModule):
             )
         return torch.as_tensor(there).nonzero()[:, 0]
 
-    def train_dataloader(self) -> DataLoader[Any]:
-        """Batches of augmented training images, without those of the epoch that a resumed training has read before."""
-        images = self.images("train", self.training, batched=True)
-        size, (epoch, batches) = self._batch_per_process(), self._begin
-        order = TrainingOrder(
-            len(images), self.order_seed, self.augment_seeds, *self._place(), epoch=epoch, skip=batches * size
-        )
-        return self._loader(images, sampler=order, batch_size=size)
+    def items(self, stage: str) -> Images:
+        """The images of a stage of training, with their augmentation or without."""
+        return self.images(stage, self.training if stage == "train" else self.validation, batched=True)
 
-    def val_dataloader(self) -> DataLoader[Any]:
-        """Batches of validation images, each counted once over all processes."""
-        images = self.images("val", self.validation, batched=True)
-        order = EvaluationOrder(len(images), *self._place())
-        return self._loader(images, sampler=order, batch_size=self._batch_per_process())
-
-    def predict_dataloader(self) -> DataLoader[Any]:
-        """Batches of the statistics pass, block by block, without those that were read before.
-
-        Raises:
-            InputError: if there are more processes than blocks.
-        """
-        rank, world = self._place()
-        skip, images = self.read_before(rank, world), len(self.measured)
-        if self.only is not None:
-            return self._loader(self.measured, batch_sampler=SomeOrder(self.only, self.batch_size, rank, world, skip))
-        order = BlockOrder(images, self.blocks, self.batch_size, rank, world, skip)
-        if world > min(self.blocks, len(self.measured)):
-            raise InputError(
-                f"{world} processes need as many blocks of images, not {self.blocks}; use fewer processes."
-            )
-        return self._loader(self.measured, batch_sampler=order)
+    def collate(self, items: Any) -> Callable[[Any], Any]:
+        """What makes batches of images."""
+        return partial(collate, name=items.name)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:  # noqa: ARG002
         """Normalise the pictures where they are to be used; those of the statistics pass come normalised."""
@@ -228,36 +192,3 @@ class ImageData(pl.LightningDataModule):
             for net, x_ in enumerate(x if several else [x])
         ]
         return [done if several else done[0], *rest]
-
-    def state_dict(self) -> dict[str, int]:
-        """Where the training is: the epoch, and how many of its batches are done."""
-        assert self.trainer is not None
-        batches, epoch = self.trainer.fit_loop.epoch_loop.batch_progress, self.trainer.current_epoch
-        if batches.is_last_batch:
-            return {"epoch": epoch + 1, "batches": 0}
-        return {"epoch": epoch, "batches": batches.current.ready}
-
-    def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Begin there."""
-        self._begin = state_dict["epoch"], state_dict["batches"]
-
-    def _place(self) -> tuple[int, int]:
-        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-
-    def _batch_per_process(self) -> int:
-        world = self._place()[1]
-        if self.batch_size % world:
-            raise InputError(
-                f"data.batch_size is over all processes, so it needs to be a multiple of {world}, not {self.batch_size}."
-            )
-        return self.batch_size // world
-
-    def _loader(self, images: Images | Shuffled, **options: Any) -> DataLoader[Any]:
-        return DataLoader(
-            images,
-            num_workers=self.access.workers,
-            collate_fn=partial(collate, name=images.name),
-            pin_memory=torch.cuda.is_available(),
-            persistent_workers=False,
-            **options,
-        )

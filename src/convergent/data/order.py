@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Sampler
 
-from convergent.core.blocks import block_of_image
+from convergent.core.blocks import block_of_group, block_of_image
 
 
 class Draw(NamedTuple):
@@ -37,6 +37,7 @@ class TrainingOrder(Sampler[Draw]):
         world: number of processes.
         epoch: the first one.
         skip: leave out so many of this process's images in the first epoch, which were read before.
+        size: images that make up an epoch, so that permutations go on from one epoch to the next; None for all.
     """
 
     def __init__(
@@ -48,7 +49,9 @@ class TrainingOrder(Sampler[Draw]):
         world: int = 1,
         epoch: int = 0,
         skip: int = 0,
+        size: int | None = None,
     ) -> None:
+        self.size = images if size is None else size
         self.images, self.order_seed, self.augment_seeds = images, order_seed, tuple(augment_seeds)
         self.rank, self.world, self.epoch = rank, world, epoch
         self.first, self.skip = epoch, skip
@@ -58,14 +61,22 @@ class TrainingOrder(Sampler[Draw]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return self.images // self.world
+        return self.size // self.world
 
     def __iter__(self) -> Iterator[Draw]:
-        generator = torch.Generator().manual_seed(mixed(self.order_seed, self.epoch))
-        order = torch.randperm(self.images, generator=generator).tolist()
+        order = self._epoch()
         epoch, read_before = self.epoch, self.skip if self.epoch == self.first else 0
         for image in order[self.rank : len(self) * self.world : self.world][read_before:]:
             yield Draw(image, tuple(mixed(seed, epoch, image) for seed in self.augment_seeds))
+
+    def _epoch(self) -> list[int]:
+        """The images of the epoch: its part of one permutation after another."""
+        first, stop, order = self.epoch * self.size, (self.epoch + 1) * self.size, []
+        for number in range(first // self.images, -(-stop // self.images)):
+            generator = torch.Generator().manual_seed(mixed(self.order_seed, number))
+            permuted, begin = torch.randperm(self.images, generator=generator), number * self.images
+            order += permuted[max(first - begin, 0) : stop - begin].tolist()
+        return order
 
 
 class EvaluationOrder(Sampler[Draw]):
@@ -86,11 +97,20 @@ class BlockOrder(Sampler[list[Draw]]):
     """Batches of the statistics pass: block after block, no batch in two blocks, whole blocks to each process.
 
     A block's batches are the same whatever the number of processes, so its moments are, bit for bit. The first `skip` ones
-    of a process, read before, are left out.
+    of a process, read before, are left out. Images of one group, where these are given, are in one block.
     """
 
-    def __init__(self, images: int, blocks: int, batch_size: int, rank: int = 0, world: int = 1, skip: int = 0) -> None:
-        block_n = block_of_image(images, blocks)
+    def __init__(
+        self,
+        images: int,
+        blocks: int,
+        batch_size: int,
+        rank: int = 0,
+        world: int = 1,
+        skip: int = 0,
+        group_n: Tensor | None = None,
+    ) -> None:
+        block_n = block_of_image(images, blocks) if group_n is None else block_of_group(group_n, blocks)
         blocks = int(block_n.max()) + 1
         self.batches: list[list[Draw]] = []
         for block in range(blocks * rank // world, blocks * (rank + 1) // world):

@@ -10,11 +10,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 
-from convergent.data.images import ImageData
+from convergent.data.ordered import OrderedData
 from convergent.data.pictures import Images, Views
 
 
-def pictures(data: ImageData, wanted: list[int], views: Mapping[str, str]) -> Iterator[tuple[int, dict[str, Tensor]]]:
+def pictures(data: OrderedData, wanted: list[int], views: Mapping[str, str]) -> Iterator[tuple[int, dict[str, Tensor]]]:
     """Read some of the measured images: their number and {view: picture (1 or 3, height, width), uint8}.
 
     Images that cannot be read are left out. Where all nets take one view it is called "".
@@ -23,7 +23,7 @@ def pictures(data: ImageData, wanted: list[int], views: Mapping[str, str]) -> It
     assert isinstance(images, Images)
     transform = images.transform
     ways: dict[str, Callable[[Any], Any]] = transform.transforms if isinstance(transform, Views) else {"": transform}
-    loader = DataLoader(images, sampler=wanted, batch_size=None, collate_fn=_as_it_is, num_workers=data.access.workers)
+    loader = DataLoader(images, sampler=wanted, batch_size=None, collate_fn=_as_it_is, num_workers=data.workers)
     for image, datum in zip(wanted, loader):
         if datum is not None:
             seen = datum[0] if views else {"": datum[0]}

@@ -19,12 +19,13 @@ from convergent.data.numbered import check_numbers
 from convergent.data.pictures import Batch
 from convergent.errors import InputError
 from convergent.heartbeat import Heartbeat
+from convergent.streaming.capture import Seen
 from convergent.streaming.collector import Collector, Start, part_of
 from convergent.streaming.histograms.histogram_pass import HistogramPass
 from convergent.streaming.histograms.layer_histograms import LayerHistograms
 from convergent.streaming.layers import Layers, Pairs
 from convergent.streaming.loader import first_batches
-from convergent.streaming.module import Nets
+from convergent.streaming.module import Nets, mask_of_batch
 from convergent.streaming.reading import Reading
 from convergent.streaming.snapshots import Snapshots
 from convergent.streaming.statistics_pass import StatisticsPass
@@ -88,7 +89,7 @@ class PassCallback(pl.Callback):
         image_n = batch[2].cpu().long()
         check_numbers(image_n, self._images)
         for collector in self._collectors:
-            collector.begin(image_n)
+            collector.begin(image_n, mask_of_batch(batch[0]))
             collector.label(batch[1])
 
     def on_predict_batch_end(
@@ -170,7 +171,7 @@ class HistogramsCallback(PassCallback):
         return self.collected[0] if self.collected else {}
 
 
-def _first_images(module: Nets, loader: DataLoader[Any], n: int) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
+def _first_images(module: Nets, loader: DataLoader[Any], n: int) -> Iterator[tuple[Tensor, dict[str, Seen]]]:
     """Up to n of the first images of the seeded order: numbers, and what each net sees, in batches."""
     for image_n, batch in first_batches(loader, n):
         yield image_n, module.seen_by(module.transfer_batch_to_device(batch, module.device, 0)[0])

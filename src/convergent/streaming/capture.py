@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from convergent.errors import InputError
-from convergent.streaming.layers import Layer, find_layer, module_and_call
+from convergent.streaming.layers import Layer, find_layer, module_and_call, of_input
 from convergent.streaming.pre_activations import PreActivations
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class Capture:
         rotations: Rotations | None = None,
         output: str | int | None = None,
     ) -> None:
-        self.nets, self.observer, self.rotations, self.output = nets, observer, rotations, output
+        self.nets, self.layers, self.observer, self.rotations, self.output = nets, layers, observer, rotations, output
         paths = {(net, name): path for name, layer in layers.items() for net, path in layer.items()}
         self.modules = {(net, name): find_layer(nets[net], path, net) for (net, name), path in paths.items()}
         owner: dict[nn.Module, str] = {}
@@ -94,7 +94,11 @@ class Capture:
         if self.rotations:
             self.rotations.__enter__()
         for (net, layer), module in self.modules.items():
-            self._handles.append(module.register_forward_hook(partial(self._see, net, layer)))
+            if of_input(self.layers[layer][net]):
+                see = partial(self._see_input, net, layer)
+                self._handles.append(module.register_forward_pre_hook(see, with_kwargs=True))
+            else:
+                self._handles.append(module.register_forward_hook(partial(self._see, net, layer)))
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -131,6 +135,11 @@ class Capture:
                     f"Layer {layer} of net {net} was called {calls} times only, and calls are numbered from 0; choose one "
                     "that every forward pass has."
                 )
+
+    def _see_input(
+        self, net: str, layer: str, module: nn.Module, args: Sequence[object], named: Mapping[str, object]
+    ) -> None:
+        self._see(net, layer, module, args, next(iter([*args, *named.values()]), None))
 
     def _see(self, net: str, layer: str, _module: nn.Module, _args: object, output: object) -> None:
         if not self._reading:

@@ -15,7 +15,9 @@ from torch import Tensor, nn
 from convergent.errors import InputError
 
 # What is compared under one name: {net: path of its module, as get_submodule takes it}. Of a module that is called several
-# times in a forward pass (a recurrent cell, a shared module) #0, #1, ... behind the path is one of its calls: "cell#0".
+# times in a forward pass (a recurrent cell, a shared module) #0, #1, ... behind the path is one of its calls: "cell#0"; with
+# :input behind it the layer is what the module is given: "mlp.down_proj:input", the units of a gated MLP.
+INPUT = ":input"
 Layer = Mapping[str, str]
 
 Layers = Sequence[str | Sequence[str] | Layer]  # as a user names them, see `resolve`
@@ -77,11 +79,17 @@ def find_layer(net: nn.Module, path: str, name: str) -> nn.Module:
 def module_and_call(path: str) -> tuple[str, int | None]:
     """The path of a layer's module, and which of its calls in a forward pass is meant; None where it has one.
 
-    >>> module_and_call("decoder.cell#2"), module_and_call("fc1")
+    >>> module_and_call("decoder.cell#2"), module_and_call("fc1:input")
     (('decoder.cell', 2), ('fc1', None))
     """
     module, sign, call = path.rpartition("#")
-    return (module, int(call)) if sign and call.isdigit() else (path, None)
+    module, number = (module, int(call)) if sign and call.isdigit() else (path, None)
+    return module.removesuffix(INPUT), number
+
+
+def of_input(path: str) -> bool:
+    """Whether what a module is given is meant, and not what it gives."""
+    return path.partition("#")[0].endswith(INPUT)
 
 
 def layout(shape: Sequence[int], units: str, by_type: str | None = None) -> str:
@@ -195,8 +203,8 @@ def _matching(nets: Mapping[str, nn.Module], pattern: str) -> list[str]:
     """
     if not set(pattern) & set("*?["):
         return [pattern]
-    modules, call = module_and_call(pattern)
-    parts, ending = modules.split("."), "" if call is None else f"#{call}"
+    modules, _ = module_and_call(pattern)
+    parts, ending = modules.split("."), pattern[len(modules) :]
 
     def matches(path: str) -> bool:
         names = path.split(".")

@@ -27,10 +27,12 @@ def remaining(x_nc: Tensor, drop: Sequence[int], where: str) -> Tensor:
     if not len(drop) or x_nc.ndim < 3:
         return x_nc
     x_ncp = x_nc.flatten(2)
-    left = [p for p in range(x_ncp.shape[2]) if p not in drop and p - x_ncp.shape[2] not in drop]
+    positions = x_ncp.shape[2]
+    left = [p for p in range(positions) if p not in drop and p - positions not in drop]
     if not left:
-        raise InputError(f"{where} has {x_ncp.shape[2]} positions, all of which are dropped; name fewer in drop=.")
-    return x_ncp[:, :, left]
+        raise InputError(f"{where} has {positions} positions, all of which are dropped; name fewer in drop=.")
+    whole = len(left) == left[-1] - left[0] + 1  # then it is a view
+    return x_ncp[:, :, left[0] : left[-1] + 1] if whole else x_ncp[:, :, left]
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,12 +41,14 @@ class Unmasked:
 
     Attributes:
         mask_np: which positions are none, without dropped ones, on the host.
+        whole_np: which are none and not dropped, of all positions.
         sample: "every" such position, their mean ("pooled"), or so many random ones of all, see `layers.samples`.
         sample_np: which positions are samples; of means which are averaged.
         image_s: the image of each sample, as its place in the batch.
     """
 
     mask_np: Tensor
+    whole_np: Tensor
     sample: str | int
     sample_np: Tensor
     image_s: Tensor
@@ -58,13 +62,15 @@ class Unmasked:
         """
         if sample == "centre":
             raise InputError("Positions that are masked have no centre; choose sample=every or pooled.")
-        mask_np = remaining(mask_np.cpu().bool()[:, None], drop, "The mask")[:, 0]
+        whole_np = mask_np.cpu().bool().clone()
+        mask_np = remaining(whole_np[:, None], drop, "The mask")[:, 0].clone()
+        whole_np[:, list(drop)] = False
         sample_np = mask_np
         if isinstance(sample, int) and sample < mask_np.shape[1]:
             chosen_np = random_positions(image_n, mask_np.shape[1], sample)
             sample_np = mask_np & torch.zeros_like(mask_np).scatter(1, chosen_np, True)
         image_s = sample_np.any(1).nonzero()[:, 0] if sample == "pooled" else sample_np.nonzero()[:, 0]
-        return cls(mask_np, sample, sample_np, image_s)
+        return cls(mask_np, whole_np, sample, sample_np, image_s)
 
     def of_layer(self, x_nc: Tensor, where: str) -> bool:
         """Whether a layer has these positions; one without any has a sample of each image.

@@ -10,11 +10,13 @@ from torch import Tensor, nn
 
 from convergent.data.numbered import check_batch
 from convergent.data.pictures import Batch
+from convergent.data.tokens import MASK, TOKENS
 from convergent.errors import InputError
+from convergent.streaming.capture import Input, Seen, run
 
 
 class Nets(pl.LightningModule):
-    """Several nets that see the same images, or each its view of them, for the sake of their layers."""
+    """Several nets that see the same images, or each its view of them, or the same tokens, for the sake of their layers."""
 
     def __init__(self, nets: Mapping[str, nn.Module], views: Mapping[str, str] | None = None) -> None:
         super().__init__()
@@ -26,14 +28,18 @@ class Nets(pl.LightningModule):
         """The nets by name."""
         return dict(zip(self.names, self.modules_))
 
-    def seen_by(self, x: Tensor | Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """What each net sees of a batch: {net: pictures (n, channels, height, width)}.
+    def seen_by(self, x: Tensor | Mapping[str, Tensor]) -> dict[str, Seen]:
+        """What each net sees of a batch: {net: pictures (n, channels, height, width), or tokens and which are no padding}.
+
+        Nets are not told of padding: it comes last, and decoders look back only.
 
         Raises:
             InputError: if a net's view is not among those of the pictures.
         """
         if isinstance(x, Tensor):
             return dict.fromkeys(self.names, x)
+        if TOKENS in x:
+            return dict.fromkeys(self.names, Input(lambda net: net(x[TOKENS]), mask_of_batch(x)))
         if lost := [net for net in self.names if self.views.get(net) not in x]:
             raise InputError(
                 f"The pictures come in the views {', '.join(map(str, x))}, but net {lost[0]} takes view "
@@ -43,15 +49,20 @@ class Nets(pl.LightningModule):
 
     def forward(self, x: Tensor | Mapping[str, Tensor]) -> None:
         """Run every net on pictures."""
-        seen = self.seen_by(x)
-        for name, net in self.nets.items():
-            net(seen[name])
+        run(self.nets, self.seen_by(x))
 
     def predict_step(self, batch: Batch, _batch_idx: int, dataloader_idx: int = 0) -> None:  # noqa: ARG002
         """Run every net on one batch of (pictures, classes, images)."""
         self(batch[0])
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
-        """Move the pictures; the images' numbers stay on the host, where they are needed without waiting for a GPU."""
+        """Move what nets see; numbers and masks stay on the host, where they are needed without waiting for a GPU."""
         check_batch(batch)
-        return [super().transfer_batch_to_device(batch[0], device, dataloader_idx), *batch[1:]]
+        mask_np = mask_of_batch(batch[0])
+        x = super().transfer_batch_to_device(batch[0], device, dataloader_idx)
+        return [x if mask_np is None else {**x, MASK: mask_np}, *batch[1:]]
+
+
+def mask_of_batch(x: object) -> Tensor | None:
+    """Which positions (n, p) of a batch of tokens are no padding; None of pictures."""
+    return x[MASK] if isinstance(x, Mapping) and TOKENS in x else None

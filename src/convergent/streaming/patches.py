@@ -43,7 +43,7 @@ class Patches:
 
     def shown_ck(self) -> Tensor:
         """Which tiles show what excites a unit: not those of a rectified unit that is silent in the image, shape (c, k)."""
-        return (self.top.image_ck >= 0) & (self.top.activation_ck != 0)
+        return (self.top.image_ck >= 0) & (self.top.activation_ck != 0) & self.top.activation_ck.isfinite()
 
     def box(self, unit: int, rank: int) -> tuple[range, range] | None:
         """The rows and columns of the image that a tile shows; None for all of them."""

@@ -19,7 +19,7 @@ def _names(words: str) -> frozenset[str]:
 # torch's functions by name, without the underscores of those that work in place
 _NONLINEAR = _names(
     "relu relu6 elu selu celu gelu silu mish leaky_relu prelu rrelu threshold hardtanh hardswish hardsigmoid sigmoid "
-    "logsigmoid tanh softplus softsign softshrink hardshrink tanhshrink clamp clamp_min clip abs square exp"
+    "logsigmoid tanh softplus softsign softshrink hardshrink tanhshrink clamp clamp_min clip abs square exp erf"
 )
 _POOLING = frozenset(
     ["mean", *(f"{kind}_pool{d}d" for kind in ("max", "avg", "adaptive_max", "adaptive_avg", "lp") for d in (1, 2, 3))]
@@ -37,9 +37,11 @@ _LINEAR = _names(
     "einsum batch_norm layer_norm group_norm instance_norm rms_norm scaled_dot_product_attention "
     "multi_head_attention_forward embedding"
 )
+# of one tensor and numbers: what a nonlinearity may be made of, as GELU and swish are written out
+_PARTS = _names("mul add sub rsub neg div pow square")
 # act on every element alone, whatever its place, given the net's own parameters
 _BY_ELEMENT = _NONLINEAR | _names(
-    "dropout alpha_dropout batch_norm clone contiguous detach to float half bfloat16 double neg div mul add sub"
+    "dropout alpha_dropout batch_norm clone contiguous detach to float half bfloat16 double neg div mul add sub rsub pow"
 )
 _SUMS = frozenset(["add", "sub"])  # of linear functions' outputs are linear, a rectified unit plus another is neither
 
@@ -122,6 +124,7 @@ class PreActivations(TorchFunctionMode):
         super().__init__()
         self._last: Nonlinearity | None = None
         self._linear: list[Tensor] = []  # what the last linear function gave, and views of it
+        self._parts: list[tuple[_Call, Tensor, Tensor]] = []  # made of one tensor element by element, and that tensor
 
     def nonlinearity(self, output: Tensor) -> Nonlinearity | None:
         """What gave a layer's output; None where that ended in no nonlinearity, or joins the outputs of several."""
@@ -133,7 +136,7 @@ class PreActivations(TorchFunctionMode):
 
     def forget(self) -> None:
         """Let go of all tensors."""
-        self._last, self._linear = None, []
+        self._last, self._linear, self._parts = None, [], []
 
     @classmethod
     @contextmanager
@@ -160,21 +163,51 @@ class PreActivations(TorchFunctionMode):
         if not rectified and (call.name in _NONLINEAR or (call.name in _POOLING and linear)):
             in_place = name.endswith("_") or bool(options.get("inplace"))
             source = inputs[0].clone() if in_place else inputs[0]
-            out = call.made()
+            out, origin = call.made(), self._origin(inputs[0])
             self._linear = []
-            self._last = Nonlinearity([source], [(call.given({id(inputs[0]): source}), out)])
+            if in_place or origin is source:
+                self._last = Nonlinearity([source], [(call.given({id(inputs[0]): source}), out)])
+            else:
+                self._last = Nonlinearity([origin], [*self._parts_of(origin), (call, out)])
             return out
         out = call.made()
         if isinstance(out, Tensor):
             self._note(call, rectified, linear, out)
         return out
 
+    def _origin(self, x: Tensor) -> Tensor:
+        """What a tensor was made of, element by element; itself where it was made otherwise."""
+        return next((origin for _, out, origin in self._parts if out is x), x)
+
+    def _parts_of(self, origin: Tensor) -> list[tuple[_Call, Tensor]]:
+        return [(call, out) for call, out, of in self._parts if of is origin]
+
+    def _note_part(self, call: _Call, out: Tensor) -> None:
+        """Remember a tensor that is made of one other, which some nonlinearity may be about to be made of."""
+        if any(out is x for x in call.inputs):  # in place: what was made of it before is of other values
+            self._parts = [part for part in self._parts if part[2] is not out and part[1] is not out]
+            return
+        origins = {id(origin): origin for x in call.inputs if x.numel() > 1 for origin in [self._origin(x)]}
+        origin = next(iter(origins.values()), None)
+        if call.name in _PARTS and len(origins) == 1 and origin is not None and origin.shape == out.shape:
+            self._parts.append((call, out, origin))
+
     def _note(self, call: _Call, rectified: Sequence[Tensor], linear: bool, out: Tensor) -> None:
+        if call.name in _LINEAR:
+            self._parts = []
+        if not rectified:
+            self._note_part(call, out)
         others = [x for x in call.inputs if not any(x is y for y in rectified)]
         scales = call.name == "mul" or (call.name in _SUMS and not others)
         if rectified and self._last and (call.name in _UNIT_WISE | _NONLINEAR | _POOLING | _NORMALISING or scales):
             gated = [x for x in others if call.name == "mul" and x.shape == out.shape]
-            self._last.sources += [x for x in gated if not any(x is y for y in self._last.sources)]
+            for x in gated:  # which is the pre-activation itself, or made of it, where GELU or swish are written out
+                origin = self._origin(x)
+                if any(origin is y for y in self._last.sources):
+                    there = [step for step, _ in self._last.steps]
+                    self._last.steps += [part for part in self._parts_of(origin) if part[0] not in there]
+                elif not any(x is y for y in self._last.sources):
+                    self._last.sources.append(x)
             self._last.steps.append((call, out))
             return
         if any(out is x for x in rectified):  # overwritten in place by what is no part of it

@@ -33,6 +33,8 @@ class Reading:
         drop: positions that are no samples, such as [0] for a class token; negative ones from the end.
         mask: which positions are samples and which are padding: the key of a mapping's mask, or a function from a batch to
             one, shape (n, positions), true for samples; None where all are.
+        group_n: the group (document, video, subject) of each image by its number: groups are dealt into blocks whole, so
+            that folds and intervals are over groups; None where every image is alone.
         forward: how a net takes a batch that is neither pictures nor a mapping of its arguments: forward(net, batch).
 
     Raises:
@@ -54,6 +56,7 @@ class Reading:
     drop: Annotated[Sequence[int], listed(whole(None), 0)] = field(default=(), metadata=LATER)
     mask: Any = field(default="attention_mask", metadata=LATER)
     forward: Any = field(default=None, metadata=LATER)
+    group_n: Any = field(default=None, metadata=LATER, compare=False, repr=False)  # part of what the images are
 
     def __post_init__(self) -> None:
         check_fields(self)

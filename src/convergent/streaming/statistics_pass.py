@@ -92,7 +92,7 @@ class StatisticsPass(Collector):
         rotations: Rotations | None = None,
     ) -> None:
         super().__init__(nets, layers, reading or Reading(), rotations)
-        self.deal = Deal(images, self.reading.blocks)
+        self.deal = Deal(images, self.reading.blocks, self.reading.group_n)
         self.pairs = None if pairs is None else [(self.nets.index(a), self.nets.index(b)) for a, b in pairs]
         self._shapes: dict[str, dict[str, list[int]]] = {layer: {} for layer in self.layers}
         self._masked: set[str] = set()  # layers whose samples are the unmasked positions

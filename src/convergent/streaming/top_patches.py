@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from convergent.streaming.collector import Collector, First, Start, of_other_processes, part_of, table_of
 from convergent.streaming.layers import Layers, Pairs, samples
+from convergent.streaming.loader import device_of
 from convergent.streaming.patches import Patches, load_patches, save_patches
 from convergent.streaming.reading import Reading
 from convergent.streaming.receptive_fields import Field, receptive_fields
@@ -22,9 +23,10 @@ from convergent.streaming.top_images import TopCounter
 
 
 class TopPatches(Collector):
-    """Collects the images, and the positions in them, that excite each unit of every layer most.
+    """Collects the images (or contexts), and the positions in them, that excite each unit of every layer most.
 
-    Whatever the samples of the moments are, this looks at every position. Of the first image only the size matters.
+    Whatever the samples of the moments are, this looks at every position that is no padding. Of the first image only the
+    size matters.
     """
 
     def __init__(
@@ -40,14 +42,15 @@ class TopPatches(Collector):
         super().__init__(nets, layers, reading or Reading())
         _, x = next(first(1))
         pictures = {net: seen for net, seen in x.items() if isinstance(seen, Tensor)}
-        self._device = {net: pictures[net].device for net in nets}
+        self._device = {net: device_of(module) for net, module in nets.items()}
+        self._masked = torch.inf if lowest else -torch.inf
         self._counters: dict[tuple[str, str], TopCounter] = {}
         self._across: dict[tuple[str, str], int] = {}
         self._new = partial(TopCounter, k=k, lowest=lowest)
         self._fields: dict[tuple[str, str], Field] = {}
         for net, module in nets.items():
             paths = {layer: of_nets[net] for layer, of_nets in self.layers.items()}
-            fields = receptive_fields(module, pictures[net], paths)
+            fields = receptive_fields(module, pictures[net], paths) if net in pictures else dict.fromkeys(paths)
             self._fields |= {(layer, net): of for layer, of in fields.items()}
 
     @classmethod
@@ -63,7 +66,10 @@ class TopPatches(Collector):
             self._across[where] = x_nc.shape[-1] if x_nc.ndim > 2 else 1
             if self.units(net, layer, activation.shape) != "channel":
                 self._fields[where] = None
-        self._counters[where].add(samples(x_nc, "every", ""), self.images_on(activation.device))
+        x_ncp = samples(x_nc, "every", "")
+        if self.unmasked:
+            x_ncp = x_ncp.masked_fill(~self.unmasked.whole_np[:, None].to(x_ncp.device), self._masked)
+        self._counters[where].add(x_ncp, self.images_on(activation.device))
 
     def collected(self) -> dict[str, dict[str, Patches]]:
         """The patches of every layer and net, not yet cut out."""

@@ -1,4 +1,4 @@
-"""One LightningModule that trains classifiers of pictures: one net, or several side by side on one stream of images."""
+"""One LightningModule that trains nets by cross entropy: one, or several side by side on one stream of batches."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torchmetrics import MeanMetric, Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
+from torchmetrics.text import Perplexity
 
 from convergent.data.order import mixed
 from convergent.data.pictures import Batch
@@ -25,37 +26,39 @@ _NEVER = 2**62
 class Learner(nn.Module):
     """A net, its cross entropy, its random numbers and its counts.
 
-    It counts accuracy top-1, and top-5 where there are more than five classes. Images whose class is -100 count neither in
-    the loss nor in the accuracy.
+    Of pictures it counts accuracy top-1, and top-5 where there are more than five classes; of tokens the perplexity. What
+    has the target -100 counts neither in the loss nor in these.
 
     Args:
-        net: pictures to logits.
-        classes: number of logits.
+        net: pictures to logits (n, classes), or tokens to logits (n, p, vocabulary), or to a record that has these.
+        classes: of pictures; None for nets that predict the next token.
         seed: of what is random while training (dropout), anew at every step, so that a resumed run draws the same.
         channels_last: lay out pictures and weights channel by channel within each pixel, which GPUs like for half precision.
     """
 
-    def __init__(self, net: nn.Module, classes: int, seed: int = 0, *, channels_last: bool = False) -> None:
+    def __init__(self, net: nn.Module, classes: int | None, seed: int = 0, *, channels_last: bool = False) -> None:
         super().__init__()
         self.layout = torch.channels_last if channels_last else torch.contiguous_format
         self.net, self.seed = net.to(memory_format=self.layout) if channels_last else net, seed
-        self.train_accuracy = MetricCollection(_accuracies(classes, 1), prefix="train/")
-        self.val_accuracy = MetricCollection(_accuracies(classes, *((1, 5) if classes > 5 else (1,))), prefix="val/")
-        # looking for nan would wait for GPUs
-        self.train_loss, self.val_loss = (MeanMetric(nan_strategy="disable") for _ in range(2))
+        self.train_accuracy = MetricCollection(_metrics(classes, 1), prefix="train/")
+        self.val_accuracy = MetricCollection(
+            _metrics(classes, *((1, 5) if (classes or 0) > 5 else (1,))), prefix="val/"
+        )
+        self.train_loss, self.val_loss = Mean(), Mean()
         self._lost_at: Tensor | None = None
         for metric in (self.train_loss, *self.train_accuracy.values()):
             metric.persistent(True)  # so that an epoch that was resumed tells of all its images
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (n, classes) of pictures (n, channels, height, width)."""
-        return self.net(x.contiguous(memory_format=self.layout))  # type: ignore[no-any-return]
+        """Logits (n, classes) of pictures (n, channels, height, width), or (n, p, vocabulary) of tokens (n, p)."""
+        output = self.net(x.contiguous(memory_format=self.layout) if x.ndim == 4 else x)
+        return output if isinstance(output, Tensor) else output.logits
 
     def loss(self, x: Tensor, target: Tensor, step: int, rank: int) -> Tensor:
         """The loss of one training batch, drawing the random numbers of this step and process."""
         torch.manual_seed(mixed(self.seed, step, rank))
         logits = _checked(self(x), target)
-        loss = cross_entropy(logits, target)
+        loss = cross_entropy(logits.flatten(0, -2), target.flatten())
         lost_at = torch.where(loss.detach().isfinite(), _NEVER, step)  # stays on its device, nobody waits for it
         self._lost_at = lost_at if self._lost_at is None else torch.minimum(self._lost_at, lost_at)
         self.train_loss.update(loss.detach(), len(target))
@@ -73,16 +76,28 @@ class Learner(nn.Module):
         logits = _checked(self(x), target)
         counted = target >= 0
         if counted.any():
-            self.val_loss.update(cross_entropy(logits, target), counted.sum())
+            self.val_loss.update(cross_entropy(logits.flatten(0, -2), target.flatten()), counted.sum())
         self.val_accuracy.update(logits, target)
 
     def metrics(self, stage: str) -> dict[str, float]:
-        """Loss and accuracies of a stage ("train" or "val") over all processes, which start anew."""
+        """Loss and accuracies, or perplexity, of a stage ("train" or "val") over all processes, which start anew."""
         loss, accuracy = getattr(self, f"{stage}_loss"), getattr(self, f"{stage}_accuracy")
         values = {f"{stage}/loss": loss.compute(), **accuracy.compute()}
         loss.reset()
         accuracy.reset()
         return {name: float(value) for name, value in values.items()}
+
+
+class Mean(MeanMetric):
+    """A weighted mean that does not look for nan, for which it would wait for GPUs; torchmetrics' then drops the weights."""
+
+    def __init__(self) -> None:
+        super().__init__(nan_strategy="disable")
+
+    def update(self, value: Tensor, weight: Tensor | int) -> None:  # type: ignore[override]
+        """Take the mean of so many."""
+        self.mean_value += value * weight
+        self.weight += weight
 
 
 class Classifier(pl.LightningModule):
@@ -203,15 +218,22 @@ class Classifier(pl.LightningModule):
 
 
 def _checked(logits: Tensor, target: Tensor) -> Tensor:
-    classes = logits.shape[1]
-    if target.max() >= classes:
+    classes = logits.shape[-1]
+    if target.max() < classes:
+        return logits
+    if logits.ndim > 2:
         raise InputError(
-            f"The images have a class numbered {int(target.max())}, but the net only has {classes} outputs; "
-            "set data.classes to the number of class folders."
+            f"The texts have a token numbered {int(target.max())}, but the net's vocabulary has {classes}; set "
+            "data.vocabulary, of which a net is made, or choose a net of this vocabulary."
         )
-    return logits
+    raise InputError(
+        f"The images have a class numbered {int(target.max())}, but the net only has {classes} outputs; "
+        "set data.classes to the number of class folders."
+    )
 
 
-def _accuracies(classes: int, *tops: int) -> dict[str, Metric | MetricCollection]:
+def _metrics(classes: int | None, *tops: int) -> dict[str, Metric | MetricCollection]:
+    if classes is None:
+        return {"perplexity": Perplexity(ignore_index=-100)}
     settings: dict[str, Any] = {"num_classes": max(classes, 2), "average": "micro", "ignore_index": -100}
     return {f"acc_top{top}": MulticlassAccuracy(top_k=top, **settings) for top in tops}

@@ -1,7 +1,8 @@
 """Run folders: what train hands over to align. A configuration and weights without pickles, readable by anybody.
 
 A folder holds config.yaml (resolved), weights.safetensors, epochs/N.safetensors for each epoch that was to be kept,
-metrics.json, last.ckpt (Lightning's, to resume from) and, once the training is finished, an empty file named done.
+metrics.json, of language models tokenizer.json, last.ckpt (Lightning's, to resume from) and, once the training is finished,
+an empty file named done.
 """
 
 from __future__ import annotations
@@ -69,6 +70,12 @@ class Run:
         return self.folder / "last.ckpt"
 
     @property
+    def tokenizer(self) -> Path | None:
+        """The file of the vocabulary of a language model; None of other nets."""
+        file = self.folder / "tokenizer.json"
+        return file if file.is_file() else None
+
+    @property
     def finished(self) -> bool:
         """Whether the training ended (and kept this epoch: the untrained net is always there, it is made of the seed)."""
         return (self.folder / "done").exists() and (self.epoch in (None, 0) or self.weights.exists())
@@ -112,7 +119,7 @@ class Run:
         return sorted(int(file.stem) for file in (self.folder / "epochs").glob("*.safetensors"))
 
     def accuracies(self) -> str:
-        """The finished training's accuracies in one line.
+        """The finished training's accuracies, or perplexity, in one line.
 
         Raises:
             InputError: if their file is missing or unreadable.
@@ -122,7 +129,8 @@ class Run:
             metrics = {name: float(value) for name, value in json.loads(file.read_text()).items()}
         except (OSError, ValueError, TypeError, AttributeError) as error:
             raise InputError(f"{file} cannot be read ({type(error).__name__}); {_REMEDY}.") from None
-        return ", ".join(f"{name} {value:.4f}" for name, value in sorted(metrics.items()) if name.startswith("val/acc"))
+        shown = [name for name in sorted(metrics) if name.startswith(("val/acc", "val/perplexity"))]
+        return ", ".join(f"{name} {metrics[name]:.4f}" for name in shown)
 
     def net(self) -> nn.Module:
         """The trained net, in evaluation mode.

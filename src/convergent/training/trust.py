@@ -18,8 +18,8 @@ _KNOWN = re.compile(
     r"|torchvision\.datasets\.(CIFAR100?|Caltech(101|256)|CelebA|Country211|DTD|DatasetFolder|EMNIST|EuroSAT|FGVCAircraft"
     r"|FakeData|FashionMNIST|Flowers102|Food101|GTSRB|ImageFolder|ImageNet|Imagenette|KMNIST|MNIST|OxfordIIITPet|PCAM"
     r"|Places365|QMNIST|RenderedSST2|STL10|SUN397|SVHN|StanfordCars|USPS)"
-    r"|convergent\.nets\.(caffenet\.CaffeNet|convnet\.ConvNet)"
-    r"|convergent\.data\.(digits\.Digits|folder\.PictureFolder|fractals\.Fractals|imagenet\.ImageNet|store\.(Store|SubtractMean))",
+    r"|convergent\.nets\.(caffenet\.CaffeNet|convnet\.ConvNet|decoder\.decoder)"
+    r"|convergent\.data\.(documents\.(Docstrings|TextFolder|HubDataset)|digits\.Digits|folder\.PictureFolder|fractals\.Fractals|imagenet\.ImageNet|store\.(Store|SubtractMean))",
     re.ASCII,
 )
 

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from convergent.core.blocks import block_of_image
 from convergent.core.histogram_edges import edges_of
 from convergent.core.histogram_source import Counting
 from convergent.core.packing import Packing, blocks_within
@@ -18,6 +17,7 @@ from convergent.errors import InputError
 from convergent.memory import check_memory
 from convergent.streaming.capture import Capture, mask_of
 from convergent.streaming.collector import Collector, First, Start, from_first_process, table_of
+from convergent.streaming.deal import Deal
 from convergent.streaming.histograms.layer_histograms import FoldCounter, LayerHistograms
 from convergent.streaming.layers import Layers, Pairs, check_size, random_positions, resolve
 from convergent.streaming.reading import Reading
@@ -58,7 +58,7 @@ class HistogramPass(Collector):
     ) -> None:
         super().__init__(nets, layers, reading or Reading(), rotations)
         self.counting, (number, first) = counting or Counting(), images
-        self.block_n = block_of_image(number, self.reading.blocks)
+        self.block_n = Deal(number, self.reading.blocks, self.reading.group_n).block_n
         self._per_image = max(1, self.counting.samples // number)
         wanted = None if pairs is None else [(self.nets.index(a), self.nets.index(b)) for a, b in pairs]
         self._pairs = {

@@ -1,0 +1,276 @@
+"""Documents as tokens, made once and kept: a vocabulary, a stream of tokens, and which documents are held out.
+
+Axes: `t` tokens of all documents one after another, `d` documents, `n` contexts of a batch, `p` positions of a context.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from filelock import FileLock
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from convergent.data.documents import Documents
+from convergent.data.opening import shown
+from convergent.data.order import Draw
+from convergent.errors import InputError
+from convergent.storage.files import atomic
+from convergent.storage.tensors import opened, save_tensors
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+log = logging.getLogger(__name__)
+
+END = "<|endoftext|>"  # stands between documents
+_ENDS = (END, "<|end_of_text|>", "</s>", "<eos>")  # of vocabularies that others trained
+_FORMAT = "convergent tokens 1"  # part of every key
+TOKENS, MASK = "input_ids", "attention_mask"  # what transformers calls the inputs
+_UNCOUNTED = -100  # the target that cross entropy and torchmetrics leave out
+
+
+@dataclass(frozen=True, eq=False)
+class Corpus:
+    """The documents of one corpus as tokens.
+
+    Attributes:
+        token_t: each document's tokens between two that end texts; the last of one is the first of the next.
+        start_d: where each document's first (which ends the text before it) is, shape (documents + 1,).
+        held_out_d: which documents no net is trained on.
+        tokenizer: file of the vocabulary.
+        digest: of all documents and the vocabulary.
+    """
+
+    token_t: Tensor
+    start_d: Tensor
+    held_out_d: Tensor
+    tokenizer: Path
+    digest: str
+
+    @classmethod
+    def of(cls, documents: Documents, vocabulary: int | Path, held_out: float, seed: int, folder: Path) -> Corpus:
+        """The corpus of documents, from a folder where it is kept, or made and kept there.
+
+        Args:
+            documents: of which empty ones are left out.
+            vocabulary: so many byte pairs, trained on the documents that are not held out; or the file of one.
+            held_out: share of the documents; which they are says a digest of each, and the seed.
+            seed: of that choice.
+            folder: of all corpora.
+
+        Raises:
+            InputError: if there is no document on one side of the split, or the vocabulary cannot be used.
+        """
+        about, texts = [_FORMAT, *documents.content(), held_out, seed], cache(lambda: _texts(documents, held_out, seed))
+        if isinstance(vocabulary, int):
+            size, vocabulary = vocabulary, _place(folder, [*about, vocabulary, _version()]) / "tokenizer.json"
+            with FileLock(vocabulary.parent / "lock"):
+                if not vocabulary.exists():
+                    tokenizer = train_tokenizer((text for text, held_out in texts() if not held_out), size)
+                    with atomic(vocabulary) as partial:
+                        tokenizer.save(str(partial))
+        file = _place(folder, [*about, hashlib.sha256(vocabulary.read_bytes()).hexdigest()]) / "tokens.safetensors"
+        with FileLock(file.parent / "lock"):
+            if not file.exists():
+                _tokenise(texts(), vocabulary, file)
+            with opened(file, "delete it, then it is made again") as saved:
+                token_t, start_d, held_out_d = (saved.get_tensor(of) for of in ("token_t", "start_d", "held_out_d"))
+                return cls(token_t, start_d, held_out_d, vocabulary, saved.metadata()["digest"])
+
+    @cached_property
+    def vocabulary(self) -> Tokenizer:
+        """What the tokens mean."""
+        return load_tokenizer(self.tokenizer)
+
+    def stream(self) -> Tensor:
+        """The tokens of the documents that are not held out, one after another, shape (t,)."""
+        end = self.token_t[-1:]
+        lengths_d = self.start_d.diff()
+        return torch.cat([self.token_t[:-1][~self.held_out_d.repeat_interleave(lengths_d)], end])
+
+    def numbers(self, *, held_out: bool) -> Tensor:
+        """The documents of one side of the split, shape (documents,)."""
+        return (self.held_out_d == held_out).nonzero()[:, 0]
+
+
+def _place(folder: Path, about: Sequence[Any]) -> Path:
+    place = folder / hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]
+    place.mkdir(parents=True, exist_ok=True)
+    return place
+
+
+def _texts(documents: Documents, share: float, seed: int) -> list[tuple[str, bool]]:
+    """The documents that are not empty, and whether each is held out.
+
+    Raises:
+        InputError: if all are, or none.
+    """
+    log.info("Reading the documents; their tokens are then kept")
+    every = list(documents)
+    texts = [text for text in every if text.strip()]
+    if empty := len(every) - len(texts):
+        log.warning("%d of %d documents are empty and left out", empty, len(every))
+    digests = (hashlib.sha256(f"{seed} {text}".encode(errors="surrogatepass")).digest() for text in texts)
+    held_out = [int.from_bytes(digest[:6], "big") < share * 2**48 for digest in digests]
+    if len(set(held_out)) < 2:
+        raise InputError(
+            f"Of {len(texts)} documents {sum(held_out)} are held out, but some are needed on both sides; give more "
+            "documents, or another share as data.held_out=0.2."
+        )
+    return list(zip(texts, held_out))
+
+
+def _tokenise(texts: Sequence[tuple[str, bool]], vocabulary: Path, file: Path) -> None:
+    tokenizer = load_tokenizer(vocabulary)
+    end, encoded_d = end_of(tokenizer), tokenizer.encode_batch([text for text, _ in texts], add_special_tokens=False)
+    tokens = [torch.tensor([end, *encoded.ids], dtype=torch.int32) for encoded in encoded_d]
+    tensors = {
+        "token_t": torch.cat([*tokens, torch.tensor([end], dtype=torch.int32)]),
+        "start_d": torch.tensor([0, *map(len, tokens)]).cumsum(0),
+        "held_out_d": torch.tensor([held_out for _, held_out in texts]),
+    }
+    digest = hashlib.sha256(vocabulary.read_bytes() + tensors["token_t"].numpy().tobytes()).hexdigest()
+    with atomic(file) as partial:
+        save_tensors(tensors, partial, {"digest": digest})
+
+
+class Windows(Dataset[Any]):
+    """A stream of tokens cut into contexts: batches of (tokens (n, p), next tokens (n, p), numbers (n,))."""
+
+    def __init__(self, token_t: Tensor, context: int) -> None:
+        self.token_t, self.context = token_t, context
+        if not len(self):
+            raise InputError(
+                f"All documents to train on have {len(token_t)} tokens together, fewer than a context of {context}; give "
+                "more documents, or choose a shorter data.context."
+            )
+
+    def __len__(self) -> int:
+        return (len(self.token_t) - 1) // self.context
+
+    def __getitems__(self, draws: Sequence[Draw]) -> list[Tensor]:
+        number_n = torch.tensor([draw.image for draw in draws])
+        token_np = self.token_t[(number_n * self.context)[:, None] + torch.arange(self.context + 1)].long()
+        return [token_np[:, :-1], token_np[:, 1:], number_n]
+
+
+class Contexts(Dataset[Any]):
+    """Documents in contexts of their own, filled up with padding: what is validated and measured.
+
+    A batch is (inputs, next tokens (n, p), numbers (n,)), where nothing follows -100; the inputs are tokens (n, p), or where
+    they are `masked` a mapping of `input_ids` and `attention_mask`, true for tokens. The first position of a document ends
+    the text before it; a document that is longer than a context is split.
+
+    Attributes:
+        document_n: the document of each context.
+        begin_n: where each begins in the corpus's tokens.
+        length_n: how many tokens it has.
+    """
+
+    def __init__(self, corpus: Corpus, documents_d: Tensor, context: int, *, masked: bool = False) -> None:
+        self.corpus, self.context, self.masked = corpus, context, masked
+        length_d = corpus.start_d.diff()[documents_d]
+        contexts_d = -(-length_d // context)
+        self.document_n = documents_d.repeat_interleave(contexts_d)
+        place_n = torch.cat([torch.arange(int(count)) for count in contexts_d]) * context
+        self.begin_n = corpus.start_d[self.document_n] + place_n
+        self.length_n = (length_d.repeat_interleave(contexts_d) - place_n).clamp(max=context)
+        self.split = int((contexts_d > 1).sum()), len(documents_d)
+
+    def __len__(self) -> int:
+        return len(self.begin_n)
+
+    def __getitems__(self, draws: Sequence[Draw | int]) -> list[Any]:
+        given = [Draw(draw) if isinstance(draw, int) else draw for draw in draws]
+        number_n = torch.tensor([draw.image for draw in given])
+        place_p = torch.arange(self.context)
+        there_np = place_p < self.length_n[number_n, None]
+        place_np = torch.where(there_np, self.begin_n[number_n, None] + place_p, len(self.corpus.token_t) - 1)
+        input_np = self.corpus.token_t[place_np].long()
+        counted_np = there_np & torch.tensor([draw.counted for draw in given])[:, None]
+        target_np = self.corpus.token_t[(place_np + 1).clamp(max=len(self.corpus.token_t) - 1)].long()
+        target_np = target_np.masked_fill(~counted_np, _UNCOUNTED)
+        return [{TOKENS: input_np, MASK: there_np} if self.masked else input_np, target_np, number_n]
+
+    def __getitem__(self, draw: Draw | int) -> list[Any]:
+        return self.__getitems__([draw])
+
+    def manifest(self) -> list[str]:
+        """What identifies the contexts: the corpus, which of its documents, and their length."""
+        documents = hashlib.sha256(self.document_n.numpy().tobytes()).hexdigest()
+        return [self.corpus.digest, documents, f"contexts of {self.context}"]
+
+
+def as_they_are(batch: Any) -> Any:
+    """A batch that a data set has gathered itself."""
+    return batch
+
+
+def train_tokenizer(texts: Iterable[str], size: int) -> Tokenizer:
+    """A byte-pair vocabulary of so many tokens, the 256 bytes and the end of a text among them.
+
+    Source: Sennrich et al. 2016; over bytes as in Radford et al. 2019.
+    """
+    tokenizers = _tokenizers()
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE())
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = tokenizers.decoders.ByteLevel()
+    trainer = tokenizers.trainers.BpeTrainer(
+        vocab_size=size,
+        special_tokens=[END],
+        initial_alphabet=sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer  # type: ignore[no-any-return]
+
+
+def load_tokenizer(file: Path) -> Tokenizer:
+    """The vocabulary of a tokenizer.json.
+
+    Raises:
+        InputError: if it cannot be read.
+    """
+    tokenizers = _tokenizers()
+    try:
+        tokenizer = tokenizers.Tokenizer.from_file(str(file))
+    except Exception as error:  # tokenizers has no other
+        raise InputError(f"{file} is no vocabulary of tokenizers ({shown(error)[:200]}).") from None
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer  # type: ignore[no-any-return]
+
+
+def end_of(tokenizer: Tokenizer) -> int:
+    """The token that ends texts.
+
+    Raises:
+        InputError: if the vocabulary has none that is known.
+    """
+    for name in _ENDS:
+        if (token := tokenizer.token_to_id(name)) is not None:
+            return token
+    raise InputError(f"The vocabulary has none of {', '.join(_ENDS)}, one of which has to stand between documents.")
+
+
+def _tokenizers() -> Any:
+    try:
+        import tokenizers
+    except ImportError:
+        raise InputError(
+            "Texts need the package tokenizers; install it with: pip install 'convergent[language]'"
+        ) from None
+    return tokenizers
+
+
+def _version() -> str:
+    return str(_tokenizers().__version__)

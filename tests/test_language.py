@@ -1,0 +1,192 @@
+"""Language models by the commands, small: trained, resumed, aligned; documents and vocabularies are what they have to be."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from convergent.core.blocks import block_of_group
+from convergent.streaming.saved_moments import SavedMoments
+
+pytest.importorskip("transformers")
+WORDS = [f"{start}{end}" for start in ("qui", "bro", "fo", "la", "do", "se") for end in ("ck", "wn", "xen", "zy")]
+TINY = [
+    f"net.module.config.{name}={value}"
+    for name, value in {"n_layer": 2, "n_embd": 8, "n_head": 2, "n_inner": 12}.items()
+]
+TEXT = [
+    "data=text",
+    "data.context=16",
+    "data.vocabulary=300",
+    "data.held_out=0.3",
+    "data.epoch=64",
+    "logger=csv",
+]
+
+BARE = ["analysis=[]", "figure=[]", "similarity=[]", "pictures=null", "evaluation.nulls=[]"]
+
+
+def write_texts(folder, number=120, seed=0):
+    folder.mkdir(parents=True, exist_ok=True)
+    generator = torch.Generator().manual_seed(seed)
+    lines = []
+    for n in range(number):
+        length = int(torch.randint(4, 40, (1,), generator=generator))
+        text = " ".join(WORDS[word] for word in torch.randint(len(WORDS), (length,), generator=generator))
+        lines.append(json.dumps({"text": f"{text} {n}"}))
+    (folder / "texts.jsonl").write_text("\n".join(lines))
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("language")
+    write_texts(folder / "texts")
+    return folder
+
+
+@pytest.fixture
+def do(command, root):
+    def do(name, *overrides, code=0):
+        where = [f"root={root}", *([] if "data.folder" in str(overrides) else [f"data.folder={root}/texts"])]
+        left, out, err = command(
+            name, "experiment=language", *(TINY if name == "train" else BARE), *TEXT, *where, *overrides
+        )
+        assert left == code, err
+        return out if code == 0 else err
+
+    return do
+
+
+def weights(root, name, seed):
+    return load_file(root / "outputs" / "train" / name / f"seed={seed}" / "weights.safetensors")
+
+
+@pytest.fixture
+def trained(do, root):
+    said = do("train", "seeds=[0,1]", "epochs=2", "name=two", "keep_epochs=[0,1]")
+    assert said.count("val/perplexity") == 2
+    return root / "outputs" / "train" / "two"
+
+
+def test_nets_of_one_stream_are_those_that_are_trained_alone_and_learn(trained, do, root):
+    do("train", "seed=1", "epochs=2", "name=alone")
+    one, both = weights(root, "alone", 1), weights(root, "two", 1)
+    assert all(torch.equal(one[key], both[key]) for key in one)
+    metrics = json.loads((trained / "seed=1" / "metrics.json").read_text())
+    assert metrics["val/perplexity"] == pytest.approx(torch.tensor(metrics["val/loss"]).exp().item(), rel=1e-4)
+    assert metrics["val/loss"] < torch.tensor(300.0).log()
+    assert sorted(file.name for file in (trained / "seed=0").iterdir() if file.suffix == ".json") == [
+        "metrics.json",
+        "tokenizer.json",
+    ]
+
+
+def test_a_training_that_was_stopped_goes_on_to_the_same_weights(trained, do, root, monkeypatch):
+    from convergent.training.checkpoints import KeepCheckpoints
+
+    saved = KeepCheckpoints.save
+
+    def stop(self, trainer):
+        saved(self, trainer)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(KeepCheckpoints, "save", stop)
+    do("train", "seed=0", "epochs=2", "name=stopped", code=130)
+    monkeypatch.setattr(KeepCheckpoints, "save", saved)
+    assert "going on from the last checkpoint" in do("train", "seed=0", "epochs=2", "name=stopped")
+    one, both = weights(root, "stopped", 0), weights(root, "two", 0)
+    assert all(torch.equal(one[key], both[key]) for key in one)
+
+
+def test_moments_are_of_the_held_out_tokens_in_blocks_of_whole_documents(trained, do, root):
+    said = do("align", f"nets={trained}", "method=matching", "reading.blocks=8", "label=blocks")
+    assert "mean r" in said
+    summary = json.loads((root / "outputs" / "align" / "two" / "blocks" / "summary.json").read_text())
+    from convergent.cli.nets import find_nets
+    from convergent.cli.train import build_data
+
+    nets = find_nets(str(trained))
+    data = build_data(nets[0].config, vocabulary=nets[0].tokenizer)
+    batch = data.measured.__getitems__(list(range(len(data.measured))))
+    kept = batch[0]["attention_mask"].clone()
+    kept[:, 0] = False
+    layer = "transformer.h.1.mlp.act"
+    moments = SavedMoments().load(root / summary["moments"] / f"{layer}.safetensors", layer, summary["nets"])
+    block_n = block_of_group(data.group_n, 8)
+    assert moments.count_k.tolist() == [int(kept[block_n == block].sum()) for block in range(8)]
+    with torch.no_grad():
+        acts = []
+        for net in (net.net() for net in nets):
+            net.transformer.h[1].mlp.act.register_forward_hook(lambda _, __, x: acts.append(x))
+            net(batch[0]["input_ids"])
+    expected = torch.corrcoef(torch.cat([x[kept] for x in acts], 1).double().T)[:12, 12:]
+    assert (moments.pair(0, 1).corr_ab - expected).abs().max() < 1e-5
+
+
+def test_saved_decoders_and_runs_are_compared_on_the_same_documents(trained, do, root, tmp_path):
+    from convergent.cli.nets import find_nets
+
+    net = find_nets(str(trained))[0].net()
+    net.save_pretrained(tmp_path / "saved")
+    nets = f"nets=['{trained}/seed=0','{trained}/seed=1',{{hf: {tmp_path}/saved}}]"
+    do("align", nets, "method=matching", "name=hub", "label=x")
+    summary = json.loads((root / "outputs" / "align" / "hub" / "x" / "summary.json").read_text())
+    of_pair = {
+        (pair["a"], pair["b"]): pair["mean_r"] for pair in summary["pairs"] if pair["layer"].endswith("1.mlp.act")
+    }
+    assert of_pair["seed=0", "saved"] == pytest.approx(1, abs=1e-6)
+    assert of_pair["seed=1", "saved"] == pytest.approx(of_pair["seed=1", "seed=0"], abs=1e-6)
+
+
+def tokenizer_of(texts, size, file):
+    from convergent.data.tokens import train_tokenizer
+
+    train_tokenizer(texts, size).save(str(file))
+
+
+def test_what_cannot_be_compared_is_refused_in_one_sentence(trained, do, tmp_path):
+    from convergent.nets.decoder import decoder
+
+    for name, size in (("a", 300), ("b", 290)):
+        config = {
+            "model_type": "gpt2",
+            "vocab_size": 300,
+            "n_positions": 8 + 8 * (name == "a"),
+            "n_embd": 8,
+            "n_layer": 2,
+            "n_head": 2,
+        }
+        decoder(config).save_pretrained(tmp_path / name)
+        tokenizer_of(WORDS, size, tmp_path / name / "tokenizer.json")
+    a, b = (f"{{hf: {tmp_path}/{name}}}" for name in "ab")
+    said = do("align", f"nets=[{a},{b}]", "name=x", "label=x", code=1)
+    assert "Nets a and b have different vocabularies" in said
+    (tmp_path / "b" / "tokenizer.json").write_bytes((tmp_path / "a" / "tokenizer.json").read_bytes())
+    said = do("align", f"nets=[{a},{b}]", "name=x", "label=x", code=1)
+    assert "Net b takes contexts of 8 tokens at most" in said
+    said = do("align", f"nets=[{a},{a}]", "name=x", "label=x", "evaluation.nulls=[shuffled]", code=1)
+    assert "leave that null out" in said
+    said = do("train", "seed=0", "name=none", f"data.folder={tmp_path}/a/none", code=1)
+    assert "holds no text (.txt or .jsonl)" in said
+    assert all(text.count("\n") == 1 for text in (said,))
+
+
+def test_weights_that_are_nan_are_told_in_one_sentence(do, tmp_path):
+    from convergent.nets.decoder import decoder
+
+    for name in "ab":
+        net = decoder(
+            {"model_type": "gpt2", "vocab_size": 300, "n_positions": 16, "n_embd": 8, "n_layer": 1, "n_head": 2}
+        )
+        net.transformer.h[0].mlp.c_fc.weight.data[0, 3] = torch.nan if name == "b" else 0
+        net.save_pretrained(tmp_path / name)
+    said = do("align", f"nets=[{{hf: {tmp_path}/a}},{{hf: {tmp_path}/b}}]", "name=x", "label=y", code=1)
+    assert "of net b gives NaN or infinite activations" in said
+    assert said.count("\n") == 1
+
+
+def test_texts_need_no_preparation(command, root):
+    code, _, err = command("prepare", "data=text", f"data.folder={root}/texts", f"root={root}")
+    assert code == 1
+    assert "are texts" in err or "data" in err
