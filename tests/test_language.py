@@ -10,7 +10,7 @@ from convergent.core.blocks import block_of_group
 from convergent.streaming.saved_moments import SavedMoments
 
 pytest.importorskip("transformers")
-WORDS = [f"{start}{end}" for start in ("qui", "bro", "fo", "la", "do", "se") for end in ("ck", "wn", "xen", "zy")]
+WORDS = [f"{start}{end}" for start in ("qui", "bro", "fox", "lam", "dog", "sev") for end in ("ck", "wn", "xen", "zy")]
 TINY = [
     f"net.module.config.{name}={value}"
     for name, value in {"n_layer": 2, "n_embd": 8, "n_head": 2, "n_inner": 12}.items()

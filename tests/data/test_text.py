@@ -14,7 +14,7 @@ from convergent.data.tokens import END, Contexts, Corpus, Windows, load_tokenize
 from convergent.errors import InputError
 
 pytest.importorskip("tokenizers")
-WORDS = [f"{start}{end}" for start in ("qui", "bro", "fo", "la", "do", "se") for end in ("ck", "wn", "xen", "zy")]
+WORDS = [f"{start}{end}" for start in ("qui", "bro", "fox", "lam", "dog", "sev") for end in ("ck", "wn", "xen", "zy")]
 
 
 class Texts:
