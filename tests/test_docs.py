@@ -163,7 +163,7 @@ def commands():
             for line in block.replace("\\\n", " ").splitlines():
                 words = shlex.split(line, comments=True)
                 if words[:1] == ["python"] and (name := words[1].removeprefix("src/").removesuffix(".py")) in (
-                    "train", "align", "report", "prepare",
+                    "train", "align", "merge", "report", "prepare",
                 ):  # fmt: skip
                     yield pytest.param(name, words[2:], id=f"{name_of(page)}: {line.strip()}")
 

@@ -100,7 +100,7 @@ def test_the_library_of_a_wheel_is_its_own(installed, tmp_path):
 @pytest.mark.parametrize("arguments", [(), ("--help",), ("-h",)])
 def test_the_command_alone_says_what_there_is(installed, tmp_path, arguments):
     output = says(installed / "convergent", *arguments, cwd=tmp_path)
-    assert all(f"convergent {name}" in output for name in ("train", "align", "report", "prepare"))
+    assert all(f"convergent {name}" in output for name in ("train", "align", "merge", "report", "prepare"))
     assert output.count("\n") <= 12
 
 

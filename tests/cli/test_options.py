@@ -92,7 +92,7 @@ def nodes(values, path=""):
 
 
 COMMANDS = [
-    *((command, "", "") for command in ("train", "align", "report", "prepare")),
+    *((command, "", "") for command in ("train", "align", "merge", "report", "prepare")),
     *(("train", group, word) for group in ("data", "net", "optimizer", "trainer", "logger") for word in words(group)),
     *(("align", "method", word) for word in words("method")),
 ]
@@ -125,7 +125,7 @@ def test_every_option_of_a_launcher_refuses_what_it_cannot_be(word):
 
 
 @pytest.mark.parametrize("word", words("experiment"))
-@pytest.mark.parametrize("command", ["train", "align"])
+@pytest.mark.parametrize("command", ["train", "align", "merge"])
 def test_what_an_experiment_says_can_be(command, word):
     composed_and_checked(command, f"experiment={word}")
 
@@ -133,7 +133,7 @@ def test_what_an_experiment_says_can_be(command, word):
 TABLES = ("data.sources", "analysis", "similarity", "figure")  # of objects by names that anybody may give
 
 
-@pytest.mark.parametrize("command", ["train", "align", "report", "prepare"])
+@pytest.mark.parametrize("command", ["train", "align", "merge", "report", "prepare"])
 def test_an_option_that_is_not_there_is_reported_with_what_is_near(command):
     values = OmegaConf.to_container(composed(command), resolve=True)
     groups = [path for path, value in nodes(values) if isinstance(value, dict) and path not in TABLES]

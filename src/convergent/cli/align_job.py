@@ -22,7 +22,7 @@ from convergent.cli.folders import check_ours, claim, component, shortened
 from convergent.cli.locks import alone
 from convergent.cli.nets import GivenNet, find_nets, names_of, trusted
 from convergent.cli.processes import first_process
-from convergent.cli.schema import ALIGNMENT, ALL_LAYERS, GROUPS, identifying
+from convergent.cli.schema import ALIGNMENT, ALL_LAYERS, GROUPS, Options, identifying
 from convergent.errors import InputError
 from convergent.options import Kind, identity
 from convergent.streaming.reading import Reading
@@ -150,7 +150,7 @@ class AlignJob:
         say(f"{self.name} {self.label}: {text}", result=result)
 
 
-def label_of(method: str, overrides: Sequence[str]) -> str:
+def label_of(method: str, overrides: Sequence[str], options: Options = ALIGNMENT) -> str:
     """The name of a result's folder: the method with what the command line changes in it.
 
     >>> label_of("sparse", ["reading.sample=3", "method.alpha=0.1", "method=sparse", "reading.device=cpu", "trainer=cpu"])
@@ -160,8 +160,8 @@ def label_of(method: str, overrides: Sequence[str]) -> str:
     for override in overrides:
         key, _, value = override.lstrip("+~").partition("=")
         group, _, inner = key.partition(".")
-        changed = {group: {inner: value} if inner else value} if group in ALIGNMENT and key != "method" else {}
-        if identifying(changed, ALIGNMENT) or override == "nets=untrained":
+        changed = {group: {inner: value} if inner else value} if group in options and key != "method" else {}
+        if identifying(changed, options) or override == "nets=untrained":
             changes.append(f"{inner or key}={value}")
     return shortened(",".join([method, *sorted(changes)]))
 

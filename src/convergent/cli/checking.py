@@ -18,7 +18,7 @@ from convergent.errors import InputError
 from convergent.options import FINITE, FLAG, TEXT, Kind, check, kinds_of, listed, shown, word
 
 _MISSING = "???"
-_OTHER = {"train": "align", "align": "train"}
+_OTHERS = {"train": ("align", "merge"), "align": ("train", "merge"), "merge": ("train", "align")}
 _OF_HYDRA = {
     "_target_": TEXT,
     "_partial_": FLAG,
@@ -44,10 +44,11 @@ def check_values(command: str, values: Mapping[str, Any], referred: Set[str] = f
         InputError: as `check_options`.
     """
     options = OPTIONS[command]
-    if other := _OTHER.get(command):  # an experiment's file holds the options of both, a command line its own
+    if others := _OTHERS.get(command):  # an experiment's file holds the options of all, a command line its own
         if sentence := next(filter(None, (_of_other(command, name) for name in given_options())), ""):
             raise InputError(sentence)
-        options = {f"{name}?": kind for name, kind in OPTIONS[other].items() if name not in options} | dict(options)
+        of_others = {name: kind for other in others for name, kind in OPTIONS[other].items()}
+        options = {f"{name}?": kind for name, kind in of_others.items() if name not in options} | dict(options)
     _check_group("", values, options, referred)
     if missing := [path for path, value in _leaves("", values) if value == _MISSING]:
         needed = missing if command == "train" else [path for path in missing if path in options]
@@ -80,10 +81,10 @@ def unknown(command: str, full: str, siblings: Mapping[str, Any]) -> str:
 
 
 def _of_other(command: str, full: str) -> str:
-    """A sentence on an option of training that alignment is given, or the other way round; nothing if it is none."""
-    other, name = _OTHER.get(command, command), full.split(".")[0]
-    there = name in OPTIONS[other] and name not in OPTIONS[command]
-    return f"{command} has no option {name}; it is one of src/{other}.py." if there else ""
+    """A sentence on an option that another of the commands on an experiment has; nothing if it is none."""
+    name = full.split(".")[0]
+    there = [other for other in _OTHERS.get(command, ()) if name in OPTIONS[other] and name not in OPTIONS[command]]
+    return f"{command} has no option {name}; it is one of src/{there[0]}.py." if there else ""
 
 
 def check_objects(values: Mapping[str, Any]) -> None:

@@ -117,6 +117,48 @@ def log_alignment(
         run.finish()
 
 
+def log_merging(
+    logger: Logger | None,
+    name: str,
+    summary: Mapping[str, Any],
+    tables: Mapping[str, Sequence[Mapping[str, Any]]],
+    figure: Path,
+    files: Sequence[Path],
+) -> None:
+    """Leave a merging's scalars per alignment, the way between nets as series, tables, figure and files, if it is W&B's.
+
+    Args:
+        logger: of the job.
+        name: of the artifact.
+        summary: of summary.json.
+        tables: rows by name; of `line` the means over the pairs of nets become series.
+        figure: a PNG file.
+        files: of the artifact.
+    """
+    if not isinstance(logger, WandbLogger):
+        return
+    run = logger.experiment
+    for alignment, scalars in summary["alignments"].items():
+        run.summary.update({f"merging/{alignment} {key.replace('_', ' ')}": x for key, x in scalars.items()})
+    series: dict[float, dict[str, list[float]]] = {}
+    for row in tables["line"]:
+        for key in ("loss", "accuracy"):
+            title = f"merging/{row['alignment']} {key}{' repaired' if row['repair'] else ''}"
+            series.setdefault(row["share_b"], {}).setdefault(title, []).append(row[key])
+    for title in next(iter(series.values())):
+        run.define_metric(title, step_metric="merging/share_b")
+    for share, values in series.items():
+        run.log({"merging/share_b": share} | {title: sum(of) / len(of) for title, of in values.items()})
+    with _staging(run):
+        for table, rows in tables.items():
+            run.summary[f"merging/{table}"] = wandb.Table(
+                columns=list(rows[0]), data=[list(row.values()) for row in rows]
+            )
+        run.log({f"merging/{figure.stem}": wandb.Image(str(figure))})
+        _artifact(logger, name, "merging", files)
+        run.finish()
+
+
 def _log_series(
     run: Any, step: str, axis: str, layers: Mapping[str, Mapping[str, Sequence[float]]], question: str
 ) -> None:

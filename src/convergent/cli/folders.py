@@ -25,11 +25,15 @@ _RESULTS = ("done", "last.ckpt")
 # All that a result folder has from us, the mark of a finished result first and what tells that it is ours last: removing it
 # may be interrupted anywhere. Whatever else lies there stays.
 _OURS = (
-    "done", "summary.json", "metrics.json", "*.csv", "*.ckpt", "weights.safetensors", "tokenizer.json", "command.txt",
-    "wandb-id", "epochs/*.safetensors", "alignments/*.safetensors", "figures/*.png", "figures/*.pdf",
-    "csv/version_*/metrics.csv", "csv/version_*/hparams.yaml", "*/.*.[0-9]*", ".*.[0-9]*", "config.yaml",
+    "done", "summary.json", "metrics.json", "*.csv", "*.ckpt", "weights.safetensors", "merged.safetensors",
+    "tokenizer.json", "command.txt", "wandb-id", "epochs/*.safetensors", "alignments/*.safetensors", "figures/*.png",
+    "figures/*.pdf", "csv/version_*/metrics.csv", "csv/version_*/hparams.yaml", "*/.*.[0-9]*", ".*.[0-9]*", "config.yaml",
 )  # fmt: skip
-_KINDS = {"train": {"data", "net", "seed"}, "align": {"method", "nets", "images"}}  # what our configurations say
+_KINDS = {
+    "train": {"data", "net", "seed"},
+    "align": {"method", "nets", "images"},
+    "merge": {"method", "nets", "beside"},
+}  # what our configurations say
 
 
 def component(name: object, what: str) -> str:

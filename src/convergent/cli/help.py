@@ -18,6 +18,7 @@ Do different neural networks learn the same representations?
 
   convergent train -m seed=0,1,2,3    trains nets: four on scikit-learn's digits, or on the images of your choice
   convergent align method=matching    aligns them, every layer and pair of nets, by one method or several
+  convergent merge                    averages their weights, units aligned over the whole net
   convergent report                   all finished methods in one table and one page to look at
   convergent prepare ...              decodes a data set once, from which nets are then fed faster
 
@@ -36,9 +37,12 @@ def help_of(command: str, arguments: Sequence[str] = ()) -> str:
     folders = _folders(arguments)
     page = yaml.safe_load((conf() / "hydra" / "help" / f"{command}.yaml").read_text())
     text: str = page["template"].replace("${hydra.help.header}", page["header"])
-    files = [conf() / f"{command}.yaml", *([conf() / "defaults.yaml"] if command in ("train", "align") else [])]
+    files = [
+        conf() / f"{command}.yaml",
+        *([conf() / "defaults.yaml"] if command in ("train", "align", "merge") else []),
+    ]
     options = [line for file in files for line in _options(file)]
-    chosen = {"method": "matching"} if command == "align" else {}
+    chosen = {"method": "matching"} if command in ("align", "merge") else {}
     chosen |= dict(argument.split("=", 1) for argument in arguments if "=" in argument)
     for group, word in chosen.items():
         for file in (folder / group / f"{word}.yaml" for folder in folders):

@@ -12,7 +12,7 @@ from convergent.cli.place import conf, register_root
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-COMMANDS = ("train", "align", "report", "prepare")
+COMMANDS = ("train", "align", "merge", "report", "prepare")
 _CHOICE = "--config-name="
 
 
@@ -79,6 +79,15 @@ def perform(name: str, config: DictConfig) -> None:
                 from convergent.cli.train import train
 
                 train(job)
+    elif name == "merge":
+        from convergent.cli.merge_job import MergeJob
+
+        merging = MergeJob.of(config)
+        with merging.alone():
+            if merging.begin():
+                from convergent.cli.merge import merge
+
+                merge(merging)
     else:
         from convergent.cli.align_job import AlignJob
 

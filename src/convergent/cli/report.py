@@ -25,6 +25,7 @@ from convergent.progress import silenced, took
 from convergent.report import tables
 from convergent.report.dictionary import dictionary
 from convergent.report.loading import Finished, comparable, find
+from convergent.report.merging import find_merges, merging_table
 from convergent.report.opening import opening
 from convergent.report.readme import fill, shown_figures
 from convergent.storage.files import atomic
@@ -93,8 +94,12 @@ def report(config: DictConfig) -> None:
     if config.workspace:
         print(f"W&B workspace: {save_workspace(config.workspace, config.name, list(results[0].layers))}")
     if config.readme:
-        others = (root / "outputs" / "align" / "dynamics").glob("*/figures/dynamics.png")
-        for document in fill(root, texts_of(results), [*charts, *shown_figures(aligned), *others]):
+        others = [*(root / "outputs").glob("align/dynamics/*/figures/dynamics.png")]
+        texts = texts_of(results)
+        for merge in find_merges(root, config.name)[:1]:
+            texts["merging"] = tables.markdown(merging_table(merge))
+            others.append(merge / "figures" / "merging.png")
+        for document in fill(root, texts, [*charts, *shown_figures(aligned), *others]):
             print(f"results written into {document}")
 
 

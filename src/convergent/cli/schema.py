@@ -134,6 +134,16 @@ ALIGNMENT: Options = {
     },
 }
 
+# What a merging is made of, beside the nets.
+MERGING: Options = {
+    **{name: ALIGNMENT[name] for name in ("method", "nets", "trust", "label", "reading")},
+    "beside": listed(word("none", "random", "covariance", "weights", "consensus"), 0, distinct=True),
+    "repair": FLAG,
+    "images": TEXT,
+    "held_out": TEXT,
+    "seed": _SEED,
+}
+
 OPTIONS: Mapping[str, Options] = {
     "train": {
         **_EXPERIMENT,
@@ -147,6 +157,7 @@ OPTIONS: Mapping[str, Options] = {
         "precision": word("32-true", "bf16-mixed", "16-mixed"),
     },
     "align": {**_EXPERIMENT, **ALIGNMENT},
+    "merge": {**_EXPERIMENT, **MERGING},
     "report": {
         "name": COMPONENT,
         "root": TEXT,

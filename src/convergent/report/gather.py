@@ -17,6 +17,7 @@ from convergent.figures.style import NULL_MEANINGS, look_of, null_words
 from convergent.progress import track
 from convergent.report.dictionary import meanings
 from convergent.report.maps import maps_of, packed, read_scores
+from convergent.report.merging import find_merges, merging_parts
 from convergent.report.opening import opening
 from convergent.report.sprites import Sprites
 from convergent.storage.csv_files import read_rows
@@ -77,6 +78,7 @@ def gather(root: Path, name: str, summaries: Mapping[str, Mapping[str, Any]], pi
                 if f"mean_best_r_{null}" in scalars
             ],
             "units": {layer: {} for layer in layers},
+            "merging": merging_parts(find_merges(root, name)),
         }
     )
     moments, measured = root / str(first.get("moments", "none")), [str(net) for net in first.get("nets", ())]

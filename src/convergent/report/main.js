@@ -224,6 +224,7 @@ async function start() {
   select({ all: true });
   later("methods", "summary", summaryTable);
   ownTables();
+  merges();
   document.querySelectorAll("section").forEach((section) => watcher.observe(section));
 }
 start();

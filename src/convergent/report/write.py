@@ -14,7 +14,7 @@ from convergent.report.gather import ReportData
 from convergent.storage.files import atomic
 
 # In this order: each uses what the ones before it define.
-_SCRIPTS = ("data.js", "charts.js", "units.js", "main.js")
+_SCRIPTS = ("data.js", "charts.js", "units.js", "merging.js", "main.js")
 
 
 def write_page(data: ReportData, file: Path) -> None:
