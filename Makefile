@@ -50,6 +50,7 @@ readme: demo  ## write the results and figures of the demo into README.md and do
 	@$(BIN)/python src/align.py method=matching pairs=all_layers
 	@$(BIN)/python src/train.py -m experiment=dynamics seed=0,1,2,3
 	@$(BIN)/python src/align.py experiment=dynamics
+	@$(BIN)/python src/merge.py method=matching
 	@$(BIN)/python src/report.py readme=true
 	@$(BIN)/python tests/benchmarks/pictures.py
 	@$(BIN)/python tests/benchmarks/run.py readme

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from convergent.figures.grid import legend_below, log_ticks, panels, styled
+from convergent.figures.grid import band, legend_below, log_ticks, panels, styled
 from convergent.figures.style import Look, look_of
 
 _LOOKS = {
@@ -55,11 +55,8 @@ def merging(rows: Sequence[Mapping[str, Any]]) -> Figure:
             dashes: Any = (0, (1, 1.4)) if alignment == "random" else "-"
             axis.plot(share, values.mean(1), color=look.colour, label=look.words, ls=dashes)
             if alignment in (rows[0]["alignment"], "none"):
-                axis.fill_between(share, values.min(1), values.max(1), color=look.colour, alpha=0.15, lw=0)
-        axis.set_title(title)
-        axis.set_xlabel("share of net b")
-        axis.set_xlim(0, 1)
-        axis.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
+                band(axis, share, values.min(1), values.max(1), look.colour)
+        axis.set(title=title, xlabel="share of net b", xlim=(0, 1), xticks=[0, 0.5, 1], xticklabels=["0", "0.5", "1"])
         if name == "loss":
             losses = [row["loss"] for row in rows]
             axis.set_yscale("log")

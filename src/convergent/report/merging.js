@@ -1,4 +1,7 @@
 // Nets merged into one: loss and accuracy on the line between two nets, by alignment.
+const NATS = [-4, -3, -2, -1, 0, 1].flatMap((power) => [1, 2, 5].map((first) => Number(`${first}e${power}`)));
+const NATS_LOG = { type: "log", tickmode: "array", tickvals: NATS, ticktext: NATS.map(String), minor: { ticks: "" } };
+
 function merges() {
   const all = about.merging;
   byId("merging").hidden = !all.length;
@@ -12,7 +15,7 @@ function merges() {
     hovertemplate: `<b>%{y:.3f}</b><extra>${escaped(curve.words)}${curve.repair ? ", repaired" : ""}</extra>`,
   })), {
     xaxis: { ...AXIS, title: { text: "share of net b" }, range: [0, 1], zeroline: false },
-    yaxis: { ...AXIS, title: { text: figure() === "loss" ? "loss (nats)" : "accuracy" }, type: figure() === "loss" ? "log" : "linear" },
+    yaxis: { ...AXIS, title: { text: figure() === "loss" ? "loss (nats)" : "accuracy" }, ...(figure() === "loss" ? NATS_LOG : {}) },
   }));
   const table = () => table_("barriers", chosen().headings.map((title) => ({ title: escaped(title) })), chosen().rows, { order: [] });
   byId("merging-figure").addEventListener("change", line);

@@ -49,7 +49,16 @@ _CODES = {
 _ACROSS = {
     "mutual best": "mutual_best", "cliques": "cliques", "cycles": "cycles", "consensus r": "consensus_r", "GCCA": "gcca",
 }  # fmt: skip
-_TEXT = ("layer", "method", "alignment", "and", "column", "meaning", "range", "measure")  # headings of what is no number
+_TEXT = (
+    "layer",
+    "method",
+    "alignment",
+    "and",
+    "column",
+    "meaning",
+    "range",
+    "measure",
+)  # headings of what is no number
 
 # The paper's own figures, Net1 to Net2 of CaffeNet on ImageNet: mean r by method, share of units on which matching and
 # semi-matching agree, share of units whose best r is below 0.5. Source: Li et al. 2016, section 3, from the authors' logs.

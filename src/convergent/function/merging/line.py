@@ -15,6 +15,9 @@ from torch.nn.functional import cross_entropy
 from convergent.errors import InputError
 from convergent.function.merging.permutations import first_tensor, named_tensors
 
+_BYTES = 1e9  # of held-out images that are kept at hand
+_BATCH = 256
+
 
 @dataclass(frozen=True)
 class Place:
@@ -64,13 +67,28 @@ class Judge:
         device: where the nets are.
 
     Raises:
-        InputError: if a batch has no classes.
+        InputError: if there is no batch, one has no classes, or a generator of many would have to be read again.
     """
 
     def __init__(self, loader: Iterable[Any], device: torch.device) -> None:
-        self.batches = [(x.to(device), y.to(device)) for x, y in map(labelled, loader)]
-        if not self.batches:
+        self.loader, self.device = loader, device
+        self._at_hand: list[tuple[Tensor, Tensor]] | None = []  # few images are read once
+        for x, y in self._batches():
+            self._at_hand.append((x, y))
+            if sum(each.nbytes for each, _ in self._at_hand) > _BYTES:
+                self._at_hand = None
+                break
+        if self._at_hand is None and iter(loader) is loader:
+            raise InputError("held_out is read for every net; give a DataLoader or a list of batches, no generator.")
+        if self._at_hand == []:
             raise InputError("held_out gives no batch; a generator is read but once, so make a new one.")
+        if self._at_hand:
+            together = (torch.split(torch.cat(parts), _BATCH) for parts in zip(*self._at_hand))
+            self._at_hand = list(zip(*together))
+
+    def _batches(self) -> Iterable[tuple[Tensor, Tensor]]:
+        """The images and their classes, where the nets are."""
+        return self._at_hand or ((x.to(self.device), y.to(self.device)) for x, y in map(labelled, self.loader))
 
     def __call__(self, net: nn.Module) -> tuple[float, float]:
         """Cross-entropy in nats and accuracy of a net in evaluation mode.
@@ -80,7 +98,7 @@ class Judge:
         """
         loss, right, count = 0.0, 0, 0
         with torch.no_grad():
-            for x, y in self.batches:
+            for x, y in self._batches():
                 logits = first_tensor(net(x))
                 logits, target = logits.reshape(-1, logits.shape[-1]), y.reshape(-1)
                 if int(target.max()) >= logits.shape[1]:
