@@ -47,3 +47,8 @@ class MergeJob(AlignJob):
         folder = Path(config.root) / "outputs" / "merge" / name / label
         command = command_of("merge", overrides())
         return cls(nets, (), None, name, label, folder, OmegaConf.create(record), config, command, method)
+
+    @property
+    def anew(self) -> bool:
+        """Whether a result that is there is to be replaced."""
+        return bool(self.config.force)
