@@ -17,7 +17,7 @@ from convergent.cli.merge_job import MergeJob
 from convergent.cli.processes import first_process, leave_group
 from convergent.cli.train import build_trainer, stoppable
 from convergent.cli.versions import versions
-from convergent.data.images import ImageData
+from convergent.data.ordered import OrderedData
 from convergent.errors import InputError
 from convergent.figures.grid import save
 from convergent.figures.merging import merging
@@ -74,7 +74,7 @@ def merge(job: MergeJob) -> None:
     print(f"{job.name} {job.label}: mean barrier {shown}, in {folder}, {took(began)}", flush=True)
 
 
-def _images(job: MergeJob, source: str) -> ImageData:
+def _images(job: MergeJob, source: str) -> OrderedData:
     """The images of one source, as the nets want them.
 
     Raises:
