@@ -48,7 +48,7 @@ def explained_and_kept(rows: Mapping[str, Rows]) -> Figure:
         for look, points in _marks(rows, layer):
             for control, (x, y) in points.items():
                 drawn.add(control)
-                bars = (
+                bars: dict[str, Any] = (
                     {"xerr": [[x[0] - x[1]], [x[2] - x[0]]], "yerr": [[y[0] - y[1]], [y[2] - y[0]]]}
                     if not control
                     else {}

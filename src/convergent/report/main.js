@@ -141,6 +141,9 @@ function answer() {
     if (best && best !== single) html += `<p><b>${percent(best.r2_held_out)}</b> by ${escaped(best.words)}, from ${number(best.predictors, best.predictors < 10 ? 1 : 0)} units</p>`;
     if (chance) html += `<p>best partner: r <b>${number(chance.mean_best_r)}</b>, with random rotation <b>${number(chance.mean_best_r_rotated)}</b>; ` +
       `<b>${percent(chance.above_rotated)}</b> of the units exceed what 95% of rotated units reach</p>`;
+    const swap = there.find((x) => x.predictors <= 1.0001 && x.kept_restored != null) ?? there.find((x) => x.kept_restored != null);
+    if (swap) html += `<p>with the units of another net in their place (${escaped(swap.words)}, variance restored) <b>${percent(swap.kept_restored)}</b> of the decisions are kept` +
+      `${swap.kept_untrained_restored != null ? `, with those of an untrained net <b>${percent(swap.kept_untrained_restored)}</b>` : ""}</p>`;
     if (across) {
       const rotated = (m) => (across.found_in_rotated ? ` (${percent(across.found_in_rotated.at(m))})` : "");
       html += `<p>a partner above chance in every other net: <b>${percent(across.found_in.at(-1))}</b>${rotated(-1)} of the units, in none: <b>${percent(across.found_in[0])}</b>${rotated(0)}` +
@@ -148,6 +151,7 @@ function answer() {
     }
     return `${html}</div>`;
   }).join("");
+  byId("function").innerHTML = about.function.map((sentence) => `<li>${escaped(sentence)}</li>`).join("");
   byId("cards-legend").textContent = "Shares of variance are on held-out images; means over all active units, no score clipped, and over the ordered pairs of nets, which share nets.";
   byId("nulls").innerHTML = about.nulls.map(({ words, meaning }) => `<dt>${escaped(words)}</dt><dd>${escaped(meaning)}</dd>`).join("");
   byId("nulls").closest("div").hidden = !about.nulls.length;

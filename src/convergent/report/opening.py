@@ -12,7 +12,7 @@ _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight"
 Pairs = Mapping[str, Mapping[tuple[str, str], float]]  # a scalar by layer and ordered pair of nets
 
 
-class _Mean(NamedTuple):
+class Mean(NamedTuple):
     """A mean over the ordered pairs of nets, and its 95% interval over nets where there are three or more."""
 
     value: float
@@ -38,12 +38,12 @@ def opening(summaries: Mapping[str, Mapping[str, Any]]) -> str:
     base = {label.split(",")[0]: summary for label, summary in summaries.items() if summary["images"] == most}
     first = base.get("semimatching") or next(iter(base.values()))
     nets = dict.fromkeys(pair["a"] for pair in first["pairs"])
-    best, rotated = _pairs(first, "mean_best_r"), _pairs(first, "mean_best_r_rotated")
+    best, rotated = scalar_of(first, "mean_best_r"), scalar_of(first, "mean_best_r_rotated")
     if not best:
         return ""
     number = _NUMBERS[len(nets)] if len(nets) < len(_NUMBERS) else str(len(nets))
-    single = _means(_pairs(base.get("semimatching", {}), "r2_held_out"))
-    every = _means(_pairs(base.get("least_squares", {}), "r2_held_out"))
+    single = _means(scalar_of(base.get("semimatching", {}), "r2_held_out"))
+    every = _means(scalar_of(base.get("least_squares", {}), "r2_held_out"))
     match = "correlates with a unit by "
     if single:
         match = (
@@ -62,7 +62,7 @@ def _beyond(best: Pairs, rotated: Pairs) -> str:
     layers = [layer for layer in best if rotated.get(layer, {}).keys() == best[layer].keys()]
     if not layers:
         return ""
-    left = {layer: _difference(best[layer], rotated[layer]) for layer in layers}
+    left = {layer: difference(best[layer], rotated[layer]) for layer in layers}
     excess = _means(left)
     above = [layer for layer in layers if excess[layer].sign > 0]
     where = "every layer" if above == layers else _listed(above) + " only" if above else "no layer"
@@ -73,10 +73,10 @@ def _beyond(best: Pairs, rotated: Pairs) -> str:
         f"match still correlates by {_range(_means(rotated), _r)}; the excess over this null is {_range(excess, _r)}, "
         f"{beyond if known else 'for which there are no intervals over networks'}"
     )
-    by_r = sorted(layers, key=lambda layer: _mean(best[layer]).value)
+    by_r = sorted(layers, key=lambda layer: mean_of(best[layer]).value)
     least, most = by_r[0], by_r[-1]
     before, after = (  # compared pair by pair
-        _mean(_difference(values[most], values[least])) if best[most].keys() == best[least].keys() else _Mean(0.0)
+        mean_of(difference(values[most], values[least])) if best[most].keys() == best[least].keys() else Mean(0.0)
         for values in (best, left)
     )
     if before.sign < 1:
@@ -88,7 +88,7 @@ def _beyond(best: Pairs, rotated: Pairs) -> str:
     )
 
 
-def _pairs(summary: Mapping[str, Any], name: str) -> Pairs:
+def scalar_of(summary: Mapping[str, Any], name: str) -> Pairs:
     """One scalar of every pair of nets that has it, by layer."""
     values: dict[str, dict[tuple[str, str], float]] = {}
     for pair in summary.get("pairs", ()):
@@ -97,25 +97,27 @@ def _pairs(summary: Mapping[str, Any], name: str) -> Pairs:
     return values
 
 
-def _difference(one: Mapping[Any, float], other: Mapping[Any, float]) -> dict[Any, float]:
+def difference(one: Mapping[Any, float], other: Mapping[Any, float]) -> dict[Any, float]:
+    """One scalar less another, pair by pair."""
     return {pair: value - other[pair] for pair, value in one.items()}
 
 
-def _means(values: Pairs) -> dict[str, _Mean]:
-    return {layer: _mean(of_layer) for layer, of_layer in values.items()}
+def _means(values: Pairs) -> dict[str, Mean]:
+    return {layer: mean_of(of_layer) for layer, of_layer in values.items()}
 
 
-def _mean(value: Mapping[tuple[str, str], float]) -> _Mean:
+def mean_of(value: Mapping[tuple[str, str], float]) -> Mean:
+    """The mean over ordered pairs of nets, with its interval."""
     nets = list(dict.fromkeys(net for pair in value for net in pair))
     mean = sum(value.values()) / len(value)
     if len(nets) < 3 or any((a, b) not in value and (b, a) not in value for a in nets for b in nets if a != b):
-        return _Mean(mean)
+        return Mean(mean)
     table = [[value.get((a, b), torch.nan) for b in nets] for a in nets]
     interval = over_nets(torch.tensor(table, dtype=torch.float64))
-    return _Mean(mean, float(interval.low), float(interval.high))
+    return Mean(mean, float(interval.low), float(interval.high))
 
 
-def _range(means: Mapping[str, _Mean], words: Callable[[_Mean], str]) -> str:
+def _range(means: Mapping[str, Mean], words: Callable[[Mean], str]) -> str:
     """The least and the greatest of the layers."""
     ends = sorted(means, key=lambda layer: means[layer].value)
     return " to ".join(f"{words(means[layer])} ({layer})" for layer in dict.fromkeys((ends[0], ends[-1])))
@@ -125,11 +127,11 @@ def _listed(words: Sequence[str]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
-def _r(mean: _Mean) -> str:
+def _r(mean: Mean) -> str:
     return _signed(mean.value)
 
 
-def _percent(mean: _Mean) -> str:
+def _percent(mean: Mean) -> str:
     return f"{mean.value:.0%}"
 
 

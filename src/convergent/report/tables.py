@@ -43,6 +43,24 @@ _CLUSTERS: _Columns = (
     ("within-cluster rotation", "{subspace_rotated_within_explained:.2f}"),
     ("random", "{subspace_random_explained:.2f}"),
 )
+_FUNCTION: _Columns = (
+    ("kept", "{kept:.0%}"),
+    (
+        "restored",
+        "{kept_restored:.0%} ({kept_restored_nets_low:.0%}-{kept_restored_nets_high:.0%})",
+        "{kept_restored:.0%}",
+    ),
+    ("rotated", "{kept_rotated_restored:.0%}"),
+    ("untrained", "{kept_untrained_restored:.0%}"),
+    ("permuted", "{kept_permuted_restored:.0%}"),
+    ("same decision", "{same_decision_restored:.1%}"),
+    (
+        "above rotated",
+        "{same_decision_above_rotated:.2f} ({same_decision_above_rotated_nets_low:.2f}-"
+        "{same_decision_above_rotated_nets_high:.2f})",
+        "{same_decision_above_rotated:.2f}",
+    ),
+)
 _CODES = {
     "local": "local", "slightly": "slightly_distributed", "distributed": "distributed", "undecided": "undecided"
 }  # fmt: skip
@@ -112,6 +130,11 @@ def controls(results: Sequence[Finished]) -> Table:
 def clusters(results: Sequence[Finished]) -> Table:
     """The table of clusterings: a row per layer and result, means over the ordered pairs of nets."""
     return _by_layer(results, _CLUSTERS, "similarity_between")
+
+
+def function(results: Sequence[Finished]) -> Table:
+    """The table of what is left of decisions with a layer predicted from another net's: a row per layer and result."""
+    return _by_layer(results, _FUNCTION, "kept_restored")
 
 
 def across(results: Sequence[Finished]) -> Table:
