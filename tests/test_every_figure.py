@@ -23,7 +23,7 @@ from conftest import blocks
 from convergent.analysis.all_layers import rows_of_layers
 from convergent.analysis.measures import measured as measures_of
 from convergent.analysis.nulls import rotated
-from convergent.analysis.reports import null_reports, reports_of
+from convergent.analysis.reports import Report, null_reports, reports_of
 from convergent.analysis.results import by_layer, compare
 from convergent.cli.writing import Aligned
 from convergent.core.histogram_source import counting_of
@@ -31,6 +31,7 @@ from convergent.core.layer_moments import LayerMoments
 from convergent.core.pairs import Pair
 from convergent.figures.comparison import comparison
 from convergent.figures.dynamics import dynamics
+from convergent.figures.function import explained_and_kept
 from convergent.figures.measures import beside_methods
 from convergent.figures.methods import methods
 from convergent.figures.penalties import penalties
@@ -124,6 +125,7 @@ def of_method(name):
     results, reports = (
         [*of, *(dataclasses.replace(one, layer=f"{one.layer}.2") for one in of)] for of in (results, reports)
     )
+    reports += [Report(layer, *NAMES, tables={"function": judged(seed)}) for seed, layer in enumerate(LAYERS)]
     summaries, layers = Aligned(results, reports).summaries(), [moments_of(pair_of(layer)) for layer in LAYERS]
     yield from drawn(
         FIGURES,
@@ -135,6 +137,18 @@ def of_method(name):
         epochs={},
         layer_pairs=layer_pairs(name),
     )
+
+
+def judged(seed):
+    """Rows of what is left of decisions, one control far outside."""
+    generator = np.random.default_rng(seed)
+    names = ("method", "rotated", "untrained", "permuted", "least_squares", "least_squares_untrained")
+    return [
+        {"map": name, "restored": restored, "r2_held_out": -0.7 if name == "untrained" else x, "kept": 1.5 * x - 0.2}
+        for name in names
+        for restored in (0, 1)
+        for x in generator.uniform(size=3)
+    ]
 
 
 def layer_pairs(method):
@@ -164,6 +178,8 @@ def of_all():
     yield "comparison", comparison(rows)
     yield "measures", beside_methods(rows)
     yield "methods", methods({name: [of_method] for name, of_method in rows.items()})
+    of_layers = {name: [{"layer": of, **row} for of in LAYERS for row in judged(len(of) + len(name))] for name in rows}
+    yield "explained_and_kept", explained_and_kept(of_layers)
     long = {f"sparse,alpha=0.0{number},positive=true,targets=100": rows["sparse"] for number in range(1, 10)}
     for count in (1, 4, 9):
         some = dict(list(long.items())[:count]) | {"my_own_method_of_many_words,with_settings=true": rows["matching"]}
@@ -228,7 +244,7 @@ def test_no_figure_is_empty_and_no_text_is_cut_or_covered(method, written):
     wrong = {what: list(faults(figure, written)) for what, figure in figures}
     assert len(wrong) > 4
     expected = PNG.get(method, set()) | (
-        set() if method == "all" else {"correlations", "curves", "means", "activity", "measures"}
+        set() if method == "all" else {"correlations", "curves", "means", "activity", "measures", "function"}
     )
     assert expected <= wrong.keys()
     assert method not in PNG or not wrong.keys() & (set().union(*PNG.values()) - expected)

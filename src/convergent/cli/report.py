@@ -17,6 +17,7 @@ from convergent.cli.page import write
 from convergent.cli.workspace import save_workspace
 from convergent.errors import InputError
 from convergent.figures.comparison import comparison
+from convergent.figures.function import explained_and_kept
 from convergent.figures.grid import save
 from convergent.figures.measures import beside_methods
 from convergent.figures.methods import methods
@@ -145,6 +146,8 @@ def draw(sets: list[dict[str, list[Finished]]], folder: Path) -> list[Path]:
     charted = {result.name: result.summary["pairs"] for result in best}
     beside = beside_methods(charted)
     charts += [save(beside, folder, "measures")] if beside else []
+    if judged := {result.name: result.rows("function") for result in best if (result.folder / "function.csv").exists()}:
+        charts.append(save(explained_and_kept(judged), folder, "explained_and_kept"))
     return [save(comparison(charted), folder, "comparison"), *charts]
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import pandas as pd
 import torch
 from omegaconf import OmegaConf
 
@@ -68,6 +69,12 @@ class Finished:
         if another:
             raise InputError(another)
         return cls(folder, summary, json.dumps(setting, sort_keys=True))
+
+    def rows(self, table: str) -> list[dict[str, Any]]:
+        """The rows of one of its tables, numbers as numbers, empty cells as None."""
+        frame = pd.read_csv(self.folder / f"{table}.csv").astype(object)
+        rows: list[dict[str, Any]] = frame.where(frame.notna(), None).to_dict("records")
+        return rows
 
     @property
     def method(self) -> str:
