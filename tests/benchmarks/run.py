@@ -174,6 +174,35 @@ def mutual_information_table(records: list[dict]) -> str:
     return "\n".join([*table, "", setting + machine_of(machine), ""])
 
 
+def similarity_table(records: list[dict]) -> str:
+    """Seconds, memory and difference of each measure, ours from moments and a package's from samples."""
+    machine, *every, _ = records
+    table = ["| samples | measure | ours, s | MB | package | its s | MB | difference |",
+             "| ---: | --- | ---: | ---: | --- | ---: | ---: | ---: |"]  # fmt: skip
+    for line in every:
+        if "package" in line:
+            theirs = (
+                f"{line['package']} | {line['their_seconds']:.2g} | {line['their_mb']:.0f} | {line['difference']:.0e}"
+            )
+            head = f"{line['samples']:,} | `{line['measure']}`"
+            table.append(f"| {head} | {line['seconds']:.1g} | {line['mb']:.0f} | {theirs} |")
+    making = ", ".join(f"{line['seconds']:.2f} s" for line in every if line.get("measure") == "moments")
+    (million,), (null,) = ([line for line in every if name in line] for name in ("rsa_samples", "null"))
+    whole = ", ".join(
+        f"{line['seconds']:.2g} s for 2 x {line['all_measures_units']:,} units"
+        for line in every
+        if "all_measures_units" in line
+    )
+    text = (
+        f"2 x {machine['units']} units, whose moments take {making}. After a pass RSA over {million['rsa_samples']:,} "
+        f"samples of {million['units']:,} units takes {million['seconds'] * 1e3:.0f} ms; CKA's null in closed form "
+        f"{null['seconds'] * 1e3:.1f} ms, its 5,000 permutations (500 samples, extrapolated) {null['their_seconds']:.0f} s, "
+        f"and its mean is {null['errors']:.1f} of their standard errors from theirs. All measures but regression and those "
+        f"of several blocks: {whole}; "
+    )
+    return "\n".join([*table, "", text + machine_of(machine), ""])
+
+
 def sparse_table(records: list[dict]) -> str:
     """The lasso beside scikit-learn's and beside the paper's SGD."""
     machine, *cases, _ = records
@@ -226,6 +255,7 @@ BENCHMARKS = {
     "alternatives": (lambda: lines("alternatives.py", "--rounds", "3", "--peers", PEERS), alternatives_table),
     "spectral": (lambda: lines("spectral.py"), spectral_table),
     "mutual_information": (lambda: lines("mutual_information.py", "--rounds", "3"), mutual_information_table),
+    "similarity": (lambda: lines("similarity.py", "--peers", PEERS), similarity_table),
     "sparse": (lambda: lines("sparse_prediction.py"), sparse_table),
     "input": (lambda: lines("input.py"), input_table),
 }
