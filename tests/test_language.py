@@ -6,7 +6,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from convergent.cli.nets import find_nets
+from convergent.cli.train import build_data
 from convergent.core.blocks import block_of_group
+from convergent.storage.csv_files import read_rows
 from convergent.streaming.saved_moments import SavedMoments
 
 pytest.importorskip("transformers")
@@ -103,9 +106,6 @@ def test_moments_are_of_the_held_out_tokens_in_blocks_of_whole_documents(trained
     said = do("align", f"nets={trained}", "method=matching", "reading.blocks=8", "label=blocks")
     assert "mean r" in said
     summary = json.loads((root / "outputs" / "align" / "two" / "blocks" / "summary.json").read_text())
-    from convergent.cli.nets import find_nets
-    from convergent.cli.train import build_data
-
     nets = find_nets(str(trained))
     data = build_data(nets[0].config, vocabulary=nets[0].tokenizer)
     batch = data.measured.__getitems__(list(range(len(data.measured))))
@@ -124,9 +124,39 @@ def test_moments_are_of_the_held_out_tokens_in_blocks_of_whole_documents(trained
     assert (moments.pair(0, 1).corr_ab - expected).abs().max() < 1e-5
 
 
-def test_saved_decoders_and_runs_are_compared_on_the_same_documents(trained, do, root, tmp_path):
-    from convergent.cli.nets import find_nets
+def test_contexts_are_those_of_the_highest_activations_beside_the_partners(trained, do, root):
+    do(
+        "align",
+        f"nets={trained}",
+        "method=matching",
+        "label=contexts",
+        "pictures=top",
+        "layers=[transformer.h.0.mlp.act]",
+    )
+    folder = root / "outputs" / "align" / "two" / "contexts"
+    rows = list(read_rows(folder / "contexts.csv"))
+    scores = {(row["b"], row["unit"]): row for row in read_rows(folder / "scores.csv")}
+    nets = find_nets(str(trained))
+    contexts = build_data(nets[0].config, vocabulary=nets[0].tokenizer).measured
+    batch = contexts.__getitems__(list(range(len(contexts))))[0]
+    there = batch["attention_mask"].clone()
+    there[:, 0] = False
+    for net in nets:
+        acts, module = [], net.net()
+        module.transformer.h[0].mlp.act.register_forward_hook(lambda _, __, x, acts=acts: acts.append(x))
+        with torch.no_grad():
+            module(batch["input_ids"])
+        for row in (row for row in rows if row["b"] == net.name):
+            x_np = acts[0][:, :, int(row["unit"])].masked_fill(~there, -torch.inf)
+            assert float(row["activation"]) == pytest.approx(x_np.max().item(), abs=1e-4)
+            number, position = divmod(int(x_np.argmax()), 16)
+            token = contexts.around(number, position, 3, 3)[1]
+            assert row["contexts"].split("»")[0].endswith(f"«{token}")
+            assert row["partner_1"] == scores[row["b"], row["unit"]]["partner"]
+    assert (folder / "figures" / "contexts-transformer.h.0.mlp.act.png").stat().st_size > 1000
 
+
+def test_saved_decoders_and_runs_are_compared_on_the_same_documents(trained, do, root, tmp_path):
     net = find_nets(str(trained))[0].net()
     net.save_pretrained(tmp_path / "saved")
     nets = f"nets=['{trained}/seed=0','{trained}/seed=1',{{hf: {tmp_path}/saved}}]"

@@ -31,6 +31,7 @@ from convergent.cli.measured import (
 )
 from convergent.cli.measurement import Measurement
 from convergent.cli.processes import first_process, leave_group
+from convergent.cli.texts import contexts_of, reports_of_contexts
 from convergent.cli.train import build_trainer, stoppable
 from convergent.cli.writing import Aligned, along_training, question_of, save_alignments, summary_of, tensors_of, write
 from convergent.core.alignment import Alignment, Method
@@ -40,7 +41,7 @@ from convergent.figures.registry import Draw, drawn
 from convergent.function import judgement
 from convergent.function.stitches import Stitch
 from convergent.progress import took, track
-from convergent.report.unit_pictures import drawings_of, filters_of, pictured_rows
+from convergent.report.unit_pictures import contexts_of_pair, drawings_of, filters_of, pictured_rows
 from convergent.similarity.measure import Measure
 from convergent.storage.csv_files import write_rows
 from convergent.streaming.patches import Patches
@@ -87,6 +88,7 @@ def align(job: AlignJob) -> None:
     except (InputError, OSError):  # a method that cannot do what it was asked for with these nets, a full disk
         abandon(folder)
         raise
+    aligned.reports.extend(reports_of_contexts(measurement, aligned.results))
     summaries = aligned.summaries()
     along = along_training(summaries, job.epochs)
     if along:  # all but one figure, and the tables, show the last epoch
@@ -178,6 +180,7 @@ def _draw_pair(
     reports = [report for report in aligned.reports if report.layer == layer and not report.null]
     tables = {name: rows for report in reports for name, rows in report.tables.items()}
     pictures = drawings_of(alignment, patches, tables) | filters_of(alignment, measurement.modules(layer))
+    pictures |= contexts_of_pair(alignment, contexts_of(measurement, layer))
     aligned.pictured.extend(pictured_rows(alignment, patches[0]) if patches else [])
     drawings = ((name, draw()) for name, draw in pictures.items())
     for name, figure in [*drawn(parts.figures, alignment=alignment, reports=reports), *drawings]:

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
+from convergent.analysis.reports import Report
+from convergent.analysis.results import Result
 from convergent.cli.align_job import AlignJob
 from convergent.cli.built import Built
+from convergent.cli.measurement import Measurement
 from convergent.cli.train import build_data
 from convergent.data.ordered import OrderedData
+from convergent.data.text import TextData
 from convergent.data.tokens import load_tokenizer
 from convergent.errors import InputError
+from convergent.streaming.patches import Patches
+from convergent.streaming.top_patches import SavedPatches
+from convergent.streaming.unit_contexts import UnitContexts, rows_of_contexts
 
 
 def build_texts(job: AlignJob, config: DictConfig) -> OrderedData:
@@ -47,6 +55,33 @@ def build_texts(job: AlignJob, config: DictConfig) -> OrderedData:
                 f"Net {name} takes contexts of {of.max_position_embeddings} tokens at most; set data.context to that."
             )
     return data
+
+
+def contexts_of(measurement: Measurement, layer: str) -> dict[str, UnitContexts]:
+    """The texts that excite the units of a layer most, by net; of images, or where they are not asked for, none."""
+    if not isinstance(measurement.data, TextData):
+        return {}
+    saved = [artifact for artifact in measurement.also if isinstance(artifact, SavedPatches) and not artifact.lowest]
+    every = (of for artifact in saved for of in zip(measurement.layers, measurement.load(artifact)))
+    nets: dict[str, Patches] = next((of for name, of in every if name == layer), {})
+    return {net: UnitContexts(measurement.data.measured, patches) for net, patches in nets.items()}
+
+
+def reports_of_contexts(measurement: Measurement, results: Sequence[Result]) -> list[Report]:
+    """A table of the texts that excite each unit of every layer and net, beside those of its partners in the others."""
+    reports = []
+    for layer in measurement.layers:
+        texts = contexts_of(measurement, layer)
+        for net in texts:
+            partners = {
+                result.a: (result.partner_b.tolist(), result.r_b.tolist())
+                for result in results
+                if (result.layer, result.b) == (layer, net)
+            }
+            if partners:
+                rows = rows_of_contexts(net, partners, texts)
+                reports.append(Report(layer, net, net, tables={"contexts": rows}))
+    return reports
 
 
 def _common(files: dict[str, Path]) -> Path:

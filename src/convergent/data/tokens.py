@@ -204,6 +204,18 @@ class Contexts(Dataset[Any]):
     def __getitem__(self, draw: Draw | int) -> list[Any]:
         return self.__getitems__([draw])
 
+    def around(self, number: int, position: int, before: int, after: int) -> tuple[str, str, str]:
+        """The text of some tokens before a position of a context, of its own token, and of some behind it."""
+        begin = int(self.begin_n[number])
+        token_p = self.corpus.token_t[begin : begin + int(self.length_n[number])].tolist()
+        parts = (
+            token_p[max(position - before, 0) : position],
+            [token_p[position]],
+            token_p[position + 1 : position + 1 + after],
+        )
+        text = [self.corpus.vocabulary.decode(part, skip_special_tokens=False) for part in parts]
+        return text[0], text[1], text[2]
+
     def manifest(self) -> list[str]:
         """What identifies the contexts: the corpus, which of its documents, and their length."""
         documents = hashlib.sha256(self.document_n.numpy().tobytes()).hexdigest()

@@ -12,7 +12,9 @@ from convergent.core.alignment import Alignment
 from convergent.core.layer_moments import LayerMoments
 from convergent.core.pairs import Pair
 from convergent.figures.contact_sheets import clusters, extremes, filters, groups, matches, mosaic, predictors
+from convergent.figures.contexts import contexts
 from convergent.streaming.patches import Patches
+from convergent.streaming.unit_contexts import UnitContexts
 
 PICTURED = 200  # units of a layer in a table with pictures
 
@@ -43,6 +45,14 @@ def drawings_of(
             made = both[1].tile_ckhwd.shape[1] == 1  # for the unit, else those that silence it
             drawings["matches-ascent" if made else "matches-bottom"] = partial(matches, alignment, *both)
     return drawings
+
+
+def contexts_of_pair(alignment: Alignment, texts: Mapping[str, UnitContexts]) -> Drawings:
+    """The contexts of matched units of language models, by net."""
+    nets = alignment.pair.name_a, alignment.pair.name_b
+    if not set(nets) <= set(texts) or not bool((alignment.partner_b >= 0).any()):
+        return {}
+    return {"contexts": partial(contexts, alignment, texts[nets[0]], texts[nets[1]])}
 
 
 def _members(rows: Sequence[Mapping[str, Any]], shown: int = 6) -> list[tuple[str, list[int], list[int]]]:
