@@ -146,7 +146,7 @@ MORE = (
     Column("same_decision_above_rotated_low", "lower end of its 95 % interval over images", ""),
     Column("activation", "the unit's highest (contexts.csv, of language models)"),
     Column("contexts", "the tokens around its highest activations, these between « and »", "text"),
-    Column("net_N", "another net; partner_N, r_N, contexts_N: its unit that is the unit's partner, and its contexts", "text"),
+    Column("net_N", "another net; partner_N, r_N, contexts_N: its unit that is the partner, and its contexts", "text"),
     Column("nats", "mean mutual information with the partner, in nats (analysis nats)", "at least 0"),
     Column("mean_abs_r", "mean |r| with these partners", "0 to 1"),
     Column("same_partner", "share of units whose partner by correlation is the same", "0 to 1"),
