@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from convergent.core.moments import Moments
+from convergent.function.merging.merge import merge
+from convergent.methods.matching import Matching
 from convergent.nets.convnet import ConvNet
 from convergent.streaming.measure import measure
 from convergent.streaming.reading import Reading
@@ -99,3 +101,12 @@ def test_the_images_that_excite_units_most_are_those_of_the_host():
     one, other = here.top(), there.top()
     assert torch.equal(one.image_ck, other.image_ck)
     assert torch.equal(one.activation_ck, other.activation_ck)
+
+
+def test_nets_on_a_gpu_are_merged_as_on_the_processor():
+    x, y = torch.randn(300, 1, 16, 16), torch.randint(10, (300,))
+    alignments = ["none", "weights", Matching()]
+    barriers = [
+        merge(nets_of(device), [(x, y)], [(x, y)], alignments).barriers()["barrier"] for device in ("cpu", "cuda")
+    ]
+    assert (barriers[0] - barriers[1]).abs().max() < 1e-3

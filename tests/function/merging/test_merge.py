@@ -8,6 +8,7 @@ import pytest
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import nn
+from torchvision.models import VisionTransformer
 
 import convergent as cv
 from convergent.errors import InputError
@@ -91,6 +92,19 @@ def test_a_place_is_the_average_of_the_weights(planted):
     by_hand.load_state_dict({key: 0.7 * weights[0][key] + 0.3 * weights[1][key] for key in weights[0]})
     place = frame[(frame["alignment"] == "none") & (frame["repair"] == 0)].iloc[3]
     assert place["loss"] == pytest.approx(Judge(sure(planted[1]), torch.device("cpu"))(by_hand)[0], abs=1e-6)
+
+
+def test_a_transformers_heads_are_aligned_too_by_their_weights_where_nobody_measures_them():
+    net = VisionTransformer(16, 8, 1, 2, 8, 12, num_classes=4).eval()
+    with torch.no_grad():
+        net.heads.head.weight.normal_(0, 2)
+    x = torch.randn(32, 3, 16, 16)
+    ties = Ties.of(net, x)
+    nets = {"a": net, "b": permuted(net, ties, random_order(ties, 1))}
+    loader = [(x, net(x).argmax(1))]
+    barrier = cv.merge(nets, loader, loader, ["none", cv.Matching()], repair=False).barriers()["barrier"]
+    assert barrier[0] > 0.01
+    assert barrier[1] <= 1e-6
 
 
 def test_weight_matching_finds_a_permuted_copy_from_any_seed():

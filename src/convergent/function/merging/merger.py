@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from convergent.core.alignment import Method
 from convergent.errors import InputError
@@ -22,7 +23,7 @@ from convergent.function.merging.rescaling import rescalable, rescaled, scales
 from convergent.function.merging.ties import Group, Ties
 from convergent.function.merging.weight_matching import by_weights
 from convergent.progress import track
-from convergent.streaming.loader import device_of
+from convergent.streaming.loader import device_of, first_batches
 
 # How units of net b may be ordered, beside methods of alignment.
 WORDS = ("none", "random", "covariance", "weights", "consensus")
@@ -218,13 +219,13 @@ def check_alike(nets: Mapping[str, nn.Module], x: Tensor) -> None:
 
 
 def _first_images(loader: Iterable[Any], device: torch.device) -> list[Tensor]:
-    """The first images of a loader, where the nets are, in batches.
+    """Images of a loader, where the nets are, in batches: of a data set's random ones, otherwise the first.
 
     Raises:
         InputError: if there are none.
     """
     taken: list[Tensor] = []
-    for batch in loader:
+    for batch in (of for _, of in first_batches(loader, _IMAGES)) if isinstance(loader, DataLoader) else loader:
         taken.append(batch[0] if isinstance(batch, (tuple, list)) else batch)
         if sum(map(len, taken)) >= _IMAGES:
             break

@@ -39,6 +39,29 @@ def _given(call: Call) -> list[Any]:
     return [value for value in call.given.values() if is_axes(value)]
 
 
+def _attention(call: Call) -> list[Axes]:
+    query, key, value, mask = call["query"], call["key"], call["value"], call["attn_mask"]
+    *outer, q, d = query
+    if call["enable_gqa"] and outer[-1].size > key[-3].size:  # several heads of queries to each of keys
+        heads = product([key[-3], Axis(outer[-1].size // key[-3].size)])
+        call.tie(outer[-1], heads)
+        call.tie(key[-3], value[-3])
+    for x, y in (*zip(outer, key[:-2]), *zip(outer, value[:-2])):
+        if x.size == y.size:
+            call.tie(x, y)
+    call.tie(d, key[-1])
+    call.tie(key[-2], value[-2])
+    attended = [*outer, q, key[-2]]
+    for place, axis in enumerate(reversed(mask or []), 1):
+        if axis.size > 1:
+            call.tie(axis, attended[-place])
+    if call["is_causal"]:
+        q.pin(call.where)
+        key[-2].pin(call.where)
+    call.reduced.extend([attended, attended[:-1]])
+    return [[*outer, q, value[-1]]]
+
+
 def _convolution(call: Call) -> list[Axes]:
     x, weight, bias, groups = call["input"], call["weight"], call["bias"], call["groups"]
     one, other = (weight[1], weight[0]) if call["transposed"] else (weight[0], weight[1])
@@ -121,6 +144,7 @@ _RULES: tuple[tuple[str, Rule], ...] = (
     ("cat", calls.concatenated),
     ("mean sum amax amin any all prod var std logsumexp argmax argmin var_mean", calls.reduced),
     ("mm bmm addmm baddbmm", _matrices),
+    ("scaled_dot_product_attention", _attention),
     ("convolution", _convolution),
     ("constant_pad_nd", calls.padded),
     ("reflection_pad1d reflection_pad2d replication_pad2d replication_pad3d", calls.spatial),

@@ -43,13 +43,17 @@ def modules_of(graph: fx.Graph) -> dict[fx.Node, str]:
     return {node: _numbered(path, calls) for node, path in innermost.items()}
 
 
-def points_of(atom: Axis, inner: Sequence[Axis], values: Sequence[Values], net: nn.Module) -> tuple[str, ...]:
+def points_of(
+    atom: Axis, inner: Sequence[Axis], values: Sequence[Values], net: nn.Module, batch: Axis
+) -> tuple[str, ...]:
     """The outputs of modules whose units a group is, as they are where something else reads them.
 
     Of a convolution, its norm and its nonlinearity that follow one another that is the last one.
     """
     carrying = {value.node for value in values if any(atom in axis.atoms for axis in value.axes)}
-    named = {value.node: value.module for value in values if value.module and _units_are(atom, inner, value, net)}
+    named = {
+        value.node: value.module for value in values if value.module and _units_are(atom, inner, value, net, batch)
+    }
 
     @cache
     def followed(node: fx.Node) -> bool:
@@ -60,14 +64,14 @@ def points_of(atom: Axis, inner: Sequence[Axis], values: Sequence[Values], net: 
     return tuple(dict.fromkeys(path for node, path in named.items() if not followed(node)))
 
 
-def _units_are(atom: Axis, inner: Sequence[Axis], value: Values, net: nn.Module) -> bool:
-    """Whether a group is what a module's output has as its units."""
+def _units_are(atom: Axis, inner: Sequence[Axis], value: Values, net: nn.Module, batch: Axis) -> bool:
+    """Whether a group is what a module's output has as its units, of each image of a batch."""
     try:
         module = find_layer(net, value.module, "merged")
     except InputError:
         return False
     shape = [axis.size for axis in value.axes]
-    if isinstance(module, _HAND_ON) or len(shape) < 2:
+    if isinstance(module, _HAND_ON) or len(shape) < 2 or value.axes[0].root is not batch.root:
         return False
     place = 1 if layout(shape, "auto", axis_by_type(net, value.module)) == "channel" else -1
     factors = value.axes[place].factors

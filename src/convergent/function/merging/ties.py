@@ -72,16 +72,19 @@ class Ties:
             InputError: if its graph cannot be made, an operator is not known, or there is nothing to reorder.
         """
         program = exported(net, x)
-        tensors, values, reduced = _flow(program, net)
-        inner_of = _inner([*tensors.values(), *(value.axes for value in values), *reduced], tensors.values())
+        tensors, values, reduced, batch = _flow(program, net)
+        of_parameters = [tensors[name] for name, _ in net.named_parameters() if name in tensors]
+        inner_of = _inner([*tensors.values(), *(value.axes for value in values), *reduced], of_parameters)
         groups: list[Group] = []
         within = {atom for inner in inner_of.values() for atom in inner}
-        for axes in tensors.values():
+        for axes in of_parameters:
             for axis in axes:
                 for atom in axis.atoms:
                     if not atom.pinned and atom not in within and atom not in (group.atom for group in groups):
                         inner = tuple(inner_of.get(atom, ()))
-                        groups.append(Group(_giving(atom, tensors), atom, inner, points_of(atom, inner, values, net)))
+                        groups.append(
+                            Group(_giving(atom, tensors), atom, inner, points_of(atom, inner, values, net, batch))
+                        )
         pinned = {}
         for name, axes in tensors.items():
             wheres = {atom.pinned for atom in axes[0].atoms} if len(axes) > 1 and name.endswith("weight") else set()
@@ -114,7 +117,9 @@ def exported(net: nn.Module, x: Tensor) -> Any:
     try:
         with torch.no_grad():
             program = torch.export.export(copy.deepcopy(net).cpu().eval(), (x.detach().cpu(),), strict=False)
-            return program.run_decompositions()
+            table = torch.export.default_decompositions()
+            table.pop(torch.ops.aten.scaled_dot_product_attention.default, None)  # type: ignore[no-untyped-call]  # which is another one on each device
+            return program.run_decompositions(table)
     except Exception as error:  # whatever torch, or the net's own forward, says
         raise InputError(
             f"torch.export cannot make the graph of this net ({type(error).__name__}: {_first_line(error)}), from which the "
@@ -122,8 +127,11 @@ def exported(net: nn.Module, x: Tensor) -> Any:
         ) from None
 
 
-def _flow(program: Any, net: nn.Module) -> tuple[dict[str, list[Axis]], list[Values], list[list[Axis]]]:
-    """The axes of all tensors, after all ties: of parameters and buffers by name, of activations, of what is reduced."""
+def _flow(program: Any, net: nn.Module) -> tuple[dict[str, list[Axis]], list[Values], list[list[Axis]], Axis]:
+    """The axes of all tensors, after all ties: of parameters and buffers by name, of activations, of what is reduced.
+
+    The last one is the axis of the images of the batch.
+    """
     signature = program.graph_signature
     named = {
         **signature.inputs_to_parameters,
@@ -133,7 +141,7 @@ def _flow(program: Any, net: nn.Module) -> tuple[dict[str, list[Axis]], list[Val
     same = _names_of_same(net)
     tensors: dict[str, list[Axis]] = {}
     of: dict[fx.Node, Any] = {}
-    values, reduced = [], []
+    values, reduced, batch = [], [], Axis(0)
     modules = modules_of(program.graph)
     for node in program.graph.nodes:
         if node.op == "placeholder":
@@ -141,6 +149,7 @@ def _flow(program: Any, net: nn.Module) -> tuple[dict[str, list[Axis]], list[Val
             name = named.get(node.name)
             if name is None:
                 of[node] = [Axis(size).pin(_GIVEN) for size in shape]
+                batch = of[node][0]
             elif name in same:
                 first = same[name]
                 of[node] = tensors.setdefault(first, [Axis(size) for size in shape])
@@ -163,7 +172,7 @@ def _flow(program: Any, net: nn.Module) -> tuple[dict[str, list[Axis]], list[Val
     for name, first in same.items():
         if first in tensors:
             tensors[name] = tensors[first]
-    return tensors, values, reduced
+    return tensors, values, reduced, batch
 
 
 def _call(node: fx.Node, of: Mapping[fx.Node, Any], shapes: Sequence[Sequence[int]], where: str) -> Call:
