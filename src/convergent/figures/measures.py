@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from convergent.figures.grid import error_marks, legend_below, name_layers, over_pairs, panels, styled
+from convergent.figures.grid import error_marks, legend_below, name_layers, panels, points_over_pairs, styled
 from convergent.figures.style import COLOURS, NULLS, in_order, look_of, null_handles, null_mark
 from convergent.similarity.every import DISTANCES, IGNORES
 
@@ -98,14 +98,9 @@ def _marks(axis: Axes, rows: Rows, layers: Sequence[str], at: tuple[str, int, in
         (place - (places - 1) / 2) * 0.8 / places,
         look_of("")._replace(colour=style["color"], mark=style["marker"]),
     )
-    for null in (*NULLS, ""):
-        of_layer = [
-            over_pairs((row for row in rows if row["layer"] == layer), f"{key}_{null}" if null else key)
-            for layer in layers
-        ]
-        points = [(x + shift, *values) for x, values in enumerate(of_layer) if values]
-        if null:
-            at_x, mean = [x for x, *_ in points], [value for _, value, *_ in points]
+    by_x = {x + shift: [row for row in rows if row["layer"] == layer] for x, layer in enumerate(layers)}
+    for null in NULLS:
+        if points := points_over_pairs(by_x, f"{key}_{null}"):
+            at_x, mean, *_ = zip(*points)
             axis.plot(at_x, mean, ls="", zorder=2, **null_mark(null, look))
-        else:
-            error_marks(axis, points, lw=0.8, ms=4, capsize=1.5, ls="", zorder=3, **style)
+    error_marks(axis, points_over_pairs(by_x, key), lw=0.8, ms=4, capsize=1.5, ls="", zorder=3, **style)
