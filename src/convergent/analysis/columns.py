@@ -60,6 +60,10 @@ UNIT = (
            lambda of: _rounded(of.score_b)),
     Column("r2_held_out", "share of variance explained on held-out images, no lower bound; with folds", "at most 1",
            lambda of: _rounded(of.held_out_b)),
+    Column("kl_ablated", "KL from net b's own output with this unit alone replaced by its mean (function=units, a sample)",
+           "nats", lambda of: _rounded(of.kl_ablated_b)),
+    Column("kl_substituted", "the same with the unit replaced by its prediction, its variance restored", "nats",
+           lambda of: _rounded(of.kl_substituted_b)),
 )  # fmt: skip
 
 # A row per ordered pair of nets: `pairs` of summary.json. Means are over active units of b; unpredicted ones count as 0.
@@ -143,6 +147,10 @@ MORE = (
            "axes, from an untrained net), permuted (a random matching), least_squares, least_squares_untrained; with "
            "_restored, and same_decision_CONTROL likewise", "at most 1"),
     Column("same_decision_above_rotated", "same_decision_restored less that of the rotated control", "-1 to 1"),
+    Column("kl_ratio_ORDER_half", "KL with half of the matched units substituted over KL with these ablated; the best, the "
+           "worst matched, or random ones (function=units)", "at least 0"),
+    Column("needed", "mean log ratio of what ablating costs, of the better to the worse matched of two units of the same "
+           "variance"),
     Column("same_decision_above_rotated_low", "lower end of its 95 % interval over images", ""),
     Column("activation", "the unit's highest (contexts.csv, of language models)"),
     Column("contexts", "the tokens around its highest activations, these between « and »", "text"),

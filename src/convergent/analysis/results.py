@@ -36,7 +36,7 @@ _OVER_NETS = {
     "mean_r": (-1, 1),
     **dict.fromkeys(("local", "slightly_distributed", "distributed", "undecided", "unpredicted"), (0, 1)),
 }
-_FUNCTION = {"same_decision_above": (-1, 1), "same_decision": (0, 1), "kept": None}
+_FUNCTION = {"same_decision_above": (-1, 1), "same_decision": (0, 1), "kept": None, "needed": None}
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +49,9 @@ class Result:
         best_b: the unit of a with the highest correlation: the semi-matching's partner, as reference; -1 for none.
         held_out_b: shares of variance explained on held-out images; None where none are held out.
         excess_b: best_r_b less its mean with net a on randomly rotated axes; None where no rotation was asked for.
+        kl_ablated_b: KL from net b's own output with the unit alone replaced by its mean, NaN for units that were not; None
+            where function was not judged unit by unit, see `function.substitution`.
+        kl_substituted_b: the same with the unit replaced by its prediction.
         interval: where the mean correlation with the partner lies, with 95% over images; None if not asked for.
         chance: what the method gives in each null, by name.
         solver: what the solver says of itself.
@@ -74,6 +77,8 @@ class Result:
     score_b: NDArray[np.float64]
     held_out_b: NDArray[np.float64] | None = None
     excess_b: NDArray[np.float64] | None = None
+    kl_ablated_b: NDArray[np.float64] | None = None
+    kl_substituted_b: NDArray[np.float64] | None = None
     interval: tuple[float, float] | None = None
     chance: Mapping[str, Chance] = field(default_factory=dict)
     solver: Mapping[str, float] = field(default_factory=dict)

@@ -38,8 +38,6 @@ from convergent.core.alignment import Alignment, Method
 from convergent.errors import InputError
 from convergent.figures.grid import save
 from convergent.figures.registry import Draw, drawn
-from convergent.function import judgement
-from convergent.function.stitches import Stitch
 from convergent.progress import took, track
 from convergent.report.unit_pictures import contexts_of_pair, drawings_of, filters_of, pictured_rows
 from convergent.similarity.measure import Measure
@@ -131,7 +129,7 @@ def _align_pairs(
         layers = track(layers, f"aligning by {job.label}", len(measurement.layers))
     for layer, pairs, nulls in layers:
         tensors: dict[str, Tensor] = {}
-        stitches: list[Stitch] = []
+        first = len(aligned.results)
         for number, (a, b) in enumerate(layer.pairs):
             pair, evaluation = pairs(a, b), job.evaluation
             similarity = measured(parts.measures, pair, nulls.of(a, b), intervals=evaluation.measure_intervals)
@@ -146,13 +144,13 @@ def _align_pairs(
                 aligned.reports.extend([*reports, *null_reports(parts.analyses, alignment, null_pairs)])
                 tensors |= tensors_of(alignment, reports)
                 if judging:
-                    stitches += judging.stitches(alignment, *of, nulls)
+                    judging.add(alignment, *of, nulls)
                 if number == 0 and directed is pair:
                     _draw_pair(job, parts, aligned, alignment, [every[layer.layer] for every in patches], measurement)
         save_alignments(job.folder / "alignments" / f"{layer.layer}.safetensors", tensors)
         if judging:
-            judged = judging.judge_common(layer.layer, pairs, layer) + judging.judge(layer.layer, stitches)
-            aligned.reports.extend(judgement.reports_of(layer.layer, judged))
+            aligned.results[first:], reports = judging.judge_layer(layer, pairs, aligned.results[first:])
+            aligned.reports.extend(reports)
     if judging:
         judging.end()
     return aligned

@@ -120,7 +120,8 @@ class AlignJob:
     @property
     def anew(self) -> bool:
         """Whether a result that is there is to be replaced: by will, or because its function was never judged."""
-        return self.config.force or (self.config.function and not (self.folder / "function.csv").exists())
+        table = {True: "function.csv", "units": "substitution.csv"}.get(self.config.function)
+        return bool(self.config.force or (table and not (self.folder / table).exists()))
 
     def alone(self) -> AbstractContextManager[None]:
         """No other job writes this result meanwhile: waits for one that does."""

@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from convergent.analysis.null_pairs import NullPairs
+from convergent.analysis.reports import Report
+from convergent.analysis.results import Result
 from convergent.cli.align_job import AlignJob
 from convergent.cli.built import Built
 from convergent.cli.locks import held
@@ -23,7 +26,9 @@ from convergent.core.layer_moments import LayerMoments
 from convergent.core.pairs import Pair
 from convergent.errors import InputError
 from convergent.function.function_pass import FunctionPass, Judged
+from convergent.function.judgement import reports_of
 from convergent.function.stitches import Source, Stitch, common_stitches, own_stitches, stitches_of
+from convergent.function.substitution import subset_stitches, substitution
 from convergent.storage.files import atomic
 from convergent.streaming.callback import PassCallback
 from convergent.streaming.histograms.saved_histograms import SavedHistograms
@@ -45,6 +50,8 @@ class Judging:
         untrained: what these are called, by the trained net's name; those that are untrained themselves have none.
         trainer: makes the trainer of a pass.
         group: of the processes, which wait for the first one to align a layer.
+        stitches: the maps of a method in the layer that is being aligned.
+        variance_b: of the units of net b, by the names of a pair, where they are to be judged one by one.
     """
 
     job: AlignJob
@@ -53,6 +60,8 @@ class Judging:
     untrained: dict[str, str]
     trainer: MakesTrainer
     group: Any
+    stitches: list[Stitch] = field(default_factory=list)
+    variance_b: dict[tuple[str, str], Tensor] = field(default_factory=dict)
 
     @classmethod
     def begin(cls, job: AlignJob, measurement: Measurement, trainer: MakesTrainer) -> Judging:
@@ -98,14 +107,31 @@ class Judging:
                 judged.save(partial)
             return judged
 
-    def stitches(self, alignment: Alignment, a: int, b: int, nulls: NullPairs) -> list[Stitch]:
-        """The maps of a method for one pair of nets, given by their numbers, and of the same method from other nets."""
+    def add(self, alignment: Alignment, a: int, b: int, nulls: NullPairs) -> None:
+        """Take the maps of a method for one pair of nets, given by their numbers, and of the same method from other nets."""
         names, dealt, controls = names_of(self.measurement.nets), self.job.reading.blocks, {}
         if rotated := nulls.of(b, a).get("rotated"):
             controls["rotated"] = Source(rotated[0].flip(), rotated_name(names[a], 0), min(dealt, BLOCKS))
         if untrained := self._untrained(alignment.pair.layer, a, b):
             controls["untrained"] = untrained
-        return stitches_of(alignment, dealt, controls)
+        if self.job.config.function == "units":
+            own = all(stitch.b != names[b] for stitch in self.stitches)
+            self.stitches.extend(subset_stitches(alignment, dealt, own=own))
+            self.variance_b[names[a], names[b]] = alignment.pair.total.sd_u[alignment.pair.b].square()
+        self.stitches.extend(stitches_of(alignment, dealt, controls))
+
+    def judge_layer(
+        self, layer: LayerMoments, pair: Callable[[int, int], Pair], results: Sequence[Result]
+    ) -> tuple[list[Result], list[Report]]:
+        """The results of a layer's pairs, all of which were added, and the reports of what is left of decisions."""
+        judged = self.judge_common(layer.layer, pair, layer) + self.judge(layer.layer, self.stitches)
+        reports = reports_of(layer.layer, judged)
+        if self.variance_b:
+            both = [substitution(judged, result, self.variance_b[result.a, result.b]) for result in results]
+            results, reports = [result for result, _ in both], [*reports, *(report for _, report in both)]
+        self.stitches.clear()
+        self.variance_b.clear()
+        return [*results], reports
 
     def _untrained(self, layer: str, a: int, b: int) -> Source | None:
         name = self.untrained.get(names_of(self.measurement.nets)[a])

@@ -119,7 +119,7 @@ ALIGNMENT: Options = {
     "analysis": table(TARGET),
     "similarity": table(TARGET),
     "figure": aside(table(TARGET)),
-    "function": aside(FLAG),  # a result without is replaced by one with it
+    "function": aside(FLAG | word("units")),  # a result without is replaced by one with it
     "nets": aside(_NETS),  # their contents are part of the record
     "trust": aside(_TRUST),
     "at_epochs": word("kept") | listed(whole(), example="[0,1,5]") | NULL,

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
-from functools import partial
+from dataclasses import dataclass, fields, replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,8 @@ from torch.utils._pytree import tree_map
 
 from convergent.core.prediction import Prediction
 from convergent.errors import InputError
-from convergent.function.stitch import Site, check_sizes, predicted_units
-from convergent.function.stitches import Stitch
+from convergent.function.stitch import Site, check_sizes, predicted
+from convergent.function.stitches import RESTORED, Stitch
 from convergent.storage.tensors import opened, save_tensors
 from convergent.streaming.capture import tensor_of
 from convergent.streaming.collector import Collector, First, Start, over_processes
@@ -32,8 +32,6 @@ from convergent.streaming.rotations import Rotations
 # What is summed over the images of a block, of net b itself and with each map in place.
 SUMS = ("images", "same_decision", "kl", "loss", "accuracy")
 
-VERSIONS = ("plain", "restored")  # as predicted, and with each unit's variance restored
-
 _AT_ONCE = 2**27  # bytes of a layer's activations that are sent through the rest of a net together
 _IMAGES = 2048
 _CALIBRATION = 4
@@ -44,25 +42,26 @@ class Judged:
     """What is left of net b's decisions with each map in place of a layer.
 
     Attributes:
-        stitches: the maps.
-        sums_vrks: sums over the images of a block, shape (maps, versions, blocks, SUMS), float64.
-        difference_v: the largest difference of a logit of the plain version from net b's own, shape (maps,).
+        stitches: the maps, one for each version that is judged.
+        sums_vks: sums over the images of a block, shape (maps, blocks, SUMS), float64.
+        difference_v: the largest difference of a logit from net b's own, shape (maps,).
     """
 
     stitches: Sequence[Stitch]
-    sums_vrks: Tensor
+    sums_vks: Tensor
     difference_v: Tensor
 
     def __add__(self, other: Judged) -> Judged:
         """The maps of both."""
-        sums_vrks = torch.cat([self.sums_vrks, other.sums_vrks])
-        difference_v = torch.cat([self.difference_v, other.difference_v])
-        return Judged([*self.stitches, *other.stitches], sums_vrks, difference_v)
+        sums_vks, difference_v = (
+            torch.cat([getattr(of, name) for of in (self, other)]) for name in ("sums_vks", "difference_v")
+        )
+        return Judged([*self.stitches, *other.stitches], sums_vks, difference_v)
 
     def save(self, file: Path) -> None:
         """Save the sums; what maps they are of is said by name."""
-        names = [[of.name, of.a, of.b, of.r2_held_out] for of in self.stitches]
-        tensors = {"sums_vrks": self.sums_vrks, "difference_v": self.difference_v}
+        names = [[of.name, of.a, of.b, of.r2_held_out, of.versions, of.subset] for of in self.stitches]
+        tensors = {"sums_vks": self.sums_vks, "difference_v": self.difference_v}
         save_tensors(tensors, file, {"maps": json.dumps(names)})
 
     @classmethod
@@ -70,8 +69,12 @@ class Judged:
         """What was saved; the maps themselves are not there."""
         with opened(file, "remove it") as saved:
             maps = json.loads(saved.metadata()["maps"])
-            sums_vrks, difference_v = (saved.get_tensor(name) for name in ("sums_vrks", "difference_v"))
-        return cls([Stitch(name, a, b, "", (), 0, 0, r2) for name, a, b, r2 in maps], sums_vrks, difference_v)
+            tensors = [saved.get_tensor(name) for name in ("sums_vks", "difference_v")]
+        stitches = [
+            Stitch(name, a, b, "", (), 0, 0, r2, versions, subset=tuple(subset))
+            for name, a, b, r2, versions, subset in maps
+        ]
+        return cls(stitches, *tensors)
 
 
 class FunctionPass(Collector):
@@ -107,7 +110,8 @@ class FunctionPass(Collector):
     ) -> None:
         name, paths = layer
         super().__init__(nets, {name: paths}, reading, rotations)
-        self.layer, self._modules, self.stitches = name, nets, list(stitches)
+        self.layer, self._modules = name, nets
+        self.stitches = [replace(stitch, versions=[version]) for stitch in stitches for version in stitch.versions]
         self._sites = {
             net: Site(nets[net], path, net, reading.units_of(net), reading.output) for net, path in paths.items()
         }
@@ -115,12 +119,14 @@ class FunctionPass(Collector):
         self._deals = {stitch.dealt: Deal(images, stitch.dealt) for stitch in stitches}
         device = next(iter(next(first(1))[1].values())).device  # type: ignore[union-attr]
         self._lowest = {net: bound.float().to(device)[:, None] for net, bound in lowest.items()}
-        self._predictions = [[_placed(of, device) for of in stitch.predictions] for stitch in stitches]
-        shape = len(self.stitches), len(VERSIONS), self.deal.blocks, len(SUMS)
-        self.sums_vrks = torch.zeros(shape, dtype=torch.float64, device=device)
+        placed = cache(lambda of: _placed(of, device))  # maps of several versions and subsets have the same
+        self._predictions = [[placed(of) for of in stitch.predictions] for stitch in self.stitches]
+        shape = len(self.stitches), self.deal.blocks, len(SUMS)
+        self.sums_vks = torch.zeros(shape, dtype=torch.float64, device=device)
         self.difference_v = torch.zeros(len(self.stitches), device=device)
         self._of_b = {
-            b: [v for v, stitch in enumerate(stitches) if stitch.b == b] for b in dict.fromkeys(of.b for of in stitches)
+            b: [v for v, stitch in enumerate(self.stitches) if stitch.b == b]
+            for b in dict.fromkeys(of.b for of in stitches)
         }
         self._sources = {stitch.source for stitch in stitches} | set(self._of_b)
         self._x: dict[str, Tensor] = {}
@@ -179,14 +185,14 @@ class FunctionPass(Collector):
             for first in range(0, len(maps), at_once):
                 some = maps[first : first + at_once]
                 logits_nc = self._rest(b, torch.cat([self._made(v) for v in some]), together=self._together[b])
-                self._add(b, some, logits_nc.view(len(some), len(VERSIONS), n, *logits_nc.shape[1:]))
+                self._add(b, some, logits_nc.view(len(some), n, *logits_nc.shape[1:]))
         self._x, self._own, self._given = {}, {}, {}
 
     def collected(self) -> dict[str, Judged]:
         """The sums of the layer over all processes."""
-        sums_vrks, difference_v = self.sums_vrks.cpu(), self.difference_v.cpu()
-        over_processes(sums_vrks)
-        return {self.layer: Judged(self.stitches, sums_vrks, difference_v)}
+        sums_vks, difference_v = self.sums_vks.cpu(), self.difference_v.cpu()
+        over_processes(sums_vks)
+        return {self.layer: Judged(self.stitches, sums_vks, difference_v)}
 
     def parts_read(self) -> dict[str, FunctionPass]:
         """Nothing beside the sums."""
@@ -194,12 +200,12 @@ class FunctionPass(Collector):
 
     def state(self) -> dict[str, Tensor]:
         """The sums so far."""
-        return super().state() | {"sums": self.sums_vrks.cpu(), "difference": self.difference_v.cpu()}
+        return super().state() | {"sums": self.sums_vks.cpu(), "difference": self.difference_v.cpu()}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Go on where `state` was taken."""
         super().load_state(state)
-        self.sums_vrks.copy_(state["sums"])
+        self.sums_vks.copy_(state["sums"])
         self.difference_v.copy_(state["difference"])
 
     def plan(self) -> str:
@@ -208,20 +214,20 @@ class FunctionPass(Collector):
         return f"{self.layer}: {len(self.stitches)} maps; {nets}"
 
     def _made(self, v: int) -> Tensor:
-        """What a map gives for a batch in both versions, each image by the fold that left it out, shape (2 n, b, p)."""
-        stitch, x_nap = self.stitches[v], self._x[self.stitches[v].source]
-        folds = self._predictions[v]
-        check_sizes(x_nap, self._x[stitch.b], folds[0].weight_ab, self._sites[stitch.b].where)
-        deal = self._deals[stitch.dealt]
+        """What a map gives for a batch, each image by the fold that left it out, shape (n, b, p)."""
+        stitch, x_nap, own_nbp = self.stitches[v], self._x[self.stitches[v].source], self._x[self.stitches[v].b]
+        folds, deal = self._predictions[v], self._deals[self.stitches[v].dealt]
+        check_sizes(x_nap, own_nbp, folds[0].weight_ab, self._sites[stitch.b].where)
         fold_n = (deal.block(self.image_n) * stitch.blocks // deal.blocks) % len(folds)
-        made = x_nap.new_empty(len(VERSIONS), len(x_nap), self._x[stitch.b].shape[1], x_nap.shape[2])
+        made_nbp = torch.empty_like(own_nbp, dtype=x_nap.dtype)
         for fold in sorted(set(fold_n.tolist())):
             of_fold = (fold_n == fold).nonzero()[:, 0].to(x_nap.device)
-            for version, predicted in zip(made, predicted_units(folds[fold], x_nap[of_fold])):
-                version[of_fold] = predicted
+            made_nbp[of_fold] = predicted(folds[fold], x_nap[of_fold], restored=stitch.versions[0] == RESTORED)
         if stitch.b in self._lowest:
-            made = made.maximum(self._lowest[stitch.b])
-        return made.flatten(0, 1)
+            made_nbp = made_nbp.maximum(self._lowest[stitch.b])
+        if stitch.units_fb is None:
+            return made_nbp
+        return made_nbp.where(stitch.units_fb[fold_n][:, :, None].to(made_nbp.device), own_nbp)
 
     def _rest(self, b: str, x_nbp: Tensor, *, together: bool) -> Tensor:
         """What net b gives with other activations in its layer, of several times as many images as the batch has."""
@@ -241,23 +247,22 @@ class FunctionPass(Collector):
     def _take_output(self, b: str, _net: nn.Module, _args: object, output: object) -> None:
         self._own.setdefault(b, _logits(output, b))
 
-    def _add(self, b: str, maps: Sequence[int], logits_vrnc: Tensor) -> None:
+    def _add(self, b: str, maps: Sequence[int], logits_vnc: Tensor) -> None:
         """Add what is left of net b's decisions up, map by map and block by block."""
         own_nc = self._own[b]
-        log_vrnc, own_log_nc = logits_vrnc.double().log_softmax(-1), own_nc.double().log_softmax(-1)
-        kl_vrn = (own_log_nc.exp() * (own_log_nc - log_vrnc)).sum(-1)
-        best_vrn = logits_vrnc.argmax(-1)
-        parts = [torch.ones_like(kl_vrn), (best_vrn == own_nc.argmax(-1)).double(), kl_vrn]
+        log_vnc, own_log_nc = logits_vnc.double().log_softmax(-1), own_nc.double().log_softmax(-1)
+        kl_vn, best_vn = (own_log_nc.exp() * (own_log_nc - log_vnc)).sum(-1), logits_vnc.argmax(-1)
+        parts = [torch.ones_like(kl_vn), (best_vn == own_nc.argmax(-1)).double(), kl_vn]
         if self._target_n is not None:
             target_n = self._target_n.to(own_nc.device)
-            loss_vrn = -log_vrnc.gather(-1, target_n.expand(best_vrn.shape)[..., None])[..., 0]
-            parts += [loss_vrn, (best_vrn == target_n).double()]
-        parts += [torch.full_like(kl_vrn, torch.nan)] * (len(SUMS) - len(parts))
-        sums_vrns = torch.stack(parts, -1)
-        sums_vrns = sums_vrns.flatten(3, -2).sum(3) if sums_vrns.ndim > 4 else sums_vrns  # tokens of a text
+            loss_vn = -log_vnc.gather(-1, target_n.expand(best_vn.shape)[..., None])[..., 0]
+            parts += [loss_vn, (best_vn == target_n).double()]
+        parts += [torch.full_like(kl_vn, torch.nan)] * (len(SUMS) - len(parts))
+        sums_vns = torch.stack(parts, -1)
+        sums_vns = sums_vns.flatten(2, -2).sum(2) if sums_vns.ndim > 3 else sums_vns  # tokens of a text
         there, block_n = (x.to(own_nc.device) for x in (torch.tensor(maps), self.deal.block(self.image_n)))
-        self.sums_vrks[there] = self.sums_vrks[there].index_add(2, block_n, sums_vrns)
-        difference_v = (logits_vrnc[:, 0] - own_nc).abs().flatten(1).amax(1)
+        self.sums_vks[there] = self.sums_vks[there].index_add(1, block_n, sums_vns)
+        difference_v = (logits_vnc - own_nc).abs().flatten(1).amax(1)
         self.difference_v[there] = self.difference_v[there].maximum(difference_v.to(self.difference_v.dtype))
 
     def _calibrate(self, first: First) -> dict[str, bool]:

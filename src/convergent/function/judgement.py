@@ -1,6 +1,6 @@
 """What a pass says of each map: how much of a net's decisions is left, over what images, with intervals.
 
-Axes: `v` maps, `r` versions, `k` blocks of images, `s` sums of a block.
+Axes: `v` maps, `k` blocks of images, `s` sums of a block.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from torch import Tensor
 
 from convergent.analysis.intervals import Interval, of_sum
 from convergent.analysis.reports import Report
-from convergent.function.function_pass import SUMS, VERSIONS, Judged
-from convergent.function.stitches import MAPS, Stitch
+from convergent.function.function_pass import SUMS, Judged
+from convergent.function.stitches import MAPS, RESTORED, Stitch
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,13 +43,11 @@ class Judgement:
         return self.sums_ks[:, SUMS.index(name)]
 
 
-def judgements(judged: Judged, a: str, b: str) -> Iterator[tuple[Stitch, str, Judgement]]:
-    """Every map of net a's, and net b's own, in both versions."""
-    places = [v for v, stitch in enumerate(judged.stitches) if stitch.b == b and stitch.a in (a, "")]
-    ablated_ks = next(judged.sums_vrks[v, 0] for v in places if judged.stitches[v].name == "ablated")
-    for v in places:
-        for version, sums_ks in zip(VERSIONS, judged.sums_vrks[v]):
-            yield judged.stitches[v], version, Judgement(sums_ks, ablated_ks)
+def judgements(judged: Judged, a: str, b: str) -> Iterator[tuple[Stitch, Judgement]]:
+    """Every map of net a's in place of all units of net b, and net b's own."""
+    there = [(of, sums_ks) for of, sums_ks in zip(judged.stitches, judged.sums_vks) if of.b == b and of.name in MAPS]
+    ablated_ks = next(sums_ks for stitch, sums_ks in there if stitch.name == "ablated")
+    yield from ((of, Judgement(sums_ks, ablated_ks)) for of, sums_ks in there if of.a in (a, ""))
 
 
 def reports_of(layer: str, judged: Judged) -> list[Report]:
@@ -61,16 +59,16 @@ def reports_of(layer: str, judged: Judged) -> list[Report]:
     for a, b in dict.fromkeys((stitch.a, stitch.b) for stitch in judged.stitches if stitch.a):
         rows: list[dict[str, Any]] = []
         scalars: dict[str, float] = {}
-        by_name = {(stitch.name, version): (stitch, of) for stitch, version, of in judgements(judged, a, b)}
+        by_name = {(stitch.name, *stitch.versions): (stitch, of) for stitch, of in judgements(judged, a, b)}
         for (name, version), (stitch, of) in by_name.items():
-            row = _row(stitch, version, of)
+            row = _row(stitch, of)
             rows.append(row)
-            end = ("" if name == "method" else f"_{name}") + ("_restored" if version == "restored" else "")
+            end = ("" if name == "method" else f"_{name}") + ("_restored" if version == RESTORED else "")
             if name not in ("identity", "ablated"):
                 scalars |= {f"{column}{end}": row[column] for column in ("kept", "same_decision")}
         rows.sort(key=lambda row: [*MAPS].index(row["map"]))
-        if ("rotated", "restored") in by_name:
-            less = by_name["method", "restored"][1].less(by_name["rotated", "restored"][1], "same_decision")
+        if ("rotated", RESTORED) in by_name:
+            less = by_name["method", RESTORED][1].less(by_name["rotated", RESTORED][1], "same_decision")
             scalars |= {
                 "same_decision_above_rotated": less.estimate.item(),
                 "same_decision_above_rotated_low": less.low.item(),
@@ -79,10 +77,10 @@ def reports_of(layer: str, judged: Judged) -> list[Report]:
     return reports
 
 
-def _row(stitch: Stitch, version: str, of: Judgement) -> dict[str, Any]:
+def _row(stitch: Stitch, of: Judgement) -> dict[str, Any]:
     row: dict[str, Any] = {
         "map": stitch.name,
-        "restored": int(version == "restored"),
+        "restored": int(stitch.versions[0] == RESTORED),
         "r2_held_out": stitch.r2_held_out,
     }
     row["images"] = round(of.sums_ks[:, 0].sum().item())

@@ -156,24 +156,20 @@ class Stitched(nn.Module):
             raise InputError(f"{self._a.where} was never called in the forward pass; choose another layer.")
         x_nap = self._a.by_unit(seen[-1])
 
-        def predicted(activation: Tensor) -> Tensor:
+        def in_its_place(activation: Tensor) -> Tensor:
             check_sizes(x_nap, self._b.by_unit(activation), self.weight_ab, self._b.where)  # type: ignore[arg-type]
-            return self._b.as_output(self._predicted(x_nap).to(activation.dtype), activation)
+            of = Prediction(self.weight_ab, self.mean_a, self.mean_b, self.gain_b)  # type: ignore[arg-type]
+            y_nbp = predicted(of, x_nap, restored=self.restored).maximum(self.lowest_b[:, None])  # type: ignore[index]
+            return self._b.as_output(y_nbp.to(activation.dtype), activation)
 
-        with self._b.replaced(predicted):
+        with self._b.replaced(in_its_place):
             return self.b(*args, **kwargs)
 
-    def _predicted(self, x_nap: Tensor) -> Tensor:
-        of = Prediction(self.weight_ab, self.mean_a, self.mean_b, self.gain_b)  # type: ignore[arg-type]
-        plain_nbp, restored_nbp = predicted_units(of, x_nap)
-        return (restored_nbp if self.restored else plain_nbp).maximum(self.lowest_b[:, None])  # type: ignore[index]
 
-
-def predicted_units(of: Prediction, x_nap: Tensor) -> tuple[Tensor, Tensor]:
-    """Net b's units as they are predicted, and with their variance restored, each of shape (n, q, p)."""
-    mean_bp = of.mean_b[:, None]
+def predicted(of: Prediction, x_nap: Tensor, *, restored: bool) -> Tensor:
+    """Net b's units as they are predicted, if asked for with their variance restored, shape (n, q, p)."""
     off_nbp = torch.einsum("nap,ab->nbp", x_nap.to(of.weight_ab.dtype) - of.mean_a[:, None], of.weight_ab)
-    return mean_bp + off_nbp, mean_bp + off_nbp * of.gain_b[:, None]
+    return of.mean_b[:, None] + (off_nbp * of.gain_b[:, None] if restored else off_nbp)
 
 
 def check_sizes(x_nap: Tensor, x_nbp: Tensor, weight_ab: Tensor, where: str) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from convergent.core.alignment import Alignment, Method, align
 from convergent.core.histogram_source import counting_of
@@ -33,12 +34,15 @@ MAPS = {
 }
 
 
+PLAIN, RESTORED = "plain", "restored"  # as predicted, and with each unit's variance restored
+
+
 @dataclass(frozen=True, eq=False)
 class Stitch:
     """A map from some net's units to net b's, fitted without each fold of the blocks of images in turn.
 
     Attributes:
-        name: one of `MAPS`.
+        name: one of `MAPS`; where only some units are replaced one of `substitution.KINDS`.
         a: the net that it is compared with.
         b: the net whose layer is replaced.
         source: whose units predict: net a, as it is, rotated or untrained.
@@ -46,6 +50,9 @@ class Stitch:
         dealt: how many blocks the images were dealt into.
         blocks: how many of these are left where they were merged, as in wide layers; block k is held out in fold k % folds.
         r2_held_out: mean share of variance explained over the active units of b; None where it says nothing.
+        versions: that are judged, of PLAIN and RESTORED.
+        units_fb: which units of b are replaced, in each fold, shape (folds, q); None for all.
+        subset: which these are, in words, and how many, or the number of a single one.
     """
 
     name: str
@@ -56,6 +63,9 @@ class Stitch:
     dealt: int
     blocks: int
     r2_held_out: float | None = None
+    versions: Sequence[str] = (PLAIN, RESTORED)
+    units_fb: Tensor | None = None
+    subset: tuple[str, float] = ("", 0.0)
 
     @classmethod
     def of(cls, name: str, alignment: Alignment, source: str, dealt: int) -> Stitch:
@@ -115,7 +125,8 @@ def own_stitches(pair: Pair, dealt: int) -> list[Stitch]:
         identity.append(Prediction.of(map_bb, own))
         ablated.append(Prediction.of(torch.zeros_like(map_bb), own))
     both = {"identity": identity, "ablated": ablated}
-    return [Stitch(name, "", pair.name_b, pair.name_b, of, dealt, pair.blocks) for name, of in both.items()]
+    head = pair.name_b, pair.name_b
+    return [Stitch(name, "", *head, of, dealt, pair.blocks, versions=[PLAIN]) for name, of in both.items()]
 
 
 def permuted(pair: Pair) -> Alignment:
