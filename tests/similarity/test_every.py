@@ -12,7 +12,7 @@ import convergent as cv
 from convergent.analysis.intervals import jackknife
 from convergent.core.pairs import Pair
 from convergent.methods.least_squares import LeastSquares
-from convergent.similarity.cka import permutation_null
+from convergent.similarity.cka import cka_ceiling, permutation_null
 from convergent.similarity.every import AXES, DISTANCES, IGNORES, MEASURES, OF_SAMPLES, TRANSFORMATIONS, similarities
 from convergent.similarity.overlap import principal_angles
 from convergent.similarity.procrustes import shape
@@ -201,3 +201,12 @@ def test_extreme_scales_and_constant_units_change_nothing_that_is_known():
         assert extreme == pytest.approx({name: values[name] for name in extreme}, rel=1e-6)
         assert len(extreme) == len(values) - 3
     assert {"soft_matching", "soft_matching_partial"} == set(AXES)
+
+
+def test_a_ceiling_reads_no_joint_histograms_which_have_folds_of_their_own():
+    class Counted:
+        def folds(self, n):
+            raise cv.InputError(f"counted in 5 folds, not in {n}")
+
+    pair = cv.Pair.of(torch.randn(60, 3), torch.randn(60, 4))
+    assert cka_ceiling(replace(pair, joint=Counted())) == cka_ceiling(pair)

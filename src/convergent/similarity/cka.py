@@ -6,6 +6,7 @@ Axes: `a` units of net a, `b` units of net b, `i` and `j` the two nets.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -110,7 +111,7 @@ def cka_ceiling(pair: Pair) -> float | None:
     """
     if pair.blocks < 2 or pair.parts is not None:
         return None
-    (one, other), *_ = pair.folds(2)
+    (one, other), *_ = replace(pair, joint=None).folds(2)  # joint histograms have folds of their own
     value = 1.0
     for net in (pair.a, pair.b):
         norm = math.sqrt(squares(one, net, net) * squares(other, net, net))
