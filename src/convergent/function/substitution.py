@@ -27,7 +27,7 @@ KINDS = {
 ORDERS = ("best", "worst", "random")  # matched units come first
 SHARES = (0.125, 0.25, 0.5, 0.75, 1.0)  # of the matched units are replaced
 
-_SAMPLE = 64  # units of a layer that are replaced one by one
+_SAMPLE = {SUBSTITUTED: 16, ABLATED: 64}  # units of a layer that are replaced one by one
 
 
 def subset_stitches(alignment: Alignment, dealt: int, *, own: bool) -> list[Stitch]:
@@ -56,18 +56,18 @@ def subset_stitches(alignment: Alignment, dealt: int, *, own: bool) -> list[Stit
         for order in ORDERS if share < 1 else ORDERS[:1]:
             units_fb = place_fb[order] < (share * matched_f).ceil()
             stitches += [of(kind, units_fb, (order, share)) for kind in KINDS]
-    for unit in sampled_units(alignment):
-        units_fb = (torch.arange(pair.q) == unit).expand(len(folds), -1)
-        stitches.append(of(SUBSTITUTED, units_fb, ("unit", unit)))
-        if own:
-            stitches.append(of(ABLATED, units_fb, ("unit", unit), a=""))
+    for kind, a in ((SUBSTITUTED, pair.name_a), *([(ABLATED, "")] if own else [])):
+        for unit in sampled_units(alignment)[: _SAMPLE[kind]]:
+            units_fb = (torch.arange(pair.q) == unit).expand(len(folds), -1)
+            stitches.append(of(kind, units_fb, ("unit", unit), a))
     return stitches
 
 
 def sampled_units(alignment: Alignment) -> list[int]:
-    """Numbers of the units of net b that are replaced one by one: a seeded sample of those that vary, the same for all a."""
+    """Numbers of the units of net b that vary in a seeded order, the same for all a: the first are replaced one by one."""
     active = alignment.pair.active_b.nonzero()[:, 0]
-    return active[torch.randperm(len(active), generator=torch.Generator().manual_seed(0))[:_SAMPLE]].tolist()
+    units: list[int] = active[torch.randperm(len(active), generator=torch.Generator().manual_seed(0))].tolist()
+    return units
 
 
 def _places(fold: Prediction, order: str) -> Tensor:
