@@ -132,6 +132,29 @@ def selected(call: Call) -> list[Axes]:
     return [without(call.x, [dim])]
 
 
+def picked(call: Call) -> list[Axes]:
+    """Units of an axis are taken by their numbers."""
+    (dim,) = call.dims()
+    call.x[dim].pin(call.where)
+    return [[*call.x[:dim], call.fixed(call.shapes[0][dim]), *call.x[dim + 1 :]]]
+
+
+def restrided(call: Call) -> list[Axes]:
+    """The elements stay in their order.
+
+    Raises:
+        InputError: if they do not.
+    """
+    sizes, place = call.shapes[0], 1
+    for size, stride in zip(reversed(sizes), reversed(call["stride"])):
+        if size > 1 and stride != place:
+            raise InputError(
+                f"Module {call.where or 'the net'} reads a tensor by strides, of which ties are not known."
+            )
+        place *= size
+    return view(call)
+
+
 def sliced(call: Call) -> list[Axes]:
     """A range of an axis is taken."""
     (dim,), size = call.dims(), call.shapes[0][call.dims()[0]]
@@ -140,37 +163,30 @@ def sliced(call: Call) -> list[Axes]:
         return [call.x]
     start = call["start"] or 0
     start = start + axis.size if start < 0 else start
-    part = _parts(call, axis, [start, size, axis.size - start - size])[1] if call["step"] == 1 else None
-    return [[*call.x[:dim], part or _lost(call, axis, size), *call.x[dim + 1 :]]]
+    if call["step"] == 1 and size:
+        parts = _parts(call, axis, [cut for cut in (start, size, axis.size - start - size) if cut])
+        return [[*call.x[:dim], parts[1 if start else 0], *call.x[dim + 1 :]]]
+    axis.pin(call.where)
+    return [[*call.x[:dim], call.fixed(size), *call.x[dim + 1 :]]]
 
 
 def split(call: Call) -> list[Axes]:
     """An axis is cut into ranges."""
-    (dim,), sizes = call.dims(), [shape[call.dims()[0]] for shape in call.shapes]
-    parts = _parts(call, call.x[dim], sizes)
-    return [
-        [*call.x[:dim], part or _lost(call, call.x[dim], size), *call.x[dim + 1 :]] for part, size in zip(parts, sizes)
-    ]
+    (dim,) = call.dims()
+    parts = _parts(call, call.x[dim], [shape[dim] for shape in call.shapes])
+    return [[*call.x[:dim], part, *call.x[dim + 1 :]] for part in parts]
 
 
-def _parts(call: Call, axis: Axis, sizes: Sequence[int]) -> list[Axis | None]:
-    """An axis cut into parts; None for those that lie across its units."""
-    parts: list[Axis | None] = []
-    rest: Axis | None = axis
-    for size in sizes:
-        halves = None
-        if rest is not None and 0 < size < rest.size:
-            halves = cut(rest, size, call.where)
-            parts.append(halves[0] if halves else None)
-            rest = halves[1] if halves else None
-        else:
-            parts.append(rest if rest is not None and size == rest.size else None)
-    return parts
-
-
-def _lost(call: Call, axis: Axis, size: int) -> Axis:
-    axis.pin(call.where)
-    return call.fixed(size)
+def _parts(call: Call, axis: Axis, sizes: Sequence[int]) -> list[Axis]:
+    """An axis cut into parts of these sizes; pinned where that cuts through units."""
+    parts, rest = [], axis
+    for size in sizes[:-1]:
+        if (halves := cut(rest, size, call.where)) is None:
+            axis.pin(call.where)
+            return [call.fixed(size) for size in sizes]
+        parts.append(halves[0])
+        rest = halves[1]
+    return [*parts, rest]
 
 
 def concatenated(call: Call) -> list[Axes]:
@@ -218,6 +234,13 @@ def filled(call: Call) -> list[Axes]:
 def numbered(call: Call) -> list[Axes]:
     """The elements are numbered."""
     return [[call.fixed(size) for size in shape] for shape in call.shapes]
+
+
+def written(call: Call) -> list[Axes]:
+    """A part of a tensor is written to, as of a mask: the order of everything in it matters."""
+    for axis in (axis for value in call.given.values() for x in _tensors(value) for axis in x):
+        axis.pin(call.where)
+    return [call.x]
 
 
 def without(x: Axes, dims: Sequence[int]) -> Axes:

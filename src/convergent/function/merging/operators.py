@@ -139,6 +139,8 @@ _RULES: tuple[tuple[str, Rule], ...] = (
     ("squeeze", calls.squeezed),
     ("unsqueeze", calls.unsqueezed),
     ("select", calls.selected),
+    ("index_select", calls.picked),
+    ("as_strided", calls.restrided),
     ("slice", calls.sliced),
     ("split split_with_sizes", calls.split),
     ("cat", calls.concatenated),
@@ -155,9 +157,10 @@ _RULES: tuple[tuple[str, Rule], ...] = (
     ("native_group_norm", _group_norm),
     ("_native_batch_norm_legit_no_training _native_batch_norm_legit", _batch_norm),
     ("embedding", _embedding),
-    ("index", _index),
+    ("index _unsafe_index", _index),
     ("full full_like zeros zeros_like ones ones_like empty scalar_tensor", calls.filled),
     ("arange", calls.numbered),
+    ("slice_scatter select_scatter index_put", calls.written),
 )  # fmt: skip
 _BY_NAME: dict[str, Rule] = {name: rule for names, rule in _RULES for name in names.split()}
 
