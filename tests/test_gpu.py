@@ -50,6 +50,8 @@ def test_a_gpu_finds_what_the_processor_finds(sample, device):
     for layer in on_cpu:
         assert torch.equal(on_gpu[layer].count_k, on_cpu[layer].count_k)
         assert (on_gpu[layer].moments().total.corr_uu - on_cpu[layer].moments().total.corr_uu).abs().max() < 1e-5
+        here, there = (of[layer].pair("one", "two").energy_products[1] for of in (on_cpu, on_gpu))
+        assert torch.allclose(here, there, rtol=1e-4)
 
 
 @pytest.mark.parametrize("devices", [("cuda", "cuda"), ("cuda", "cpu")])

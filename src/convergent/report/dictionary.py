@@ -39,7 +39,13 @@ def meanings() -> dict[str, str]:
         for column in NULL
         for null in NULL_MEANINGS
     }
-    return {column.name: column.meaning for column in columns} | of_nulls
+    ends = {
+        column.name.removeprefix("NAME"): column.meaning for column in SIMILARITY if column.name.startswith("NAME_")
+    }
+    of_measures = {
+        f"{column.name}{end}": f"{column.name}: {meaning}" for column in SIMILARITY for end, meaning in ends.items()
+    }
+    return {column.name: column.meaning for column in columns} | of_nulls | of_measures
 
 
 def _table(columns: Iterable[Column]) -> str:
