@@ -208,7 +208,7 @@ def _results(of_pass: _Measured, layer: str, methods: Mapping[str, Method]) -> I
         return pair if counting is None else counted[counting][0].with_moments(pair)
 
     for i, j in moments.pairs:
-        similarity = measured(QUICK, pair_of(None, i, j))
+        similarity = measured(QUICK, pair_of(None, i, j), units=evaluation.measure_units)
         for name, method in methods.items():
             counting = counting_of(method)
             rotated = counted[counting][1] if counting and rotations else None

@@ -56,6 +56,14 @@ def test_a_measure_that_is_undefined_somewhere_has_no_interval_and_does_not_spoi
     assert measured(measures, Pair.of(x_na, x_nb, blocks=1), intervals=True)[0].keys() == {"cka", "whole"}
 
 
+def test_wide_nets_have_only_measures_whose_time_does_not_grow_with_their_cube():
+    x_na, x_nb, _ = planted(60, 4, 5, 1.0)
+    own = {"my_own": lambda _: 1.0}
+    values, _ = measured({**MEASURES, **own}, Pair.of(x_na, x_nb), units=4)
+    assert {name.split("_")[0] for name in values} == {"cka", "rv", "rsa", "my"}
+    assert len(measured(MEASURES, Pair.of(x_na, x_nb), units=5)[0]) == len(MEASURES)
+
+
 def layer_of(*x):
     joint = Pair.of(torch.cat(x, 1), x[0][:, :1], blocks=4).moments
     edges = [0, *torch.tensor([of.shape[1] for of in x]).cumsum(0).tolist()]

@@ -39,15 +39,17 @@ def rows_of_layers(
     images: int,
     measures: Mapping[str, Measure],
     method: Method | None = None,
+    units: int | None = None,
 ) -> list[dict[str, Any]]:
     """A row per ordered pair of layers: layer_a, layer_b, a, b, the columns of the method's results, and measures.
 
-    A method that needs joint histograms, which are not counted here, has no columns. All rows have the same ones.
+    A method that needs joint histograms, which are not counted here, has no columns; `units` as for `measured`. All rows
+    have the same ones.
     """
     method = None if method is None or counting_of(method) else method
     rows: list[dict[str, Any]] = []
     for layers, pair in pairs:
-        for of, ends, values in zip((pair, pair.flip()), (layers, layers[::-1]), measured(measures, pair)):
+        for of, ends, values in zip((pair, pair.flip()), (layers, layers[::-1]), measured(measures, pair, units=units)):
             row = dict(zip(("layer_a", "layer_b", "a", "b"), (*ends, of.name_a, of.name_b)))
             if method:
                 summary = compare(method, of, images, similarity=values)[1].summary()

@@ -15,6 +15,7 @@ class Evaluation:
         folds: of blocks of images, for all held-out scores; 0 for none.
         intervals: of mean correlations over images, by leaving out a block at a time.
         measure_intervals: of measures of similarity, likewise: each is computed once per block.
+        measure_units: of the wider net, up to which measures are computed whose time grows with their cube.
         nulls: what chance gives: units "rotated" before their nonlinearity or "rotated_after" it, "shuffled" images.
         rotations: of each layer and net; None for 10 up to 128 units, fewer in wider layers, 3 at least.
 
@@ -30,6 +31,7 @@ class Evaluation:
     )
     rotations: Annotated[int | None, whole(1) | NULL] = None
     measure_intervals: Annotated[bool, FLAG] = field(default=False, metadata=LATER)
+    measure_units: Annotated[int, whole(1)] = field(default=2048, metadata=LATER)
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -10,6 +10,7 @@ from torch import Tensor
 from convergent.analysis.intervals import jackknife
 from convergent.core.pairs import Pair
 from convergent.errors import InputError
+from convergent.similarity.every import CUBIC
 from convergent.similarity.measure import Measure
 
 
@@ -19,12 +20,16 @@ def measured(
     null_pairs: Mapping[str, Sequence[Pair]] | None = None,
     *,
     intervals: bool = False,
+    units: int | None = None,
 ) -> tuple[dict[str, float], dict[str, float]]:
     """The measures of a pair and of the flipped pair, by name: those that are defined.
 
     With shuffled images among the nulls also NAME_shuffled; with `intervals` NAME_low and NAME_high, see
-    `intervals.jackknife`, where a measure is defined without any one block of images.
+    `intervals.jackknife`, where a measure is defined without any one block of images. Of nets of more than so many `units`
+    those are left out whose time grows with their cube.
     """
+    if units is not None and max(pair.p, pair.q) > units:
+        measures = {name: measure for name, measure in measures.items() if name not in CUBIC}
     there: dict[str, float | None]
     there, back = ({name: measure(of) for name, measure in measures.items()} for of in (pair, pair.flip()))
     for null in (null_pairs or {}).get("shuffled", ())[:1]:

@@ -132,7 +132,13 @@ def _align_pairs(
         first = len(aligned.results)
         for number, (a, b) in enumerate(layer.pairs):
             pair, evaluation = pairs(a, b), job.evaluation
-            similarity = measured(parts.measures, pair, nulls.of(a, b), intervals=evaluation.measure_intervals)
+            similarity = measured(
+                parts.measures,
+                pair,
+                nulls.of(a, b),
+                intervals=evaluation.measure_intervals,
+                units=evaluation.measure_units,
+            )
             for directed, of, values in ((pair, (a, b), similarity[0]), (pair.flip(), (b, a), similarity[1])):
                 null_pairs = nulls.of(*of)
                 alignment, result = compare(
@@ -162,7 +168,8 @@ def _compare_layers(job: AlignJob, parts: _Parts, measurement: Measurement) -> l
         return []
     pairs = pairs_of_layers(sites, job.pairs, job.evaluation.folds)
     total = len(sites.nets) * (len(sites.nets) - 1) // 2
-    return rows_of_layers(track(pairs, "comparing all layers", total), sites.images, parts.measures, parts.method)
+    pairs, units = track(pairs, "comparing all layers", total), job.evaluation.measure_units
+    return rows_of_layers(pairs, sites.images, parts.measures, parts.method, units)
 
 
 def _draw_pair(

@@ -55,6 +55,9 @@ MEASURES: Mapping[str, Measure] = {
 # Of a sample of the samples, for what does not follow from moments.
 OF_SAMPLES: Mapping[str, Measure] = {"neighbours": neighbours, "cka_rbf": cka_rbf, "rsa_spearman": rsa_spearman}
 
+# Whose time grows with the cube of the units, for they decompose matrices: minutes for some thousand units.
+CUBIC = frozenset(name for name in MEASURES if not name.startswith(("cka", "rv", "rsa")))
+
 # Without those that alignments by least squares say, and take their time for.
 QUICK: Mapping[str, Measure] = {name: of for name, of in MEASURES.items() if not name.startswith("ridge")}
 

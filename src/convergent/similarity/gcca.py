@@ -14,6 +14,8 @@ from convergent.core.layer_moments import LayerMoments
 from convergent.core.regression import independent_axes
 from convergent.similarity.shared import NOISE
 
+_WIDEST = 8_192  # units of all nets
+
 
 def gcca(layer: LayerMoments) -> float | None:
     """The mean of (eigenvalue - 1) / (k - 1) over the common directions of k nets: of two nets `cca.cca`.
@@ -23,12 +25,13 @@ def gcca(layer: LayerMoments) -> float | None:
     every invertible map of any net.
 
     Returns:
-        None where a pair was not measured, a net is constant, or so few samples make some correlations 1 by necessity.
+        None of more than 8,192 units in all, whose eigenvalues would take minutes, where a pair was not measured, a net is
+        constant, or so few samples make some correlations 1 by necessity.
 
     Source: Kettenring 1971, "Canonical analysis of several sets of variables" (MAXVAR); Carroll 1968.
     """
     k = len(layer.nets)
-    if k < 2 or len(layer.pairs) < k * (k - 1) // 2:
+    if k < 2 or len(layer.pairs) < k * (k - 1) // 2 or layer.mean_ku.shape[1] > _WIDEST:
         return None
     white: dict[int, Tensor] = {}
     between: dict[tuple[int, int], Tensor] = {}
