@@ -220,3 +220,19 @@ def test_texts_need_no_preparation(command, root):
     code, _, err = command("prepare", "data=text", f"data.folder={root}/texts", f"root={root}")
     assert code == 1
     assert "are texts" in err or "data" in err
+
+
+def test_a_population_finds_partners_in_any_layer(trained, do, root):
+    do("align", f"nets={trained}", "method=semimatching", "label=population", "+populations.mlp='transformer.h.*.mlp.act'",
+       "figure=[depth]", "pictures=top")  # fmt: skip
+    folder = root / "outputs" / "align" / "two" / "population"
+    best = {(row["b"], int(row["unit"])): int(row["best"]) for row in read_rows(folder / "scores.csv")}
+    assert len(best) == 2 * 24
+    rows = list(read_rows(folder / "depth.csv"))
+    for row in rows:
+        of_layer = [best[row["b"], unit] // 12 for unit in range(24) if unit // 12 == int(row["layer_b"])]
+        assert float(row["share"]) == pytest.approx(of_layer.count(int(row["layer_a"])) / 12, abs=1e-6)
+    assert len(rows) == 2 * 4
+    assert (folder / "figures" / "depth.png").exists()
+    code = do("align", f"nets={trained}", "+populations.mlp=x", "function=true", "label=no", code=1)
+    assert "leave populations out" in code

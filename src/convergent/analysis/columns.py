@@ -155,6 +155,8 @@ MORE = (
     Column("activation", "the unit's highest (contexts.csv, of language models)"),
     Column("contexts", "the tokens around its highest activations, these between « and »", "text"),
     Column("net_N", "another net; partner_N, r_N, contexts_N: its unit that is the partner, and its contexts", "text"),
+    Column("layer_b", "number of a layer of b's population, layer_a of a's (depth.csv)", "from 0"),
+    Column("share", "share of that layer's units whose best partner is there; share_above: above chance", "0 to 1"),
     Column("nats", "mean mutual information with the partner, in nats (analysis nats)", "at least 0"),
     Column("mean_abs_r", "mean |r| with these partners", "0 to 1"),
     Column("same_partner", "share of units whose partner by correlation is the same", "0 to 1"),

@@ -66,7 +66,10 @@ class AlignJob:
         nets = find_nets(given, at_epochs, trusted(config))
         read_as_given(nets, config)
         names = names_of(nets)
-        wanted = resolved(config.layers) or _common_layers(nets)
+        wanted = resolved(config.layers) or ([] if config.populations else _common_layers(nets))
+        if config.populations and config.function:
+            raise InputError("function=true replaces the layers of a net one by one; leave populations out.")
+        wanted = [*wanted, *(f"{name}={pattern}" for name, pattern in config.populations.items())]
         given_pairs = None if config.pairs == ALL_LAYERS else resolved(config.pairs)
         pairs = _pairs(given_pairs, nets, names) if given_pairs or at_epochs else None
         method = str(HydraConfig.get().runtime.choices["method"])

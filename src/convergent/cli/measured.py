@@ -83,7 +83,7 @@ def without_constant(measurement: Measurement, shuffled: Measurement | None) -> 
     for layer in measurement.load():
         if nets := [net for net in layer.nets if not layer.active(net).any()]:
             constant[layer.layer] = f"{layer.layer} (of {', '.join(nets)})"
-    left = [layer for name, layer in measurement.layers.items() if name not in constant]
+    left = [(name, layer) for name, layer in measurement.layers.items() if name not in constant]
     sentence = f"All units are constant on these images in {', '.join(constant.values())}"
     if not left:
         raise InputError(f"{sentence}, so there is nothing to align; choose other layers or train the nets again.")

@@ -26,7 +26,7 @@ from convergent.storage.files import atomic, remove_leftovers
 from convergent.storage.tensors import opened
 from convergent.streaming.callback import PassCallback
 from convergent.streaming.collector import Start
-from convergent.streaming.layers import Layer, find_layer, resolve
+from convergent.streaming.layers import JOINED, Layer, find_layer, resolve
 from convergent.streaming.module import Nets
 from convergent.streaming.reading import Reading
 from convergent.streaming.saved_moments import SavedMoments
@@ -95,6 +95,10 @@ class Measurement:
             "how": identity(self.reading),  # its name since the first of these files
             "pairs": self.pairs,
         }
+        populations = [
+            (name, layer) for name, layer in self.layers.items() if any(JOINED in of for of in layer.values())
+        ]
+        content |= {"populations": populations} if populations else {}  # whose names do not say what they are
         return self.cache / hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
     @cached_property
@@ -108,7 +112,9 @@ class Measurement:
 
     def modules(self, layer: str) -> dict[str, nn.Module]:
         """The module of each net that gives a layer's activations."""
-        return {net: find_layer(self.whole[net], path, net) for net, path in self.layers[layer].items()}
+        return {
+            net: find_layer(self.whole[net], path.split(JOINED)[0], net) for net, path in self.layers[layer].items()
+        }
 
     @property
     def whole(self) -> dict[str, nn.Module]:
@@ -182,7 +188,9 @@ class Measurement:
         about = json.dumps([_FORMAT, contents, self.data.batch_size])
         snapshots = Snapshots(self.folder, about, self.reading.snapshot_minutes)
         reading = replace(self.reading, group_n=self.data.group_n)
-        starts = [of.start([self.layers[layer] for layer in layers], reading, self.pairs) for of, layers in wanted]
+        starts = [
+            of.start([(layer, self.layers[layer]) for layer in layers], reading, self.pairs) for of, layers in wanted
+        ]
         callback = PassCallback(starts, snapshots)
         self.data.blocks, self.data.read_before = self.reading.blocks, snapshots.batches
         began = time.monotonic()

@@ -126,6 +126,7 @@ ALIGNMENT: Options = {
     "pairs": _PAIRS | word(ALL_LAYERS) | NULL,
     "label": aside(COMPONENT | NULL),
     "layers": _PATHS | NULL,
+    "populations": saying('patterns of layers by name, as {mlp: "transformer.h.*.mlp.act"}', table(TEXT)),
     "images": TEXT | NULL,
     "pictures": aside(word("top", "bottom", "ascent") | NULL),
     **{

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from convergent.errors import InputError
-from convergent.streaming.layers import Layer, find_layer, module_and_call, of_input
+from convergent.streaming.layers import Layer, find_layer, layout, members_of, module_and_call, of_input
 from convergent.streaming.pre_activations import PreActivations
+from convergent.streaming.unit_axis import axis_by_type
 
 if TYPE_CHECKING:
     from torch.utils.hooks import RemovableHandle
@@ -76,7 +77,14 @@ class Capture:
         output: str | int | None = None,
     ) -> None:
         self.nets, self.layers, self.observer, self.rotations, self.output = nets, layers, observer, rotations, output
-        paths = {(net, name): path for name, layer in layers.items() for net, path in layer.items()}
+        paths: dict[tuple[str, str], str] = {}
+        self._layer: dict[tuple[str, str], str] = {}  # of each member of a population, and of every other layer itself
+        for name, of_nets in layers.items():
+            for net, path in of_nets.items():
+                members = members_of(name, path)
+                paths |= {(net, member): of for member, of in members.items()}
+                self._layer |= {(net, member): name for member in members}
+        self._paths, self._pieces = paths, dict[tuple[str, str], dict[str, list[tuple[str, Tensor]]]]()
         self.modules = {(net, name): find_layer(nets[net], path, net) for (net, name), path in paths.items()}
         owner: dict[nn.Module, str] = {}
         for (net, layer), module in self.modules.items():
@@ -94,7 +102,7 @@ class Capture:
         if self.rotations:
             self.rotations.__enter__()
         for (net, layer), module in self.modules.items():
-            if of_input(self.layers[layer][net]):
+            if of_input(self._paths[net, layer]):
                 see = partial(self._see_input, net, layer)
                 self._handles.append(module.register_forward_pre_hook(see, with_kwargs=True))
             else:
@@ -109,7 +117,7 @@ class Capture:
 
     def begin(self) -> None:
         """Start a batch."""
-        self._calls = dict.fromkeys(self.modules, 0)
+        self._calls, self._pieces = dict.fromkeys(self.modules, 0), {}
         self._reading = True
 
     def run(self, seen: Mapping[str, Seen]) -> None:
@@ -162,9 +170,24 @@ class Capture:
                 "layer, or a module that returns such a tensor (of complex numbers the parts or the magnitude)."
             )
         with PreActivations.looking_away():
+            if (whole := self._layer[net, layer]) != layer:
+                self._join(net, whole, layer, activation)
+                return
             self.observer(net, layer, activation)
             for name, rotated in self._rotated(net, layer, activation):
                 self.observer(name, layer, rotated)
+
+    def _join(self, net: str, layer: str, member: str, activation: Tensor) -> None:
+        """Keep a member of a population until all are there, then hand them over side by side."""
+        pieces, path = self._pieces.setdefault((net, layer), {}), self.layers[layer][net]
+        pieces[member] = seen = [(net, activation.clone()), *self._rotated(net, member, activation)]
+        names = list(members_of(layer, path))
+        if len(pieces) < len(names):
+            return
+        last = layout(activation.shape, "auto", axis_by_type(self.nets[net], path)) == "last"
+        for place, (name, _) in enumerate(seen):
+            self.observer(name, layer, torch.cat([pieces[of][place][1] for of in names], -1 if last else 1))
+        del self._pieces[net, layer]
 
     def _rotated(self, net: str, layer: str, activation: Tensor) -> Iterator[tuple[str, Tensor]]:
         if self.rotations and net in self.rotations.nets:

@@ -18,9 +18,10 @@ from convergent.errors import InputError
 # times in a forward pass (a recurrent cell, a shared module) #0, #1, ... behind the path is one of its calls: "cell#0"; with
 # :input behind it the layer is what the module is given: "mlp.down_proj:input", the units of a gated MLP.
 INPUT = ":input"
+JOINED = "+"  # between the paths of a population, whose units are side by side
 Layer = Mapping[str, str]
 
-Layers = Sequence[str | Sequence[str] | Layer]  # as a user names them, see `resolve`
+Layers = Sequence[str | Sequence[str] | Layer | tuple[str, Layer]]  # as a user names them, see `resolve`
 Pairs = Sequence[tuple[str, str]] | None  # names of nets that are to be compared; None for all with all
 
 UNITS = ("auto", "channel", "last", "flat")
@@ -32,7 +33,9 @@ def resolve(nets: Mapping[str, nn.Module], wanted: Layers) -> dict[str, Layer]:
     Args:
         nets: by name.
         wanted: of each layer its path in all nets alike, or a pattern of paths in which * stands for a part between dots;
-            where architectures differ, a list with one path per net, or a dictionary from net to path.
+            where architectures differ, a list with one path per net, or a dictionary from net to path. NAME=PATTERN is a
+            population: the units of all layers of a net that the pattern means, side by side, as one layer of that name.
+            A pair of a name and a dictionary is what this function gave.
 
     Raises:
         InputError: if a net has no such layer, or a pattern means other layers in another net.
@@ -43,8 +46,15 @@ def resolve(nets: Mapping[str, nn.Module], wanted: Layers) -> dict[str, Layer]:
     """
     layers: dict[str, Layer] = {}
     for entry in wanted:
+        if isinstance(entry, str) and "=" in entry:
+            name, _, pattern = entry.partition("=")
+            layers[name] = {net: JOINED.join(_matching({net: module}, pattern)) for net, module in nets.items()}
+            continue
         if isinstance(entry, str):
             layers |= {path: dict.fromkeys(nets, path) for path in _matching(nets, entry)}
+            continue
+        if isinstance(entry, tuple) and len(entry) == 2 and isinstance(entry[1], Mapping):
+            layers[entry[0]] = entry[1]
             continue
         layer: Layer = dict(entry) if isinstance(entry, Mapping) else dict(zip(nets, entry))
         if set(layer) != set(nets) or len(layer) != len(entry):
@@ -56,8 +66,19 @@ def resolve(nets: Mapping[str, nn.Module], wanted: Layers) -> dict[str, Layer]:
         layers["~".join(paths) if len(set(paths)) > 1 else paths[0]] = layer
     for layer in layers.values():
         for net, path in layer.items():
-            find_layer(nets[net], path, net)
+            for member in members_of("", path).values():
+                find_layer(nets[net], member, net)
     return layers
+
+
+def members_of(layer: str, path: str) -> dict[str, str]:
+    """The layers of a net that make up one of its populations, by names of their own: {name: path}; of others themselves.
+
+    >>> members_of("mlp", "0+2"), members_of("fc", "1")
+    ({'mlp+0': '0', 'mlp+1': '2'}, {'fc': '1'})
+    """
+    paths = path.split(JOINED)
+    return {f"{layer}{JOINED}{k}" if len(paths) > 1 else layer: of for k, of in enumerate(paths)}
 
 
 def find_layer(net: nn.Module, path: str, name: str) -> nn.Module:

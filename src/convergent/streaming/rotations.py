@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from convergent.errors import InputError
 from convergent.streaming.capture import Capture, mask_of
-from convergent.streaming.layers import layout, random_positions
+from convergent.streaming.layers import layout, members_of, random_positions
 from convergent.streaming.pre_activations import PreActivations
 from convergent.streaming.pre_samples import ByUnit, PreSamples, at_positions, unit_axis_of
 from convergent.streaming.unit_axis import axis_by_type
@@ -93,25 +93,35 @@ class Rotations:
         self.nets, self.reading = nets, reading
         self.image_n: Tensor | None = torch.empty(0, dtype=torch.long)
         self.kind: dict[tuple[str, str], str] = {}
-        self._by_type = {
-            (net, layer): axis_by_type(nets[net], path) for layer in layers for net, path in layers[layer].items()
+        self._members = {
+            (net, layer): members_of(layer, path) for layer in layers for net, path in layers[layer].items()
         }
+        of_member = {(net, of): path for (net, _), every in self._members.items() for of, path in every.items()}
+        self._layer = {(net, of): layer for (net, layer), every in self._members.items() for of in every}
+        self._by_type = {(net, of): axis_by_type(nets[net], path) for (net, of), path in of_member.items()}
         self._units: dict[tuple[str, str], tuple[int, str]] = {}  # how many, and where in the output
         self._positions: dict[tuple[str, str], int] = {}  # of each image that are rotated
         self._watching = {net: PreActivations() for net in nets}
         self._handles = ExitStack()
-        pre = self._calibrate(layers, first)
+        names = dict.fromkeys(of for _, of in of_member)
+        pre = self._calibrate(
+            {of: {net: p for (net, name), p in of_member.items() if name == of} for of in names}, first
+        )
+        for (net, layer), every in self._members.items():  # a population is as weak as its weakest member
+            kinds = [self.kind[net, of] for of in every]
+            self.kind[net, layer] = next((kind for kind in (AFTER, BEFORE) if kind in kinds), LINEAR)
         self.draws = {layer: range(draws(self.units(layer))) for layer in layers}
         self._turns = {
             (net, layer): [
-                [source.turn(_generator(seed, draw, net, layer)) for source in sources] for draw in self.draws[layer]
+                [source.turn(_generator(seed, draw, net, layer)) for source in sources]
+                for draw in self.draws[self._layer[net, layer]]
             ]
             for (net, layer), sources in pre.items()
         }
 
     def units(self, layer: str) -> int:
         """How many units a layer has in its widest net."""
-        return max(self._units[net, layer][0] for net in self.nets)
+        return max(sum(self._units[net, of][0] for of in self._members[net, layer]) for net in self.nets)
 
     def __enter__(self) -> None:
         for net, module in self.nets.items():
@@ -141,7 +151,7 @@ class Rotations:
         if (chosen_np := self._chosen(net, layer, output)) is not None:
             sources = [at_positions(source, axis, chosen_np) for source in sources]
         spread = [ByUnit.of(source, units, axis) for source in sources]
-        for draw, turns in zip(self.draws[layer], self._turns[net, layer]):
+        for draw, turns in zip(self.draws[self._layer[net, layer]], self._turns[net, layer]):
             rotated = [source.turned(turn) for source, turn in zip(spread, turns)]
             yield rotated_name(net, draw), nonlinearity.again(rotated, output) if nonlinearity else rotated[0]
 
@@ -167,15 +177,16 @@ class Rotations:
     def multiplications(self, layer: str) -> int:
         """How many the rotations of a layer take for each image, at all positions of the first ones that are rotated."""
         return sum(
-            turn.multiplications * self._positions[net, layer]
+            turn.multiplications * self._positions[net, of]
             for net in self.nets
-            for turns in self._turns[net, layer]
+            for of in self._members[net, layer]
+            for turns in self._turns[net, of]
             for turn in turns
         )
 
     def layout(self, net: str, layer: str) -> str:
         """Where a rotated net's activations have their units: where the net's own have them."""
-        return self._units[net, layer][1]
+        return self._units[net, next(iter(self._members[net, layer]))][1]
 
     def _sources(self, net: str, layer: str, output: Tensor) -> tuple[str, list[Tensor]]:
         """How a layer's output is rotated, and what is."""

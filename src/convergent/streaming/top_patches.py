@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from convergent.streaming.collector import Collector, First, Start, of_other_processes, part_of, table_of
-from convergent.streaming.layers import Layers, Pairs, samples
+from convergent.streaming.layers import JOINED, Layers, Pairs, samples
 from convergent.streaming.loader import device_of
 from convergent.streaming.patches import Patches, load_patches, save_patches
 from convergent.streaming.reading import Reading
@@ -50,7 +50,8 @@ class TopPatches(Collector):
         self._fields: dict[tuple[str, str], Field] = {}
         for net, module in nets.items():
             paths = {layer: of_nets[net] for layer, of_nets in self.layers.items()}
-            fields = receptive_fields(module, pictures[net], paths) if net in pictures else dict.fromkeys(paths)
+            single = {layer: path for layer, path in paths.items() if net in pictures and JOINED not in path}
+            fields = dict.fromkeys(paths) | (receptive_fields(module, pictures[net], single) if single else {})
             self._fields |= {(layer, net): of for layer, of in fields.items()}
 
     @classmethod

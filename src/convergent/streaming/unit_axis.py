@@ -6,7 +6,7 @@ from typing import TypeGuard
 from torch import nn
 from torch.nn.modules import activation, batchnorm, conv, dropout, instancenorm, pooling
 
-from convergent.streaming.layers import module_and_call
+from convergent.streaming.layers import JOINED, module_and_call
 
 # Units are axis 1 of what these give, whatever comes behind it.
 _CHANNEL = (
@@ -40,7 +40,7 @@ def axis_by_type(net: nn.Module, path: str) -> str | None:
     >>> [axis_by_type(net, path) for path in ("0", "1", "2", "3")]
     ['channel', 'channel', None, 'last']
     """
-    path, _ = module_and_call(path)
+    path, _ = module_and_call(path.split(JOINED)[0])
     axis = _of(net.get_submodule(path))
     while axis == _AS_BEFORE and path:
         path, _, name = path.rpartition(".")
