@@ -26,7 +26,7 @@ from convergent.storage.files import atomic, remove_leftovers
 from convergent.storage.tensors import opened
 from convergent.streaming.callback import PassCallback
 from convergent.streaming.collector import Start
-from convergent.streaming.layers import JOINED, Layer, find_layer, resolve
+from convergent.streaming.layers import JOINED, Layer, Layers, find_layer, resolve
 from convergent.streaming.module import Nets
 from convergent.streaming.reading import Reading
 from convergent.streaming.saved_moments import SavedMoments
@@ -52,7 +52,7 @@ class Artifact(Protocol):
     @property
     def folder(self) -> str: ...  # noqa: D102
 
-    def start(self, layers: Sequence[Layer], reading: Reading, pairs: Sequence[tuple[str, str]] | None) -> Start:
+    def start(self, layers: Layers, reading: Reading, pairs: Sequence[tuple[str, str]] | None) -> Start:
         """What starts its collector in a pass over these layers."""
 
     def save(self, collected: Any, file: Path) -> None:
@@ -76,7 +76,7 @@ class Measurement:
     """
 
     nets: Sequence[GivenNet]
-    wanted: Sequence[str | Sequence[str] | Layer]
+    wanted: Layers
     data: OrderedData
     views: Mapping[str, str]
     reading: Reading
