@@ -191,6 +191,11 @@ def test_without_energies_measures_of_pairs_of_samples_are_absent():
     }  # fmt: skip
 
 
+def test_joint_histograms_are_nobodys_matter():
+    pair = pair_of(*nets())
+    assert similarities(replace(pair, joint=object())) == pytest.approx(similarities(replace(pair, joint=None)))
+
+
 def test_extreme_scales_and_constant_units_change_nothing_that_is_known():
     x_na, x_nb = nets()
     values = similarities(pair_of(x_na, x_nb))
