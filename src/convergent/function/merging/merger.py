@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from itertools import combinations
 from typing import Any
 
@@ -110,14 +110,15 @@ class Merger:
         names, merged = list(self.nets), Merged()
         pairs = list(combinations(names, 2))
         steps = track([(name, *pair) for name in alignments for pair in pairs], "merging")
-        aligners = {name: cache(self._aligner(alignment, measured)) for name, alignment in alignments.items()}
         for name, a, b in steps:
+            if (a, b) == pairs[0]:  # what was aligned otherwise is let go
+                aligned = cache(self._aligner(alignments[name], measured))
             first = names[0] if alignments[name] == "consensus" else a  # there all are aligned with one another
-            one, other = (aligners[name](first, net) for net in (a, b))
+            one, other = (aligned(first, net) for net in (a, b))
             merged.places += self._line(a, b, name, [one[0], other[0]])
             merged.difference = max(merged.difference, one[1], other[1])
             if (a, b) == pairs[-1]:
-                every = [aligners[name](names[0], net)[0] for net in names]
+                every = [aligned(names[0], net)[0] for net in names]
                 judged = list(self._judged(every, [1 / len(every)] * len(every)))
                 chord = sum(self._ends[net][0] for net in names) / len(names)
                 for repair, (_, loss, accuracy) in enumerate(judged):
@@ -156,7 +157,7 @@ class Merger:
 
     @cached_property
     def _statistics(self) -> Callable[[nn.Module], Statistics]:
-        return cache(lambda net: statistics(net, self.batches))
+        return lru_cache(len(self.nets) + 1)(lambda net: statistics(net, self.batches))
 
     def _aligner(self, alignment: Method | str, measured: Measured) -> Callable[[str, str], tuple[nn.Module, float]]:
         """What gives net b in net a's order of units, by the names of both, and how far it is from the function it was."""
