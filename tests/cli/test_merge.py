@@ -44,7 +44,7 @@ def arguments(root, *modules):
         "trainer=cpu",
         "trainer.devices=1",
         "logger=csv",
-        "beside=[none,weights]",
+        "beside=[none]",
     )
 
 
@@ -53,7 +53,7 @@ def merged(root, command):
     """The folder of a merge of two nets, and what was printed when it was asked for, for the first time or again."""
     code, out, err = command("merge", *arguments(root, MODULE, MODULE))
     assert (code, err) == (0, "")
-    return root / "outputs" / "merge" / "tried" / "matching,beside=[none,weights]", out
+    return root / "outputs" / "merge" / "tried" / "matching,beside=[none]", out
 
 
 def test_a_merge_is_whole_on_disk_and_done_once(merged):
@@ -64,8 +64,8 @@ def test_a_merge_is_whole_on_disk_and_done_once(merged):
         "figures", "done",
     }  # fmt: skip
     rows = list(read_rows(folder / "line.csv"))
-    assert len(rows) == 3 * 2 * 11  # alignments, with and without repair, places
-    assert {row["alignment"] for row in rows} == {"matching", "none", "weights"}
+    assert len(rows) == 2 * 2 * 11  # alignments, with and without repair, places
+    assert {row["alignment"] for row in rows} == {"matching", "none"}
 
 
 def test_what_is_done_is_said_and_not_done_again(merged):
@@ -86,21 +86,21 @@ def test_the_merged_net_can_be_read_back_and_is_as_good_as_it_says(merged):
 def test_the_report_reads_what_the_command_wrote(merged, root):
     assert find_merges(root, "tried") == [merged[0]]
     headings, *rows = merging_table(merged[0])
-    assert [row[0] for row in rows] == ["matching", "as they come", "weights (Git Re-Basin)"]
+    assert [row[0] for row in rows] == ["matching", "as they come"]
     summary = json.loads((merged[0] / "summary.json").read_text())["alignments"]["none"]
     lines = [row for row in read_rows(merged[0] / "barriers.csv") if (row["alignment"], row["repair"]) == ("none", "0")]
     mean = sum(float(row["barrier"]) for row in lines) / len(lines)
     assert summary["barrier"] == pytest.approx(mean)
     assert rows[1][headings.index("barrier")] == f"{mean:.3f}"
     (part,) = merging_parts([merged[0]])
-    assert len(part["curves"]) == 6
+    assert len(part["curves"]) == 4
     assert all(len(curve["loss"]) == 11 for curve in part["curves"])
 
 
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (["method=semimatching"], "Merging needs a method that is one to one, as matching, but"),
+        (["method=semimatching", "repair=false"], "Merging needs a method that is one to one, as matching, but"),
         (["beside=[rebasin]"], "each none, random, covariance, weights or consensus, not ['rebasin']"),
         (["images=test"], "images needs to be one of train, val, all, not 'test'"),
     ],

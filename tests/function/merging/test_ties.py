@@ -105,7 +105,7 @@ def test_every_group_in_a_random_order_leaves_the_function_what_it_is(net_of, na
     net, x, ties = net_of(name)
     before = {key: tensor.clone() for key, tensor in net.state_dict().items()}
     order = random_order(ties, 1)
-    for group in ties.groups[:6]:
+    for group in ties.groups[:3]:
         of_group = {axis: units for axis, units in order.items() if axis in (group.atom, *group.inner)}
         other = permuted(net, ties, of_group)
         assert check_same(net, other, x, name) <= 1e-5
