@@ -23,7 +23,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 demo: $(INSTALLED)  ## train four nets on real digits, align them with all but the slowest methods, name the report to open
 	@$(BIN)/python src/train.py -m seed=0,1,2,3
-	@$(BIN)/python src/align.py -m 'method=glob(*,exclude=[*_paper,hierarchical_*,sparse_path])' hydra.launcher.n_jobs=2
+	@$(BIN)/python src/align.py -m 'method=glob(*,exclude=[*_paper,hierarchical_*,sparse_path])' function=true hydra.launcher.n_jobs=2
 	@$(BIN)/python src/align.py -m method=matching,semimatching,sparse,spectral,least_squares images=val hydra.launcher.n_jobs=2
 	@$(BIN)/python src/report.py
 
@@ -45,7 +45,7 @@ lock:  ## pin every package of pyproject.toml in constraints.txt (pins only, no 
 	@$(BIN)/uv pip compile --universal --no-header --no-annotate --extra dev --extra docs --extra slurm --extra language pyproject.toml -o constraints.txt --upgrade --quiet
 
 readme: demo  ## write the results and figures of the demo into README.md and docs/
-	@$(BIN)/python src/align.py -m method=hierarchical_spectral,sparse_path hydra.launcher.n_jobs=2
+	@$(BIN)/python src/align.py -m method=hierarchical_spectral,sparse_path function=true hydra.launcher.n_jobs=2
 	@$(BIN)/python src/align.py -m method=sparse method.alpha=0.01,0.03,0.1,0.3 hydra.launcher.n_jobs=2
 	@$(BIN)/python src/align.py method=matching pairs=all_layers
 	@$(BIN)/python src/train.py -m experiment=dynamics seed=0,1,2,3

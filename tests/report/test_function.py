@@ -2,7 +2,7 @@
 
 from itertools import permutations
 
-from convergent.report.function import sentences
+from convergent.report.function import in_short, sentences
 
 
 def summary(layers, nets="0123"):
@@ -36,10 +36,15 @@ def test_a_stitch_that_an_untrained_net_does_as_well_is_called_no_evidence():
     assert second.startswith("conv2: ")
     assert "from an untrained network 17%, from a randomly rotated one 70%. Least squares keeps 98%, " in second
     assert "no evidence" not in second
+    assert in_short({"matching": summary(layers)}).endswith(
+        "(matching, variance restored), a network keeps 93% (conv1) to 93% (conv2) of its decisions, from an untrained "
+        "network 17% (conv2) to 91% (conv1)."
+    )
 
 
 def test_results_that_were_not_judged_say_nothing():
     assert sentences({"matching": summary({"conv1": {"r2_held_out": 0.2}})}) == []
+    assert not in_short({"matching": summary({"conv1": {"r2_held_out": 0.2}})})
     judged = summary({"conv1": scalars(0.9, 0.1, 0.9, 0.1)})
     alone = {"images": 100, "pairs": [{"layer": "x", "a": "0", "b": "1", "kept_restored": 0.5}]}
     assert sentences({"spectral": judged, "sparse": summary({"conv1": {}})})[0].startswith("conv1: spectral explains")

@@ -71,7 +71,7 @@ def align(job: AlignJob) -> None:
     with stoppable(lambda: after_stop(measurement, shuffled)):
         for each in [measurement, shuffled] if shuffled else [measurement]:
             each.ensure(trainer)
-        judging = Judging.begin(job, measurement, trainer) if config.function else None
+        judging = Judging.begin(job, measurement, trainer, parts.measures) if config.function else None
         if judging is None:
             leave_group()
         elif not first_process():
@@ -161,7 +161,7 @@ def _align_pairs(
                     _draw_pair(job, parts, aligned, alignment, [every[layer.layer] for every in patches], measurement)
         save_alignments(job.folder / "alignments" / f"{layer.layer}.safetensors", tensors)
         if judging:
-            aligned.results[first:], reports = judging.judge_layer(layer, pairs, aligned.results[first:])
+            aligned.results[first:], reports = judging.judge_layer(layer, pairs, nulls, aligned.results[first:])
             aligned.reports.extend(reports)
     if judging:
         judging.end()

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from convergent.analysis.measures import measured
 from convergent.analysis.null_pairs import NullPairs
 from convergent.analysis.reports import Report
 from convergent.analysis.results import Result
@@ -29,7 +33,8 @@ from convergent.function.function_pass import FunctionPass, Judged
 from convergent.function.judgement import reports_of
 from convergent.function.stitches import Source, Stitch, common_stitches, own_stitches, stitches_of
 from convergent.function.substitution import subset_stitches, substitution
-from convergent.storage.files import atomic
+from convergent.similarity.measure import Measure
+from convergent.storage.files import atomic, write_json
 from convergent.streaming.callback import PassCallback
 from convergent.streaming.histograms.saved_histograms import SavedHistograms
 from convergent.streaming.lowest import SavedLowest
@@ -49,6 +54,7 @@ class Judging:
         beside: the same with untrained nets of their architectures beside them.
         untrained: what these are called, by the trained net's name; those that are untrained themselves have none.
         trainer: makes the trainer of a pass.
+        measures: of similarity, by name, of which those of the controls are made too.
         group: of the processes, which wait for the first one to align a layer.
         stitches: the maps of a method in the layer that is being aligned.
         variance_b: of the units of net b, by the names of a pair, where they are to be judged one by one.
@@ -59,12 +65,15 @@ class Judging:
     beside: Measurement
     untrained: dict[str, str]
     trainer: MakesTrainer
+    measures: Mapping[str, Measure]
     group: Any
     stitches: list[Stitch] = field(default_factory=list)
     variance_b: dict[tuple[str, str], Tensor] = field(default_factory=dict)
 
     @classmethod
-    def begin(cls, job: AlignJob, measurement: Measurement, trainer: MakesTrainer) -> Judging:
+    def begin(
+        cls, job: AlignJob, measurement: Measurement, trainer: MakesTrainer, measures: Mapping[str, Measure]
+    ) -> Judging:
         """Measure the untrained nets; in all processes together.
 
         Raises:
@@ -87,21 +96,28 @@ class Judging:
         if new:
             beside.ensure(trainer)
         _meet(measurement, trainer)
-        return cls(job, measurement, beside, called, trainer, patient_group())
+        return cls(job, measurement, beside, called, trainer, measures, patient_group())
 
-    def judge_common(self, layer: str, pair: Callable[[int, int], Pair], moments: LayerMoments) -> Judged:
-        """Judge the maps beside which every method is read, once for all methods."""
-        folder = self.measurement.folder / f"function,folds={self.job.evaluation.folds}"
-        file, stitches = folder / f"{layer}.safetensors", list[Stitch]()
+    def judge_common(
+        self, layer: str, pair: Callable[[int, int], Pair], moments: LayerMoments, nulls: NullPairs
+    ) -> Judged:
+        """Judge the maps beside which every method is read, and measure their pairs of nets, once for all methods."""
+        folder, names, dealt = self._folder, names_of(self.measurement.nets), self.job.reading.blocks
+        file, stitches, measured_rows = folder / f"{layer}.safetensors", list[Stitch](), list[dict[str, Any]]()
         folder.mkdir(exist_ok=True)
         with held(folder / "lock", lambda: log.info("Another job is judging the same maps; waiting for it"), 60.0):
             with contextlib.suppress(OSError, InputError):
                 return Judged.load(file)
             for a, b in (ab for i, j in moments.pairs for ab in ((i, j), (j, i))):
-                directed = pair(a, b) if a < b else pair(b, a).flip()
-                if all(stitch.b != directed.name_b for stitch in stitches):
-                    stitches += own_stitches(directed, self.job.reading.blocks)
-                stitches += common_stitches(directed, self.job.reading.blocks, self._untrained(layer, a, b))
+                directed, controls = pair(a, b) if a < b else pair(b, a).flip(), self._controls(layer, a, b, nulls)
+                if all(stitch.b != names[b] for stitch in stitches):
+                    stitches += own_stitches(directed, dealt)
+                stitches += common_stitches(directed, dealt, controls.get("untrained"))
+                for name, source in controls.items():
+                    values, _ = measured(self.measures, replace(source.pair, joint=None))
+                    every = {measure: values.get(measure) for measure in self.measures}
+                    measured_rows.append({"a": names[a], "b": names[b], "map": name, **every})
+            write_json(folder / f"{layer}.json", measured_rows)
             judged = self.judge(layer, stitches)
             with atomic(file) as partial:
                 judged.save(partial)
@@ -109,23 +125,22 @@ class Judging:
 
     def add(self, alignment: Alignment, a: int, b: int, nulls: NullPairs) -> None:
         """Take the maps of a method for one pair of nets, given by their numbers, and of the same method from other nets."""
-        names, dealt, controls = names_of(self.measurement.nets), self.job.reading.blocks, {}
-        if rotated := nulls.of(b, a).get("rotated"):
-            controls["rotated"] = Source(rotated[0].flip(), rotated_name(names[a], 0), min(dealt, BLOCKS))
-        if untrained := self._untrained(alignment.pair.layer, a, b):
-            controls["untrained"] = untrained
+        names, dealt = names_of(self.measurement.nets), self.job.reading.blocks
         if self.job.config.function == "units":
             own = all(stitch.b != names[b] for stitch in self.stitches)
             self.stitches.extend(subset_stitches(alignment, dealt, own=own))
             self.variance_b[names[a], names[b]] = alignment.pair.total.sd_u[alignment.pair.b].square()
-        self.stitches.extend(stitches_of(alignment, dealt, controls))
+        self.stitches.extend(stitches_of(alignment, dealt, self._controls(alignment.pair.layer, a, b, nulls)))
 
     def judge_layer(
-        self, layer: LayerMoments, pair: Callable[[int, int], Pair], results: Sequence[Result]
+        self, layer: LayerMoments, pair: Callable[[int, int], Pair], nulls: NullPairs, results: Sequence[Result]
     ) -> tuple[list[Result], list[Report]]:
         """The results of a layer's pairs, all of which were added, and the reports of what is left of decisions."""
-        judged = self.judge_common(layer.layer, pair, layer) + self.judge(layer.layer, self.stitches)
-        reports = reports_of(layer.layer, judged)
+        name = layer.layer
+        judged = self.judge_common(name, pair, layer, nulls) + self.judge(name, self.stitches)
+        reports = reports_of(name, judged)
+        for row in json.loads((self._folder / f"{name}.json").read_text()):
+            reports.append(Report(name, row.pop("a"), row.pop("b"), tables={"control_measures": [row]}))
         if self.variance_b:
             both = [substitution(judged, result, self.variance_b[result.a, result.b]) for result in results]
             results, reports = [result for result, _ in both], [*reports, *(report for _, report in both)]
@@ -133,12 +148,21 @@ class Judging:
         self.variance_b.clear()
         return [*results], reports
 
-    def _untrained(self, layer: str, a: int, b: int) -> Source | None:
-        name = self.untrained.get(names_of(self.measurement.nets)[a])
-        if not name:
-            return None
-        moments, pair = load_pair(self.beside, self._beside(layer), self.job.evaluation.folds)
-        return Source(pair(list(moments.nets).index(name), b), name, self.job.reading.blocks)
+    @property
+    def _folder(self) -> Path:
+        """Of what is the same for all methods: the measures that are asked for are part of it."""
+        key = hashlib.sha256(" ".join(sorted(self.measures)).encode()).hexdigest()[:8]
+        return self.measurement.folder / f"function,folds={self.job.evaluation.folds},measures={key}"
+
+    def _controls(self, layer: str, a: int, b: int, nulls: NullPairs) -> dict[str, Source]:
+        """The nets that take net a's place beside it."""
+        names, dealt, controls = names_of(self.measurement.nets), self.job.reading.blocks, {}
+        if rotated := nulls.of(b, a).get("rotated"):
+            controls["rotated"] = Source(rotated[0].flip(), rotated_name(names[a], 0), min(dealt, BLOCKS))
+        if name := self.untrained.get(names[a]):
+            moments, pair = load_pair(self.beside, self._beside(layer), self.job.evaluation.folds)
+            controls["untrained"] = Source(pair(list(moments.nets).index(name), b), name, dealt)
+        return controls
 
     def judge(self, layer: str, stitches: Sequence[Stitch]) -> Judged:
         """Read the images once with each map in place of a layer, in all processes."""

@@ -25,10 +25,11 @@ from convergent.figures.penalties import penalties, swept
 from convergent.progress import silenced, took
 from convergent.report import tables
 from convergent.report.dictionary import dictionary
-from convergent.report.function import sentences
+from convergent.report.function import in_short, sentences
 from convergent.report.loading import Finished, comparable, find
 from convergent.report.merging import find_merges, merging_table
 from convergent.report.opening import opening
+from convergent.report.predicting import predicting
 from convergent.report.readme import fill, shown_figures
 from convergent.storage.files import atomic
 
@@ -45,6 +46,11 @@ _TABLES: dict[str, tuple[Callable[[Sequence[Finished]], tables.Table], str, str]
         "Means over the ordered pairs of nets (95 % over nets), on images to which neither a map nor a net was fitted; from "
         "*restored* on units have their variance back. Rotated, untrained: the method from a randomly rotated net, from an "
         "untrained one; permuted: a random matching. Same decision: on so many images net b decides as it does unstitched.",
+    ),
+    "predicting": (
+        predicting,
+        "which measure predicts function: rank correlation with what matching keeps of decisions",
+        "Spearman's correlation over layers and ordered pairs of nets (95 % from leaving out nets); distances are negative.",
     ),
     "across": (tables.across, "units with a partner above chance in so many other nets, and what all share", ""),
     "table 1": (
@@ -126,7 +132,12 @@ def texts_of(results: Sequence[Finished]) -> dict[str, str]:
     texts = {name: tables.markdown(rows) for name, rows in made.items() if len(rows) > 1}
     summaries = {result.folder.name: result.summary for result in results}
     swaps = "".join(f"- {sentence}\n" for sentence in sentences(summaries))
-    return {"opening": f"{opening(summaries)}\n", "function sentences": swaps, **texts, **dictionary()}
+    return {
+        "opening": f"{opening(summaries)}{in_short(summaries)}\n",
+        "function sentences": swaps,
+        **texts,
+        **dictionary(),
+    }
 
 
 def draw(sets: list[dict[str, list[Finished]]], folder: Path) -> list[Path]:

@@ -16,7 +16,7 @@ from convergent.errors import InputError
 from convergent.figures.style import NULL_MEANINGS, look_of, null_words
 from convergent.progress import track
 from convergent.report.dictionary import meanings
-from convergent.report.function import sentences
+from convergent.report.function import in_short, sentences
 from convergent.report.maps import maps_of, packed, read_scores
 from convergent.report.merging import find_merges, merging_parts
 from convergent.report.opening import opening
@@ -69,7 +69,7 @@ def gather(root: Path, name: str, summaries: Mapping[str, Mapping[str, Any]], pi
             "nets": nets,
             "layers": layers,
             "images": first["images"],
-            "opening": opening(summaries),
+            "opening": opening(summaries) + in_short(summaries),
             "function": sentences(summaries),
             "columns": {of: meaning for of, meaning in meanings().items() if of in _columns(folder, summaries)},
             "results": [_result(label, summary, folder / label) for label, summary in summaries.items()],

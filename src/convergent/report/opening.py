@@ -42,18 +42,18 @@ def opening(summaries: Mapping[str, Mapping[str, Any]]) -> str:
     if not best:
         return ""
     number = _NUMBERS[len(nets)] if len(nets) < len(_NUMBERS) else str(len(nets))
-    single = _means(scalar_of(base.get("semimatching", {}), "r2_held_out"))
-    every = _means(scalar_of(base.get("least_squares", {}), "r2_held_out"))
+    single = means_of(scalar_of(base.get("semimatching", {}), "r2_held_out"))
+    every = means_of(scalar_of(base.get("least_squares", {}), "r2_held_out"))
     match = "correlates with a unit by "
     if single:
         match = (
-            f"explains {_range(single, _percent)} of a unit's variance on held-out images, at a mean correlation of "
+            f"explains {range_of(single, percent)} of a unit's variance on held-out images, at a mean correlation of "
         )
     text = f"Among {number} networks, on {most:,} images, the best match in another network {match}"
-    text += _range(_means(best), _r)
+    text += range_of(means_of(best), _r)
     if every:
         of = "" if single else " of its variance on held-out images"
-        text += f"; all units of that network together explain {_range(every, _percent)}{of} (least squares)"
+        text += f"; all units of that network together explain {range_of(every, percent)}{of} (least squares)"
     return f"{text}. {_beyond(best, rotated)}".strip()
 
 
@@ -63,14 +63,14 @@ def _beyond(best: Pairs, rotated: Pairs) -> str:
     if not layers:
         return ""
     left = {layer: difference(best[layer], rotated[layer]) for layer in layers}
-    excess = _means(left)
+    excess = means_of(left)
     above = [layer for layer in layers if excess[layer].sign > 0]
     where = "every layer" if above == layers else _listed(above) + " only" if above else "no layer"
     known = all(mean.low is not None for mean in excess.values())
     beyond = f"above zero in {where} (95% intervals over networks)"
     text = (
         "Where one network is randomly rotated before its nonlinearity, which keeps its space but not its axes, the best "
-        f"match still correlates by {_range(_means(rotated), _r)}; the excess over this null is {_range(excess, _r)}, "
+        f"match still correlates by {range_of(means_of(rotated), _r)}; the excess over this null is {range_of(excess, _r)}, "
         f"{beyond if known else 'for which there are no intervals over networks'}"
     )
     by_r = sorted(layers, key=lambda layer: mean_of(best[layer]).value)
@@ -102,7 +102,8 @@ def difference(one: Mapping[Any, float], other: Mapping[Any, float]) -> dict[Any
     return {pair: value - other[pair] for pair, value in one.items()}
 
 
-def _means(values: Pairs) -> dict[str, Mean]:
+def means_of(values: Pairs) -> dict[str, Mean]:
+    """The means of a scalar by layer."""
     return {layer: mean_of(of_layer) for layer, of_layer in values.items()}
 
 
@@ -117,7 +118,7 @@ def mean_of(value: Mapping[tuple[str, str], float]) -> Mean:
     return Mean(mean, float(interval.low), float(interval.high))
 
 
-def _range(means: Mapping[str, Mean], words: Callable[[Mean], str]) -> str:
+def range_of(means: Mapping[str, Mean], words: Callable[[Mean], str]) -> str:
     """The least and the greatest of the layers."""
     ends = sorted(means, key=lambda layer: means[layer].value)
     return " to ".join(f"{words(means[layer])} ({layer})" for layer in dict.fromkeys((ends[0], ends[-1])))
@@ -131,7 +132,8 @@ def _r(mean: Mean) -> str:
     return _signed(mean.value)
 
 
-def _percent(mean: Mean) -> str:
+def percent(mean: Mean) -> str:
+    """A mean as a share."""
     return f"{mean.value:.0%}"
 
 
