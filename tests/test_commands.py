@@ -21,6 +21,8 @@ from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
 
 from conftest import PROJECT
+from convergent.function.stitches import MAPS
+from convergent.storage.csv_files import read_rows
 
 pytestmark = pytest.mark.command
 
@@ -313,8 +315,52 @@ def test_without_folds_nothing_is_held_out_and_no_file_has_a_column_for_it(align
     assert "held_out" not in json.dumps(page.about)
 
 
-def test_two_processes_measure_in_two_passes_what_one_does_in_one(aligned, trained, root, script):
+@pytest.fixture(scope="module")
+def judged(aligned, root):
+    arguments = ("method=matching", "function=units", "label=judged", "pictures=null", "logger=csv", f"root='{root}'")
+    typed(sys.executable, PROJECT / "src" / "align.py", *arguments)
+    return root / "outputs" / "align" / "digits-convnet" / "judged"
+
+
+def test_what_is_left_of_decisions_stands_in_tables_columns_and_a_figure(judged):
+    rows = list(read_rows(judged / "function.csv"))
+    assert [row["map"] for row in rows[:4]] == ["method", "method", "rotated", "rotated"]
+    assert {row["map"] for row in rows} == set(MAPS)
+    assert {row["images"] for row in rows} == {"360"}  # the held-out ones of 1,797
+    for row in rows:
+        kept, low, high = (float(row[name]) for name in ("kept", "kept_low", "kept_high"))
+        assert low <= kept <= high <= 1.000001 or row["map"] == "permuted"
+        assert {"identity": kept > 0.99999, "ablated": kept == 0}.get(row["map"], True)
+    layers = json.loads((judged / "summary.json").read_text())["layers"]
+    by_hand = [
+        float(row["kept"]) for row in rows if (row["layer"], row["map"], row["restored"]) == ("fc1", "method", "1")
+    ]
+    assert layers["fc1"]["kept_restored"] == pytest.approx(sum(by_hand) / len(by_hand), abs=1e-5)
+    assert {"kl_ratio_best_half", "needed", "same_decision_above_rotated"} <= set(layers["conv2"])
+    units = [float(row["kl_ablated"]) for row in read_rows(judged / "scores.csv") if row["layer"] == "conv1"]
+    assert sum(cost == cost for cost in units) > 4  # those that are not NaN
+    controls = list(read_rows(judged / "control_measures.csv"))
+    assert {row["map"] for row in controls} == {"rotated", "untrained"}
+    assert all(0 < float(row["cka"]) <= 1 for row in controls)
+    assert (judged / "figures" / "function.png").stat().st_size > 5000
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("images=train", "Nets are judged on images that they were not trained on, and images=train does not say"),
+        ("evaluation.folds=0", "Maps are judged on images that they were not fitted to; ask for evaluation.folds=2"),
+        ("function=unit", "function needs"),
+    ],
+)
+def test_what_cannot_be_judged_is_refused(aligned, refused, override, message):
+    assert message in refused("align", "method=matching", "function=true", "label=refused", override)
+
+
+def test_two_processes_measure_in_two_passes_what_one_does_in_one(aligned, trained, judged, root, script):
     folder = measured_in(root)
+    for file in folder.glob("function*/*"):
+        file.unlink()
     alone = {path.name: path.read_bytes() for path in folder.glob("*.safetensors")}
     for path in folder.glob("*.safetensors"):
         path.unlink()
@@ -325,8 +371,10 @@ def test_two_processes_measure_in_two_passes_what_one_does_in_one(aligned, train
         "label=ddp",
         "logger=csv",
         "reading.layers_per_pass=2",
+        "function=true",
     )
     typed(*script("align", "method=matching", *ddp, f"root='{root}'"), cwd="/")
+    assert (judged.parent / "ddp" / "function.csv").read_bytes() == (judged / "function.csv").read_bytes()
     for name, content in alone.items():
         ours, theirs = load_file(folder / name), dict(_loaded(content))
         assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
