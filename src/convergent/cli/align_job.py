@@ -123,7 +123,7 @@ class AlignJob:
     @property
     def anew(self) -> bool:
         """Whether a result that is there is to be replaced: by will, or because its function was never judged."""
-        table = {True: "function.csv", "units": "substitution.csv"}.get(self.config.function)
+        table = {True: "function.csv", "units": "substitution.csv"}.get(self.config.get("function"))
         return bool(self.config.force or (table and not (self.folder / table).exists()))
 
     def alone(self) -> AbstractContextManager[None]:

@@ -57,7 +57,12 @@ def explained_and_kept(rows: Mapping[str, Rows]) -> Figure:
                 at = max(x[0], _LEAST)
                 axis.errorbar(at, y[0], **bars, **_style(look, control), ls="", elinewidth=0.6, label=label)
                 if at > x[0]:  # far outside, which says no more than that nothing is explained
-                    axis.annotate("", (at - 0.1, y[0]), (at, y[0]), arrowprops={"arrowstyle": "->", "lw": 0.7})
+                    axis.annotate(
+                        "",
+                        (at, y[0]),
+                        (at - 0.1, y[0]),
+                        arrowprops={"arrowstyle": "<-", "lw": 0.8, "shrinkA": 0, "shrinkB": 3},
+                    )
             if {"", "rotated"} <= points.keys():
                 ends = [[points[name][side][0] for name in ("", "rotated")] for side in (0, 1)]
                 axis.plot(*ends, color=look.colour, lw=0.6, zorder=1)
