@@ -29,7 +29,8 @@ from convergent.core.alignment import Alignment
 from convergent.core.layer_moments import LayerMoments
 from convergent.core.pairs import Pair
 from convergent.errors import InputError
-from convergent.function.function_pass import FunctionPass, Judged
+from convergent.function.function_pass import FunctionPass
+from convergent.function.judged import Judged
 from convergent.function.judgement import reports_of
 from convergent.function.stitches import Source, Stitch, common_stitches, own_stitches, stitches_of
 from convergent.function.substitution import subset_stitches, substitution

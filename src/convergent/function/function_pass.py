@@ -5,11 +5,9 @@ Axes: `n` images of a batch, `c` classes, `b` units of a net, `p` positions, `v`
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from functools import cache, partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,10 +16,9 @@ from torch.utils._pytree import tree_map
 
 from convergent.core.prediction import Prediction
 from convergent.errors import InputError
-from convergent.function.stitch import Site, check_sizes, predicted
+from convergent.function.judged import SUMS, Judged
+from convergent.function.stitch import Site, check_sizes, logits_of, predicted
 from convergent.function.stitches import RESTORED, Stitch
-from convergent.storage.tensors import opened, save_tensors
-from convergent.streaming.capture import tensor_of
 from convergent.streaming.collector import Collector, First, Start, over_processes
 from convergent.streaming.deal import Deal
 from convergent.streaming.layers import Layer
@@ -29,52 +26,9 @@ from convergent.streaming.pre_activations import PreActivations
 from convergent.streaming.reading import Reading
 from convergent.streaming.rotations import Rotations
 
-# What is summed over the images of a block, of net b itself and with each map in place.
-SUMS = ("images", "same_decision", "kl", "loss", "accuracy")
-
 _AT_ONCE = 2**27  # bytes of a layer's activations that are sent through the rest of a net together
 _IMAGES = 2048
 _CALIBRATION = 4
-
-
-@dataclass(frozen=True, eq=False)
-class Judged:
-    """What is left of net b's decisions with each map in place of a layer.
-
-    Attributes:
-        stitches: the maps, one for each version that is judged.
-        sums_vks: sums over the images of a block, shape (maps, blocks, SUMS), float64.
-        difference_v: the largest difference of a logit from net b's own, shape (maps,).
-    """
-
-    stitches: Sequence[Stitch]
-    sums_vks: Tensor
-    difference_v: Tensor
-
-    def __add__(self, other: Judged) -> Judged:
-        """The maps of both."""
-        sums_vks, difference_v = (
-            torch.cat([getattr(of, name) for of in (self, other)]) for name in ("sums_vks", "difference_v")
-        )
-        return Judged([*self.stitches, *other.stitches], sums_vks, difference_v)
-
-    def save(self, file: Path) -> None:
-        """Save the sums; what maps they are of is said by name."""
-        names = [[of.name, of.a, of.b, of.r2_held_out, of.versions, of.subset] for of in self.stitches]
-        tensors = {"sums_vks": self.sums_vks, "difference_v": self.difference_v}
-        save_tensors(tensors, file, {"maps": json.dumps(names)})
-
-    @classmethod
-    def load(cls, file: Path) -> Judged:
-        """What was saved; the maps themselves are not there."""
-        with opened(file, "remove it") as saved:
-            maps = json.loads(saved.metadata()["maps"])
-            tensors = [saved.get_tensor(name) for name in ("sums_vks", "difference_v")]
-        stitches = [
-            Stitch(name, a, b, "", (), 0, 0, r2, versions, subset=tuple(subset))
-            for name, a, b, r2, versions, subset in maps
-        ]
-        return cls(stitches, *tensors)
 
 
 class FunctionPass(Collector):
@@ -194,10 +148,6 @@ class FunctionPass(Collector):
         over_processes(sums_vks)
         return {self.layer: Judged(self.stitches, sums_vks, difference_v)}
 
-    def parts_read(self) -> dict[str, FunctionPass]:
-        """Nothing beside the sums."""
-        return {}
-
     def state(self) -> dict[str, Tensor]:
         """The sums so far."""
         return super().state() | {"sums": self.sums_vks.cpu(), "difference": self.difference_v.cpu()}
@@ -239,13 +189,13 @@ class FunctionPass(Collector):
                 (args, kwargs),
             )
         with PreActivations.looking_away(), site.replaced(lambda own: site.as_output(x_nbp.to(own.dtype), own)):
-            return _logits(self._modules[b](*args, **kwargs), b)
+            return logits_of(self._modules[b](*args, **kwargs), b)
 
     def _take_input(self, b: str, _net: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._given.setdefault(b, (args, kwargs))
 
     def _take_output(self, b: str, _net: nn.Module, _args: object, output: object) -> None:
-        self._own.setdefault(b, _logits(output, b))
+        self._own.setdefault(b, logits_of(output, b))
 
     def _add(self, b: str, maps: Sequence[int], logits_vnc: Tensor) -> None:
         """Add what is left of net b's decisions up, map by map and block by block."""
@@ -293,21 +243,6 @@ class FunctionPass(Collector):
                     together[b] = False
         self._x, self._own, self._given = {}, {}, {}
         return together
-
-
-def _logits(output: object, net: str) -> Tensor:
-    """A net's output as logits, classes last.
-
-    Raises:
-        InputError: if it is none.
-    """
-    logits_nc = tensor_of(output, None, f"Net {net}")
-    if logits_nc.ndim < 2 or not logits_nc.is_floating_point():
-        raise InputError(
-            f"Decisions need a net that gives a row of logits for each image, but net {net} gives a tensor of shape "
-            f"{tuple(logits_nc.shape)}; judge nets that do."
-        )
-    return logits_nc
 
 
 def _placed(of: Prediction, device: torch.device) -> Prediction:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from convergent.analysis.intervals import Interval, of_sum
 from convergent.analysis.reports import Report
-from convergent.function.function_pass import SUMS, Judged
+from convergent.function.judged import SUMS, Judged
 from convergent.function.stitches import MAPS, RESTORED, Stitch
 
 

@@ -190,6 +190,21 @@ def check_sizes(x_nap: Tensor, x_nbp: Tensor, weight_ab: Tensor, where: str) -> 
         )
 
 
+def logits_of(output: object, net: str) -> Tensor:
+    """A net's output as logits, classes last.
+
+    Raises:
+        InputError: if it is none.
+    """
+    logits_nc = tensor_of(output, None, f"Net {net}")
+    if logits_nc.ndim < 2 or not logits_nc.is_floating_point():
+        raise InputError(
+            f"Decisions need a net that gives a row of logits for each image, but net {net} gives a tensor of shape "
+            f"{tuple(logits_nc.shape)}; judge nets that do."
+        )
+    return logits_nc
+
+
 def _with_part(output: Any, name: str | int | None, made: Tensor) -> Any:
     """A layer's output with the tensor that `capture.tensor_of` takes from it replaced."""
     if isinstance(output, Tensor):

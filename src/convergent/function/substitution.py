@@ -16,7 +16,7 @@ from convergent.analysis.reports import Report
 from convergent.analysis.results import Result
 from convergent.core.alignment import Alignment
 from convergent.core.prediction import Prediction
-from convergent.function.function_pass import SUMS, Judged
+from convergent.function.judged import SUMS, Judged
 from convergent.function.stitches import PLAIN, RESTORED, Stitch, own_stitches
 
 SUBSTITUTED, ABLATED = "substituted", "ablated units"
