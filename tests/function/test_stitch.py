@@ -246,6 +246,9 @@ def test_what_cannot_be_judged_is_refused_in_one_sentence():
     paths = {"a": "first", "b": "first"}
     with pytest.raises(cv.InputError, match=r"need the same classes \(3 in a, 2 in b\)"):
         collect(nets, loader, [FunctionPass.start(("first", paths), reading, both, {})], reading)
+    for path in ("first:input", "first+twice"):
+        with pytest.raises(cv.InputError, match="is no module's output, so nothing can take its place"):
+            Site(nets["a"], path)
     flat = {name: nn.Sequential(nn.Linear(5, 4), nn.Linear(4, 3), nn.Flatten(0)).eval() for name in "ab"}
     with pytest.raises(cv.InputError, match="gives a tensor of shape"):
         judged(flat, "0", data=data)

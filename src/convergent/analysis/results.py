@@ -223,11 +223,9 @@ def by_layer(summaries: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
                 scalars |= {name: float(np.mean(values)), f"{name}_sd": float(np.std(values))}
             if 0 < len(values) < len(of_layer):
                 scalars[f"{name}_pairs"] = len(values)
-        of_function = {name: next((at for at in _FUNCTION if name.startswith(at)), None) for name in names}
-        over = _OVER_NETS | {
-            name: _FUNCTION[at] for name, at in of_function.items() if at and not name.endswith("_low")
-        }
-        for name, bounds in over.items():
+        of_function = {name: next((at for at in _FUNCTION if name.startswith(at)), "") for name in names}
+        judged = {name: _FUNCTION[at] for name, at in of_function.items() if at and not name.endswith("_low")}
+        for name, bounds in (_OVER_NETS | judged).items():
             scalars |= _interval_over_nets(of_layer, name, bounds)
         layers[layer] = scalars
     return layers

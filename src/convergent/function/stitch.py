@@ -18,7 +18,7 @@ from convergent.core.alignment import Alignment
 from convergent.core.prediction import Prediction
 from convergent.errors import InputError
 from convergent.streaming.capture import tensor_of
-from convergent.streaming.layers import by_unit, find_layer, layout, module_and_call
+from convergent.streaming.layers import INPUT, JOINED, by_unit, find_layer, layout, module_and_call
 from convergent.streaming.unit_axis import axis_by_type
 
 
@@ -33,13 +33,17 @@ class Site:
         output: which tensor of a layer that gives several, see `capture.tensor_of`.
 
     Raises:
-        InputError: if there is no such layer.
+        InputError: if there is no such layer, or it is what a module is given, or a population of several.
     """
 
     def __init__(
         self, net: nn.Module, path: str, name: str = "b", units: str = "auto", output: str | int | None = None
     ) -> None:
         self.net, self.path, self.name, self.units, self.output = net, path, name, units, output
+        if INPUT in path or JOINED in path:
+            raise InputError(
+                f"{self.where} is no module's output, so nothing can take its place; choose the module that gives it."
+            )
         self.module, self.call = find_layer(net, path, name), module_and_call(path)[1] or 0
         self.by_type = axis_by_type(net, path)
 

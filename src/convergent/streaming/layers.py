@@ -92,9 +92,8 @@ def find_layer(net: nn.Module, path: str, name: str) -> nn.Module:
     if module in modules:
         return modules[module]
     near = difflib.get_close_matches(module, modules, n=5, cutoff=0.5) or list(modules)[:12]
-    raise InputError(
-        f"Net {name} has no layer {path!r}; near names are {', '.join(near) or 'none, for it has no parts'}."
-    )
+    named = ", ".join(near) or "none, for it has no parts"
+    raise InputError(f"Net {name} has no layer {path!r}; near names are {named}.")
 
 
 def module_and_call(path: str) -> tuple[str, int | None]:
