@@ -1,0 +1,93 @@
+"""Trains the nets of experiment=language, aligns them, and fills docs/language.md: python tests/benchmarks/language.py."""
+
+import argparse
+import json
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+from convergent.report.readme import fill
+from convergent.report.tables import markdown
+
+PROJECT = Path(__file__).parents[2]
+BOTH = "layers=[transformer.h.*.mlp.act,transformer.h.*]"
+SAME = "reading.sample=32 similarity=[cka] analysis=[] logger=csv"  # of the positions of each context
+COMMANDS = (
+    "train -m experiment=language seed=0,1,2,3 hydra.launcher.n_jobs=2 logger=csv",
+    f"align experiment=language label=layers method=matching evaluation.rotations=2 {BOTH} {SAME}",
+    f"align experiment=language label=untrained method=matching evaluation.rotations=2 nets=untrained {BOTH} pictures=null {SAME}",
+    "align experiment=language label=population method=semimatching +populations.mlp='transformer.h.*.mlp.act' "
+    f"evaluation.rotations=1 pictures=null {SAME}",
+)
+
+
+def words(layer):
+    number = next(part for part in layer.split(".") if part.isdigit())
+    return f"MLP {number}" if layer.endswith("act") else f"residual stream {number}"
+
+
+def ranged(of, name, digits=3):
+    low, high = of.get(f"{name}_nets_low"), of.get(f"{name}_nets_high")
+    return f"{of[name]:.{digits}f}" + ("" if low is None else f" ({low:.{digits}f} to {high:.{digits}f})")
+
+
+def table(trained, untrained):
+    rows = [
+        (
+            "layer",
+            "units",
+            "r",
+            "rotated",
+            "excess",
+            "above 95%",
+            "in 0, 1, 2, 3 others",
+            "R² held out",
+            "untrained: r",
+            "rotated",
+        )
+    ]
+    for layer, of in trained["layers"].items():
+        before = untrained["layers"][layer]
+        shares = ", ".join(f"{share:.0%}" for share in trained["across"][layer]["found_in"])
+        units = next(pair["units"] for pair in trained["pairs"] if pair["layer"] == layer)
+        rows.append((
+            words(layer), str(units), f"{of['mean_best_r']:.2f}", f"{of['mean_best_r_rotated']:.2f}", ranged(of, "excess"),
+            f"{of['above_rotated']:.0%}", shares, f"{of['r2_held_out']:.2f}", f"{before['mean_best_r']:.3f}",
+            f"{before['mean_best_r_rotated']:.3f}",
+        ))  # fmt: skip
+    return markdown(rows) + "\n"
+
+
+def main():
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--root", type=Path, default=PROJECT)
+    root = options.parse_args().root
+    for command in COMMANDS:
+        script, *arguments = shlex.split(command)
+        subprocess.run([sys.executable, PROJECT / "src" / f"{script}.py", *arguments, f"root={root}"], check=True)
+    aligned = root / "outputs" / "align" / "language"
+    trained, untrained, population = (
+        json.loads((aligned / label / "summary.json").read_text()) for label in ("layers", "untrained", "population")
+    )
+    losses = [
+        json.loads(file.read_text())["val/loss"]
+        for file in sorted((root / "outputs" / "train" / "language").glob("*/metrics.json"))
+    ]
+    mlp = population["layers"]["mlp"]
+    text = (
+        f"Four nets, held-out loss {min(losses):.2f} to {max(losses):.2f} nats a token; {trained['pairs'][0]['samples']:,} "
+        f"tokens of {trained['images']:,} contexts. All layers' MLP units as one population: best match r "
+        f"{mlp['mean_best_r']:.2f} (rotated {mlp['mean_best_r_rotated']:.2f}), excess {ranged(mlp, 'excess')}, "
+        f"{mlp['universal']:.1%} of units with an excess above 0.5.\n"
+    )
+    figures = [aligned / "layers" / "figures" / f"contexts-transformer.h.{n}.mlp.act.png" for n in (0, 1, 2)]
+    figures += [aligned / "population" / "figures" / "depth.png", aligned / "layers" / "figures" / "means.png"]
+    shown = {figure: figure.with_name(f"language-{figure.name}") for figure in figures if figure.exists()}
+    for figure, place in shown.items():
+        place.write_bytes(figure.read_bytes())
+    fill(PROJECT, {"language": f"{text}\n{table(trained, untrained)}"}, shown.values())
+
+
+if __name__ == "__main__":
+    main()
