@@ -11,12 +11,12 @@ from convergent.report.readme import fill
 from convergent.report.tables import markdown
 
 PROJECT = Path(__file__).parents[2]
-BOTH = "layers=[transformer.h.*.mlp.act,transformer.h.*]"
+BOTH = "method=matching evaluation.rotations=2 layers=[transformer.h.*.mlp.act,transformer.h.*]"
 SAME = "reading.sample=32 similarity=[cka] analysis=[] logger=csv"  # of the positions of each context
 COMMANDS = (
     "train -m experiment=language seed=0,1,2,3 hydra.launcher.n_jobs=2 logger=csv",
-    f"align experiment=language label=layers method=matching evaluation.rotations=2 {BOTH} {SAME}",
-    f"align experiment=language label=untrained method=matching evaluation.rotations=2 nets=untrained {BOTH} pictures=null {SAME}",
+    f"align experiment=language label=layers {BOTH} {SAME}",
+    f"align experiment=language label=untrained nets=untrained pictures=null {BOTH} {SAME}",
     "align experiment=language label=population method=semimatching +populations.mlp='transformer.h.*.mlp.act' "
     f"evaluation.rotations=1 pictures=null {SAME}",
 )
