@@ -11,8 +11,8 @@ from convergent.report.readme import fill
 from convergent.report.tables import markdown
 
 PROJECT = Path(__file__).parents[2]
-BOTH = "method=matching evaluation.rotations=2 layers=[transformer.h.*.mlp.act,transformer.h.*]"
-SAME = "reading.sample=32 similarity=[cka] analysis=[] logger=csv"  # of the positions of each context
+BOTH = "method=matching evaluation.rotations=2 reading.sample=32 layers=[transformer.h.*.mlp.act,transformer.h.*]"
+SAME = "similarity=[cka] analysis=[] logger=csv"
 COMMANDS = (
     "train -m experiment=language seed=0,1,2,3 hydra.launcher.n_jobs=2 logger=csv",
     f"align experiment=language label=layers {BOTH} {SAME}",
