@@ -51,6 +51,9 @@ def root(tmp_path_factory):
 @pytest.fixture
 def do(command, root):
     def do(name, *overrides, code=0):
+        if name == "report":
+            command(name, *overrides, f"root={root}")
+            return ""
         where = [f"root={root}", *([] if "data.folder" in str(overrides) else [f"data.folder={root}/texts"])]
         left, out, err = command(
             name, "experiment=language", *(TINY if name == "train" else BARE), *TEXT, *where, *overrides
@@ -154,6 +157,8 @@ def test_contexts_are_those_of_the_highest_activations_beside_the_partners(train
             assert row["contexts"].split("»")[0].endswith(f"«{token}")
             assert row["partner_1"] == scores[row["b"], row["unit"]]["partner"]
     assert (folder / "figures" / "contexts-transformer.h.0.mlp.act.png").stat().st_size > 1000
+    do("report", "name=two")
+    assert (root / "outputs" / "report" / "two" / "report.html").is_file()
 
 
 def test_saved_decoders_and_runs_are_compared_on_the_same_documents(trained, do, root, tmp_path):

@@ -18,7 +18,7 @@ COMMANDS = (
     f"align experiment=language label=layers {BOTH} {SAME}",
     f"align experiment=language label=untrained nets=untrained pictures=null {BOTH} {SAME}",
     "align experiment=language label=population method=semimatching +populations.mlp='transformer.h.*.mlp.act' "
-    f"evaluation.rotations=1 pictures=null {SAME} reading.sample=8",
+    f"evaluation.rotations=1 evaluation.intervals=false pictures=null figure=[depth] reading.sample=8 {SAME}",
 )
 
 

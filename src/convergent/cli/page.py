@@ -34,8 +34,10 @@ def draw_extremes(root: Path, summary: Mapping[str, Any], folder: Path) -> None:
         files = [moments / f"{layer}.safetensors", moments / "patches" / f"{layer}.safetensors"]
         if all(file.is_file() for file in files):
             with left_out_if_damaged():
-                measured = SavedMoments().load(files[0], layer, summary["nets"])
-                save(activity_of(measured, load_patches(files[1])), folder, f"extremes-{layer}")
+                patches = load_patches(files[1])
+                if all(of.tile_ckhwd.numel() for of in patches.values()):  # language models' units have texts, no tiles
+                    measured = SavedMoments().load(files[0], layer, summary["nets"])
+                    save(activity_of(measured, patches), folder, f"extremes-{layer}")
 
 
 def made(root: Path, name: str, summaries: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
