@@ -27,9 +27,8 @@ def words(layer):
     return f"MLP {number}" if layer.endswith("act") else f"residual stream {number}"
 
 
-def ranged(of, name, digits=3):
-    low, high = of.get(f"{name}_nets_low"), of.get(f"{name}_nets_high")
-    return f"{of[name]:.{digits}f}" + ("" if low is None else f" ({low:.{digits}f} to {high:.{digits}f})")
+def spread(of, name):
+    return f"{of[name]:.3f} ± {of[f'{name}_sd']:.3f}"
 
 
 def table(trained, untrained):
@@ -48,15 +47,40 @@ def table(trained, untrained):
         )
     ]
     for layer, of in trained["layers"].items():
-        before = untrained["layers"][layer]
+        before = (untrained or {"layers": {layer: {}}})["layers"][layer]
         shares = ", ".join(f"{share:.0%}" for share in trained["across"][layer]["found_in"])
         units = next(pair["units"] for pair in trained["pairs"] if pair["layer"] == layer)
-        rows.append((
-            words(layer), str(units), f"{of['mean_best_r']:.2f}", f"{of['mean_best_r_rotated']:.2f}", ranged(of, "excess"),
-            f"{of['above_rotated']:.0%}", shares, f"{of['r2_held_out']:.2f}", f"{before['mean_best_r']:.3f}",
-            f"{before['mean_best_r_rotated']:.3f}",
-        ))  # fmt: skip
+        chance = [f"{before[name]:.3f}" if before else "" for name in ("mean_best_r", "mean_best_r_rotated")]
+        r = [f"{of[name]:.2f}" for name in ("mean_best_r", "mean_best_r_rotated")]
+        more = spread(of, "excess"), f"{of['above_rotated']:.0%}", shares, f"{of['r2_held_out']:.2f}"
+        rows.append((words(layer), str(units), *r, *more, *chance))
     return markdown(rows) + "\n"
+
+
+def fill_page(root):
+    aligned, trainings = root / "outputs" / "align" / "language", root / "outputs" / "train" / "language"
+    files = {folder.name: folder / "summary.json" for folder in aligned.iterdir() if (folder / "done").exists()}
+    summaries = {label: json.loads(file.read_text()) for label, file in files.items()}
+    trained = summaries["layers"]
+    losses = [json.loads(file.read_text())["val/loss"] for file in trainings.glob("*/metrics.json")]
+    text = (
+        f"Four nets, held-out loss {min(losses):.2f} to {max(losses):.2f} nats a token; {trained['pairs'][0]['samples']:,} "
+        f"tokens of {trained['images']:,} contexts."
+    )
+    if "population" in summaries:
+        mlp = summaries["population"]["layers"]["mlp"]
+        text += (
+            f" All layers' MLP units as one population: best match r {mlp['mean_best_r']:.2f} (rotated "
+            f"{mlp['mean_best_r_rotated']:.2f}), excess {spread(mlp, 'excess')}, {mlp['universal']:.1%} of units above 0.5."
+        )
+    figures = [
+        *(aligned / "layers" / "figures").glob("contexts-*.png"),
+        aligned / "population" / "figures" / "depth.png",
+    ]
+    shown = {figure: figure.with_name(f"language-{figure.name}") for figure in figures if figure.exists()}
+    for figure, place in shown.items():
+        place.write_bytes(figure.read_bytes())
+    fill(PROJECT, {"language": f"{text}\n\n{table(trained, summaries.get('untrained'))}"}, shown.values())
 
 
 def main():
@@ -66,27 +90,7 @@ def main():
     for command in COMMANDS:
         script, *arguments = shlex.split(command)
         subprocess.run([sys.executable, PROJECT / "src" / f"{script}.py", *arguments, f"root={root}"], check=True)
-    aligned = root / "outputs" / "align" / "language"
-    trained, untrained, population = (
-        json.loads((aligned / label / "summary.json").read_text()) for label in ("layers", "untrained", "population")
-    )
-    losses = [
-        json.loads(file.read_text())["val/loss"]
-        for file in sorted((root / "outputs" / "train" / "language").glob("*/metrics.json"))
-    ]
-    mlp = population["layers"]["mlp"]
-    text = (
-        f"Four nets, held-out loss {min(losses):.2f} to {max(losses):.2f} nats a token; {trained['pairs'][0]['samples']:,} "
-        f"tokens of {trained['images']:,} contexts. All layers' MLP units as one population: best match r "
-        f"{mlp['mean_best_r']:.2f} (rotated {mlp['mean_best_r_rotated']:.2f}), excess {ranged(mlp, 'excess')}, "
-        f"{mlp['universal']:.1%} of units with an excess above 0.5.\n"
-    )
-    figures = [aligned / "layers" / "figures" / f"contexts-transformer.h.{n}.mlp.act.png" for n in (0, 1, 2)]
-    figures += [aligned / "population" / "figures" / "depth.png", aligned / "layers" / "figures" / "means.png"]
-    shown = {figure: figure.with_name(f"language-{figure.name}") for figure in figures if figure.exists()}
-    for figure, place in shown.items():
-        place.write_bytes(figure.read_bytes())
-    fill(PROJECT, {"language": f"{text}\n{table(trained, untrained)}"}, shown.values())
+    fill_page(root)
 
 
 if __name__ == "__main__":
