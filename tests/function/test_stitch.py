@@ -258,6 +258,31 @@ def test_what_cannot_be_judged_is_refused_in_one_sentence():
         wide(data[:3][0])
 
 
+def test_tokens_that_predict_nothing_count_nowhere():
+    torch.manual_seed(0)
+    nets = {name: nn.Sequential(nn.Embedding(9, 6), nn.Linear(6, 5), nn.Linear(5, 9)).eval() for name in "ab"}
+    token_np, reading = torch.randint(9, (40, 7)), cv.Reading(blocks=10)
+    target_np = torch.cat([token_np[:, 1:], torch.full((40, 1), -100)], 1)
+    loader = DataLoader(TensorDataset(token_np, target_np), 8)
+    pair = cv.measure(nets, loader, ["1"], reading)["1"].pair("a", "b")
+    stitches = [*own_stitches(pair, 10), *stitches_of(align(cv.LeastSquares(), pair), 10, {})]
+
+    class Labelled(FunctionPass):  # as in the commands, whose batches say what comes next
+        def begin(self, image_n, mask_np=None):
+            super().begin(image_n, mask_np)
+            self.label(target_np[image_n])
+
+    start = Labelled.start(("1", {"a": "1", "b": "1"}), reading, stitches, {})
+    (result,) = collect(nets, loader, [start], reading)
+    of = by_name(result["1"])
+    assert of["identity"].sums_ks[:, 0].sum() == 40 * 6
+    logits = nets["b"](token_np)[:, :-1]
+    expected = nn.functional.cross_entropy(logits.flatten(0, 1), token_np[:, 1:].flatten())
+    assert of["identity"].mean("loss").estimate == pytest.approx(expected.item(), rel=1e-5)
+    assert of["identity"].kept.estimate == pytest.approx(1, abs=1e-6)
+    assert of["ablated"].mean("kl").estimate > 0
+
+
 def test_reports_have_a_row_per_map_and_scalars_by_control():
     torch.manual_seed(0)
     nets = {name: ConvNet(1, 8, 10, (6, 8, 8, 12)).eval() for name in "ab"}

@@ -205,8 +205,9 @@ class FunctionPass(Collector):
         parts = [torch.ones_like(kl_vn), (best_vn == own_nc.argmax(-1)).double(), kl_vn]
         if self._target_n is not None:
             target_n = self._target_n.to(own_nc.device)
-            loss_vn = -log_vnc.gather(-1, target_n.expand(best_vn.shape)[..., None])[..., 0]
-            parts += [loss_vn, (best_vn == target_n).double()]
+            loss_vn = -log_vnc.gather(-1, target_n.clamp(min=0).expand(best_vn.shape)[..., None])[..., 0]
+            # tokens without a next one, and padding, have the target -100 and count nowhere
+            parts = [part * (target_n >= 0) for part in (*parts, loss_vn, (best_vn == target_n).double())]
         parts += [torch.full_like(kl_vn, torch.nan)] * (len(SUMS) - len(parts))
         sums_vns = torch.stack(parts, -1)
         sums_vns = sums_vns.flatten(2, -2).sum(2) if sums_vns.ndim > 3 else sums_vns  # tokens of a text
