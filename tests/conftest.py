@@ -1,3 +1,4 @@
+import logging
 import os
 import socket
 import sys
@@ -50,6 +51,18 @@ def command(capsys):
 
     yield run
     HydraConfig.instance().cfg = None  # what a command line said is no matter of the tests after it
+
+
+@pytest.fixture(autouse=True)
+def _loggers_as_they_were():
+    """A command that runs in this process sets loggers up, to write to what only its own test captures."""
+    loggers = [logging.getLogger(name) for name in (None, "convergent")]
+    before = [(logger, logger.handlers[:], logger.level, logger.propagate) for logger in loggers]
+    yield
+    for logger, handlers, level, propagate in before:
+        logger.handlers[:] = handlers
+        logger.setLevel(level)
+        logger.propagate = propagate
 
 
 @pytest.fixture(scope="session")

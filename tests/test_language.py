@@ -207,7 +207,7 @@ def test_what_cannot_be_compared_is_refused_in_one_sentence(trained, do, tmp_pat
     assert all(text.count("\n") == 1 for text in (said,))
 
 
-def test_weights_that_are_nan_are_told_in_one_sentence(do, tmp_path):
+def test_weights_that_are_nan_are_refused_in_one_sentence(do, tmp_path):
     from convergent.nets.decoder import decoder
 
     for name in "ab":

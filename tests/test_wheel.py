@@ -108,7 +108,7 @@ def test_an_unknown_command_is_answered_with_those_that_are(installed, tmp_path)
     from importlib.metadata import version
 
     output = says(installed / "convergent", "nonsense", cwd=tmp_path, code=1)
-    assert output.startswith("error: There is no command nonsense; there are train, align, report, prepare")
+    assert output.startswith("error: There is no command nonsense; there are train, align, merge, report, prepare")
     assert output.count("\n") == 1
     assert says(installed / "convergent", "--version", cwd=tmp_path) == f"convergent {version('convergent')}\n"
 
