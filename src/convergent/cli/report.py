@@ -157,8 +157,11 @@ def draw(sets: list[dict[str, list[Finished]]], folder: Path) -> list[Path]:
     charted = {result.name: result.summary["pairs"] for result in best}
     beside = beside_methods(charted)
     charts += [save(beside, folder, "measures")] if beside else []
-    if judged := {result.name: result.rows("function") for result in best if (result.folder / "function.csv").exists()}:
-        charts.append(save(explained_and_kept(judged), folder, "explained_and_kept"))
+    judged = [[of for of in results if (of.folder / "function.csv").exists()] for results in sets[0].values()]
+    of_function = [max(results, key=Finished.explained) for results in judged if results]
+    if of_function:
+        rows = {of.name: of.rows("function") for of in of_function}
+        charts.append(save(explained_and_kept(rows), folder, "explained_and_kept"))
     return [save(comparison(charted), folder, "comparison"), *charts]
 
 
