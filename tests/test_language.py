@@ -175,7 +175,7 @@ def test_saved_decoders_and_runs_are_compared_on_the_same_documents(trained, do,
 
 
 def tokenizer_of(texts, size, file):
-    from convergent.data.tokens import train_tokenizer
+    from convergent.data.vocabulary import train_tokenizer
 
     train_tokenizer(texts, size).save(str(file))
 

@@ -13,7 +13,8 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryValue
 
 from convergent.cli.command import given_options
-from convergent.cli.schema import IMAGES, OPTIONS, TARGET, TEXTS, Options, foreign, renaming
+from convergent.cli.foreign import TARGET, foreign
+from convergent.cli.schema import IMAGES, OPTIONS, TEXTS, Options, renaming
 from convergent.errors import InputError
 from convergent.options import FINITE, FLAG, TEXT, Kind, check, kinds_of, listed, shown, word
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 from convergent.analysis.evaluation import Evaluation
+from convergent.cli.foreign import TARGET, foreign, is_target
 from convergent.options import (
     COMPONENT,
     FINITE,
@@ -33,10 +34,6 @@ Options: TypeAlias = Mapping[str, "Kind | Options"]
 _SEED = whole(0, 2**32 - 1)  # what numpy takes
 
 
-def _is_target(value: Any) -> bool:
-    return isinstance(value, Mapping) and isinstance(value.get("_target_"), str)
-
-
 def _is_full(value: Any) -> bool:
     return isinstance(value, str) and "." in value
 
@@ -46,8 +43,6 @@ def _is_workspace(value: Any) -> bool:
     return len(parts) == 2 and all(parts)
 
 
-# An object that is made here; convergent.cli.checking looks at its arguments.
-TARGET = Kind("an object, as {_target_: MODULE.CLASS, ...}", _is_target)
 _OBJECTS = saying("a list of objects, as [{_target_: MODULE.CLASS, ...}]", listed(TARGET, 0))
 _NAMED = saying("a list of layers, as [conv1,fc1]", listed(TEXT, 0))
 _PATHS = saying(
@@ -194,55 +189,6 @@ def renaming(command: str, overrides: Sequence[str]) -> str:
     return f"{old} is {RENAMED[old]} now{', in bytes' if old == 'block_memory' else ''}." if old else ""
 
 
-_SIDES = whole(1) | listed(whole(1), 1, 2)
-_BORDER = whole() | listed(whole(), 1, 4)
-_TASKS = saying("a whole number, 1 or more (set trainer.devices to one)", whole(1))
-
-# Arguments of other packages' objects, by what their `_target_` begins with; others are what their annotations say there.
-# This package's own objects say it in their annotations.
-FOREIGN: Mapping[str, Mapping[str, Kind]] = {
-    "torch.optim.": {
-        **dict.fromkeys(("lr", "weight_decay", "gamma"), number(0)),
-        **dict.fromkeys(("momentum", "dampening"), number(0, 1)),
-        "nesterov": FLAG,
-        "step_size": whole(1),
-    },
-    "torchvision.transforms.": {"size": _SIDES, "padding": _BORDER | NULL, "antialias": FLAG},
-    "torchvision.datasets.": {"root": TEXT, "train": FLAG, "download": FLAG},
-    "torchvision.models.": {"name": TEXT, "weights": TEXT | NULL, "num_classes": whole(1)},
-    "pytorch_lightning.Trainer": {
-        "accelerator": aside(TEXT),
-        "strategy": aside(TEXT | TARGET),
-        "devices": aside(word("auto", -1) | whole(1) | listed(whole(), distinct=True)),
-        "num_nodes": aside(whole(1)),
-        "sync_batchnorm": FLAG,
-        "deterministic": FLAG | word("warn"),
-        "use_distributed_sampler": FLAG,
-        "num_sanity_val_steps": whole(-1),
-        "log_every_n_steps": whole(1),
-    },
-    "pytorch_lightning.loggers.": {"name": COMPONENT},
-    "wandb.init": {"project": TEXT, "mode": word("online", "offline", "disabled"), "dir": TEXT},
-    "hydra_plugins.process_launcher.": {"n_jobs": whole(1), "devices": listed(whole(), distinct=True) | NULL},
-    "hydra_plugins.hydra_submitit_launcher.": {
-        **dict.fromkeys(("submitit_folder", "name"), TEXT),
-        **dict.fromkeys(("nodes", "cpus_per_task", "timeout_min", "array_parallelism"), whole(1)),
-        **dict.fromkeys(("partition", "account", "qos", "constraint"), TEXT | NULL),
-        "tasks_per_node": _TASKS,
-        "gpus_per_node": whole() | NULL,
-        "mem_gb": number(0, above=True) | NULL,
-        "signal_delay_s": whole(),
-        "setup": listed(TEXT, 0) | NULL,
-        "additional_parameters": table(FINITE),
-    },
-}
-
-
-def foreign(target: str) -> Mapping[str, Kind]:
-    """The declared arguments of another package's object."""
-    return next((kinds for beginning, kinds in FOREIGN.items() if target.startswith(beginning)), {})
-
-
 def identifying(values: Mapping[str, Any], options: Mapping[str, Any], path: str = "") -> dict[str, Any]:
     """The leaves of a configuration by their dotted paths, without those of options that change no result."""
     leaves: dict[str, Any] = {}
@@ -254,6 +200,6 @@ def identifying(values: Mapping[str, Any], options: Mapping[str, Any], path: str
         if not isinstance(value, Mapping):
             leaves[full] = value
             continue
-        inner = foreign(value["_target_"]) if _is_target(value) else kind
+        inner = foreign(value["_target_"]) if is_target(value) else kind
         leaves |= identifying(value, inner if isinstance(inner, Mapping) else {}, full)
     return leaves

@@ -16,7 +16,7 @@ from convergent.cli.measurement import Measurement
 from convergent.cli.train import build_data
 from convergent.data.ordered import OrderedData
 from convergent.data.text import TextData
-from convergent.data.tokens import load_tokenizer
+from convergent.data.vocabulary import load_tokenizer
 from convergent.errors import InputError
 from convergent.streaming.patches import Patches
 from convergent.streaming.top_patches import SavedPatches

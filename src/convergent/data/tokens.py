@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -20,8 +20,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from convergent.data.documents import Documents
-from convergent.data.opening import shown
 from convergent.data.order import Draw
+from convergent.data.vocabulary import end_of, load_tokenizer, tokenizers_version, train_tokenizer
 from convergent.errors import InputError
 from convergent.storage.files import atomic
 from convergent.storage.tensors import opened, save_tensors
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-END = "<|endoftext|>"  # stands between documents
-_ENDS = (END, "<|end_of_text|>", "</s>", "<eos>")  # of vocabularies that others trained
 _FORMAT = "convergent tokens 1"  # part of every key
 TOKENS, MASK = "input_ids", "attention_mask"  # what transformers calls the inputs
 _UNCOUNTED = -100  # the target that cross entropy and torchmetrics leave out
@@ -72,7 +70,7 @@ class Corpus:
         """
         about, texts = [_FORMAT, *documents.content(), held_out, seed], cache(lambda: _texts(documents, held_out, seed))
         if isinstance(vocabulary, int):
-            size, vocabulary = vocabulary, _place(folder, [*about, vocabulary, _version()]) / "tokenizer.json"
+            size, vocabulary = vocabulary, _place(folder, [*about, vocabulary, tokenizers_version()]) / "tokenizer.json"
             with FileLock(vocabulary.parent / "lock"):
                 if not vocabulary.exists():
                     tokenizer = train_tokenizer((text for text, held_out in texts() if not held_out), size)
@@ -225,64 +223,3 @@ class Contexts(Dataset[Any]):
 def as_they_are(batch: Any) -> Any:
     """A batch that a data set has gathered itself."""
     return batch
-
-
-def train_tokenizer(texts: Iterable[str], size: int) -> Tokenizer:
-    """A byte-pair vocabulary of so many tokens, the 256 bytes and the end of a text among them.
-
-    Source: Sennrich et al. 2016; over bytes as in Radford et al. 2019.
-    """
-    tokenizers = _tokenizers()
-    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE())
-    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = tokenizers.decoders.ByteLevel()
-    trainer = tokenizers.trainers.BpeTrainer(
-        vocab_size=size,
-        special_tokens=[END],
-        initial_alphabet=sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet()),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(texts, trainer)
-    return tokenizer  # type: ignore[no-any-return]
-
-
-def load_tokenizer(file: Path) -> Tokenizer:
-    """The vocabulary of a tokenizer.json.
-
-    Raises:
-        InputError: if it cannot be read.
-    """
-    tokenizers = _tokenizers()
-    try:
-        tokenizer = tokenizers.Tokenizer.from_file(str(file))
-    except Exception as error:  # tokenizers has no other
-        raise InputError(f"{file} is no vocabulary of tokenizers ({shown(error)[:200]}).") from None
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return tokenizer  # type: ignore[no-any-return]
-
-
-def end_of(tokenizer: Tokenizer) -> int:
-    """The token that ends texts.
-
-    Raises:
-        InputError: if the vocabulary has none that is known.
-    """
-    for name in _ENDS:
-        if (token := tokenizer.token_to_id(name)) is not None:
-            return token
-    raise InputError(f"The vocabulary has none of {', '.join(_ENDS)}, one of which has to stand between documents.")
-
-
-def _tokenizers() -> Any:
-    try:
-        import tokenizers
-    except ImportError:
-        raise InputError(
-            "Texts need the package tokenizers; install it with: pip install 'convergent[language]'"
-        ) from None
-    return tokenizers
-
-
-def _version() -> str:
-    return str(_tokenizers().__version__)

@@ -43,6 +43,7 @@ _CLUSTERS: _Columns = (
     ("within-cluster rotation", "{subspace_rotated_within_explained:.2f}"),
     ("random", "{subspace_random_explained:.2f}"),
 )
+_ABOVE = "same_decision_above_rotated"
 _FUNCTION: _Columns = (
     ("kept", "{kept:.0%}"),
     (
@@ -54,12 +55,7 @@ _FUNCTION: _Columns = (
     ("untrained", "{kept_untrained_restored:.0%}"),
     ("permuted", "{kept_permuted_restored:.0%}"),
     ("same decision", "{same_decision_restored:.1%}"),
-    (
-        "above rotated",
-        "{same_decision_above_rotated:.2f} ({same_decision_above_rotated_nets_low:.2f}-"
-        "{same_decision_above_rotated_nets_high:.2f})",
-        "{same_decision_above_rotated:.2f}",
-    ),
+    ("above rotated", f"{{{_ABOVE}:.2f}} ({{{_ABOVE}_nets_low:.2f}}-{{{_ABOVE}_nets_high:.2f}})", f"{{{_ABOVE}:.2f}}"),
 )
 _CODES = {
     "local": "local", "slightly": "slightly_distributed", "distributed": "distributed", "undecided": "undecided"

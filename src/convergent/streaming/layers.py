@@ -249,4 +249,4 @@ def _matching(nets: Mapping[str, nn.Module], pattern: str) -> list[str]:
 
 def _top(net: nn.Module) -> str:
     names = [path for path, _ in net.named_modules() if path]
-    return ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
+    return ", ".join([*names[:12], *(["..."] if len(names) > 12 else [])])

@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from convergent.data.tokens import END, Contexts
+from convergent.data.tokens import Contexts
+from convergent.data.vocabulary import END
 from convergent.streaming.patches import Patches
 
 _BEFORE, _AFTER = 12, 5  # tokens
