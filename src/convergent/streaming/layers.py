@@ -224,20 +224,18 @@ def _matching(nets: Mapping[str, nn.Module], pattern: str) -> list[str]:
     if not set(pattern) & set("*?["):
         return [pattern]
     modules, _ = module_and_call(pattern)
-    parts, ending = modules.split("."), pattern[len(modules) :]
+    parts, ending = modules.split("."), pattern.removeprefix(modules)
 
     def matches(path: str) -> bool:
         names = path.split(".")
         return len(names) == len(parts) and all(map(fnmatchcase, names, parts))
 
-    lists = {
-        name: [path + ending for path, _ in net.named_modules() if path and matches(path)] for name, net in nets.items()
-    }
+    modules_of = {name: [path for path, _ in net.named_modules() if path] for name, net in nets.items()}
+    lists = {name: [path + ending for path in paths if matches(path)] for name, paths in modules_of.items()}
     first, *others = lists.items()
     if not first[1]:
-        raise InputError(
-            f"Pattern {pattern!r} means no layer of net {first[0]}; its layers are {_top(nets[first[0]])}."
-        )
+        there = _top(nets[first[0]])
+        raise InputError(f"Pattern {pattern!r} means no layer of net {first[0]}; its layers are {there}.")
     for name, paths in others:
         if paths != first[1]:
             raise InputError(
@@ -249,4 +247,4 @@ def _matching(nets: Mapping[str, nn.Module], pattern: str) -> list[str]:
 
 def _top(net: nn.Module) -> str:
     names = [path for path, _ in net.named_modules() if path]
-    return ", ".join([*names[:12], *(["..."] if len(names) > 12 else [])])
+    return ", ".join(names[:12] + ["..."] * (len(names) > 12))
