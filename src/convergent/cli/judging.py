@@ -8,6 +8,7 @@ import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from convergent.analysis.reports import Report
 from convergent.analysis.results import Result
 from convergent.cli.align_job import AlignJob
 from convergent.cli.built import Built
+from convergent.cli.checking import resolved
 from convergent.cli.locks import held
 from convergent.cli.measured import load_pair
 from convergent.cli.measurement import MakesTrainer, Measurement
@@ -87,10 +89,15 @@ class Judging:
         measurement.data.untrained_on()
         names = names_of(measurement.nets)
         new = {name: net for name, of in zip(names, measurement.nets) if (net := _untrained(of)) is not None}
-        nets = [*measurement.nets, *new.values()]
-        called = dict(zip(new, names_of(nets)[len(names) :]))
+        nets = [*measurement.nets]
+        for net in new.values():  # several epochs of a training have one beginning, which may be compared too
+            nets += [net] if net not in nets else []
+        every = names_of(nets)
+        called = {name: every[nets.index(net)] for name, net in new.items()}
         of_layers = [{**paths, **{called[net]: paths[net] for net in new}} for paths in measurement.layers.values()]
-        pairs = [(b, called[a]) for a in new for b in names if a != b]
+        there = measurement.pairs or list(combinations(names, 2))
+        both = [ab for pair in there for ab in (pair, pair[::-1]) if ab[0] in new and called[ab[0]] != ab[1]]
+        pairs = list(dict.fromkeys((b, called[a]) for a, b in both))
         counted = [of for of in measurement.also if isinstance(of, SavedHistograms) and not of.rotated]
         views = {**measurement.views} | {called[net]: view for net, view in measurement.views.items() if net in new}
         beside = replace(measurement, nets=nets, wanted=of_layers, pairs=pairs, also=counted, views=views)
@@ -105,7 +112,7 @@ class Judging:
         """Judge the maps beside which every method is read, and measure their pairs of nets, once for all methods."""
         folder, names, dealt = self._folder, names_of(self.measurement.nets), self.job.reading.blocks
         file, stitches, measured_rows = folder / f"{layer}.safetensors", list[Stitch](), list[dict[str, Any]]()
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         with held(folder / "lock", lambda: log.info("Another job is judging the same maps; waiting for it"), 60.0):
             with contextlib.suppress(OSError, InputError):
                 return Judged.load(file)
@@ -151,16 +158,17 @@ class Judging:
 
     @property
     def _folder(self) -> Path:
-        """Of what is the same for all methods: the measures that are asked for are part of it."""
-        key = hashlib.sha256(" ".join(sorted(self.measures)).encode()).hexdigest()[:8]
-        return self.measurement.folder / f"function,folds={self.job.evaluation.folds},measures={key}"
+        """Of what is the same for all methods, named after all that it depends on beside the nets, untrained ones too."""
+        rotated = "rotated" in self.job.evaluation.nulls
+        about = json.dumps([resolved(self.job.config.similarity), rotated, self.job.evaluation.folds])
+        return self.beside.folder / f"function,{hashlib.sha256(about.encode()).hexdigest()[:8]}"
 
     def _controls(self, layer: str, a: int, b: int, nulls: NullPairs) -> dict[str, Source]:
         """The nets that take net a's place beside it."""
         names, dealt, controls = names_of(self.measurement.nets), self.job.reading.blocks, {}
         if rotated := nulls.of(b, a).get("rotated"):
             controls["rotated"] = Source(rotated[0].flip(), rotated_name(names[a], 0), min(dealt, BLOCKS))
-        if name := self.untrained.get(names[a]):
+        if (name := self.untrained.get(names[a])) and name != names[b]:
             moments, pair = load_pair(self.beside, self._beside(layer), self.job.evaluation.folds)
             controls["untrained"] = Source(pair(list(moments.nets).index(name), b), name, dealt)
         return controls
