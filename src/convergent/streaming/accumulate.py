@@ -17,6 +17,7 @@ from convergent.core.layer_moments import LayerMoments
 from convergent.core.packing import Packing
 from convergent.errors import InputError
 from convergent.streaming.arithmetic import Arithmetic, add_products, centred
+from convergent.streaming.collector import over_processes
 from convergent.streaming.layers import check_size
 
 # Samples per matrix product: enough that adding the product to the float64 sums is a few per cent of its cost, few
@@ -84,6 +85,11 @@ class Accumulator:
         return int((2 * self.blocks + 6) * widest**2 * 8)
 
     @property
+    def products(self) -> str:
+        """In what type they are made."""
+        return str(self.dtype).removeprefix("torch.")
+
+    @property
     def device(self) -> torch.device:
         """Where products are made and summed."""
         return self.shift_u.device
@@ -135,6 +141,11 @@ class Accumulator:
         self._finish_block()
         self._sums(0)
         self._buffers = []  # the memory is needed for what follows
+
+    def over_processes(self) -> None:
+        """Add the sums of all processes up, in all of them; block by block bounds the memory that this takes."""
+        for sums_f in self.sums_kf:
+            over_processes(sums_f, self.device)
 
     def moments(self, images: int) -> LayerMoments:
         """The record of all that was read; it takes over the memory of the sums, so this is the last call."""

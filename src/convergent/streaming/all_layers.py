@@ -22,6 +22,7 @@ from convergent.streaming.collector import First, Start, table_of
 from convergent.streaming.layers import Layers, Pairs, resolve
 from convergent.streaming.reading import Reading
 from convergent.streaming.saved_moments import moments_of, tensors_of
+from convergent.streaming.sparse_accumulate import SparseAccumulator
 from convergent.streaming.statistics_pass import CALIBRATION, Part, StatisticsPass
 
 _ALL = ""  # what the layer of all layers is called
@@ -41,7 +42,11 @@ def net_and_layer(name: str) -> tuple[str, str]:
 class AllLayersPass(StatisticsPass):
     """Collects the moments of all sites together; those of each layer hold its sites with itself and all later ones."""
 
-    def accumulating(self, seen: Mapping[str, Mapping[str, Tensor]]) -> dict[str, list[Accumulator]]:
+    sparse = False  # sites with several layers
+
+    def accumulating(
+        self, seen: Mapping[str, Mapping[str, Tensor]]
+    ) -> dict[str, list[Accumulator | SparseAccumulator]]:
         """One accumulator for all sites, layer by layer and in each net by net."""
         of_sites = {site(net, layer): x for layer, of_nets in seen.items() for net, x in of_nets.items()}
         self._masked |= {_ALL} if self._masked else set()

@@ -24,7 +24,8 @@ class Reading:
         units: which axis of an activation they are, see `layers.by_unit`; or a dictionary that says so per net.
         blocks: of images; layers too wide for `block_memory` get a half, a quarter, ... of them.
         block_memory: bytes that one layer's blocks may take.
-        products: backend of the float32 matrix products, see `products.chosen`.
+        products: backend of the float32 matrix products, see `products.chosen`; or sparse, in float64, which auto takes for
+            layers that are nearly all zero, see `sparse_accumulate.sparse_accumulator`.
         device: where products are made and summed, as torch names it; None for where the nets are.
         layers_per_pass: read the images anew for every so many layers, to save memory; None for one pass.
         snapshot_minutes: between two snapshots of a pass.
@@ -47,7 +48,7 @@ class Reading:
     )
     blocks: Annotated[int, whole(1)] = 64
     block_memory: Annotated[float, number(0, above=True)] = 1e9
-    products: Annotated[str, aside(word("auto", "portable", "onednn", "tf32"))] = "auto"
+    products: Annotated[str, aside(word("auto", "portable", "onednn", "tf32", "sparse"))] = "auto"
     device: Annotated[str | None, aside(TEXT | NULL)] = None
     layers_per_pass: Annotated[int | None, aside(whole(1) | NULL)] = None
     snapshot_minutes: Annotated[float, aside(number(0))] = 5.0

@@ -62,7 +62,7 @@ class RotatedPass(StatisticsPass):
     Nets are compared on the axes of the same rotation, too, where there are three or more that are all compared.
     """
 
-    exact, energies = False, False  # what chance gives need not be known to twelve digits
+    exact, energies, sparse = False, False, False  # what chance gives need not be known to twelve digits
 
     def parts(self, layer: str) -> list[Part]:
         """The rotations that methods are fitted to, and the others."""

@@ -20,11 +20,12 @@ from convergent.memory import check_memory
 from convergent.streaming.accumulate import Accumulator
 from convergent.streaming.arithmetic import FLOAT64_BELOW, Arithmetic
 from convergent.streaming.capture import Capture, Seen, mask_of
-from convergent.streaming.collector import Collector, Start, over_processes, table_of
+from convergent.streaming.collector import Collector, Start, table_of
 from convergent.streaming.deal import Deal
 from convergent.streaming.layers import Layers, Pairs
 from convergent.streaming.reading import Reading
 from convergent.streaming.rotations import Rotations
+from convergent.streaming.sparse_accumulate import SparseAccumulator, sparse_accumulator
 
 CALIBRATION = 32  # images
 
@@ -80,6 +81,7 @@ class StatisticsPass(Collector):
 
     exact = True  # small layers are summed in float64
     energies = True  # where the reading asks for them
+    sparse = True  # layers that are nearly all zero have sparse products
 
     def __init__(
         self,
@@ -105,7 +107,9 @@ class StatisticsPass(Collector):
         """What starts this collector in a pass; arguments as for the class."""
         return lambda nets, images, first: cls(nets, layers, images, next(first(CALIBRATION))[1], reading, pairs)
 
-    def accumulating(self, seen: Mapping[str, Mapping[str, Tensor]]) -> dict[str, list[Accumulator]]:
+    def accumulating(
+        self, seen: Mapping[str, Mapping[str, Tensor]]
+    ) -> dict[str, list[Accumulator | SparseAccumulator]]:
         """What sums the moments of each layer, a part each, given samples of each layer and net."""
         parts = {layer: self.parts(layer) for layer in self.layers}
         return {layer: [self.accumulator(layer, part, seen[layer]) for part in of] for layer, of in parts.items()}
@@ -140,8 +144,7 @@ class StatisticsPass(Collector):
         """The moments of every layer, summed over all processes; they take over the memory of the sums."""
         for accumulator in self._every:
             accumulator.close()
-            for sums_f in accumulator.sums_kf:  # block by block bounds the memory that this takes
-                over_processes(sums_f, accumulator.device)
+            accumulator.over_processes()
         return {
             layer: self.record(layer, [accumulator.moments(self.images) for accumulator in parts])
             for layer, parts in self.accumulators.items()
@@ -151,7 +154,7 @@ class StatisticsPass(Collector):
         """What is collected of a layer, given the moments of its parts."""
         return moments[0] if self.deal.images else moments[0].without_empty_blocks()
 
-    def parts_read(self) -> dict[str, Accumulator]:
+    def parts_read(self) -> dict[str, Accumulator | SparseAccumulator]:
         """The sums of each layer and part."""
         every = self.accumulators.items()
         return {f"{layer}/{part}": sums for layer, parts in every for part, sums in enumerate(parts)}
@@ -169,14 +172,14 @@ class StatisticsPass(Collector):
                 f"{sums.positions:,}",
                 f"{round((self.deal.images or 0) * self._per_image[layer]):,}",
                 str(sums.blocks),
-                str(sums.dtype).removeprefix("torch."),
+                sums.products,
                 f"{sums.pass_memory / 1e6:,.0f} MB",
                 f"{sums.method_memory / 1e6:,.0f} MB",
             ])  # fmt: skip
         return table_of(_HEADINGS, rows, 4)
 
     @property
-    def _every(self) -> list[Accumulator]:
+    def _every(self) -> list[Accumulator | SparseAccumulator]:
         return [accumulator for parts in self.accumulators.values() for accumulator in parts]
 
     def _check_memory(self) -> None:
@@ -191,7 +194,7 @@ class StatisticsPass(Collector):
             what = f"The moments of two nets in layer {accumulator.layer}, with what a method makes of them,"
             check_memory(accumulator.method_memory, what, advice)
 
-    def accumulator(self, layer: str, part: Part, seen: Mapping[str, Tensor]) -> Accumulator:
+    def accumulator(self, layer: str, part: Part, seen: Mapping[str, Tensor]) -> Accumulator | SparseAccumulator:
         """What sums the moments of some nets of a layer, given samples of each net, shape (n images, c units, p).
 
         Raises:
@@ -203,19 +206,22 @@ class StatisticsPass(Collector):
                 f"Layer {layer} has unequal numbers of positions ({unequal}); compare them with sample=pooled."
             )
         of_part = [seen[net] for net in part.nets]
-        x_us = torch.cat([x_ncp.double().transpose(0, 1).flatten(1) for x_ncp in of_part])
-        x_us, p = self.reading.placed(x_us), of_part[0].shape[2]
-        small = (self.deal.images or 0) * self._per_image.get(layer, 1.0) < FLOAT64_BELOW
-        dtype = torch.float64 if small and self.exact else torch.float32
-        # which product is the fastest is timed: where that matters little, it may not change the bits of another run
-        products = "portable" if small and self.reading.products == "auto" else self.reading.products
-        product = chosen(products, x_us.device, dtype)
-        arithmetic = Arithmetic.of(x_us, {x_ncp.dtype for x_ncp in of_part}, dtype, product)
         widths = {net: x_ncp.shape[1] for net, x_ncp in zip(part.nets, of_part)}
         energies = self.energies and self.reading.energies
         packing = Packing.of(list(widths.values()), part.pairs, within=part.within, energies=energies)
-        blocks = blocks_within(packing, min(part.blocks, self.deal.blocks), self.reading.block_memory)
-        return Accumulator(layer, widths, p, arithmetic, blocks, packing)
+        most, samples = min(part.blocks, self.deal.blocks), (self.deal.images or 0) * self._per_image.get(layer, 1.0)
+        of_nets = dict(zip(part.nets, of_part))
+        if self.sparse and (sums := sparse_accumulator(layer, of_nets, packing, most, samples, self.reading)):
+            return sums
+        x_us = self.reading.placed(torch.cat([x_ncp.double().transpose(0, 1).flatten(1) for x_ncp in of_part]))
+        small = samples < FLOAT64_BELOW
+        dtype = torch.float64 if small and self.exact else torch.float32
+        # which product is the fastest is timed: where that matters little, it may not change the bits of another run
+        products = "auto" if self.reading.products == "sparse" else self.reading.products
+        product = chosen("portable" if small and products == "auto" else products, x_us.device, dtype)
+        arithmetic = Arithmetic.of(x_us, {x_ncp.dtype for x_ncp in of_part}, dtype, product)
+        blocks = blocks_within(packing, most, self.reading.block_memory)
+        return Accumulator(layer, widths, of_part[0].shape[2], arithmetic, blocks, packing)
 
     def _calibrate(self, nets: Mapping[str, nn.Module], x: Mapping[str, Seen]) -> dict[str, dict[str, Tensor]]:
         """The samples of every layer of every net for a few images: {layer: {net: (n images, c units, p positions)}}."""

@@ -1,0 +1,313 @@
+"""The accumulator of layers whose activations are nearly all zero: sparse autoencoders, top-k codes.
+
+It makes the sums of `accumulate.Accumulator`, in float64, from the entries that are not zero: of each sample as many
+products as pairs of active units, not as pairs of units. What fits is handed on as the dense record, what does not stays
+sparse: units that are never active together have no entry.
+
+Axes: `n` images of a batch, `c` units of one net, `p` positions, `s` samples, `k` blocks of images, `f` sums of a `Packing`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import scipy.sparse as sp
+import torch
+from torch import Tensor
+
+from convergent.core.layer_moments import LayerMoments
+from convergent.core.packing import Packing, blocks_within
+from convergent.core.sparse_products import (
+    Sparse,
+    active_entries,
+    add_products,
+    added,
+    by_rows,
+    bytes_of,
+    matrix_of,
+    tensors_of,
+)
+from convergent.errors import InputError
+from convergent.streaming.arithmetic import Arithmetic, centred
+from convergent.streaming.collector import of_other_processes, over_processes
+from convergent.streaming.layers import check_size
+from convergent.streaming.reading import Reading
+
+# Products that are worth a matrix product; and entries, of all nets, that are kept for it at most.
+_PRODUCTS, _ENTRIES = 1 << 24, 1 << 25
+
+# Layers of so many units, of whose activations no more is active, have sparse products: tests/benchmarks/sparse_codes.py.
+_UNITS, _DENSITY = 512, 1 / 32
+
+_Key = tuple[int, int, int]  # block, net, net
+
+
+@dataclass(frozen=True)
+class Activity:
+    """What a calibration says of how much of a layer is active.
+
+    Attributes:
+        density: largest share of a net's activations that are not zero.
+        products: of a sample, over all wanted pairs of nets.
+        samples: there will be; 0 where nobody knows.
+    """
+
+    density: float
+    products: float
+    samples: float
+
+    @classmethod
+    def of(cls, seen: Mapping[str, Tensor], packing: Packing, samples: float) -> Activity:
+        """Of samples of each net, shape (n, c, p)."""
+        count_js = torch.stack([(x_ncp != 0).sum(1).flatten().double() for x_ncp in seen.values()])
+        width_j = torch.tensor([[x_ncp.shape[1]] for x_ncp in seen.values()])
+        products = sum(float((count_js[i] * count_js[j]).mean()) for i, j in packing.blocks())
+        return cls(float((count_js / width_j).mean(1).max()), products, samples)
+
+    def entries(self, packing: Packing, blocks: int) -> float:
+        """At most so many entries do the sums of all blocks have."""
+        dense = packing.size - 1 - 2 * packing.width
+        most = float(blocks * max(dense, 1))
+        return min(self.products * self.samples, most) if self.samples else most
+
+    def blocks(self, packing: Packing, blocks: int, memory: float) -> int:
+        """So many blocks, or a half, a quarter, ... where these need less memory and fewer do not fit."""
+        while blocks > 1 and bytes_of(self.entries(packing, blocks)) > memory:
+            if self.entries(packing, blocks // 2) == self.entries(packing, blocks):
+                break  # nearly every product is the only one of its pair: fewer blocks save nothing
+            blocks //= 2
+        return blocks
+
+
+def sparse_accumulator(
+    layer: str, seen: Mapping[str, Tensor], packing: Packing, blocks: int, samples: float, reading: Reading
+) -> SparseAccumulator | None:
+    """What sums a layer by sparse products, given samples of each net, shape (n, c, p); None where dense ones are faster.
+
+    That follows from how much of the layer is active, but on a GPU, whose dense products are fast, they are taken wherever
+    their record fits. A dense record that would not fit with two blocks stays sparse.
+    """
+    if reading.products not in ("auto", "sparse"):
+        return None
+    activity, (first, *_) = Activity.of(seen, packing, samples), seen.values()
+    wide = min(2, blocks) * packing.size * 8 > reading.block_memory
+    sparse = activity.density <= _DENSITY and min(x_ncp.shape[1] for x_ncp in seen.values()) >= _UNITS
+    if reading.products == "auto" and not (sparse and (wide or first.device.type == "cpu")):
+        return None
+    if wide:
+        packing = replace(packing, within=False, energies=False)
+        blocks = activity.blocks(packing, blocks, reading.block_memory)
+    else:
+        blocks = blocks_within(packing, blocks, reading.block_memory)
+    widths = {net: x_ncp.shape[1] for net, x_ncp in seen.items()}
+    return SparseAccumulator(layer, widths, first.shape[2], blocks, packing, activity, sparse=wide)
+
+
+class SparseAccumulator:
+    """Second moments of one layer of k nets, per block of images, in one pass; used as `accumulate.Accumulator` is.
+
+    Args:
+        layer: its name.
+        widths: number of units of each net, by name.
+        positions: samples per image.
+        blocks: of images.
+        packing: of these nets: which are to be compared.
+        activity: of the layer.
+        sparse: whether the record stays sparse, and then has squares only within nets.
+    """
+
+    dtype, products = torch.float64, "sparse"
+
+    def __init__(
+        self,
+        layer: str,
+        widths: Mapping[str, int],
+        positions: int,
+        blocks: int,
+        packing: Packing,
+        activity: Activity,
+        *,
+        sparse: bool = False,
+    ) -> None:
+        self.layer, self.nets, self.positions, self.blocks = layer, list(widths), positions, blocks
+        self.packing, self.activity, self.sparse = packing, activity, sparse
+        self.units = dict(zip(widths, packing.units))
+        self.device = torch.device("cpu")  # of all sums
+        # all sums but the products: counts, sums, squares, and what energies there are
+        self._small = replace(packing, pairs=[], within=False)
+        self.sums_kf = torch.zeros(blocks, self._small.size, dtype=torch.float64)
+        self._products: dict[_Key, Sparse] = {}
+        self._parts: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {net: [] for net in widths}  # not yet multiplied
+        self._blocks: list[Tensor] = []  # of their samples
+        self._batch = -1
+
+    @property
+    def memory(self) -> int:
+        """Bytes of host memory that the sums take by the end of the pass, at most."""
+        entries = int(bytes_of(self.activity.entries(self.packing, self.blocks)))
+        return entries if self.sparse else self.blocks * self.packing.size * 8
+
+    @property
+    def pass_memory(self) -> int:
+        """Bytes of host memory that a pass takes: sums, a copy of them while they are saved, and entries not multiplied."""
+        return 2 * self.memory + int(bytes_of(2 * _ENTRIES))
+
+    @property
+    def method_memory(self) -> int:
+        """Bytes that aligning two nets takes: the record; where it is dense, that and some six matrices made of it."""
+        widest = sum(sorted(units.stop - units.start for units in self.units.values())[-2:])
+        return 3 * self.memory if self.sparse else int((2 * self.blocks + 6) * widest**2 * 8)
+
+    def begin(self, block_n: Sequence[int]) -> None:
+        """Start a batch of images, given the block of each."""
+        self._batch += 1
+        self._blocks.append(torch.tensor(block_n, dtype=torch.long).repeat_interleave(self.positions))
+
+    def write(self, net: str, x_ncp: Tensor) -> None:
+        """Take one net's activations of the batch, shape (n, c, p), whatever later happens to that memory.
+
+        Raises:
+            InputError: if the net's units or positions are not those announced, or activations are NaN or infinite.
+        """
+        units = self.units[net]
+        check_size(x_ncp, units.stop - units.start, self.positions, f"Layer {self.layer} of net {net}")
+        count_s, column, value = active_entries(x_ncp.transpose(1, 2).flatten(0, 1))
+        if not torch.isfinite(value).all():
+            raise InputError(
+                f"Layer {self.layer} of net {net} gives NaN or infinite activations (unit "
+                f"{int(column[~torch.isfinite(value)][0])}, from batch {self._batch} on); "
+                "check its weights and the images, or leave this net or layer out."
+            )
+        self._parts[net].append((count_s, column, value))
+
+    def end(self) -> None:
+        """Finish the batch: multiply once the products are as many as the sums that they are added to."""
+        entries = sum(len(value) for parts in self._parts.values() for _, _, value in parts)
+        if entries < _ENTRIES:
+            if self._pending < _PRODUCTS:
+                return
+            waiting = {int(block) for block in torch.unique(torch.cat(self._blocks))}
+            if self._pending < sum(of.nnz for (block, _, _), of in self._products.items() if block in waiting):
+                return
+        self._multiply()
+
+    def close(self) -> None:
+        """Finish the pass: every block's sums are there."""
+        self._multiply()
+
+    def over_processes(self) -> None:
+        """Add the sums of all processes up, in all of them."""
+        over_processes(self.sums_kf)
+        for block in range(self.blocks):
+            for i, j in self.packing.blocks():
+                self._gather((block, i, j))
+
+    def moments(self, images: int) -> LayerMoments:
+        """The record of all that was read; it takes over the memory of the sums, so this is the last call."""
+        sums_kf = torch.zeros(self.blocks, self.packing.size, dtype=torch.float64)
+        sums_kf[:, 0] = self.sums_kf[:, 0]
+        self.packing.sums(sums_kf).copy_(self._small.sums(self.sums_kf))
+        if not self.packing.within:
+            self.packing.squares(sums_kf).copy_(self._small.squares(self.sums_kf))
+        if self.packing.energies:
+            for into, of in zip(self.packing.energy(sums_kf), self._small.energy(self.sums_kf)):
+                into.copy_(of)
+        while self._products:
+            (block, i, j), matrix = self._products.popitem()
+            self.packing.block(sums_kf, i, j)[block].add_(torch.from_numpy(matrix.toarray()))
+        arithmetic = Arithmetic(torch.zeros(self.packing.width))
+        count_k, mean_ku, scatter, energies = centred(sums_kf, self.packing, arithmetic)
+        return LayerMoments(self.layer, self.nets, self.packing.units, count_k, mean_ku, scatter, images, energies)
+
+    def state(self) -> dict[str, Tensor]:
+        """All that a pass has read so far, see `Collector.state`."""
+        state = {"sums_kf": self.sums_kf, "batch": torch.tensor(self._batch)}
+        for key, matrix in self._products.items():
+            state |= {f"{' '.join(map(str, key))}/{part}": x for part, x in tensors_of(matrix).items()}
+        if self._blocks:
+            state["block_s"] = torch.cat(self._blocks)
+            for net, parts in enumerate(self._parts.values()):
+                state |= {f"waiting {net} {part}": torch.cat(x) for part, x in enumerate(zip(*parts))}
+        return state
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Go on where `state` was taken."""
+        self.sums_kf.copy_(state["sums_kf"])
+        self._batch = int(state["batch"])
+        for name in dict.fromkeys(name.partition("/")[0] for name in state if "/" in name):
+            block, i, j = map(int, name.split())
+            parts = {part: state[f"{name}/{part}"] for part in ("starts", "columns", "values")}
+            self._products[block, i, j] = matrix_of(parts, self._shape(i, j))
+        if "block_s" in state:
+            self._blocks = [state["block_s"]]
+            for net, waiting in enumerate(self._parts.values()):
+                count_s, column, value = (state[f"waiting {net} {part}"] for part in range(3))
+                waiting.append((count_s, column, value))
+
+    @property
+    def _pending(self) -> float:
+        """Products that are not yet made."""
+        count_js = [torch.cat([count_s for count_s, _, _ in self._parts[net]]).double() for net in self.nets]
+        return sum(float(count_js[i] @ count_js[j]) for i, j in self.packing.blocks())
+
+    def _multiply(self) -> None:
+        """Add the products of what is kept to the sums of its blocks."""
+        if not self._blocks:
+            return
+        block_s, self._blocks = torch.cat(self._blocks), []
+        x_of = []
+        for net, parts in self._parts.items():
+            count_s, column, value = map(torch.cat, zip(*parts))
+            parts.clear()
+            x_of.append(by_rows(count_s, column, value, self.units[net].stop - self.units[net].start))
+        for block in torch.unique(block_s).tolist():
+            sample = (block_s == block).nonzero()[:, 0].numpy()
+            self._add(block, x_of if len(sample) == len(block_s) else [x_su[sample] for x_su in x_of])
+
+    def _add(self, block: int, x_of: Sequence[Sparse]) -> None:
+        """Add some samples of a block to its sums, given each net's."""
+        sums_f, small = self.sums_kf[block], self._small
+        sums_f[0] += x_of[0].shape[0]
+        energies = []
+        for units, x_su in zip(small.units, x_of):
+            squares_su = x_su.multiply(x_su)
+            small.sums(sums_f)[units] += torch.from_numpy(x_su.sum(0))
+            small.squares(sums_f)[units] += torch.from_numpy(squares_su.sum(0))
+            energies.append(torch.from_numpy(squares_su.sum(1)))
+        if small.energies:
+            energy_is = torch.stack(energies)
+            sum_i, with_energies_ij, with_units_iu = small.energy(sums_f)
+            sum_i.add_(energy_is.sum(1))
+            with_energies_ij.add_(energy_is @ energy_is.T)
+            for units, x_su in zip(small.units, x_of):
+                with_units_iu[:, units] += torch.from_numpy((x_su.T @ energy_is.numpy().T).T)
+        for i, j in self.packing.blocks():
+            key = (block, i, j)
+            self._products[key] = add_products(self._products.pop(key, None), x_of[i], x_of[j])
+
+    def _shape(self, i: int, j: int) -> tuple[int, int]:
+        units = self.packing.units
+        return units[i].stop - units[i].start, units[j].stop - units[j].start
+
+    def _gather(self, key: _Key) -> None:
+        """Add the other processes' products of a block and two nets to ours; all send as many entries as the most have."""
+        shape = self._shape(*key[1:])
+        own = self._products.pop(key, sp.csr_array(shape))
+        entries = torch.tensor([own.nnz])
+        others = [int(of["entries"]) for of in of_other_processes({"entries": entries})]
+        most, sent = (
+            max([own.nnz, *others]),
+            {name: x.long() for name, x in tensors_of(own).items() if name != "values"},
+        )
+        sent["values"] = torch.from_numpy(own.data)
+        for name in ("columns", "values"):
+            sent[name] = torch.nn.functional.pad(sent[name], (0, most - own.nnz))
+        matrices = [
+            matrix_of({"starts": of["starts"], "columns": of["columns"][:n], "values": of["values"][:n]}, shape)
+            for n, of in zip(others, of_other_processes(sent))
+        ]
+        if matrices:  # in the order of the processes, so that all of them round alike
+            matrices.insert(torch.distributed.get_rank(), own)
+        if (whole := added(matrices or [own])).nnz:
+            self._products[key] = whole
