@@ -56,6 +56,17 @@ def test_each_text_goes_between_its_marks_wherever_they_are_and_its_figures_besi
     assert fill(tmp_path, {"table 1": "new\n"}) == []
 
 
+def test_an_experiment_that_shares_the_documents_has_marks_and_figures_of_its_own(tmp_path):
+    mark, other = (f"<!-- {name}: written by `make readme` -->\n" for name in ("fashion results", "results"))
+    (tmp_path / "docs").mkdir()
+    page, figure = tmp_path / "README.md", tmp_path / "means.png"
+    page.write_text(f"{other}digits\n{other}{mark}old\n{mark}![](docs/means.png) ![](docs/fashion-means.png)\n")
+    figure.write_bytes(b"new")
+    assert fill(tmp_path, {"results": "new\n"}, [figure], "fashion") == [page]
+    assert page.read_text().startswith(f"{other}digits\n{other}{mark}new\n{mark}!")
+    assert [file.name for file in (tmp_path / "docs").iterdir()] == ["fashion-means.png"]
+
+
 @pytest.mark.parametrize("text", ["{0}", "{0}old\n{0}{1}", "{0}{1}{1}"])
 def test_a_mark_without_its_other_is_named(tmp_path, text):
     mark, other = (f"<!-- {name}: written by `make readme` -->\n" for name in ("controls", "other"))

@@ -1,5 +1,6 @@
 """All finished methods of an experiment in one place: tables, charts, and a page to look at."""
 
+import re
 import time
 from collections.abc import Callable, Sequence
 from itertools import pairwise
@@ -71,7 +72,8 @@ _HELD_OUT = (
     "score is clipped, so where images are few one unit may decide the mean."
 )
 _ONE_TO_ONE = ("matching", "semimatching")  # what the documents' table of controls is about
-_ROWS = 8  # of the README's only table
+_ROWS = 8  # of the README's table
+_MAIN = "digits-convnet"  # the experiment whose results are the documents' own
 
 
 def report(config: DictConfig) -> None:
@@ -114,7 +116,8 @@ def report(config: DictConfig) -> None:
         for merge in find_merges(root, config.name)[:1]:
             texts["merging"] = tables.markdown(merging_table(merge))
             others.append(merge / "figures" / "merging.png")
-        for document in fill(root, texts, [*charts, *shown_figures(aligned), *others]):
+        figures = [*charts, *shown_figures(aligned), *others]
+        for document in fill(root, texts, figures, "" if config.name == _MAIN else config.name):
             print(f"results written into {document}")
 
 
@@ -129,6 +132,8 @@ def texts_of(results: Sequence[Finished]) -> dict[str, str]:
     made["results"] = tables.explained(as_given)
     on_all = tables.explained([result for result in as_given if result.images == results[0].images])[: _ROWS + 1]
     made["demo"] = [[method, *layers] for method, _, *layers in on_all]
+    made["short"] = [[re.sub(r" ± [\d.]+", "", cell) for cell in column] for column in zip(*made["demo"])]
+    made["short"][0][0] = "layer"
     texts = {name: tables.markdown(rows) for name, rows in made.items() if len(rows) > 1}
     summaries = {result.folder.name: result.summary for result in results}
     swaps = "".join(f"- {sentence}\n" for sentence in sentences(summaries))

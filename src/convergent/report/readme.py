@@ -18,16 +18,19 @@ def documents(root: Path) -> list[Path]:
     return [file for file in (root / "README.md", *sorted((root / "docs").glob("**/*.md"))) if file.is_file()]
 
 
-def fill(root: Path, texts: Mapping[str, str], figures: Iterable[Path] = ()) -> list[Path]:
+def fill(root: Path, texts: Mapping[str, str], figures: Iterable[Path] = (), experiment: str = "") -> list[Path]:
     """Put each text between its marks, in whichever documents have them, and copy the figures that these show.
 
     Texts are Markdown by the name in their marks; what is between other names' marks stays. Figures, PNG files, are copied
-    to where a document shows one of that name in docs/, of equal names the last. The documents that were written anew.
+    to where a document shows one of that name in docs/, of equal names the last. Those of an experiment that shares the
+    documents go by its name as well: between marks "EXPERIMENT NAME", to "EXPERIMENT-FIGURE.png". The documents that were
+    written anew.
 
     Raises:
         InputError: if a mark has no second one.
     """
-    by_name = {figure.name: figure for figure in figures}
+    texts = {f"{experiment} {name}".strip(): text for name, text in texts.items()}
+    by_name = {f"{experiment}-{figure.name}".lstrip("-"): figure for figure in figures}
     written = []
     for file in documents(root):
         text = file.read_text()
