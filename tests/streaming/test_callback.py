@@ -10,16 +10,22 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from conftest import free_port
 from convergent.cli.processes import leave_group
+from convergent.core.histogram_source import Counting
 from convergent.core.moments import Moments
 from convergent.core.pairs import Pair
 from convergent.data.order import BlockOrder
 from convergent.errors import InputError
 from convergent.streaming.all_layers import SavedAllLayers, together
 from convergent.streaming.callback import HistogramsCallback, MomentsCallback, PassCallback
+from convergent.streaming.histograms.saved_histograms import SavedHistograms
+from convergent.streaming.kept_samples import SavedSamples
+from convergent.streaming.lowest import SavedLowest
 from convergent.streaming.module import Nets
 from convergent.streaming.reading import Reading
+from convergent.streaming.saved_moments import SavedMoments
 from convergent.streaming.snapshots import Snapshots
 from convergent.streaming.statistics_pass import StatisticsPass
+from convergent.streaming.top_patches import SavedPatches
 
 QUIET = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
 
@@ -143,11 +149,14 @@ def test_two_processes_give_the_very_same_blocks_and_counts():
     workers = [context.Process(target=_rank, args=(rank, port, queue)) for rank in range(2)]
     for worker in workers:
         worker.start()
-    counts, means, scatters, images, above, of_sites = queue.get(timeout=120)
+    counts, means, scatters, images, above, of_sites, of_one_block = queue.get(timeout=120)
     for worker in workers:
         worker.join(60)
         assert worker.exitcode == 0
     assert images == 53
+    here = one_block(Nets(both), {"accelerator": "cpu", "devices": 1})
+    assert of_one_block[0] == here[0] == 53
+    assert all(torch.equal(torch.tensor(there), torch.tensor(x)) for there, x in zip(of_one_block[1:], here[1:]))
     assert torch.equal(torch.tensor(of_sites, dtype=torch.float64), whole(sites))
     for layer in ("1", "2"):
         expected = alone.moments[layer].moments()
@@ -199,7 +208,8 @@ def _rank(rank, port, queue):
         **QUIET,
     )
     loader = DataLoader(data, batch_sampler=Blocks(53, 8, 4, rank, 2))
-    trainer.predict(Nets(both), loader, return_predictions=False)
+    trainer.predict(module := Nets(both), loader, return_predictions=False)
+    of_one_block = one_block(module, {"accelerator": "cpu", "devices": 2, "strategy": "ddp"}, rank, 2)
     leave_group()
     if rank == 0:
         lists = [
@@ -207,7 +217,26 @@ def _rank(rank, port, queue):
             for part in ("count", "mean_u", "scatter_uu")
         ]
         above = {layer: tables_of(histograms) for layer, histograms in counted.histograms.items()}
-        queue.put((*lists, callback.moments["1"].images, above, whole(sites).tolist()))
+        queue.put((*lists, callback.moments["1"].images, above, whole(sites).tolist(), of_one_block))
+
+
+def one_block(module, where, rank=0, world=1):
+    """What every kind of collector makes of images of one block, all of which the last process reads."""
+    artifacts = [SavedMoments(), SavedHistograms(Counting()), SavedPatches(), SavedLowest(), SavedSamples(20)]
+    starts = [artifact.start([*zip("12", "12")], Reading(blocks=1), None) for artifact in artifacts]
+    callback = PassCallback([*starts, SavedAllLayers(["1", "2"]).start([], Reading(blocks=1), None)])
+    trainer = pl.Trainer(**where, callbacks=[callback], use_distributed_sampler=False, **QUIET)
+    loader = DataLoader(dataset_of_seed(), batch_sampler=Blocks(53, 1, 9, rank, world))
+    assert len(loader) == (6 if rank == world - 1 else 0)
+    assert trainer.predict(module, loader, return_predictions=False) is None
+    assert not any(m._forward_hooks for m in module.modules())
+    moments, histograms, patches, lowest, samples, sites = callback.collected
+    of_net = patches["2"]["net1"].top
+    return [
+        callback.images, moments["2"].moments().scatter_uu.tolist(), histograms["2"].parts[0].above[0, 1].tolist(),
+        of_net.image_ck.tolist(), of_net.position_ck.tolist(), lowest["1"]["net0"].tolist(),
+        samples["2"]["net1"].tolist(), together(sites.values()).moments().scatter_uu.tolist(),
+    ]  # fmt: skip
 
 
 def dataset_of_seed():

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from convergent import __version__
 from convergent.cli.help import OVERVIEW, help_of
 from convergent.cli.place import conf, register_root
+from convergent.cli.processes import as_first
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -75,7 +76,7 @@ def perform(name: str, config: DictConfig) -> None:
 
         job = TrainJob.of(config)
         with job.alone():
-            if job.begin():
+            if as_first(job.begin()):
                 from convergent.cli.train import train
 
                 train(job)
@@ -84,7 +85,7 @@ def perform(name: str, config: DictConfig) -> None:
 
         merging = MergeJob.of(config)
         with merging.alone():
-            if merging.begin():
+            if as_first(merging.begin()):
                 from convergent.cli.merge import merge
 
                 merge(merging)
@@ -93,7 +94,7 @@ def perform(name: str, config: DictConfig) -> None:
 
         comparison = AlignJob.of(config)
         with comparison.alone():
-            if comparison.begin():
+            if as_first(comparison.begin()):
                 from convergent.cli.align import align
 
                 align(comparison)

@@ -17,7 +17,7 @@ from torch import nn
 
 from convergent.cli.locks import held
 from convergent.cli.nets import GivenNet, names_of
-from convergent.cli.processes import as_first, first_process
+from convergent.cli.processes import as_first, first_process, patient_group
 from convergent.data.ordered import OrderedData
 from convergent.errors import InputError
 from convergent.options import identity
@@ -135,14 +135,14 @@ class Measurement:
 
         Jobs that run at the same time measure once: the first holds a lock, which its death releases, the others wait.
         """
-        folder = self.folder
-        if not first_process():  # does what the first process says, which waits for it where there is no group yet
-            self._measure(as_first(self._missing(quiet=True)), trainer)
+        folder, group = self.folder, patient_group()
+        if not first_process():  # does what the first process says; Lightning starts it when that has been decided
+            self._measure(as_first(self._missing(quiet=True), group), trainer)
             return
         folder.mkdir(parents=True, exist_ok=True)
         with held(folder / "lock", lambda: log.info("Another job is measuring the same nets; waiting for it"), _MINUTE):
             remove_leftovers(folder)
-            missing = as_first(self._missing())
+            missing = as_first(self._missing(), group)
             if any(missing):
                 self._measure(missing, trainer)
             else:

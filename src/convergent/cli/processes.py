@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pickle
+import re
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from datetime import timedelta
+from functools import cache
+from itertools import count
 from typing import Any, TypeVar
+
+from convergent.errors import InputError
 
 T = TypeVar("T")
 
 PARENT = "CONVERGENT_PARENT"  # the environment variable in which a process tells those that it starts its number
 _LOOK = 1.0  # seconds between two looks at the parent
+_PATIENCE = timedelta(days=30)  # while the first process works alone, or waits for another job
+_ARRIVAL = timedelta(minutes=30)  # as torch allows the processes of a job to come
+_STEP_PORTS = 97  # between the ports of two steps of one SLURM job, of which Lightning knows the job only
 
 
 def first_process() -> bool:
@@ -50,14 +60,70 @@ def end_with_parent() -> None:
 
 
 def as_first(value: T, group: Any = None) -> T:
-    """What the first process has, in all processes of a group; where there is none yet, one's own."""
+    """What the first process has, in all processes of a group, or before there is one in all that were started together.
+
+    A process that is alone, or that Lightning started when the first one had decided, has its own.
+
+    Raises:
+        InputError: if the first process has ended, or the others do not come.
+    """
     if not grouped():
-        return value
+        return value if _started_together() is None else _through_store(value)
     import torch.distributed as dist
 
     values = [value]
     dist.broadcast_object_list(values, group=group)
     return values[0]
+
+
+def _started_together() -> tuple[int, int] | None:
+    """The rank of this process and the number of all, where torchrun or SLURM's srun started several; None otherwise."""
+    for mark, rank, world in (
+        ("TORCHELASTIC_RUN_ID", "RANK", "WORLD_SIZE"),
+        ("SLURM_STEP_ID", "SLURM_PROCID", "SLURM_STEP_NUM_TASKS"),
+    ):
+        if mark in os.environ and int(os.environ.get(world, "1")) > 1:
+            return int(os.environ[rank]), int(os.environ[world])
+    return None
+
+
+@cache
+def _store(rank: int, world: int) -> tuple[Any, Iterator[int]]:
+    """What processes that were started together have in common before they are a group, and the exchanges so far."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        nodes = os.environ.get("SLURM_STEP_NODELIST", os.environ.get("SLURM_NODELIST", "127.0.0.1"))
+        first_nodes = re.sub(r"\[([^],-]+)[^]]*\]", r"\1", nodes)  # host[5-9,12],other has host5 first
+        os.environ.setdefault("MASTER_ADDR", re.split("[, ]", first_nodes)[0])
+        step = int(os.environ["SLURM_STEP_ID"]) * _STEP_PORTS
+        port = 15_000 + (int(os.environ.get("SLURM_JOB_ID", "0")[-4:]) + step) % 10_000
+        os.environ.setdefault("MASTER_PORT", str(port))  # Lightning's own for the first step
+    from torch.distributed import rendezvous  # type: ignore[attr-defined]
+
+    store, _, _ = next(rendezvous("env://", rank, world, timeout=_ARRIVAL))
+    return store, count()
+
+
+def _through_store(value: T) -> T:
+    """What the first process has; it goes on when all others have it.
+
+    Raises:
+        InputError: if the first process has ended, or the others do not come.
+    """
+    rank, world = _started_together() or (0, 1)
+    try:
+        store, exchanges = _store(rank, world)
+        key = f"convergent/{next(exchanges)}"
+        if rank == 0:
+            store.set(key, pickle.dumps(value))
+            store.wait([f"{key}/{other}" for other in range(1, world)], _ARRIVAL)
+            return value
+        store.wait([key], _PATIENCE)
+        first: T = pickle.loads(store.get(key))
+        store.set(f"{key}/{rank}", "")
+    except RuntimeError:  # of a store that is gone, or that nobody comes to
+        who = "other processes of this job do not come" if rank == 0 else "first process of this job has ended"
+        raise InputError(f"The {who}, so this one ends; the same command does what is left.") from None
+    return first
 
 
 def patient_group() -> Any:
@@ -66,7 +132,7 @@ def patient_group() -> Any:
         return None
     import torch.distributed as dist
 
-    return dist.new_group(timeout=timedelta(days=30), backend="gloo")
+    return dist.new_group(timeout=_PATIENCE, backend="gloo")
 
 
 def leave_group() -> None:
@@ -85,6 +151,8 @@ def leave_group() -> None:
 
 def grouped() -> bool:
     """Whether this process is in a group."""
+    if "torch" not in sys.modules:
+        return False
     import torch.distributed as dist
 
     return dist.is_available() and dist.is_initialized()

@@ -95,21 +95,12 @@ class OrderedData(pl.LightningDataModule, ABC):
         return self._loader(items, sampler=order, batch_size=self._batch_per_process())
 
     def predict_dataloader(self) -> DataLoader[Any]:
-        """Batches of the statistics pass, block by block, without those that were read before.
-
-        Raises:
-            InputError: if there are more processes than blocks.
-        """
+        """Batches of the statistics pass, block by block, without those read before; none where others have all."""
         rank, world = self._place()
         skip, group_n = self.read_before(rank, world), self.group_n
         if self.only is not None:
             return self._loader(self.measured, batch_sampler=SomeOrder(self.only, self.batch_size, rank, world, skip))
         order = BlockOrder(len(self.measured), self.blocks, self.batch_size, rank, world, skip, group_n)
-        most = len(self.measured) if group_n is None else len(torch.unique(group_n))
-        if world > min(self.blocks, most):
-            raise InputError(
-                f"{world} processes need as many blocks of images, not {self.blocks}; use fewer processes."
-            )
         return self._loader(self.measured, batch_sampler=order)
 
     def state_dict(self) -> dict[str, int]:

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
@@ -25,6 +26,7 @@ from convergent.streaming.histograms.histogram_pass import HistogramPass
 from convergent.streaming.histograms.layer_histograms import LayerHistograms
 from convergent.streaming.layers import Layers, Pairs
 from convergent.streaming.loader import first_batches
+from convergent.streaming.measure import evaluating
 from convergent.streaming.module import Nets, mask_of_batch
 from convergent.streaming.reading import Reading
 from convergent.streaming.snapshots import Snapshots
@@ -54,6 +56,7 @@ class PassCallback(pl.Callback):
         self.images = 0
         self._collectors: list[Collector] = []
         self._hooks = ExitStack()
+        self._begun = False
         self._batches = 0
         self._images = 0  # of the data set
         self._heartbeat = Heartbeat()
@@ -64,6 +67,7 @@ class PassCallback(pl.Callback):
         Raises:
             InputError: if it is no pass of `Nets` over one loader of a data set whose length is known.
         """
+        self._begun = True
         loader: Any = trainer.predict_dataloaders
         numbered = isinstance(loader, DataLoader) and not isinstance(loader.dataset, IterableDataset)
         if not isinstance(pl_module, Nets) or not numbered or not len(loader.dataset):
@@ -117,6 +121,16 @@ class PassCallback(pl.Callback):
         self._collectors = []
         self._heartbeat.__exit__(None)
         trainer.strategy.barrier()  # nobody listens any more when the first process takes its store away
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:  # noqa: ARG002
+        """Let a process that has no image to read, for which Lightning skips the pass, exchange what the others do."""
+        if not self._begun:
+            pl_module.to(trainer.strategy.root_device)
+            with torch.no_grad(), evaluating([pl_module]):
+                self.on_predict_start(trainer, pl_module)
+                self.on_predict_end(trainer)
+            pl_module.cpu()
+        self._begun = False
 
     def on_exception(self, _trainer: pl.Trainer, _module: pl.LightningModule, exception: BaseException) -> None:
         """Take the hooks off."""

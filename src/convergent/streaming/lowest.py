@@ -9,9 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from convergent.storage.tensors import opened, save_tensors
+from convergent.streaming.capture import Capture, Seen
 from convergent.streaming.collector import Collector, Start, of_other_processes
 from convergent.streaming.layers import Layers, Pairs
 from convergent.streaming.reading import Reading
@@ -20,15 +22,23 @@ from convergent.streaming.reading import Reading
 class Lowest(Collector):
     """Collects the least activation of each unit, over all images and positions: {layer: {net: shape (c,)}}."""
 
-    def __init__(self, nets: Mapping[str, nn.Module], layers: Layers, reading: Reading) -> None:
+    def __init__(
+        self, nets: Mapping[str, nn.Module], layers: Layers, reading: Reading, seen: Mapping[str, Seen]
+    ) -> None:
         super().__init__(nets, layers, reading)
         self._lowest: dict[str, Tensor] = {}
+        with Capture(nets, self.layers, self._begin, output=self.reading.output) as capture:
+            capture.run(seen)
+
+    def _begin(self, net: str, layer: str, activation: Tensor) -> None:
+        units = self.by_unit(net, layer, activation).shape[1]
+        self._lowest[f"{layer}/{net}"] = torch.full((units,), torch.inf, device=activation.device)
 
     def see(self, net: str, layer: str, activation: Tensor) -> None:
         """Compare a batch with the least activations so far."""
         x_c = self.by_unit(net, layer, activation).movedim(1, 0).flatten(1).amin(1).float()
         name = f"{layer}/{net}"
-        self._lowest[name] = x_c.minimum(self._lowest.get(name, x_c).to(x_c.device))
+        self._lowest[name] = x_c.minimum(self._lowest[name].to(x_c.device))
 
     def collected(self) -> dict[str, dict[str, Tensor]]:
         """The least activations over all processes, on the host."""
@@ -61,7 +71,7 @@ class SavedLowest:
 
     def start(self, layers: Layers, reading: Reading, _pairs: Pairs) -> Start:
         """What starts their collector."""
-        return lambda nets, _images, _first: Lowest(nets, layers, reading)
+        return lambda nets, _images, first: Lowest(nets, layers, reading, next(first(1))[1])
 
     def save(self, lowest: Mapping[str, Tensor], file: Path) -> None:
         """Save those of one layer."""

@@ -20,6 +20,7 @@ class Nets(pl.LightningModule):
 
     def __init__(self, nets: Mapping[str, nn.Module], views: Mapping[str, str] | None = None) -> None:
         super().__init__()
+        self.allow_zero_length_dataloader_with_multiple_devices = True  # processes without images, see `PassCallback`
         self.names, self.views = list(nets), dict(views or {})
         self.modules_ = nn.ModuleList(nets.values())
 

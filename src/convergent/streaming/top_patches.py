@@ -13,9 +13,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from convergent.streaming.collector import Collector, First, Start, of_other_processes, part_of, table_of
+from convergent.streaming.capture import Capture
+from convergent.streaming.collector import Collector, First, Start, of_other_processes, table_of
 from convergent.streaming.layers import JOINED, Layers, Pairs, samples
-from convergent.streaming.loader import device_of
 from convergent.streaming.patches import Patches, load_patches, save_patches
 from convergent.streaming.reading import Reading
 from convergent.streaming.receptive_fields import Field, receptive_fields
@@ -42,7 +42,6 @@ class TopPatches(Collector):
         super().__init__(nets, layers, reading or Reading())
         _, x = next(first(1))
         pictures = {net: seen for net, seen in x.items() if isinstance(seen, Tensor)}
-        self._device = {net: device_of(module) for net, module in nets.items()}
         self._masked = torch.inf if lowest else -torch.inf
         self._counters: dict[tuple[str, str], TopCounter] = {}
         self._across: dict[tuple[str, str], int] = {}
@@ -53,6 +52,15 @@ class TopPatches(Collector):
             single = {layer: path for layer, path in paths.items() if net in pictures and JOINED not in path}
             fields = dict.fromkeys(paths) | (receptive_fields(module, pictures[net], single) if single else {})
             self._fields |= {(layer, net): of for layer, of in fields.items()}
+        with Capture(nets, self.layers, self._begin, output=self.reading.output) as capture:
+            capture.run(x)
+
+    def _begin(self, net: str, layer: str, activation: Tensor) -> None:
+        x_nc, where = self.by_unit(net, layer, activation), (layer, net)
+        self._counters[where] = self._new(x_nc.shape[1], device=activation.device)
+        self._across[where] = x_nc.shape[-1] if x_nc.ndim > 2 else 1
+        if self.units(net, layer, activation.shape) != "channel":
+            self._fields[where] = None
 
     @classmethod
     def start(cls, layers: Layers, reading: Reading | None = None, k: int = 9, *, lowest: bool = False) -> Start:
@@ -61,22 +69,15 @@ class TopPatches(Collector):
 
     def see(self, net: str, layer: str, activation: Tensor) -> None:
         """Compare the highest activations of the batch with those kept."""
-        x_nc, where = self.by_unit(net, layer, activation), (layer, net)
-        if where not in self._counters:
-            self._counters[where] = self._new(x_nc.shape[1], device=activation.device)
-            self._across[where] = x_nc.shape[-1] if x_nc.ndim > 2 else 1
-            if self.units(net, layer, activation.shape) != "channel":
-                self._fields[where] = None
-        x_ncp = samples(x_nc, "every", "")
+        x_ncp = samples(self.by_unit(net, layer, activation), "every", "")
         if self.unmasked:
             x_ncp = x_ncp.masked_fill(~self.unmasked.whole_np[:, None].to(x_ncp.device), self._masked)
-        self._counters[where].add(x_ncp, self.images_on(activation.device))
+        self._counters[layer, net].add(x_ncp, self.images_on(activation.device))
 
     def collected(self) -> dict[str, dict[str, Patches]]:
         """The patches of every layer and net, not yet cut out."""
         patches: dict[str, dict[str, Patches]] = {layer: {} for layer in self.layers}
-        for layer, net in [where for where in self._fields if where in self._counters]:  # as in the other processes
-            counter = self._counters[layer, net]
+        for (layer, net), counter in self._counters.items():
             for other in of_other_processes(counter.state()):
                 counter.merge(other)
             field, across = self._fields[layer, net], self._across[layer, net]
@@ -84,20 +85,8 @@ class TopPatches(Collector):
         return patches
 
     def parts_read(self) -> dict[str, TopCounter]:
-        """The counter of each layer and net that was seen."""
+        """The counter of each layer and net."""
         return {f"{layer}/{net}": counter for (layer, net), counter in self._counters.items()}
-
-    def state(self) -> dict[str, Tensor]:
-        """All that was read so far."""
-        return super().state() | {f"{layer}/{net}/across": torch.tensor(x) for (layer, net), x in self._across.items()}
-
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Go on where `state` was taken."""
-        for layer, net in self._fields:
-            if saved := part_of(state, f"{layer}/{net}"):
-                self._counters[layer, net] = self._new(len(saved["key_ck"]), device=self._device[net])
-                self._across[layer, net] = int(saved["across"])
-        super().load_state(state)
 
     def plan(self) -> str:
         """A table of what the units see of an image, a line per layer."""

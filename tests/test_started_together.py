@@ -1,0 +1,108 @@
+"""Jobs whose processes torchrun or SLURM started at once: all do what the first one decides, with images or without."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+
+import pytest
+from filelock import FileLock
+
+from conftest import free_port
+from test_survival import PASS, moments
+
+pytestmark = pytest.mark.command
+
+ONE_BLOCK = (*PASS, "reading.blocks=1", "evaluation.folds=0", "evaluation.nulls=[shuffled]", "method=semimatching")
+
+# A command whose processes say when they ask the first one what is to be done, and that waits aloud at once.
+ASKING = """
+import os, sys
+from pathlib import Path
+from convergent.cli import measurement
+from convergent.cli.main import run
+place, as_first = Path(sys.argv.pop(1)), measurement.as_first
+def asking(*arguments):
+    (place / os.environ["RANK"]).touch()
+    return as_first(*arguments)
+measurement.as_first, measurement._MINUTE = asking, 0
+run("align")
+"""
+
+
+def until(ready, process):
+    end = time.monotonic() + 200
+    while not ready():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def test_a_job_of_torchrun_waits_whole_for_another_and_its_idle_process_changes_no_bit(tmp_path, command):
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert command("align", *ONE_BLOCK, f"root={first}")[0] == 0
+    alone = moments(first)
+    done, missing = sorted({file.rpartition("/")[0] for file in alone if file.count("/") == 3}, key=len)
+    (second / done).mkdir(parents=True)
+    (tmp_path / "asking.py").write_text(ASKING)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    arguments = ["trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu", f"root={second}"]
+    with FileLock(second / done / "lock"):  # of another job that measures the images, but not yet the shuffled ones
+        process = subprocess.Popen(
+            [*torchrun, tmp_path / "asking.py", tmp_path, *ONE_BLOCK, *arguments],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+        until((tmp_path / "1").exists, process)  # it has seen that nothing is there
+        shutil.copytree(first / done, second / done, dirs_exist_ok=True)
+    output = process.communicate(timeout=300)[0]
+    assert process.returncode == 0, output
+    assert output.count("read 360 images") == 1
+    assert output.count("mean r") == 1
+    there = moments(second)
+    assert there.keys() == alone.keys()
+    assert any(missing in file for file in there)
+    assert all((there[file][key] == x).all() for file, tensors in alone.items() for key, x in tensors.items())
+
+
+TASK = """
+import os, sys, time
+from convergent.cli.processes import as_first
+rank = os.environ["SLURM_PROCID"]
+time.sleep(float(sys.argv[1]) * (rank == "0"))  # as one waits for another job
+print(as_first(f"{rank} decides"), as_first({rank}), os.environ.get("MASTER_PORT"))
+if rank == "1":
+    as_first(None)  # which the first one has no answer for
+"""
+
+
+def tasks(job, step, seconds):
+    """Both tasks of a step of a SLURM job, as srun starts them."""
+    of_step = {"SLURM_JOB_ID": job, "SLURM_STEP_ID": step, "SLURM_STEP_NUM_TASKS": "2", "SLURM_NODELIST": "127.0.0.1"}
+    return [
+        subprocess.Popen(
+            [sys.executable, "-c", TASK, str(seconds)],
+            env=os.environ | of_step | {"SLURM_PROCID": rank},
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for rank in "01"
+    ]  # fmt: skip
+
+
+def test_tasks_of_slurm_hear_the_first_one_of_their_own_step_and_end_with_it():
+    job = str(free_port())
+    every = [tasks(job, "0", 3), tasks(job, "1", 0)]  # two steps of one job at a time
+    output = [[task.communicate(timeout=120) for task in step] for step in every]
+    ports = [{out.split()[-1] for out, _ in step} for step in output]
+    assert len(set.union(*ports)) == 2
+    assert all(out.startswith("0 decides {'0'} ") for step in output for out, _ in step)
+    assert all(step[0].returncode == 0 and step[1].returncode == 1 for step in every)
+    assert all("first process of this job has ended" in err for _, (_, err) in output)
+
+
+def test_tasks_of_a_batch_script_that_srun_did_not_start_are_no_processes_of_a_job(monkeypatch):
+    from convergent.cli.processes import as_first
+
+    for name, value in {"SLURM_NTASKS": "4", "SLURM_PROCID": "0", "SLURM_JOB_ID": "5"}.items():
+        monkeypatch.setenv(name, value)
+    assert as_first("mine") == "mine"
