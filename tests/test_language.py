@@ -1,5 +1,6 @@
 """Language models by the commands, small: trained, resumed, aligned; documents and vocabularies are what they have to be."""
 
+import hashlib
 import json
 
 import pytest
@@ -180,10 +181,90 @@ def tokenizer_of(texts, size, file):
     train_tokenizer(texts, size).save(str(file))
 
 
+@pytest.fixture
+def two_vocabularies(root, tmp_path):
+    """Two saved decoders with tokenizers of their own, each trained on other words of the same texts."""
+    from convergent.data.vocabulary import load_tokenizer
+    from convergent.nets.decoder import decoder
+
+    texts = [json.loads(line)["text"] for line in (root / "texts" / "texts.jsonl").read_text().splitlines()]
+    sizes = {"n_positions": 256, "n_embd": 8, "n_layer": 2, "n_head": 2, "n_inner": 12}
+    nets = {}
+    for name, size in (("a", 290), ("b", 300)):
+        net = decoder({"model_type": "gpt2", "vocab_size": 301, **sizes}).eval()
+        net.save_pretrained(tmp_path / name)
+        some = [" ".join(word for word in text.split() if (word[0] in "qbf") == (name == "a")) for text in texts]
+        tokenizer_of(some, size, tmp_path / name / "tokenizer.json")
+        nets[name] = net, load_tokenizer(tmp_path / name / "tokenizer.json")
+    return nets, texts
+
+
+SHARED = ("tokens=shared_ends", "method=matching", "name=shared")
+
+
+def test_nets_of_different_vocabularies_are_compared_where_both_end_a_token(two_vocabularies, do, root, tmp_path):
+    nets, texts = two_vocabularies
+    given = f"nets=[{{hf: {tmp_path}/a}},{{hf: {tmp_path}/b}}]"
+    do("align", given, *SHARED, "label=ends", "reading.blocks=4", "data.context=256")
+    summary = json.loads((root / "outputs" / "align" / "shared" / "ends" / "summary.json").read_text())
+    saved, layer = root / summary["moments"], "transformer.h.1.mlp.act"
+    moments = SavedMoments().load(saved / f"{layer}.safetensors", layer, summary["nets"])
+    of_nets, acts = {"a": [], "b": []}, []
+    for net, _ in nets.values():
+        net.transformer.h[1].mlp.act.register_forward_hook(lambda _, __, x: acts.append(x[0]))
+    held_out = [text for text in texts if is_held_out(text, 0.3)]
+    for text in held_out:
+        encoded = {name: tokenizer.encode(text) for name, (_, tokenizer) in nets.items()}
+        ends = {name: [end for _, end in of.offsets] for name, of in encoded.items()}
+        both = sorted(set(ends["a"]) & set(ends["b"]))
+        for name, (net, tokenizer) in nets.items():
+            with torch.no_grad():
+                net(torch.tensor([[tokenizer.token_to_id("<|endoftext|>"), *encoded[name].ids]]))
+            of_nets[name].append(acts.pop()[[1 + ends[name].index(end) for end in both]])
+    x_nu = torch.cat([torch.cat(of_nets[name]) for name in "ab"], 1).double()
+    tokens = [sum(len(tokenizer.encode(text)) for text in held_out) for _, tokenizer in nets.values()]
+    assert len(x_nu) == moments.count_k.sum() < min(tokens)
+    expected = torch.corrcoef(x_nu.T)[:12, 12:]
+    assert (moments.pair(0, 1).corr_ab - expected).abs().max() < 1e-5
+    said = do("align", given, *SHARED, "label=function", "function=true", code=1)
+    assert "predict the same tokens" in said
+
+
+def test_vocabularies_that_cut_texts_alike_give_what_one_vocabulary_gives(two_vocabularies, do, root, tmp_path):
+    given = f"nets=[{{hf: {tmp_path}/a}},{{hf: {tmp_path}/b}}]"
+    options = (
+        "evaluation.nulls=[rotated]",
+        "evaluation.rotations=2",
+        "pictures=top",
+        "reading.sample=9",
+        "method=matching",
+    )
+    one_layer = "layers=[transformer.h.1.mlp.act]"
+    of_a = json.loads((tmp_path / "a" / "tokenizer.json").read_text())
+    (tmp_path / "b" / "tokenizer.json").write_text(json.dumps(of_a))
+    do("align", given, *options, "name=alike", "label=one", "data.context=32", one_layer)
+    end = max(of_a["model"]["vocab"].values())
+    of_a["model"]["vocab"]["never"] = end + 1
+    (tmp_path / "b" / "tokenizer.json").write_text(json.dumps(of_a))
+    do("align", given, *SHARED, *options, "name=alike", "label=two", "data.context=32", one_layer)
+    one, two = (root / "outputs" / "align" / "alike" / label for label in ("one", "two"))
+    for file in ("scores.csv", "contexts.csv"):
+        assert (one / file).read_text() == (two / file).read_text()
+    of_one, of_two = (json.loads((of / "summary.json").read_text()) for of in (one, two))
+    assert of_one["pairs"] == of_two["pairs"]
+    assert of_one["moments"] != of_two["moments"]
+    assert of_one["pairs"][0]["mean_best_r_rotated"] > 0
+
+
+def is_held_out(text, share):
+    digest = hashlib.sha256(f"0 {text}".encode()).digest()
+    return int.from_bytes(digest[:6], "big") < share * 2**48
+
+
 def test_what_cannot_be_compared_is_refused_in_one_sentence(trained, do, tmp_path):
     from convergent.nets.decoder import decoder
 
-    for name, size in (("a", 300), ("b", 290)):
+    for name, size in (("a", 290), ("b", 300)):
         config = {
             "model_type": "gpt2",
             "vocab_size": 300,
@@ -201,7 +282,7 @@ def test_what_cannot_be_compared_is_refused_in_one_sentence(trained, do, tmp_pat
     said = do("align", f"nets=[{a},{b}]", "name=x", "label=x", code=1)
     assert "Net b takes contexts of 8 tokens at most" in said
     said = do("align", f"nets=[{a},{a}]", "name=x", "label=x", "evaluation.nulls=[shuffled]", code=1)
-    assert "leave that null out" in said
+    assert "still share their position in a text; leave it out" in said
     said = do("train", "seed=0", "name=none", f"data.folder={tmp_path}/a/none", code=1)
     assert "holds no text (.txt or .jsonl)" in said
     assert all(text.count("\n") == 1 for text in (said,))

@@ -97,7 +97,7 @@ def build_images(job: AlignJob) -> tuple[OrderedData, dict[str, str]]:
     """The images that are measured, and which view of them each net takes where nets want them prepared differently."""
     config = images_config(job.nets, job.config)
     if "context" in config.data:
-        return build_texts(job, config), {}
+        return build_texts(job, config)
     wanted = {}
     for name, net in zip(job.names, job.nets):
         values: Any = OmegaConf.to_container(OmegaConf.merge(config.data, net.view or {}), resolve=True)

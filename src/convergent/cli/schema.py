@@ -122,6 +122,7 @@ ALIGNMENT: Options = {
     "label": aside(COMPONENT | NULL),
     "layers": _PATHS | NULL,
     "populations": saying('patterns of layers by name, as {mlp: "transformer.h.*.mlp.act"}', table(TEXT)),
+    "tokens": word("same", "shared_ends"),
     "images": TEXT | NULL,
     "pictures": aside(word("top", "bottom", "ascent") | NULL),
     **{

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 
 from convergent.data.documents import Documents
 from convergent.data.ordered import OrderedData
+from convergent.data.shared_ends import SharedContexts
 from convergent.data.tokens import Contexts, Corpus, Windows, as_they_are
 from convergent.errors import InputError
 
@@ -39,6 +40,7 @@ class TextData(OrderedData):
         workers: processes that read beside each of these.
         order_seed: of the order of contexts.
         epoch: contexts that make up an epoch; None for all.
+        others: files of other vocabularies, in whose tokens other nets read the measured documents (view "1", "2", ...).
         kept_in: folder of the tokens of all corpora.
     """
 
@@ -56,8 +58,10 @@ class TextData(OrderedData):
         workers: int = 0,
         order_seed: int = 0,
         epoch: int | None = None,
+        others: Sequence[Path] = (),
     ) -> None:
         super().__init__(batch_size, workers, order_seed, 0, epoch)
+        self.others = others
         self.documents, self.context, self.vocabulary, self.kept_in = documents, context, vocabulary, kept_in
         self.held_out, self.seed, self.measure_source = held_out, seed, measure
         if measure not in PARTS:
@@ -71,7 +75,11 @@ class TextData(OrderedData):
     @cached_property
     def corpus(self) -> Corpus:
         """The documents as tokens."""
-        return Corpus.of(self.documents(), self.vocabulary, self.held_out, self.seed, self.kept_in)
+        return self._corpus(self.vocabulary)
+
+    def _corpus(self, vocabulary: int | Path) -> Corpus:
+        ends = bool(self.others)
+        return Corpus.of(self.documents(), vocabulary, self.held_out, self.seed, self.kept_in, ends=ends)
 
     def check(self) -> None:
         """Find out that there are documents on both sides of the split, long enough to train on."""
@@ -84,10 +92,17 @@ class TextData(OrderedData):
         return Contexts(self.corpus, self.corpus.numbers(held_out=True), self.context)
 
     @cached_property
-    def measured(self) -> Contexts:
+    def measured(self) -> Contexts | SharedContexts:
         """The contexts of the statistics pass."""
         documents_d = self.corpus.numbers(held_out=self.measure_source == "val")
-        contexts = Contexts(self.corpus, documents_d, self.context, masked=True)
+        contexts: Contexts | SharedContexts = Contexts(self.corpus, documents_d, self.context, masked=True)
+        if self.others:
+            corpora = {str(view + 1): self._corpus(file) for view, file in enumerate(self.others)}
+            contexts = SharedContexts({"0": self.corpus, **corpora}, documents_d, self.context)
+            if contexts.left_out:
+                log.warning(
+                    "%d tokens are left out, between whose shared ends no context is long enough", contexts.left_out
+                )
         if contexts.split[0]:
             log.info("%d of %d documents are longer than a context of %d: split", *contexts.split, self.context)
         return contexts

@@ -33,7 +33,8 @@ log = logging.getLogger(__name__)
 
 _FORMAT = "convergent tokens 1"  # part of every key
 TOKENS, MASK = "input_ids", "attention_mask"  # what transformers calls the inputs
-_UNCOUNTED = -100  # the target that cross entropy and torchmetrics leave out
+PLACES = "places"  # of those tokens that are samples, where nets read other ones
+UNCOUNTED = -100  # the target that cross entropy and torchmetrics leave out
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +47,8 @@ class Corpus:
         held_out_d: which documents no net is trained on.
         tokenizer: file of the vocabulary.
         digest: of all documents and the vocabulary.
+        end_t: the character of its document behind each token's last, 0 of those that end texts, -1 of tokens that end
+            within a character; None where it was not asked for.
     """
 
     token_t: Tensor
@@ -53,9 +56,19 @@ class Corpus:
     held_out_d: Tensor
     tokenizer: Path
     digest: str
+    end_t: Tensor | None = None
 
     @classmethod
-    def of(cls, documents: Documents, vocabulary: int | Path, held_out: float, seed: int, folder: Path) -> Corpus:
+    def of(
+        cls,
+        documents: Documents,
+        vocabulary: int | Path,
+        held_out: float,
+        seed: int,
+        folder: Path,
+        *,
+        ends: bool = False,
+    ) -> Corpus:
         """The corpus of documents, from a folder where it is kept, or made and kept there.
 
         Args:
@@ -64,6 +77,7 @@ class Corpus:
             held_out: share of the documents; which they are says a digest of each, and the seed.
             seed: of that choice.
             folder: of all corpora.
+            ends: also where in its document each token ends.
 
         Raises:
             InputError: if there is no document on one side of the split, or the vocabulary cannot be used.
@@ -76,13 +90,15 @@ class Corpus:
                     tokenizer = train_tokenizer((text for text, held_out in texts() if not held_out), size)
                     with atomic(vocabulary) as partial:
                         tokenizer.save(str(partial))
-        file = _place(folder, [*about, hashlib.sha256(vocabulary.read_bytes()).hexdigest()]) / "tokens.safetensors"
+        place = _place(folder, [*about, hashlib.sha256(vocabulary.read_bytes()).hexdigest()])
+        file = place / ("ends.safetensors" if ends else "tokens.safetensors")
         with FileLock(file.parent / "lock"):
             if not file.exists():
-                _tokenise(texts(), vocabulary, file)
+                _tokenise(texts(), vocabulary, file, ends=ends)
             with opened(file, "delete it, then it is made again") as saved:
                 token_t, start_d, held_out_d = (saved.get_tensor(of) for of in ("token_t", "start_d", "held_out_d"))
-                return cls(token_t, start_d, held_out_d, vocabulary, saved.metadata()["digest"])
+                end_t = saved.get_tensor("end_t") if ends else None
+                return cls(token_t, start_d, held_out_d, vocabulary, saved.metadata()["digest"], end_t)
 
     @cached_property
     def vocabulary(self) -> Tokenizer:
@@ -127,8 +143,8 @@ def _texts(documents: Documents, share: float, seed: int) -> list[tuple[str, boo
     return list(zip(texts, held_out))
 
 
-def _tokenise(texts: Sequence[tuple[str, bool]], vocabulary: Path, file: Path) -> None:
-    tokenizer = load_tokenizer(vocabulary)
+def _tokenise(texts: Sequence[tuple[str, bool]], vocabulary: Path, file: Path, *, ends: bool) -> None:
+    tokenizer = load_tokenizer(vocabulary, whole_offsets=ends)
     end, encoded_d = end_of(tokenizer), tokenizer.encode_batch([text for text, _ in texts], add_special_tokens=False)
     tokens = [torch.tensor([end, *encoded.ids], dtype=torch.int32) for encoded in encoded_d]
     tensors = {
@@ -136,9 +152,22 @@ def _tokenise(texts: Sequence[tuple[str, bool]], vocabulary: Path, file: Path) -
         "start_d": torch.tensor([0, *map(len, tokens)]).cumsum(0),
         "held_out_d": torch.tensor([held_out for _, held_out in texts]),
     }
+    if ends:
+        of_texts = [torch.tensor([0, *_ends(encoded.offsets)], dtype=torch.int32) for encoded in encoded_d]
+        tensors["end_t"] = torch.cat([*of_texts, torch.tensor([0], dtype=torch.int32)])
     digest = hashlib.sha256(vocabulary.read_bytes() + tensors["token_t"].numpy().tobytes()).hexdigest()
     with atomic(file) as partial:
         save_tensors(tensors, partial, {"digest": digest})
+
+
+def _ends(offsets: Sequence[tuple[int, int]]) -> list[int]:
+    """Behind which character each token ends, -1 if within one, of which the next token begins with the rest.
+
+    >>> _ends([(0, 2), (2, 3), (2, 3), (3, 5)])
+    [2, -1, 3, 5]
+    """
+    begins = [*(begin for begin, _ in offsets[1:]), 2**31]
+    return [end if begin >= end else -1 for (_, end), begin in zip(offsets, begins)]
 
 
 class Windows(Dataset[Any]):
@@ -190,17 +219,21 @@ class Contexts(Dataset[Any]):
     def __getitems__(self, draws: Sequence[Draw | int]) -> list[Any]:
         given = [Draw(draw) if isinstance(draw, int) else draw for draw in draws]
         number_n = torch.tensor([draw.image for draw in given])
-        place_p = torch.arange(self.context)
-        there_np = place_p < self.length_n[number_n, None]
-        place_np = torch.where(there_np, self.begin_n[number_n, None] + place_p, len(self.corpus.token_t) - 1)
-        input_np = self.corpus.token_t[place_np].long()
+        input_np, there_np, place_np = self.tokens(number_n)
         counted_np = there_np & torch.tensor([draw.counted for draw in given])[:, None]
         target_np = self.corpus.token_t[(place_np + 1).clamp(max=len(self.corpus.token_t) - 1)].long()
-        target_np = target_np.masked_fill(~counted_np, _UNCOUNTED)
+        target_np = target_np.masked_fill(~counted_np, UNCOUNTED)
         return [{TOKENS: input_np, MASK: there_np} if self.masked else input_np, target_np, number_n]
 
     def __getitem__(self, draw: Draw | int) -> list[Any]:
         return self.__getitems__([draw])
+
+    def tokens(self, number_n: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The tokens of contexts, which are no padding, and their places in the corpus, each of shape (n, p)."""
+        place_p = torch.arange(self.context)
+        there_np = place_p < self.length_n[number_n, None]
+        place_np = torch.where(there_np, self.begin_n[number_n, None] + place_p, len(self.corpus.token_t) - 1)
+        return self.corpus.token_t[place_np].long(), there_np, place_np
 
     def around(self, number: int, position: int, before: int, after: int) -> tuple[str, str, str]:
         """The text of some tokens before a position of a context, of its own token, and of some behind it."""
@@ -218,6 +251,11 @@ class Contexts(Dataset[Any]):
         """What identifies the contexts: the corpus, which of its documents, and their length."""
         documents = hashlib.sha256(self.document_n.numpy().tobytes()).hexdigest()
         return [self.corpus.digest, documents, f"contexts of {self.context}"]
+
+
+def of_view(name: str, view: str | None) -> str:
+    """What an input is called of which there are several, for nets of several vocabularies."""
+    return name if view is None else f"{name}/{view}"
 
 
 def as_they_are(batch: Any) -> Any:

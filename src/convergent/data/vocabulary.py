@@ -35,8 +35,8 @@ def train_tokenizer(texts: Iterable[str], size: int) -> Tokenizer:
     return tokenizer  # type: ignore[no-any-return]
 
 
-def load_tokenizer(file: Path) -> Tokenizer:
-    """The vocabulary of a tokenizer.json.
+def load_tokenizer(file: Path, *, whole_offsets: bool = False) -> Tokenizer:
+    """The vocabulary of a tokenizer.json; with whole offsets those of a token count the spaces at its ends.
 
     Raises:
         InputError: if it cannot be read.
@@ -48,6 +48,8 @@ def load_tokenizer(file: Path) -> Tokenizer:
         raise InputError(f"{file} is no vocabulary of tokenizers ({shown(error)[:200]}).") from None
     tokenizer.no_truncation()
     tokenizer.no_padding()
+    if whole_offsets:
+        tokenizer.post_processor = tokenizers.processors.ByteLevel(trim_offsets=False)
     return tokenizer  # type: ignore[no-any-return]
 
 

@@ -20,14 +20,14 @@ from convergent.data.numbered import check_numbers
 from convergent.data.pictures import Batch
 from convergent.errors import InputError
 from convergent.heartbeat import Heartbeat
-from convergent.streaming.capture import Seen
+from convergent.streaming.capture import Seen, mask_of, places_of
 from convergent.streaming.collector import Collector, Start, part_of
 from convergent.streaming.histograms.histogram_pass import HistogramPass
 from convergent.streaming.histograms.layer_histograms import LayerHistograms
 from convergent.streaming.layers import Layers, Pairs
 from convergent.streaming.loader import first_batches
 from convergent.streaming.measure import evaluating
-from convergent.streaming.module import Nets, mask_of_batch
+from convergent.streaming.module import Nets
 from convergent.streaming.reading import Reading
 from convergent.streaming.snapshots import Snapshots
 from convergent.streaming.statistics_pass import StatisticsPass
@@ -87,13 +87,14 @@ class PassCallback(pl.Callback):
             self._resume(self.snapshots, trainer.global_rank, trainer.world_size)
 
     def on_predict_batch_start(
-        self, _trainer: pl.Trainer, _module: pl.LightningModule, batch: Batch, _batch_idx: int, _loader: int = 0
+        self, _trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, _batch_idx: int, _loader: int = 0
     ) -> None:
         """Note the images of the batch."""
-        image_n = batch[2].cpu().long()
+        assert isinstance(pl_module, Nets)
+        image_n, seen = batch[2].cpu().long(), pl_module.seen_by(batch[0])
         check_numbers(image_n, self._images)
         for collector in self._collectors:
-            collector.begin(image_n, mask_of_batch(batch[0]))
+            collector.begin(image_n, mask_of(seen), places_of(seen))
             collector.label(batch[1])
 
     def on_predict_batch_end(

@@ -27,10 +27,14 @@ Observer = Callable[[str, str, Tensor], None]
 
 @dataclass(frozen=True, eq=False)
 class Input:
-    """What runs a net on a batch that is no tensor, and which positions (n, p) are samples, on the host; None for all."""
+    """What runs a net on a batch that is no tensor, and which positions (n, p) are samples, on the host; None for all.
+
+    Where nets read other tokens, `place_np` says at which of its own each net has these positions.
+    """
 
     run: Callable[[nn.Module], object]
     mask_np: Tensor | None = None
+    place_np: Tensor | None = None
 
 
 Seen = Tensor | Input  # what a net sees of a batch
@@ -47,6 +51,11 @@ def mask_of(seen: Mapping[str, Seen]) -> Tensor | None:
     """Which positions of a batch are samples, the same for all nets; None for all."""
     x = next(iter(seen.values()))
     return x.mask_np if isinstance(x, Input) else None
+
+
+def places_of(seen: Mapping[str, Seen]) -> dict[str, Tensor]:
+    """At which of its own positions each net has those of a batch, where these are other ones."""
+    return {net: x.place_np for net, x in seen.items() if isinstance(x, Input) and x.place_np is not None}
 
 
 class Capture:

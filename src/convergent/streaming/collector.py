@@ -16,9 +16,12 @@ from convergent.errors import InputError
 from convergent.streaming.capture import Capture, Seen
 from convergent.streaming.layers import Layer, Layers, by_unit, layout, resolve, samples
 from convergent.streaming.masks import Unmasked, remaining
+from convergent.streaming.pre_samples import at_positions
 from convergent.streaming.reading import Reading
 from convergent.streaming.rotations import Rotations, rotated_from
 from convergent.streaming.unit_axis import axis_by_type
+
+NO_PLACES: Mapping[str, Tensor] = {}  # of nets that all read the same
 
 # So many of the first images of the seeded order, the same in all processes: batches of (image numbers, what each net sees).
 First = Callable[[int], Iterator[tuple[Tensor, Mapping[str, Seen]]]]
@@ -53,6 +56,7 @@ class Collector(ABC):
         self.reading, self.rotations = reading, rotations
         self.images, self.image_n = 0, torch.empty(0, dtype=torch.long)
         self.unmasked: Unmasked | None = None
+        self._places = NO_PLACES
         self._there_n: dict[torch.device, Tensor] = {}  # the same where the activations are
         self._by_type = {
             (net, layer): axis_by_type(nets[net], path)
@@ -68,10 +72,13 @@ class Collector(ABC):
     def __exit__(self, *exception: object) -> None:
         self._capture.__exit__()
 
-    def begin(self, image_n: Tensor, mask_np: Tensor | None = None) -> None:
-        """Start a batch of these images: numbers, and where some positions are padding which are not, on the host."""
+    def begin(self, image_n: Tensor, mask_np: Tensor | None = None, places: Mapping[str, Tensor] = NO_PLACES) -> None:
+        """Start a batch of these images: numbers, and where some positions are padding which are not, on the host.
+
+        Where nets read other tokens, `places` says at which of its own each net has the mask's positions, shape (n, p).
+        """
         self.images += len(image_n)
-        self.name_images(image_n, mask_np)
+        self.name_images(image_n, mask_np, places)
         self._capture.begin()
 
     def label(self, target_n: Tensor) -> None:  # noqa: B027  (most collectors have no use for it)
@@ -122,9 +129,11 @@ class Collector(ABC):
         """Whose activations of a layer are seen: the nets, then the rotated ones."""
         return [*self.nets, *(self.rotations.names(layer) if self.rotations else ())]
 
-    def name_images(self, image_n: Tensor, mask_np: Tensor | None = None) -> None:
+    def name_images(
+        self, image_n: Tensor, mask_np: Tensor | None = None, places: Mapping[str, Tensor] = NO_PLACES
+    ) -> None:
         """Say which images come next, see `begin`."""
-        self.image_n, self._there_n = image_n, {}
+        self.image_n, self._there_n, self._places = image_n, {}, places
         sample, drop = self.reading.sample, self.reading.drop
         self.unmasked = None if mask_np is None else Unmasked.of(mask_np, sample, drop, image_n)
         if self.rotations:  # which choose no positions themselves where some are left out
@@ -137,8 +146,10 @@ class Collector(ABC):
         return layout(shape, self.reading.units_of(net), self._by_type[net, layer])
 
     def by_unit(self, net: str, layer: str, activation: Tensor) -> Tensor:
-        """An activation with its units in axis 1, see `layers.by_unit`."""
-        return by_unit(activation, self.units(net, layer, activation.shape), f"Layer {layer} of net {net}")
+        """An activation with its units in axis 1, see `layers.by_unit`, at the positions that are compared."""
+        x_nc = by_unit(activation, self.units(net, layer, activation.shape), f"Layer {layer} of net {net}")
+        place_np = self._places.get(rotated_from(net))
+        return x_nc if place_np is None or x_nc.ndim < 3 else at_positions(x_nc, "channel", place_np)
 
     def samples(self, net: str, layer: str, activation: Tensor) -> Tensor:
         """The samples of an activation of the batch, shape (n images, c units, p positions).

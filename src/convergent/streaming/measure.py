@@ -13,7 +13,7 @@ from torch import nn
 from convergent.core.layer_moments import LayerMoments
 from convergent.core.matrices import described
 from convergent.errors import InputError
-from convergent.streaming.capture import mask_of, run
+from convergent.streaming.capture import mask_of, places_of, run
 from convergent.streaming.collector import Start
 from convergent.streaming.layers import Layers
 from convergent.streaming.loader import Batches, device_of
@@ -75,7 +75,7 @@ def collect(
             hooks.enter_context(collector)
         for image_n, seen in batches:
             for collector in collectors:
-                collector.begin(image_n, mask_of(seen))
+                collector.begin(image_n, mask_of(seen), places_of(seen))
                 if batches.target_n is not None:
                     collector.label(batches.target_n)
             run(nets, seen)

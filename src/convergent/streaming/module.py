@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from convergent.data.numbered import check_batch
 from convergent.data.pictures import Batch
-from convergent.data.tokens import MASK, TOKENS
+from convergent.data.tokens import MASK, PLACES, TOKENS, of_view
 from convergent.errors import InputError
 from convergent.streaming.capture import Input, Seen, run
 
@@ -39,8 +39,8 @@ class Nets(pl.LightningModule):
         """
         if isinstance(x, Tensor):
             return dict.fromkeys(self.names, x)
-        if TOKENS in x:
-            return dict.fromkeys(self.names, Input(lambda net: net(x[TOKENS]), mask_of_batch(x)))
+        if MASK in x:
+            return {net: _tokens(x, self.views.get(net)) for net in self.names}
         if lost := [net for net in self.names if self.views.get(net) not in x]:
             raise InputError(
                 f"The pictures come in the views {', '.join(map(str, x))}, but net {lost[0]} takes view "
@@ -66,4 +66,9 @@ class Nets(pl.LightningModule):
 
 def mask_of_batch(x: object) -> Tensor | None:
     """Which positions (n, p) of a batch of tokens are no padding; None of pictures."""
-    return x[MASK] if isinstance(x, Mapping) and TOKENS in x else None
+    return x[MASK] if isinstance(x, Mapping) and MASK in x else None
+
+
+def _tokens(x: Mapping[str, Tensor], view: str | None) -> Input:
+    token_np = x[of_view(TOKENS, view)]
+    return Input(lambda net: net(token_np), x[MASK], x.get(of_view(PLACES, view)))

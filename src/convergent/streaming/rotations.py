@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from convergent.errors import InputError
-from convergent.streaming.capture import Capture, mask_of
+from convergent.streaming.capture import Capture, mask_of, places_of
 from convergent.streaming.layers import layout, members_of, random_positions
 from convergent.streaming.pre_activations import PreActivations
 from convergent.streaming.pre_samples import ByUnit, PreSamples, at_positions, unit_axis_of
@@ -213,6 +213,7 @@ class Rotations:
         """What the first images' pre-activations are like: {(net, layer): of each source}."""
         pre: dict[tuple[str, str], list[PreSamples]] = {}
         batches: list[tuple[Tensor, Tensor | None]] = []
+        places: dict[str, Tensor] = {}
 
         def measure(net: str, layer: str, output: Tensor) -> None:
             kind, sources = self._sources(net, layer, output)
@@ -222,7 +223,9 @@ class Rotations:
                     f"Layer {layer} of net {net} gives NaN or infinite activations in the first images; check its weights "
                     "and the images, or leave this net or layer out."
                 )
-            for known, source in zip(pre.setdefault((net, layer), [PreSamples() for _ in sources]), sources):
+            axis = self._units[net, layer][1]
+            compared = [at_positions(source, axis, places[net]) for source in sources] if net in places else sources
+            for known, source in zip(pre.setdefault((net, layer), [PreSamples() for _ in sources]), compared):
                 known.add(source, *self._units[net, layer], *batches[-1])
             chosen_np, units = self._chosen(net, layer, output), self._units[net, layer][0]
             self._positions[net, layer] = sources[0][:1].numel() // units if chosen_np is None else chosen_np.shape[1]
@@ -230,6 +233,7 @@ class Rotations:
         with self, Capture(self.nets, layers, measure, output=self.reading.output) as capture:
             for image_n, x in first(_CALIBRATION):
                 batches.append((image_n, mask_of(x)))
+                places.update(places_of(x))
                 capture.run(x)
         return pre
 

@@ -19,8 +19,8 @@ from convergent.errors import InputError
 from convergent.memory import check_memory
 from convergent.streaming.accumulate import Accumulator
 from convergent.streaming.arithmetic import FLOAT64_BELOW, Arithmetic
-from convergent.streaming.capture import Capture, Seen, mask_of
-from convergent.streaming.collector import Collector, Start, table_of
+from convergent.streaming.capture import Capture, Seen, mask_of, places_of
+from convergent.streaming.collector import NO_PLACES, Collector, Start, table_of
 from convergent.streaming.deal import Deal
 from convergent.streaming.layers import Layers, Pairs
 from convergent.streaming.reading import Reading
@@ -118,9 +118,9 @@ class StatisticsPass(Collector):
         """Which nets' moments of a layer are summed together."""
         return [Part(self.nets, self.pairs, self.deal.blocks)]
 
-    def begin(self, image_n: Tensor, mask_np: Tensor | None = None) -> None:
+    def begin(self, image_n: Tensor, mask_np: Tensor | None = None, places: Mapping[str, Tensor] = NO_PLACES) -> None:
         """Start a batch, and give each image to its block."""
-        super().begin(image_n, mask_np)
+        super().begin(image_n, mask_np, places)
         block_n = self.deal.block(image_n)
         block_s = block_n[self.unmasked.image_s] if self.unmasked else block_n
         for accumulator in self._every:
@@ -227,7 +227,7 @@ class StatisticsPass(Collector):
         """The samples of every layer of every net for a few images: {layer: {net: (n images, c units, p positions)}}."""
         seen: dict[str, dict[str, Tensor]] = {layer: {} for layer in self.layers}
         if (mask_np := mask_of(x)) is not None:
-            self.name_images(torch.arange(len(mask_np)), mask_np)
+            self.name_images(torch.arange(len(mask_np)), mask_np, places_of(x))
 
         def keep(net: str, layer: str, activation: Tensor) -> None:
             self._shapes[layer][net] = list(activation.shape[1:])

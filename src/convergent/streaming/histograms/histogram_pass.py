@@ -15,7 +15,7 @@ from convergent.core.histogram_source import Counting
 from convergent.core.packing import Packing, blocks_within
 from convergent.errors import InputError
 from convergent.memory import check_memory
-from convergent.streaming.capture import Capture, mask_of
+from convergent.streaming.capture import Capture, mask_of, places_of
 from convergent.streaming.collector import Collector, First, Start, from_first_process, table_of
 from convergent.streaming.deal import Deal
 from convergent.streaming.histograms.layer_histograms import FoldCounter, LayerHistograms
@@ -188,7 +188,7 @@ class HistogramPass(Collector):
 
         with Capture(nets, self.layers, keep, self.rotations, self.reading.output) as capture:
             for image_n, x in first(images):
-                self.name_images(image_n, mask_of(x))
+                self.name_images(image_n, mask_of(x), places_of(x))
                 capture.run(x)
         return {layer: {net: torch.cat(parts, 1) for net, parts in of.items()} for layer, of in seen.items()}
 
