@@ -10,10 +10,11 @@ from convergent.core.packing import Packing
 from convergent.errors import InputError
 from convergent.streaming import sparse_accumulate
 from convergent.streaming.accumulate import Accumulator
+from convergent.streaming.activity import Activity
 from convergent.streaming.arithmetic import Arithmetic
 from convergent.streaming.measure import measure
 from convergent.streaming.reading import Reading
-from convergent.streaming.sparse_accumulate import Activity, SparseAccumulator
+from convergent.streaming.sparse_accumulate import SparseAccumulator
 
 WIDTHS = {"one": 30, "two": 40}
 
@@ -35,7 +36,7 @@ def dense(packing, positions, blocks):
 
 
 def sparse(packing, positions, blocks):
-    return SparseAccumulator("layer", WIDTHS, positions, blocks, packing, Activity(0.1, 9.0, 1e4))
+    return SparseAccumulator("layer", WIDTHS, positions, blocks, packing, Activity(30, 0.1, 9.0, 1e4))
 
 
 def fed(sums, nets, block_n, batch=7, first=0):

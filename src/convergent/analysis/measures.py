@@ -26,8 +26,10 @@ def measured(
 
     With shuffled images among the nulls also NAME_shuffled; with `intervals` NAME_low and NAME_high, see
     `intervals.jackknife`, where a measure is defined without any one block of images. Of nets of more than so many `units`
-    those are left out whose time grows with their cube.
+    those are left out whose time grows with their cube; of a sparse record, without products within nets, there are none.
     """
+    if pair.sparse:
+        return {}, {}
     if units is not None and max(pair.p, pair.q) > units:
         measures = {name: measure for name, measure in measures.items() if name not in CUBIC}
     there: dict[str, float | None]

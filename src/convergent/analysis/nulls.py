@@ -13,6 +13,7 @@ from convergent.core.moments import Moments
 from convergent.core.pairs import Pair
 from convergent.core.rotation import rotated_before, rotation
 from convergent.errors import InputError
+from convergent.methods.solvers.sparse_partners import sparse_best_units
 
 __all__ = [
     "best", "excess", "excess_over", "p_values", "rotated", "rotated_before", "rotated_best", "rotation", "threshold",
@@ -54,6 +55,8 @@ def rotated(pair: Pair, seed: int = 0) -> Pair:
 
 def best(pair: Pair, absolute: bool = False) -> Tensor:
     """Each unit of b's highest correlation with a unit of a, shape (q,); 0 for constant units of b."""
+    if pair.sparse:
+        return sparse_best_units(pair, absolute=absolute)[1]
     return torch.where(pair.active_b, _best(pair.corr_ab[pair.active_a], absolute), 0.0)
 
 

@@ -62,7 +62,9 @@ Analysis = Callable[[Alignment], "Report | None"]
 
 
 def reports_of(analyses: Mapping[str, Analysis], alignment: Alignment) -> list[Report]:
-    """What the analyses that an alignment has enough for say of it."""
+    """What the analyses that an alignment has enough for say of it: nothing of one on a sparse record, see `Pair.sparse`."""
+    if alignment.pair.sparse:
+        return []
     return [report for analysis in analyses.values() if (report := analysis(alignment)) is not None]
 
 

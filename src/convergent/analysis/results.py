@@ -19,6 +19,7 @@ from convergent.analysis.columns import pair_columns, unit_columns
 from convergent.analysis.intervals import jackknife, over_nets
 from convergent.core.alignment import align
 from convergent.core.histogram_source import counting_of
+from convergent.core.partner_alignment import corr_of
 from convergent.methods.semimatching import best_units
 
 if TYPE_CHECKING:
@@ -160,7 +161,7 @@ class Result:
 def mean_r_of(alignment: Alignment, pair: Pair) -> torch.Tensor:
     """Mean correlation with an alignment's partners on any samples, `pair`."""
     b = (pair.active_b & (alignment.partner_b >= 0)).nonzero()[:, 0]
-    r_b = pair.corr_ab[alignment.partner_b[b], b]
+    r_b = corr_of(pair, alignment.partner_b[b], b)
     return r_b.mean() if len(r_b) else r_b.sum()
 
 
@@ -184,8 +185,8 @@ def compare(
         rotated_a: the pair with net a on randomly rotated axes: what a unit of b has among units that mean nothing.
         similarity: measures of the pair, by name, see `analysis.measures`.
         interval: also estimate the interval of the mean correlation over images; the method is fitted once per block, but
-            one that needs joint histograms, which are not counted block by block, keeps its partners, and one that chooses
-            clusters or a penalty keeps these.
+            one that needs joint histograms, which are not counted block by block, and one of a sparse record, which is
+            wide, keep their partners, and one that chooses clusters or a penalty keeps these.
     """
     alignment = align(method, pair)
     chosen = alignment.refit(choices=alignment.labels_b is None)
@@ -193,7 +194,7 @@ def compare(
     if interval and pair.blocks > 1:
         given = alignment.refit(choices=True)
         counts = counting_of(method) is not None
-        statistic = partial(mean_r_of, alignment) if counts else lambda rest: mean_r(given(rest))
+        statistic = partial(mean_r_of, alignment) if counts or pair.sparse else lambda rest: mean_r(given(rest))
         over_images = jackknife(statistic, pair)
         ends = float(over_images.low), float(over_images.high)
     return alignment, Result.of(

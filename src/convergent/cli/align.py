@@ -157,7 +157,7 @@ def _align_pairs(
                 tensors |= tensors_of(alignment, reports)
                 if judging:
                     judging.add(alignment, *of, nulls)
-                if number == 0 and directed is pair:
+                if number == 0 and directed is pair and not pair.sparse:
                     _draw_pair(job, parts, aligned, alignment, [every[layer.layer] for every in patches], measurement)
         save_alignments(job.folder / "alignments" / f"{layer.layer}.safetensors", tensors)
         if judging:

@@ -80,7 +80,7 @@ def write(job: AlignJob, measurement: Measurement, aligned: Aligned, summary: di
     together = [
         (layer.layer, *across(layer, aligned.of_layer(layer.layer), rotated_nets(rotations), best_by_chance(rotations)))
         for layer, rotations in zip(measurement.load(), load_rotations(measurement))
-        if len(layer.nets) > 2 and len(layer.pairs) == comb(len(layer.nets), 2)
+        if len(layer.nets) > 2 and len(layer.pairs) == comb(len(layer.nets), 2) and not layer.pair(0, 1).sparse
     ]
     summary["across"] = {layer: scalars for layer, scalars, _ in together}
     if groups := [row for _, _, rows in together for row in rows]:

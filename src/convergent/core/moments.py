@@ -66,6 +66,8 @@ class Moments:
     @classmethod
     def stack(cls, blocks: Sequence[Moments]) -> Moments:
         """One record with a leading block axis from a record per block; of one block it shares the memory."""
+        if type(blocks[0]) is not cls:  # a record of another kind
+            return type(blocks[0]).stack(blocks)
         gain_u = _common_gain(blocks)
         blocks = [block.regained(gain_u) for block in blocks]
         parts = ([m.count for m in blocks], [m.mean_u for m in blocks], [m.scatter_uu for m in blocks])
@@ -144,10 +146,14 @@ class Moments:
                 ((first, middle), slice(middle, last)),
                 ((middle, last), slice(first, middle)),
             ):
-                half = Moments(self.count[other], self.mean_u[other], self.scatter_uu[other], self.gain_u).merged()
+                half = self.some_blocks(other).merged()
                 yield from inside(start, stop, half if outside is None else outside + half)
 
         yield from inside(0, len(self.count), None)
+
+    def some_blocks(self, blocks: slice) -> Moments:
+        """Those of some blocks."""
+        return Moments(self.count[blocks], self.mean_u[blocks], self.scatter_uu[blocks], self.gain_u)
 
     def select(self, units: Tensor) -> Moments:
         """The moments of some units only, in the order of the index `units`."""

@@ -18,6 +18,7 @@ from convergent.core.energies import Energies
 from convergent.core.histogram_source import Joint, SampledJoint
 from convergent.core.matrices import as_count, as_matrix, as_whole_numbers
 from convergent.core.moments import Moments
+from convergent.core.sparse_moments import SparseMoments
 from convergent.errors import InputError
 
 _ENOUGH = 10  # blocks of images to recognise a unit that varies in one of them only
@@ -87,8 +88,8 @@ class Pair:
                 "A pair needs two matrices (samples, units) whose rows are the same samples, "
                 f"not shapes {tuple(x_na.shape)} and {tuple(x_nb.shape)}."
             )
-        numbers = torch.arange(len(x_na)) if image_n is None else as_whole_numbers(image_n, len(x_na), "image_n")
-        image, which_n = torch.unique(numbers, return_inverse=True)
+        image_n = torch.arange(len(x_na)) if image_n is None else as_whole_numbers(image_n, len(x_na), "image_n")
+        image, which_n = torch.unique(image_n, return_inverse=True)
         block_n = block_of_image(len(image), as_count(blocks, "blocks"))[which_n]
         a, b = slice(0, x_na.shape[1]), slice(x_na.shape[1], x_na.shape[1] + x_nb.shape[1])
         moments, energies = moments_of_blocks(x_na, x_nb, block_n)
@@ -124,6 +125,11 @@ class Pair:
     def blocks(self) -> int:
         """Number of blocks of images."""
         return len(self.moments.count)
+
+    @property
+    def sparse(self) -> bool:
+        """Whether there is a sparse record alone, see `SparseMoments`."""
+        return isinstance(self.moments, SparseMoments)
 
     @property
     def holds_out(self) -> bool:

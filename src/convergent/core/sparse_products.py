@@ -54,11 +54,6 @@ def added(matrices: list[Sparse]) -> Sparse:
     return matrices[0]
 
 
-def bytes_of(entries: float) -> float:
-    """Memory that a matrix with so many entries takes: values of 8 bytes, columns of 4."""
-    return 12 * entries
-
-
 def tensors_of(matrix: Sparse) -> dict[str, Tensor]:
     """A matrix as tensors, by the names of its parts."""
     parts = {"starts": matrix.indptr, "columns": matrix.indices, "values": matrix.data}

@@ -30,6 +30,12 @@ def best_assignment(weight_ij: NDArray[np.float64]) -> tuple[NDArray[np.intp], N
     array([0, 1])
     """
     i, j = (np.arange(1.0, size + 1) for size in weight_ij.shape)
-    turns_ij = np.outer(i, j * _GOLDEN)
-    row, column = linear_sum_assignment(weight_ij + TIED * (turns_ij - np.floor(turns_ij)), maximize=True)
+    row, column = linear_sum_assignment(weight_ij + TIED * preference(i[:, None], j), maximize=True)
     return row, column
+
+
+def preference(i: NDArray[np.float64] | float, j: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What of equally good assignments chooses one, for rows and columns that are numbered from 1."""
+    turns_ij = i * (j * _GOLDEN)
+    preference_ij: NDArray[np.float64] = turns_ij - np.floor(turns_ij)
+    return preference_ij

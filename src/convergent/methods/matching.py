@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from convergent.core.alignment import Alignment
 from convergent.core.pairs import Pair
 from convergent.core.ties import best_assignment
+from convergent.methods.solvers.sparse_partners import sparse_matching
 from convergent.options import check_fields
 
 
@@ -40,6 +41,8 @@ class Matching:
 
     def __call__(self, pair: Pair) -> Alignment:
         """The alignment of `pair`; constant units have no partner."""
+        if pair.sparse:
+            return sparse_matching(pair, absolute=self.absolute)
         corr_ab = pair.corr_ab
         a, b = pair.active_a.nonzero()[:, 0], pair.active_b.nonzero()[:, 0]
         weight_ij = corr_ab[a[:, None], b].numpy()

@@ -10,7 +10,9 @@ from torch import Tensor
 
 from convergent.core.alignment import Alignment
 from convergent.core.pairs import Pair
+from convergent.core.partner_alignment import PartnerAlignment
 from convergent.core.ties import first_best
+from convergent.methods.solvers.sparse_partners import sparse_best_units
 from convergent.options import check_fields
 
 
@@ -36,6 +38,8 @@ class SemiMatching:
     def __call__(self, pair: Pair) -> Alignment:
         """The alignment of `pair`; constant units have no partner."""
         best_b = best_units(pair, absolute=self.absolute)
+        if pair.sparse:
+            return PartnerAlignment.of(pair, best_b)
         b = (best_b >= 0).nonzero()[:, 0]
         map_ab = torch.zeros_like(pair.corr_ab)
         map_ab[best_b[b], b] = pair.corr_ab[best_b[b], b]
@@ -47,6 +51,8 @@ def best_units(pair: Pair, *, absolute: bool = False) -> Tensor:
 
     Of units that are equal up to `ties.TIED` the first; `absolute` ranks by |r|.
     """
+    if pair.sparse:
+        return sparse_best_units(pair, absolute=absolute)[0]
     weight_ab = pair.corr_ab.abs() if absolute else pair.corr_ab
     weight_ab = weight_ab.masked_fill(~pair.active_a[:, None], -torch.inf)
     best_b = torch.from_numpy(first_best(weight_ab.numpy()))

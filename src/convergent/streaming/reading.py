@@ -25,7 +25,7 @@ class Reading:
         blocks: of images; layers too wide for `block_memory` get a half, a quarter, ... of them.
         block_memory: bytes that one layer's blocks may take.
         products: backend of the float32 matrix products, see `products.chosen`; or sparse, in float64, which auto takes for
-            layers that are nearly all zero, see `sparse_accumulate.sparse_accumulator`.
+            layers that are nearly all zero, see `SparseAccumulator.where_faster`.
         device: where products are made and summed, as torch names it; None for where the nets are.
         layers_per_pass: read the images anew for every so many layers, to save memory; None for one pass.
         snapshot_minutes: between two snapshots of a pass.

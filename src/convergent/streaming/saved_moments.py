@@ -12,10 +12,12 @@ from torch import Tensor
 
 from convergent.core.energies import Energies
 from convergent.core.layer_moments import LayerMoments
+from convergent.core.sparse_layer_moments import SparseLayerMoments
 from convergent.storage.tensors import SavedTensors, opened, save_tensors
 from convergent.streaming.collector import Start
 from convergent.streaming.layers import Layers, Pairs
 from convergent.streaming.reading import Reading
+from convergent.streaming.saved_sparse import SQUARES, SavedProducts, sparse_tensors
 from convergent.streaming.statistics_pass import StatisticsPass
 
 _ENERGIES = ("centre_u", "mean_ki", "with_energies_kij", "with_units_kiu")
@@ -45,6 +47,7 @@ def tensors_of(moments: LayerMoments, prefix: str = "") -> tuple[dict[str, Tenso
     """What is saved of a layer's moments, and the text about it, under names that begin in the same way."""
     tensors = {"count_k": moments.count_k, "mean_ku": moments.mean_ku}
     tensors |= {f"scatter_kab {i} {j}": s_kab for (i, j), s_kab in moments.scatter.items()}
+    tensors |= sparse_tensors(moments) if isinstance(moments, SparseLayerMoments) else {}
     if (of := moments.energies) is not None:
         kinds = of.centre_u, of.mean_ki, of.with_energies_kij, of.with_units_kiu
         tensors |= {f"energies {name}": x for name, x in zip(_ENERGIES, kinds)}
@@ -60,6 +63,10 @@ def moments_of(file: Path, layer: str, nets: Sequence[str], prefix: str = "") ->
         units = [slice(*edges) for edges in json.loads(about[f"{prefix}units"])]
         there = f"{prefix}energies {_ENERGIES[0]}" in saved.keys()  # noqa: SIM118  (no mapping)
         of = [saved.get_tensor(f"{prefix}energies {name}") for name in _ENERGIES] if there else []
+        square_ku = saved.get_tensor(f"{prefix}{SQUARES}") if f"{prefix}{SQUARES}" in saved.keys() else None  # noqa: SIM118
+    if square_ku is not None:
+        of_units, products = (layer, nets, units, count_k, mean_ku), SavedProducts(file, prefix, units)
+        return SparseLayerMoments(*of_units, int(about[f"{prefix}images"]), square_ku=square_ku, products=products)
     scatter = SavedTensors(file, f"{prefix}scatter_kab")
     energies, images = Energies(units, *of) if of else None, int(about[f"{prefix}images"])
     return LayerMoments(layer, nets, units, count_k, mean_ku, scatter, images, energies)

@@ -10,7 +10,8 @@ Axes: `n` images of a batch, `c` units of one net, `p` positions, `s` samples, `
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from itertools import product
 
 import scipy.sparse as sp
 import torch
@@ -18,90 +19,18 @@ from torch import Tensor
 
 from convergent.core.layer_moments import LayerMoments
 from convergent.core.packing import Packing, blocks_within
-from convergent.core.sparse_products import (
-    Sparse,
-    active_entries,
-    add_products,
-    added,
-    by_rows,
-    bytes_of,
-    matrix_of,
-    tensors_of,
-)
+from convergent.core.sparse_layer_moments import SparseLayerMoments
+from convergent.core.sparse_products import Sparse, active_entries, add_products, by_rows, matrix_of, tensors_of
 from convergent.errors import InputError
+from convergent.streaming.activity import Activity
 from convergent.streaming.arithmetic import Arithmetic, centred
-from convergent.streaming.collector import of_other_processes, over_processes
+from convergent.streaming.collector import over_processes
 from convergent.streaming.layers import check_size
 from convergent.streaming.reading import Reading
+from convergent.streaming.sparse_exchange import sum_of_processes
 
 # Products that are worth a matrix product; and entries, of all nets, that are kept for it at most.
 _PRODUCTS, _ENTRIES = 1 << 24, 1 << 25
-
-# Layers of so many units, of whose activations no more is active, have sparse products: tests/benchmarks/sparse_codes.py.
-_UNITS, _DENSITY = 512, 1 / 32
-
-_Key = tuple[int, int, int]  # block, net, net
-
-
-@dataclass(frozen=True)
-class Activity:
-    """What a calibration says of how much of a layer is active.
-
-    Attributes:
-        density: largest share of a net's activations that are not zero.
-        products: of a sample, over all wanted pairs of nets.
-        samples: there will be; 0 where nobody knows.
-    """
-
-    density: float
-    products: float
-    samples: float
-
-    @classmethod
-    def of(cls, seen: Mapping[str, Tensor], packing: Packing, samples: float) -> Activity:
-        """Of samples of each net, shape (n, c, p)."""
-        count_js = torch.stack([(x_ncp != 0).sum(1).flatten().double() for x_ncp in seen.values()])
-        width_j = torch.tensor([[x_ncp.shape[1]] for x_ncp in seen.values()])
-        products = sum(float((count_js[i] * count_js[j]).mean()) for i, j in packing.blocks())
-        return cls(float((count_js / width_j).mean(1).max()), products, samples)
-
-    def entries(self, packing: Packing, blocks: int) -> float:
-        """At most so many entries do the sums of all blocks have."""
-        dense = packing.size - 1 - 2 * packing.width
-        most = float(blocks * max(dense, 1))
-        return min(self.products * self.samples, most) if self.samples else most
-
-    def blocks(self, packing: Packing, blocks: int, memory: float) -> int:
-        """So many blocks, or a half, a quarter, ... where these need less memory and fewer do not fit."""
-        while blocks > 1 and bytes_of(self.entries(packing, blocks)) > memory:
-            if self.entries(packing, blocks // 2) == self.entries(packing, blocks):
-                break  # nearly every product is the only one of its pair: fewer blocks save nothing
-            blocks //= 2
-        return blocks
-
-
-def sparse_accumulator(
-    layer: str, seen: Mapping[str, Tensor], packing: Packing, blocks: int, samples: float, reading: Reading
-) -> SparseAccumulator | None:
-    """What sums a layer by sparse products, given samples of each net, shape (n, c, p); None where dense ones are faster.
-
-    That follows from how much of the layer is active, but on a GPU, whose dense products are fast, they are taken wherever
-    their record fits. A dense record that would not fit with two blocks stays sparse.
-    """
-    if reading.products not in ("auto", "sparse"):
-        return None
-    activity, (first, *_) = Activity.of(seen, packing, samples), seen.values()
-    wide = min(2, blocks) * packing.size * 8 > reading.block_memory
-    sparse = activity.density <= _DENSITY and min(x_ncp.shape[1] for x_ncp in seen.values()) >= _UNITS
-    if reading.products == "auto" and not (sparse and (wide or first.device.type == "cpu")):
-        return None
-    if wide:
-        packing = replace(packing, within=False, energies=False)
-        blocks = activity.blocks(packing, blocks, reading.block_memory)
-    else:
-        blocks = blocks_within(packing, blocks, reading.block_memory)
-    widths = {net: x_ncp.shape[1] for net, x_ncp in seen.items()}
-    return SparseAccumulator(layer, widths, first.shape[2], blocks, packing, activity, sparse=wide)
 
 
 class SparseAccumulator:
@@ -118,6 +47,26 @@ class SparseAccumulator:
     """
 
     dtype, products = torch.float64, "sparse"
+
+    @classmethod
+    def where_faster(
+        cls, layer: str, seen: Mapping[str, Tensor], packing: Packing, blocks: int, samples: float, reading: Reading
+    ) -> SparseAccumulator | None:
+        """What sums a layer, given samples of each net, shape (n, c, p); None where dense products are faster.
+
+        On a GPU these are wherever their record fits. One that would not fit with two blocks stays sparse.
+        """
+        if reading.products not in ("auto", "sparse"):
+            return None
+        first, wide = next(iter(seen.values())), min(2, blocks) * packing.size * 8 > reading.block_memory
+        packing = replace(packing, within=False, energies=False) if wide else packing
+        activity = Activity.of(seen, packing, samples)
+        if reading.products == "auto" and not (activity.suits and (wide or first.device.type == "cpu")):
+            return None
+        fewer = activity.blocks if wide else blocks_within
+        widths = {net: x_ncp.shape[1] for net, x_ncp in seen.items()}
+        blocks = fewer(packing, blocks, reading.block_memory)
+        return cls(layer, widths, first.shape[2], blocks, packing, activity, sparse=wide)
 
     def __init__(
         self,
@@ -137,21 +86,21 @@ class SparseAccumulator:
         # all sums but the products: counts, sums, squares, and what energies there are
         self._small = replace(packing, pairs=[], within=False)
         self.sums_kf = torch.zeros(blocks, self._small.size, dtype=torch.float64)
-        self._products: dict[_Key, Sparse] = {}
+        self._products: dict[tuple[int, int, int], Sparse] = {}  # of a block and two nets
         self._parts: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {net: [] for net in widths}  # not yet multiplied
         self._blocks: list[Tensor] = []  # of their samples
-        self._batch = -1
+        self._batch, self._entries, self._pending = -1, 0.0, 0.0  # entries that are kept, products that are to be made
 
     @property
     def memory(self) -> int:
         """Bytes of host memory that the sums take by the end of the pass, at most."""
-        entries = int(bytes_of(self.activity.entries(self.packing, self.blocks)))
-        return entries if self.sparse else self.blocks * self.packing.size * 8
+        dense = self.blocks * self.packing.size * 8
+        return self.activity.memory(self.packing, self.blocks) if self.sparse else dense
 
     @property
     def pass_memory(self) -> int:
         """Bytes of host memory that a pass takes: sums, a copy of them while they are saved, and entries not multiplied."""
-        return 2 * self.memory + int(bytes_of(2 * _ENTRIES))
+        return 2 * self.memory + 32 * _ENTRIES
 
     @property
     def method_memory(self) -> int:
@@ -183,11 +132,11 @@ class SparseAccumulator:
 
     def end(self) -> None:
         """Finish the batch: multiply once the products are as many as the sums that they are added to."""
-        entries = sum(len(value) for parts in self._parts.values() for _, _, value in parts)
-        if entries < _ENTRIES:
+        self._count_last()
+        if self._entries < _ENTRIES:
             if self._pending < _PRODUCTS:
                 return
-            waiting = {int(block) for block in torch.unique(torch.cat(self._blocks))}
+            waiting = torch.unique(torch.cat(self._blocks)).tolist()
             if self._pending < sum(of.nnz for (block, _, _), of in self._products.items() if block in waiting):
                 return
         self._multiply()
@@ -199,17 +148,17 @@ class SparseAccumulator:
     def over_processes(self) -> None:
         """Add the sums of all processes up, in all of them."""
         over_processes(self.sums_kf)
-        for block in range(self.blocks):
-            for i, j in self.packing.blocks():
-                self._gather((block, i, j))
+        for block, (i, j) in product(range(self.blocks), self.packing.blocks()):
+            whole = sum_of_processes(self._products.pop((block, i, j), None), self._shape(i, j))
+            self._products |= {(block, i, j): whole} if whole.nnz else {}
 
     def moments(self, images: int) -> LayerMoments:
         """The record of all that was read; it takes over the memory of the sums, so this is the last call."""
+        if self.sparse:
+            return self._sparse_moments(images)
         sums_kf = torch.zeros(self.blocks, self.packing.size, dtype=torch.float64)
-        sums_kf[:, 0] = self.sums_kf[:, 0]
-        self.packing.sums(sums_kf).copy_(self._small.sums(self.sums_kf))
-        if not self.packing.within:
-            self.packing.squares(sums_kf).copy_(self._small.squares(self.sums_kf))
+        head = 1 + self.packing.width * (1 if self.packing.within else 2)  # count, sums, and squares if need be
+        sums_kf[:, :head] = self.sums_kf[:, :head]
         if self.packing.energies:
             for into, of in zip(self.packing.energy(sums_kf), self._small.energy(self.sums_kf)):
                 into.copy_(of)
@@ -219,6 +168,15 @@ class SparseAccumulator:
         arithmetic = Arithmetic(torch.zeros(self.packing.width))
         count_k, mean_ku, scatter, energies = centred(sums_kf, self.packing, arithmetic)
         return LayerMoments(self.layer, self.nets, self.packing.units, count_k, mean_ku, scatter, images, energies)
+
+    def _sparse_moments(self, images: int) -> SparseLayerMoments:
+        count_k, products = self.sums_kf[:, 0], {}
+        for i, j in self.packing.pairs:
+            empty = sp.csr_array(self._shape(i, j))
+            products[i, j] = [self._products.pop((k, i, j), empty) for k in range(self.blocks)]
+        mean_ku = self._small.sums(self.sums_kf) / count_k.clamp(min=1)[:, None]
+        of_units, square_ku = (self.layer, self.nets, self.packing.units), self._small.squares(self.sums_kf)
+        return SparseLayerMoments(*of_units, count_k, mean_ku, images, square_ku=square_ku, products=products)
 
     def state(self) -> dict[str, Tensor]:
         """All that a pass has read so far, see `Collector.state`."""
@@ -244,19 +202,20 @@ class SparseAccumulator:
             for net, waiting in enumerate(self._parts.values()):
                 count_s, column, value = (state[f"waiting {net} {part}"] for part in range(3))
                 waiting.append((count_s, column, value))
+            self._count_last()
 
-    @property
-    def _pending(self) -> float:
-        """Products that are not yet made."""
-        count_js = [torch.cat([count_s for count_s, _, _ in self._parts[net]]).double() for net in self.nets]
-        return sum(float(count_js[i] @ count_js[j]) for i, j in self.packing.blocks())
+    def _count_last(self) -> None:
+        """Count the entries that were written last, and the products that are to be made of them."""
+        count_is = [self._parts[net][-1][0].double() for net in self.nets]
+        self._entries += sum(float(count_s.sum()) for count_s in count_is)
+        self._pending += sum(float(count_is[i] @ count_is[j]) for i, j in self.packing.blocks())
 
     def _multiply(self) -> None:
         """Add the products of what is kept to the sums of its blocks."""
         if not self._blocks:
             return
-        block_s, self._blocks = torch.cat(self._blocks), []
-        x_of = []
+        block_s, x_of = torch.cat(self._blocks), []
+        self._blocks, self._entries, self._pending = [], 0.0, 0.0
         for net, parts in self._parts.items():
             count_s, column, value = map(torch.cat, zip(*parts))
             parts.clear()
@@ -289,25 +248,3 @@ class SparseAccumulator:
     def _shape(self, i: int, j: int) -> tuple[int, int]:
         units = self.packing.units
         return units[i].stop - units[i].start, units[j].stop - units[j].start
-
-    def _gather(self, key: _Key) -> None:
-        """Add the other processes' products of a block and two nets to ours; all send as many entries as the most have."""
-        shape = self._shape(*key[1:])
-        own = self._products.pop(key, sp.csr_array(shape))
-        entries = torch.tensor([own.nnz])
-        others = [int(of["entries"]) for of in of_other_processes({"entries": entries})]
-        most, sent = (
-            max([own.nnz, *others]),
-            {name: x.long() for name, x in tensors_of(own).items() if name != "values"},
-        )
-        sent["values"] = torch.from_numpy(own.data)
-        for name in ("columns", "values"):
-            sent[name] = torch.nn.functional.pad(sent[name], (0, most - own.nnz))
-        matrices = [
-            matrix_of({"starts": of["starts"], "columns": of["columns"][:n], "values": of["values"][:n]}, shape)
-            for n, of in zip(others, of_other_processes(sent))
-        ]
-        if matrices:  # in the order of the processes, so that all of them round alike
-            matrices.insert(torch.distributed.get_rank(), own)
-        if (whole := added(matrices or [own])).nnz:
-            self._products[key] = whole

@@ -25,7 +25,7 @@ from convergent.streaming.deal import Deal
 from convergent.streaming.layers import Layers, Pairs
 from convergent.streaming.reading import Reading
 from convergent.streaming.rotations import Rotations
-from convergent.streaming.sparse_accumulate import SparseAccumulator, sparse_accumulator
+from convergent.streaming.sparse_accumulate import SparseAccumulator
 
 CALIBRATION = 32  # images
 
@@ -211,8 +211,9 @@ class StatisticsPass(Collector):
         packing = Packing.of(list(widths.values()), part.pairs, within=part.within, energies=energies)
         most, samples = min(part.blocks, self.deal.blocks), (self.deal.images or 0) * self._per_image.get(layer, 1.0)
         of_nets = dict(zip(part.nets, of_part))
-        if self.sparse and (sums := sparse_accumulator(layer, of_nets, packing, most, samples, self.reading)):
-            return sums
+        made = SparseAccumulator.where_faster(layer, of_nets, packing, most, samples, self.reading)
+        if self.sparse and made:
+            return made
         x_us = self.reading.placed(torch.cat([x_ncp.double().transpose(0, 1).flatten(1) for x_ncp in of_part]))
         small = samples < FLOAT64_BELOW
         dtype = torch.float64 if small and self.exact else torch.float32
