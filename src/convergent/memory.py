@@ -1,13 +1,21 @@
 """How much memory there is: what the machine has free, less where a container or a limit of the process allows less."""
 
+from __future__ import annotations
+
 import math
+import mmap
 import resource
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from convergent.errors import InputError
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 _UNLIMITED = 1 << 60  # control groups of the first version write a number of this size for none
+_HUGE = 1 << 23  # bytes: less is hardly faster
 _VERSION_1 = "memory.limit_in_bytes", "memory.usage_in_bytes"
 
 
@@ -25,6 +33,21 @@ def check_memory(needed: float, what: str, advice: str, free: float | None = Non
     free = available_memory() if free is None else free
     if needed > free:
         raise InputError(f"{what} take {needed / 1e9:.1f} GB of memory, but {free / 1e9:.1f} GB are free; {advice}.")
+
+
+def huge_zeros(*shape: int) -> Tensor:
+    """Zeros in float64 in memory of huge pages where the system has such: it gives them five times as fast as small ones."""
+    import torch
+
+    size = math.prod(shape)
+    if size * 8 < _HUGE or not hasattr(mmap, "MADV_HUGEPAGE"):
+        return torch.zeros(shape, dtype=torch.float64)
+    try:
+        pages = mmap.mmap(-1, size * 8, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        pages.madvise(mmap.MADV_HUGEPAGE)
+    except OSError:  # no memory, which torch says in its own words, or a system without huge pages
+        return torch.zeros(shape, dtype=torch.float64)
+    return torch.frombuffer(pages, dtype=torch.float64).view(shape)
 
 
 def _free(root: Path) -> Iterator[float]:

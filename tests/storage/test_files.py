@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from conftest import PROJECT
@@ -34,6 +35,22 @@ def test_every_flipped_bit_of_a_file_of_tensors_is_noticed(tmp_path):
         tensor_files._checked.clear()
         with pytest.raises(InputError, match=r"x.safetensors is damaged"):
             opened(file)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16", "int64", "uint8", "bool"])
+def test_any_program_reads_what_is_written_piece_by_piece(tmp_path, monkeypatch, dtype):
+    monkeypatch.setattr(tensor_files, "_AT_ONCE", 64)
+    tensors = {
+        "matrix": torch.randn(3, 5, 40).to(getattr(torch, dtype)).mT,
+        "scalar": torch.tensor(3),
+        "empty": torch.empty(0, 2),
+        "one": torch.randn(1, 500)[:, 3],
+    }
+    save_tensors(tensors, tmp_path / "x", {"in": "ü"})
+    theirs = load_file(tmp_path / "x")
+    assert theirs.keys() == tensors.keys()
+    assert all(torch.equal(theirs[name], tensors[name]) for name in tensors)
+    check(tmp_path / "x")
 
 
 @pytest.mark.parametrize("damage", [lambda b: bytes(len(b)), lambda b: b[:-5], lambda b: b[:100] + bytes(len(b) - 100)])

@@ -15,6 +15,7 @@ from convergent.core.moments import Moments
 from convergent.core.pairs import Pair
 from convergent.data.order import BlockOrder
 from convergent.errors import InputError
+from convergent.streaming import accumulate
 from convergent.streaming.all_layers import SavedAllLayers, together
 from convergent.streaming.callback import HistogramsCallback, MomentsCallback, PassCallback
 from convergent.streaming.histograms.saved_histograms import SavedHistograms
@@ -254,6 +255,18 @@ def test_the_plan_is_stated_and_memory_checked_before_the_pass(monkeypatch):
     monkeypatch.setattr("convergent.memory.available_memory", lambda: 1)
     with pytest.raises(InputError, match=r"blocks=2.*layers_per_pass=1.*pairs="):
         StatisticsPass(both, ["1", "2"], **arguments)
+
+
+def test_what_was_collected_of_a_layer_can_be_taken_before_the_next_one_is_finished(monkeypatch):
+    both, data, order = nets(), dataset(), []
+    centred = accumulate.centred
+    monkeypatch.setattr(accumulate, "centred", lambda *given: order.append("finished") or centred(*given))
+    callback = PassCallback(
+        [StatisticsPass.start(["1", "2"], Reading())], keep=lambda number, layer, _: order.append((number, layer))
+    )
+    pl.Trainer(accelerator="cpu", callbacks=[callback], **QUIET).predict(Nets(both), DataLoader(data, 30))
+    assert order == ["finished", (0, "1"), "finished", (0, "2")]
+    assert callback.collected == [{}]
 
 
 def test_a_device_that_is_not_here_is_reported():

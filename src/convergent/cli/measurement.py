@@ -7,6 +7,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -183,6 +184,10 @@ class Measurement:
             wanted = [[x for x in layers[first : first + size] if x in of_artifact] for of_artifact in missing]
             self._pass([(artifact, of) for artifact, of in zip(self.artifacts, wanted) if of], trainer)
 
+    def _save(self, artifact: Artifact, layer: str, collected: Any) -> None:
+        with atomic(self._file(artifact, layer)) as partial:
+            artifact.save(collected, partial)
+
     def _pass(self, wanted: list[tuple[Artifact, list[str]]], trainer: MakesTrainer) -> None:
         contents = [[type(of).__name__, of.folder, layers] for of, layers in wanted]
         about = json.dumps([_FORMAT, contents, self.data.batch_size])
@@ -191,19 +196,25 @@ class Measurement:
         starts = [
             of.start([(layer, self.layers[layer]) for layer in layers], reading, self.pairs) for of, layers in wanted
         ]
-        callback = PassCallback(starts, snapshots)
+        saving: list[Future[None]] = []
+        writer = ThreadPoolExecutor(1)
+
+        def keep(number: int, layer: str, collected: Any) -> None:
+            if first_process():
+                saving.append(writer.submit(self._save, wanted[number][0], layer, collected))
+
+        callback = PassCallback(starts, snapshots, keep)
         self.data.blocks, self.data.read_before = self.reading.blocks, snapshots.batches
         began = time.monotonic()
-        trainer([callback]).predict(self._modules, datamodule=self.data, return_predictions=False)
+        with writer:
+            trainer([callback]).predict(self._modules, datamodule=self.data, return_predictions=False)
+        for saved in saving:
+            saved.result()
         if not first_process():
             return
         number = len({layer for _, of in wanted for layer in of})
         images = f"{callback.images:,}"
         log.info("read %s images, %d layers of %d nets: %s", images, number, len(self.nets), took(began))
-        for (artifact, _), layers in zip(wanted, callback.collected):
-            for layer, of_layer in layers.items():
-                with atomic(self._file(artifact, layer)) as partial:
-                    artifact.save(of_layer, partial)
         snapshots.remove()
         if skipped := len(self.data.measured) - callback.images:
             log.warning("%d of %d images could not be read and were skipped", skipped, len(self.data.measured))

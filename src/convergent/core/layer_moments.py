@@ -16,7 +16,9 @@ from convergent.core.energies import Energies
 from convergent.core.moments import Moments
 from convergent.core.packing import net_number
 from convergent.core.pairs import Pair
+from convergent.core.triangles import mirrored, unfolded
 from convergent.errors import InputError
+from convergent.memory import huge_zeros
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +32,8 @@ class LayerMoments:
         count_k: number of samples, shape (k,).
         mean_ku: means, shape (k, u).
         scatter: {(i, j): centred sums of products, shape (k, units of net i, units of net j)} for i <= j; may be read from
-            disk when asked for. Of a net with itself there may be squares only, shape (k, units): its products are NaN.
+            disk when asked for. Of a net with itself only the part on and above the diagonal is looked at, which may come
+            as a triangle, see `triangles`, or there are squares only, shape (k, units): its products are NaN.
         images: how many images were read.
         energies: of the nets' samples; None where they were not collected.
     """
@@ -85,15 +88,14 @@ class LayerMoments:
         for net in chosen:
             units.append(slice(width, width + self.units[net].stop - self.units[net].start))
             width = units[-1].stop
-        mean_ku, scatter_kuu = (
-            torch.empty(len(self.count_k), *shape, dtype=torch.float64) for shape in ((width,), (width, width))
-        )
+        mean_ku = torch.empty(len(self.count_k), width, dtype=torch.float64)
+        scatter_kuu = huge_zeros(len(self.count_k), width, width)
         for i, rows in zip(chosen, units):
             mean_ku[:, rows] = self.mean_ku[:, self.units[i]]
         for (i, rows), (j, columns) in combinations_with_replacement(zip(chosen, units), 2):
-            scatter_kuu[:, rows, columns] = s_kab = self._scatter(i, j)  # read from disk, once
+            self._put(i, j, scatter_kuu[:, rows, columns])  # read from disk, once
             if rows != columns:
-                scatter_kuu[:, columns, rows] = s_kab.mT
+                scatter_kuu[:, columns, rows] = scatter_kuu[:, rows, columns].mT
         return Moments(self.count_k, mean_ku, scatter_kuu)
 
     def without_empty_blocks(self) -> LayerMoments:
@@ -105,14 +107,17 @@ class LayerMoments:
         mean_ku, energies = self.mean_ku[there_k], self.energies and self.energies.blocks(there_k)
         return replace(self, count_k=self.count_k[there_k], mean_ku=mean_ku, scatter=scatter, energies=energies)
 
-    def _scatter(self, i: int, j: int) -> Tensor:
+    def _put(self, i: int, j: int, into_kab: Tensor) -> None:
         if (min(i, j), max(i, j)) not in self.scatter:
             raise InputError(
                 f"Layer {self.layer} has no moments of {self.nets[i]} with {self.nets[j]}, which were not among the pairs "
                 "of the pass; measure them too."
             )
         s_kab = self.scatter[min(i, j), max(i, j)]
-        if s_kab.ndim < 3:
-            unknown = ~torch.eye(s_kab.shape[1], dtype=torch.bool)
-            return torch.diag_embed(s_kab).masked_fill_(unknown, torch.nan)
-        return s_kab if i <= j else s_kab.mT
+        if i != j:
+            into_kab.copy_(s_kab if i < j else s_kab.mT)
+        elif s_kab.shape[1:] == into_kab.shape[1:2]:
+            into_kab.fill_(torch.nan).diagonal(dim1=1, dim2=2).copy_(s_kab)
+        else:
+            into_kab.copy_(s_kab) if s_kab.ndim > 2 else unfolded(s_kab, into_kab)
+            mirrored(into_kab)

@@ -4,10 +4,12 @@ The files are safetensors. The checksum (CRC-32 of the whole file, its own digit
 """
 
 import json
+import math
 import os
 import re
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +21,63 @@ _SEAL = "crc32"
 _ENTRY, _UNSEALED = f'"{_SEAL}":"'.encode(), "0" * 8  # what comes before the digits, and they before it is known
 _REMEDY = "delete it, the next alignment of these nets makes it again"
 _AT_ONCE = 1 << 24  # bytes
+_TYPES = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "int64": "I64", "int32": "I32",
+          "int16": "I16", "int8": "I8", "uint8": "U8", "bool": "BOOL"}  # fmt: skip
 _checked: dict[Path, tuple[int, int]] = {}  # size and time of files that were found whole: each is read once
 
 
-def save_tensors(tensors: Mapping[str, Any], file: Path, about: Mapping[str, str] | None = None) -> None:
-    """Save tensors, and texts about them, with a checksum."""
-    from safetensors.torch import save_file
+@dataclass(frozen=True)
+class Pieces:
+    """A tensor to be saved that is nowhere in memory as a whole: its entries come one piece after another."""
 
-    contiguous = {name: x.contiguous() for name, x in tensors.items()}
-    _written(file, lambda: save_file(contiguous, file, {**(about or {}), _SEAL: _UNSEALED}))
+    shape: Sequence[int]
+    dtype: Any
+    pieces: Callable[[], Iterable[Any]]
+
+
+def save_tensors(tensors: Mapping[str, Any], file: Path, about: Mapping[str, str] | None = None) -> None:
+    """Save tensors, `Pieces` among them, and texts about them, with a checksum; what is in memory is not copied whole."""
+    every = sorted(tensors.items(), key=lambda item: (-item[1].dtype.itemsize, item[0]))  # so that all are aligned
+    head: dict[str, Any] = {"__metadata__": dict(sorted({**(about or {}), _SEAL: _UNSEALED}.items()))}
+    end = 0
+    for name, x in every:
+        start, end = end, end + math.prod(x.shape) * x.dtype.itemsize
+        head[name] = {
+            "dtype": _TYPES[str(x.dtype).removeprefix("torch.")],
+            "shape": list(x.shape),
+            "data_offsets": [start, end],
+        }
+    text = json.dumps(head, separators=(",", ":"), ensure_ascii=False).encode()
+    text = text.ljust(-(-len(text) // 8) * 8)
+    content = bytearray(len(text).to_bytes(8, "little") + text)
+    crc = zlib.crc32(content)
+    with file.open("wb") as stream:
+        stream.write(content)
+        for _, x in every:
+            for piece in x.pieces() if isinstance(x, Pieces) else _in_pieces(x):
+                values = _bytes_of(piece)
+                crc = zlib.crc32(values, crc)
+                stream.write(values)
+        stream.seek(content.index(_ENTRY) + len(_ENTRY))
+        stream.write(f"{crc:08x}".encode())
+
+
+def _in_pieces(x: Any) -> Iterator[Any]:
+    """A tensor piece by piece along its first axes, each of little memory."""
+    if x.nbytes <= _AT_ONCE or not x.ndim:
+        yield x
+    elif x[:1].nbytes > _AT_ONCE:
+        for row in x:
+            yield from _in_pieces(row)
+    else:
+        yield from x.split(max(1, _AT_ONCE // x[:1].nbytes))
+
+
+def _bytes_of(x: Any) -> Any:
+    import torch
+
+    x = x.detach().cpu().contiguous()
+    return x.as_strided((x.numel(),), (1,)).view(torch.uint8).numpy()  # whose strides of axes of length 1 may be any
 
 
 def save_net(net: Any, file: Path) -> None:

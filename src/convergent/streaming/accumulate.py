@@ -16,6 +16,7 @@ from torch import Tensor
 from convergent.core.layer_moments import LayerMoments
 from convergent.core.packing import Packing
 from convergent.errors import InputError
+from convergent.memory import huge_zeros
 from convergent.streaming.arithmetic import Arithmetic, add_products, centred
 from convergent.streaming.collector import over_processes
 from convergent.streaming.layers import check_size
@@ -74,9 +75,9 @@ class Accumulator:
 
     @property
     def pass_memory(self) -> int:
-        """Bytes of host memory that a pass takes: sums, a copy of them while they are saved, and samples for a product."""
+        """Bytes of host memory that a pass takes: sums, and samples for a product."""
         samples = self._images * self.positions * len(self.shift_u) * self.dtype.itemsize
-        return 2 * self.memory + (2 * samples if self.device.type == "cpu" else 0)
+        return self.memory + (2 * samples if self.device.type == "cpu" else 0)
 
     @property
     def method_memory(self) -> int:
@@ -150,7 +151,8 @@ class Accumulator:
     def moments(self, images: int) -> LayerMoments:
         """The record of all that was read; it takes over the memory of the sums, so this is the last call."""
         arithmetic = replace(self.arithmetic, shift_u=self.shift_u)
-        count_k, mean_ku, scatter, energies = centred(self.sums_kf, self.packing, arithmetic)
+        sums_kf, self.sums_kf = self.sums_kf, torch.zeros(0)
+        count_k, mean_ku, scatter, energies = centred(sums_kf, self.packing, arithmetic)
         return LayerMoments(self.layer, self.nets, self.packing.units, count_k, mean_ku, scatter, images, energies)
 
     def state(self) -> dict[str, Tensor]:
@@ -221,7 +223,7 @@ class Accumulator:
     def _sums(self, block: int) -> Tensor:
         """The host's sums of a block; their memory is taken from the system as blocks are read."""
         if not len(self.sums_kf):
-            self.sums_kf = torch.zeros(self.blocks, self.packing.size, dtype=torch.float64)
+            self.sums_kf = huge_zeros(self.blocks, self.packing.size)
         return self.sums_kf[block]
 
     def _opened(self, block: int, open_f: Tensor | None = None) -> Tensor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import ChainMap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -56,16 +56,13 @@ class AllLayersPass(StatisticsPass):
         """Copy an activation into the buffer."""
         self.accumulators[_ALL][0].write(site(net, layer), self.samples(net, layer, activation))
 
-    def collected(self) -> dict[str, LayerMoments]:
+    def by_layer(self) -> Iterator[tuple[str, LayerMoments]]:
         """The moments by the layer of the first site of each pair."""
-        whole: LayerMoments = super().collected()[_ALL]
+        ((_, whole),) = super().by_layer()
         layer_of = [net_and_layer(name)[1] for name in whole.nets]
-        return {
-            layer: replace(
-                whole, scatter={ij: s_kab for ij, s_kab in whole.scatter.items() if layer_of[ij[0]] == layer}
-            )
-            for layer in self.layers
-        }
+        for layer in self.layers:
+            scatter = {ij: s_kab for ij, s_kab in whole.scatter.items() if layer_of[ij[0]] == layer}
+            yield layer, replace(whole, scatter=scatter)
 
     def plan(self) -> str:
         """What all layers with all layers take, in a line."""

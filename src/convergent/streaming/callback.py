@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
@@ -44,14 +44,21 @@ class PassCallback(pl.Callback):
     Args:
         starts: what starts each collector.
         snapshots: where to keep what all collectors read so far; the loader then leaves out the batches that they hold.
+        keep: takes the number of a collector, a layer and what was collected of it as soon as that is finished, so that it
+            can be saved while the next one is; `collected` then stays empty.
 
     Attributes:
         collected: {layer: what was collected} of each collector, in their order, in every process.
         images: how many were read.
     """
 
-    def __init__(self, starts: Sequence[Start], snapshots: Snapshots | None = None) -> None:
-        self.starts, self.snapshots = list(starts), snapshots
+    def __init__(
+        self,
+        starts: Sequence[Start],
+        snapshots: Snapshots | None = None,
+        keep: Callable[[int, str, Any], None] | None = None,
+    ) -> None:
+        self.starts, self.snapshots, self.keep = list(starts), snapshots, keep
         self.collected: list[dict[str, Any]] = []
         self.images = 0
         self._collectors: list[Collector] = []
@@ -117,7 +124,14 @@ class PassCallback(pl.Callback):
     def on_predict_end(self, trainer: pl.Trainer, *_: Any) -> None:
         """Take the hooks off and put together what the processes collected."""
         self._hooks.close()
-        self.collected = [collector.finish() for collector in self._collectors]
+        self.collected = [{} for _ in self._collectors]
+        for number, collector in enumerate(self._collectors):
+            for layer, collected in collector.finished():
+                if self.keep:
+                    self.keep(number, layer, collected)
+                else:
+                    self.collected[number][layer] = collected
+                del collected  # what was kept elsewhere is gone from here before the next one is finished
         self.images = self._collectors[0].images
         self._collectors = []
         self._heartbeat.__exit__(None)

@@ -98,10 +98,18 @@ class Collector(ABC):
         Raises:
             InputError: if an activation was NaN or infinite.
         """
+        return dict(self.finished())
+
+    def finished(self) -> Iterator[tuple[str, Any]]:
+        """The same layer by layer: one can be saved while the next is finished."""
         images = torch.tensor([self.images])
         over_processes(images)
         self.images = int(images)
-        return self.collected()
+        yield from self.by_layer()
+
+    def by_layer(self) -> Iterator[tuple[str, Any]]:
+        """What was collected, layer by layer, over all processes."""
+        yield from self.collected().items()
 
     @abstractmethod
     def collected(self) -> dict[str, Any]:

@@ -6,14 +6,17 @@ Axes: `k` blocks of images, `u` units of all nets side by side.
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
 from convergent.core.energies import Energies
 from convergent.core.layer_moments import LayerMoments
 from convergent.core.sparse_layer_moments import SparseLayerMoments
-from convergent.storage.tensors import SavedTensors, opened, save_tensors
+from convergent.core.triangles import length_of, pieces
+from convergent.storage.tensors import Pieces, SavedTensors, opened, save_tensors
 from convergent.streaming.collector import Start
 from convergent.streaming.layers import Layers, Pairs
 from convergent.streaming.reading import Reading
@@ -43,10 +46,16 @@ class SavedMoments:
         return moments_of(file, layer, nets)
 
 
-def tensors_of(moments: LayerMoments, prefix: str = "") -> tuple[dict[str, Tensor], dict[str, str]]:
+def triangles(s_kuu: Tensor) -> Pieces:
+    """What is saved of symmetric matrices, shape (k, u, u): half of them."""
+    return Pieces((len(s_kuu), length_of(s_kuu.shape[-1])), s_kuu.dtype, partial(pieces, s_kuu))
+
+
+def tensors_of(moments: LayerMoments, prefix: str = "") -> tuple[dict[str, Any], dict[str, str]]:
     """What is saved of a layer's moments, and the text about it, under names that begin in the same way."""
-    tensors = {"count_k": moments.count_k, "mean_ku": moments.mean_ku}
-    tensors |= {f"scatter_kab {i} {j}": s_kab for (i, j), s_kab in moments.scatter.items()}
+    tensors: dict[str, Any] = {"count_k": moments.count_k, "mean_ku": moments.mean_ku}
+    for (i, j), s_kab in moments.scatter.items():
+        tensors[f"scatter_kab {i} {j}"] = triangles(s_kab) if i == j and s_kab.ndim > 2 else s_kab
     tensors |= sparse_tensors(moments) if isinstance(moments, SparseLayerMoments) else {}
     if (of := moments.energies) is not None:
         kinds = of.centre_u, of.mean_ki, of.with_energies_kij, of.with_units_kiu

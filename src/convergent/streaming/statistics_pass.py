@@ -5,7 +5,7 @@ Axes: `n` images of a batch, `c` units of one net, `u` units of all nets, `p` po
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -140,15 +140,19 @@ class StatisticsPass(Collector):
         for accumulator in self._every:
             accumulator.end()
 
+    def by_layer(self) -> Iterator[tuple[str, Any]]:
+        """The moments layer by layer, summed over all processes; they take over the memory of the sums."""
+        for layer, parts in self.accumulators.items():
+            moments = []
+            for accumulator in parts:
+                accumulator.close()
+                accumulator.over_processes()
+                moments.append(accumulator.moments(self.images))
+            yield layer, self.record(layer, moments)
+
     def collected(self) -> dict[str, Any]:
-        """The moments of every layer, summed over all processes; they take over the memory of the sums."""
-        for accumulator in self._every:
-            accumulator.close()
-            accumulator.over_processes()
-        return {
-            layer: self.record(layer, [accumulator.moments(self.images) for accumulator in parts])
-            for layer, parts in self.accumulators.items()
-        }
+        """The moments of every layer."""
+        return dict(self.by_layer())
 
     def record(self, _layer: str, moments: Sequence[LayerMoments]) -> Any:
         """What is collected of a layer, given the moments of its parts."""
@@ -189,7 +193,7 @@ class StatisticsPass(Collector):
             "passes (layers_per_pass=1), or for some pairs of nets only (pairs=[[NET,NET],...])"
         )
         needed = sum(accumulator.pass_memory for accumulator in self._every)
-        check_memory(needed, "The sums of these layers, with a copy to be saved,", advice)
+        check_memory(needed, "The sums of these layers", advice)
         for accumulator in self._every:
             what = f"The moments of two nets in layer {accumulator.layer}, with what a method makes of them,"
             check_memory(accumulator.method_memory, what, advice)
@@ -214,7 +218,10 @@ class StatisticsPass(Collector):
         made = SparseAccumulator.where_faster(layer, of_nets, packing, most, samples, self.reading)
         if self.sparse and made:
             return made
-        x_us = self.reading.placed(torch.cat([x_ncp.double().transpose(0, 1).flatten(1) for x_ncp in of_part]))
+        n, _, p = of_part[0].shape
+        x_us = of_part[0].new_empty(packing.width, n, p, dtype=torch.float64)
+        torch.cat([x_ncp.transpose(0, 1) for x_ncp in of_part], out=x_us)
+        x_us = self.reading.placed(x_us.flatten(1))
         small = samples < FLOAT64_BELOW
         dtype = torch.float64 if small and self.exact else torch.float32
         # which product is the fastest is timed: where that matters little, it may not change the bits of another run
@@ -222,7 +229,7 @@ class StatisticsPass(Collector):
         product = chosen("portable" if small and products == "auto" else products, x_us.device, dtype)
         arithmetic = Arithmetic.of(x_us, {x_ncp.dtype for x_ncp in of_part}, dtype, product)
         blocks = blocks_within(packing, most, self.reading.block_memory)
-        return Accumulator(layer, widths, of_part[0].shape[2], arithmetic, blocks, packing)
+        return Accumulator(layer, widths, p, arithmetic, blocks, packing)
 
     def _calibrate(self, nets: Mapping[str, nn.Module], x: Mapping[str, Seen]) -> dict[str, dict[str, Tensor]]:
         """The samples of every layer of every net for a few images: {layer: {net: (n images, c units, p positions)}}."""
@@ -232,7 +239,7 @@ class StatisticsPass(Collector):
 
         def keep(net: str, layer: str, activation: Tensor) -> None:
             self._shapes[layer][net] = list(activation.shape[1:])
-            seen[layer][net] = x_ncp = self.reading.placed(self.samples(net, layer, activation)).clone()
+            seen[layer][net] = x_ncp = self.reading.placed(self.samples(net, layer, activation.detach())).clone()
             self._per_image[layer] = x_ncp[:, 0].numel() / len(activation)
             if self.unmasked and self.by_unit(net, layer, activation).ndim > 2:
                 self._masked.add(layer)
