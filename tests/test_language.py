@@ -5,11 +5,14 @@ import json
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from safetensors.torch import load_file
 
+from convergent.cli.judging import some_of
 from convergent.cli.nets import find_nets
 from convergent.cli.train import build_data
 from convergent.core.blocks import block_of_group
+from convergent.function.stitches import MAPS
 from convergent.storage.csv_files import read_rows
 from convergent.streaming.saved_moments import SavedMoments
 
@@ -322,3 +325,28 @@ def test_a_population_finds_partners_in_any_layer(trained, do, root):
     assert (folder / "figures" / "depth.png").exists()
     code = do("align", f"nets={trained}", "+populations.mlp=x", "function=true", "label=no", code=1)
     assert "leave populations out" in code
+
+
+def test_next_tokens_are_judged_with_units_swapped_on_held_out_documents(trained, do, root):
+    do("align", f"nets={trained}", "method=matching", "label=judged", "function=units", "function_images=24",
+       "layers=[transformer.h.0.mlp.act,transformer.h.1]", "evaluation.nulls=[rotated]")  # fmt: skip
+    folder = root / "outputs" / "align" / "two" / "judged"
+    rows = list(read_rows(folder / "function.csv"))
+    assert {row["map"] for row in rows} == set(MAPS)
+    assert len({(row["layer"], row["a"], row["b"]) for row in rows}) == 2 * 2
+    data = build_data(OmegaConf.load(root / "outputs" / "train" / "two" / "seed=0" / "config.yaml"))
+    batch = data.measured.__getitems__(some_of(data.untrained_on(), 24).tolist())
+    counted = batch[1] >= 0
+    assert {int(row["images"]) for row in rows} == {int(counted.sum())}
+    net = next(iter(find_nets(str(trained), None))).net().eval()
+    with torch.no_grad():
+        logits = net(batch[0]["input_ids"])
+        logits = logits if isinstance(logits, torch.Tensor) else logits.logits
+    loss = torch.nn.functional.cross_entropy(logits[counted], batch[1][counted])
+    identity = [row for row in rows if row["map"] == "identity" and row["b"] == "seed=0"]
+    assert [float(row["loss"]) for row in identity] == pytest.approx([loss.item()] * len(identity), abs=2e-5)
+    assert all(
+        float(row["kept"]) == pytest.approx(1, abs=1e-5) and float(row["same_decision"]) == 1 for row in identity
+    )
+    assert {float(row["loss_recovered"]) for row in rows if row["map"] == "ablated"} == {0.0}
+    assert (folder / "substitution.csv").exists()

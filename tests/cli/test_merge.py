@@ -10,8 +10,8 @@ from convergent.cli.built import Built
 from convergent.cli.schema import MERGING
 from convergent.data.digits import Digits
 from convergent.errors import InputError
+from convergent.function.merging.aligners import WORDS
 from convergent.function.merging.line import Judge
-from convergent.function.merging.merger import WORDS
 from convergent.options import check
 from convergent.report.merging import find_merges, merging_parts, merging_table
 from convergent.storage.csv_files import read_rows
@@ -97,11 +97,22 @@ def test_the_report_reads_what_the_command_wrote(merged, root):
     assert all(len(curve["loss"]) == 11 for curve in part["curves"])
 
 
+def test_units_are_zipped_inside_the_clusters_of_a_clustering_method(root, command):
+    code, _, err = command("merge", *arguments(root, MODULE, MODULE), "method=spectral", "label=spectral")
+    assert (code, err) == (0, "")
+    folder = root / "outputs" / "merge" / "tried" / "spectral"
+    rows = [row for row in read_rows(folder / "line.csv") if row["alignment"] == "spectral"]
+    assert [float(row["share_b"]) for row in rows] == [0, 0, 0.5, 0.5, 1, 1]
+    assert (folder / "figures" / "merging.png").exists()
+    (part,) = merging_parts([folder])
+    assert {len(curve["loss"]) for curve in part["curves"]} == {3, 11}
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
         (["method=semimatching", "repair=false"], "Merging needs a method that is one to one, as matching, but"),
-        (["beside=[rebasin]"], "each none, random, covariance, weights or consensus, not ['rebasin']"),
+        (["beside=[rebasin]"], "each none, random, covariance, weights, consensus or zip, not ['rebasin']"),
         (["images=test"], "images needs to be one of train, val, all, not 'test'"),
     ],
 )

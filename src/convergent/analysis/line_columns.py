@@ -8,7 +8,9 @@ PLACE = (
     Column(
         "b", "name of the net at its end, whose units are reordered; in together.csv `all`: all nets averaged", "text"
     ),
-    Column("alignment", "how units were reordered: a method, none, random, covariance, weights, consensus", "text"),
+    Column(
+        "alignment", "how units were reordered: a method, none, random, covariance, weights, consensus, zip", "text"
+    ),
     Column("repair", "whether means and variances of units were renewed (REPAIR)", "0 or 1"),
     Column("share_b", "share of net b in the average of the weights; in together.csv of each net", "0 to 1"),
     Column("loss", "cross-entropy on held-out images, in nats", "at least 0"),

@@ -160,7 +160,8 @@ class Judging:
     def _folder(self) -> Path:
         """Of what is the same for all methods, named after all that it depends on beside the nets, untrained ones too."""
         rotated = "rotated" in self.job.evaluation.nulls
-        about = json.dumps([resolved(self.job.config.similarity), rotated, self.job.evaluation.folds])
+        config, folds = self.job.config, self.job.evaluation.folds
+        about = json.dumps([resolved(config.similarity), rotated, folds, config.function_images])
         return self.beside.folder / f"function,{hashlib.sha256(about.encode()).hexdigest()[:8]}"
 
     def _controls(self, layer: str, a: int, b: int, nulls: NullPairs) -> dict[str, Source]:
@@ -194,8 +195,9 @@ class Judging:
         (artifact,) = (of for of in self.measurement.also if isinstance(of, SavedLowest))
         lowest, data = self.measurement.load_one(layer, artifact), self.measurement.data
         paths = self.beside.layers[self._beside(layer)]
-        callback = PassCallback([FunctionPass.start((layer, paths), self.job.reading, stitches, lowest)])
-        data.only = data.untrained_on()
+        reading = replace(self.job.reading, group_n=data.group_n)
+        callback = PassCallback([FunctionPass.start((layer, paths), reading, stitches, lowest)])
+        data.only = some_of(data.untrained_on(), self.job.config.function_images)
         try:
             nets = Nets(self.beside.whole, self.beside.views)
             self.trainer([callback]).predict(nets, datamodule=data, return_predictions=False)
@@ -207,6 +209,12 @@ class Judging:
     def _beside(self, layer: str) -> str:
         """What a layer is called where untrained nets are beside the others, whose paths may make it another name."""
         return list(self.beside.layers)[list(self.measurement.layers).index(layer)]
+
+
+def some_of(number_n: Tensor, most: int | None) -> Tensor:
+    """So many images at most, at random and always the same, by their numbers in order."""
+    order_n = torch.randperm(len(number_n), generator=torch.Generator().manual_seed(0))
+    return number_n[order_n[:most].sort().values]
 
 
 def _meet(measurement: Measurement, trainer: MakesTrainer) -> None:

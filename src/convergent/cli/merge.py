@@ -21,8 +21,9 @@ from convergent.data.ordered import OrderedData
 from convergent.errors import InputError
 from convergent.figures.grid import save
 from convergent.figures.merging import merging
+from convergent.function.merging.aligners import needs_images
 from convergent.function.merging.merge import barriers, rows
-from convergent.function.merging.merger import Merged, Merger, needs_images
+from convergent.function.merging.merger import Merged, Merger
 from convergent.progress import took
 from convergent.storage.csv_files import write_rows
 from convergent.storage.files import atomic, write_json

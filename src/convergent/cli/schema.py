@@ -115,6 +115,7 @@ ALIGNMENT: Options = {
     "similarity": table(TARGET),
     "figure": aside(table(TARGET)),
     "function": aside(FLAG | word("units")),  # a result without is replaced by one with it
+    "function_images": aside(whole(1) | NULL),
     "nets": aside(_NETS),  # their contents are part of the record
     "trust": aside(_TRUST),
     "at_epochs": word("kept") | listed(whole(), example="[0,1,5]") | NULL,
@@ -134,7 +135,7 @@ ALIGNMENT: Options = {
 # What a merging is made of, beside the nets.
 MERGING: Options = {
     **{name: ALIGNMENT[name] for name in ("method", "nets", "trust", "label", "reading")},
-    "beside": listed(word("none", "random", "covariance", "weights", "consensus"), 0, distinct=True),
+    "beside": listed(word("none", "random", "covariance", "weights", "consensus", "zip"), 0, distinct=True),
     "repair": FLAG,
     "images": TEXT,
     "held_out": TEXT,

@@ -18,6 +18,7 @@ _LOOKS = {
     "covariance": Look("covariance", "#D55E00", ""),
     "weights": Look("weights (Git Re-Basin)", "#009E73", ""),
     "consensus": Look("consensus of all nets", "#964BFA", ""),
+    "zip": Look("zip: merged within nets, too", "#56B4E9", ""),
 }
 _PANELS = (
     ("loss", 0, "loss (nats)"),

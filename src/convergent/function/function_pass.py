@@ -16,12 +16,13 @@ from torch.utils._pytree import tree_map
 
 from convergent.core.prediction import Prediction
 from convergent.errors import InputError
-from convergent.function.judged import SUMS, Judged
+from convergent.function.judged import SUMS, Judged, decisions
 from convergent.function.stitch import Site, check_sizes, logits_of, predicted
 from convergent.function.stitches import RESTORED, Stitch
 from convergent.streaming.collector import Collector, First, Start, over_processes
 from convergent.streaming.deal import Deal
 from convergent.streaming.layers import Layer
+from convergent.streaming.loader import device_of
 from convergent.streaming.pre_activations import PreActivations
 from convergent.streaming.reading import Reading
 from convergent.streaming.rotations import Rotations
@@ -69,9 +70,9 @@ class FunctionPass(Collector):
         self._sites = {
             net: Site(nets[net], path, net, reading.units_of(net), reading.output) for net, path in paths.items()
         }
-        self.deal = Deal(images, reading.blocks)
-        self._deals = {stitch.dealt: Deal(images, stitch.dealt) for stitch in stitches}
-        device = next(iter(next(first(1))[1].values())).device  # type: ignore[union-attr]
+        self.deal = Deal(images, reading.blocks, reading.group_n)
+        self._deals = {stitch.dealt: Deal(images, stitch.dealt, reading.group_n) for stitch in stitches}
+        device = device_of(next(iter(nets.values())))
         self._lowest = {net: bound.float().to(device)[:, None] for net, bound in lowest.items()}
         placed = cache(lambda of: _placed(of, device))  # maps of several versions and subsets have the same
         self._predictions = [[placed(of) for of in stitch.predictions] for stitch in self.stitches]
@@ -175,6 +176,8 @@ class FunctionPass(Collector):
             made_nbp[of_fold] = predicted(folds[fold], x_nap[of_fold], restored=stitch.versions[0] == RESTORED)
         if stitch.b in self._lowest:
             made_nbp = made_nbp.maximum(self._lowest[stitch.b])
+        if made_nbp.shape[2] > 1:  # what is no sample, as the first token, no map is of
+            made_nbp[:, :, list(self.reading.drop)] = own_nbp[:, :, list(self.reading.drop)].to(made_nbp.dtype)
         if stitch.units_fb is None:
             return made_nbp
         return made_nbp.where(stitch.units_fb[fold_n][:, :, None].to(made_nbp.device), own_nbp)
@@ -199,20 +202,12 @@ class FunctionPass(Collector):
 
     def _add(self, b: str, maps: Sequence[int], logits_vnc: Tensor) -> None:
         """Add what is left of net b's decisions up, map by map and block by block."""
-        own_nc = self._own[b]
-        log_vnc, own_log_nc = logits_vnc.double().log_softmax(-1), own_nc.double().log_softmax(-1)
-        kl_vn, best_vn = (own_log_nc.exp() * (own_log_nc - log_vnc)).sum(-1), logits_vnc.argmax(-1)
-        parts = [torch.ones_like(kl_vn), (best_vn == own_nc.argmax(-1)).double(), kl_vn]
-        if self._target_n is not None:
-            target_n = self._target_n.to(own_nc.device)
-            loss_vn = -log_vnc.gather(-1, target_n.clamp(min=0).expand(best_vn.shape)[..., None])[..., 0]
-            # tokens without a next one, and padding, have the target -100 and count nowhere
-            parts = [part * (target_n >= 0) for part in (*parts, loss_vn, (best_vn == target_n).double())]
-        parts += [torch.full_like(kl_vn, torch.nan)] * (len(SUMS) - len(parts))
-        sums_vns = torch.stack(parts, -1)
-        sums_vns = sums_vns.flatten(2, -2).sum(2) if sums_vns.ndim > 3 else sums_vns  # tokens of a text
-        there, block_n = (x.to(own_nc.device) for x in (torch.tensor(maps), self.deal.block(self.image_n)))
-        self.sums_vks[there] = self.sums_vks[there].index_add(1, block_n, sums_vns)
+        own_nc, block_n = self._own[b], self.deal.block(self.image_n)
+        if own_nc.ndim > 2:
+            block_n = block_n[:, None].expand(own_nc.shape[:-1])
+        sums_vts, counted_n = decisions(logits_vnc, own_nc, self._target_n)
+        there, block_t = torch.tensor(maps, device=sums_vts.device), block_n[counted_n.cpu()].to(sums_vts.device)
+        self.sums_vks[there] = self.sums_vks[there].index_add(1, block_t, sums_vts)
         difference_v = (logits_vnc - own_nc).abs().flatten(1).amax(1)
         self.difference_v[there] = self.difference_v[there].maximum(difference_v.to(self.difference_v.dtype))
 

@@ -1,6 +1,6 @@
 """The sums that one pass makes of net b's decisions with each map in place of a layer, and their file.
 
-Axes: `v` maps, `k` blocks of images, `s` sums.
+Axes: `v` maps, `n` images of a batch, `k` blocks of images, `s` sums, `t` images or tokens that count.
 """
 
 import json
@@ -57,3 +57,30 @@ class Judged:
             for name, a, b, r2, versions, subset in maps
         ]
         return cls(stitches, *tensors)
+
+
+def decisions(logits_vnc: Tensor, own_nc: Tensor, target_n: Tensor | None) -> tuple[Tensor, Tensor]:
+    """What each map leaves of net b's decisions.
+
+    Args:
+        logits_vnc: with each map in place, shape (maps, n, classes), or of texts (maps, n, positions, classes).
+        own_nc: net b's own, likewise.
+        target_n: what is right, of each image or token; below 0 it counts nowhere: padding, and tokens without a next one.
+
+    Returns:
+        `SUMS` of each image or token t that counts, shape (maps, t, SUMS), float64, and which of n these are.
+    """
+    counted_n = torch.ones(own_nc.shape[:-1], dtype=torch.bool, device=own_nc.device)
+    if target_n is not None:
+        counted_n = (target_n := target_n.to(own_nc.device)) >= 0
+        target_n = target_n[counted_n]
+    precision = torch.float64 if own_nc.ndim == 2 else torch.float32  # tokens are many, and so are their classes
+    logits_vtc, own_tc = logits_vnc[:, counted_n], own_nc[counted_n]
+    log_vtc, own_log_tc = logits_vtc.log_softmax(-1, precision), own_tc.log_softmax(-1, precision)
+    kl_vt, best_vt = (own_log_tc.exp() * (own_log_tc - log_vtc)).sum(-1), logits_vtc.argmax(-1)
+    parts = [torch.ones_like(kl_vt), best_vt == own_tc.argmax(-1), kl_vt]
+    if target_n is not None:
+        loss_vt = -log_vtc.gather(-1, target_n.expand(best_vt.shape)[..., None])[..., 0]
+        parts += [loss_vt, best_vt == target_n]
+    parts += [torch.full_like(kl_vt, torch.nan)] * (len(SUMS) - len(parts))
+    return torch.stack([part.double() for part in parts], -1), counted_n

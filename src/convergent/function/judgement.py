@@ -20,9 +20,10 @@ from convergent.function.stitches import MAPS, RESTORED, Stitch
 
 @dataclass(frozen=True, eq=False)
 class Judgement:
-    """The sums of one version of one map, shape (k, SUMS), and those of the layer replaced by its means."""
+    """The sums of one version of one map, shape (k, SUMS), those of the layer itself, and of the means of its units."""
 
     sums_ks: Tensor
+    own_ks: Tensor
     ablated_ks: Tensor
 
     def mean(self, name: str) -> Interval:
@@ -35,6 +36,12 @@ class Judgement:
         lost = _ratio(self._of("kl"), self.ablated_ks[:, SUMS.index("kl")], self._of("images"))
         return Interval(1 - lost.estimate, lost.se, 1 - lost.high, 1 - lost.low, lost.level)
 
+    @property
+    def loss_recovered(self) -> Interval:
+        """The same of the loss: 1 where it is net b's own, 0 where it is that of the mean-ablated layer."""
+        loss, of_ablated = SUMS.index("loss"), self.ablated_ks[:, SUMS.index("loss")]
+        return _ratio(of_ablated - self._of("loss"), of_ablated - self.own_ks[:, loss], self._of("images"))
+
     def less(self, other: Judgement, name: str) -> Interval:
         """The difference of a mean from another map's on the same images."""
         return _ratio(self._of(name) - other._of(name), self._of("images"), self._of("images"))
@@ -46,8 +53,8 @@ class Judgement:
 def judgements(judged: Judged, a: str, b: str) -> Iterator[tuple[Stitch, Judgement]]:
     """Every map of net a's in place of all units of net b, and net b's own."""
     there = [(of, sums_ks) for of, sums_ks in zip(judged.stitches, judged.sums_vks) if of.b == b and of.name in MAPS]
-    ablated_ks = next(sums_ks for stitch, sums_ks in there if stitch.name == "ablated")
-    yield from ((of, Judgement(sums_ks, ablated_ks)) for of, sums_ks in there if of.a in (a, ""))
+    own_ks, ablated_ks = (next(of for stitch, of in there if stitch.name == name) for name in ("identity", "ablated"))
+    yield from ((of, Judgement(sums_ks, own_ks, ablated_ks)) for of, sums_ks in there if of.a in (a, ""))
 
 
 def reports_of(layer: str, judged: Judged) -> list[Report]:
@@ -87,6 +94,7 @@ def _row(stitch: Stitch, of: Judgement) -> dict[str, Any]:
     for name, interval in (("same_decision", of.mean("same_decision")), ("kept", of.kept)):
         ends = {name: interval.estimate, f"{name}_low": interval.low, f"{name}_high": interval.high}
         row |= {column: round(value.item(), 6) for column, value in ends.items()}
+    row["loss_recovered"] = round(of.loss_recovered.estimate.item(), 6)
     return row | {name: round(of.mean(name).estimate.item(), 6) for name in ("kl", "loss", "accuracy")}
 
 

@@ -61,7 +61,7 @@ class Site:
         """The other way round: laid out as an activation of this layer, of any number of images."""
         axis = layout(like.shape, self.units, self.by_type)
         x_nc = x_ncp.movedim(1, -1) if axis == "last" else x_ncp
-        return x_nc.reshape(len(x_ncp), *like.shape[1:])
+        return x_nc.reshape(len(x_ncp), *like.shape[1:]).contiguous()  # as a module that views it wants it
 
     @contextmanager
     def read(self) -> Iterator[list[Tensor]]:

@@ -12,6 +12,7 @@ from torchvision.models import VisionTransformer
 
 import convergent as cv
 from convergent.errors import InputError
+from convergent.function.merging.aligners import Aligners
 from convergent.function.merging.alignments import nested, one_to_one
 from convergent.function.merging.axes import Axis
 from convergent.function.merging.line import Judge, averaged
@@ -133,7 +134,8 @@ def test_units_that_several_layers_have_are_matched_by_the_sum_of_their_correlat
     (stream,) = [group for group in merger.ties.groups if group.atom.size == 6]
     assert stream.points == ("relus.0", "relus.2")
     measured = cv.measure(nets, loader, stream.points)
-    aligned, _ = merger._aligner(cv.Matching(), cv.measure(nets, loader, ["relus.*"]))("a", "b")
+    every = cv.measure(nets, loader, ["relus.*"])
+    (_, aligned), _, _ = Aligners(nets, merger.ties, every, loader[0][0], 0).of(cv.Matching())(["a", "b"])
     correlations = sum(measured[point].pair("a", "b").corr_ab for point in stream.points)
     _, column = linear_sum_assignment(correlations.numpy(), maximize=True)
     scale = aligned.first.bias / nets["b"].first.bias[torch.from_numpy(column)]

@@ -21,6 +21,7 @@ class Call:
         shapes: of what it returns.
         where: the module that calls it.
         reduced: the axes of tensors that it makes inside and that are no node of the graph.
+        contracted: axes that it sums products over.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Call:
     shapes: Sequence[Sequence[int]]
     where: str
     reduced: list[Axes] = field(default_factory=list)
+    contracted: list[Axis] = field(default_factory=list)
 
     def __getitem__(self, name: str) -> Any:
         return self.given[name]

@@ -6,7 +6,7 @@ Axes: `n` images of a batch.
 import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,9 @@ from torch.nn.functional import cross_entropy
 
 from convergent.errors import InputError
 from convergent.function.merging.permutations import first_tensor, named_tensors
+from convergent.function.merging.repair import Statistics, mixed
 
+POINTS = 11  # of the straight line between two nets, ends included
 _BYTES = 1e9  # of held-out images that are kept at hand
 _BATCH = 256
 
@@ -42,6 +44,34 @@ class Place:
     loss: float
     accuracy: float
     above: float
+
+
+class Average(Protocol):
+    """What lies between nets: a net, and the statistics that its units are to have."""
+
+    @property
+    def shares(self) -> Sequence[float]:
+        """Shares of the second of two nets at which there is one, ends included."""
+
+    def net(self, nets: Sequence[nn.Module], shares: Sequence[float]) -> nn.Module:
+        """The net at so large shares of each, in evaluation mode."""
+
+    def mixed(self, ends: Sequence[Statistics], shares: Sequence[float]) -> Statistics:
+        """The statistics that its units are to have, given those of the nets."""
+
+
+class Straight:
+    """Averages of weights, unit by unit, on the straight line between nets."""
+
+    shares: Sequence[float] = torch.linspace(0, 1, POINTS, dtype=torch.float64).tolist()
+
+    def net(self, nets: Sequence[nn.Module], shares: Sequence[float]) -> nn.Module:
+        """See `averaged`."""
+        return averaged(nets, shares)
+
+    def mixed(self, ends: Sequence[Statistics], shares: Sequence[float]) -> Statistics:
+        """See `repair.mixed`."""
+        return mixed(ends, shares)
 
 
 def averaged(nets: Sequence[nn.Module], shares: Sequence[float]) -> nn.Module:

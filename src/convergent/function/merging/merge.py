@@ -11,9 +11,10 @@ from torch import nn
 from convergent.core.alignment import Method, name_of
 from convergent.core.layer_moments import LayerMoments
 from convergent.errors import InputError
+from convergent.function.merging.aligners import WORDS, needs_images
 from convergent.function.merging.alignments import MATCHING
 from convergent.function.merging.line import Place
-from convergent.function.merging.merger import WORDS, Merged, Merger, needs_images
+from convergent.function.merging.merger import Merged, Merger
 from convergent.function.merging.ties import Ties
 from convergent.streaming.measure import Nets, evaluating, measure, named, with_device
 from convergent.streaming.reading import Reading
@@ -75,8 +76,9 @@ def merge(
         nets: two or more by name, or a list of them; on one device, left as they are.
         loader: batches (x, y) that alignments and repair are made of; read twice, so a generator does not do.
         held_out: batches (x, y) of other images, on which nets are judged.
-        alignments: one-to-one methods such as cv.Matching(), and words: none, random, covariance, weights (Git Re-Basin),
-            consensus (all nets at once); under names of your own where it is a mapping.
+        alignments: one-to-one methods such as cv.Matching(), or spectral ones, inside whose clusters units are merged within
+            nets, too; and words: none, random, covariance, weights (Git Re-Basin), consensus (all nets at once), zip
+            (merged within nets, in no clusters); under names of your own where it is a mapping.
         repair: judge merged nets with the statistics of their units renewed, too.
         reading: what of an activation samples are; its blocks are not needed.
         seed: of random orders and of the order of groups in weight matching.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache, cached_property, lru_cache
+from functools import cached_property, lru_cache
 from itertools import combinations
 from typing import Any
 
@@ -14,20 +14,15 @@ from torch.utils.data import DataLoader
 
 from convergent.core.alignment import Method
 from convergent.errors import InputError
-from convergent.function.merging.alignments import MATCHING, Measured, by_consensus, by_images, correlation, covariance
-from convergent.function.merging.axes import Axis
-from convergent.function.merging.line import Judge, Place, averaged
-from convergent.function.merging.permutations import check_same, first_tensor, named_tensors, permuted, random_order
-from convergent.function.merging.repair import Statistics, has_batch_norm, mixed, repaired, statistics
-from convergent.function.merging.rescaling import rescalable, rescaled, scales
-from convergent.function.merging.ties import Group, Ties
-from convergent.function.merging.weight_matching import by_weights
+from convergent.function.merging.aligners import Aligners
+from convergent.function.merging.alignments import Measured
+from convergent.function.merging.line import Average, Judge, Place
+from convergent.function.merging.permutations import first_tensor, named_tensors
+from convergent.function.merging.repair import Statistics, has_batch_norm, repaired, statistics
+from convergent.function.merging.ties import Ties
 from convergent.progress import track
 from convergent.streaming.loader import device_of, first_batches
 
-# How units of net b may be ordered, beside methods of alignment.
-WORDS = ("none", "random", "covariance", "weights", "consensus")
-POINTS = 11  # of the straight line between two nets, ends included
 ALL = "all"  # in place of net b's name: all nets averaged
 _IMAGES, _BATCH = 512, 256  # that the statistics of units are renewed from, so many at a time
 _CHECKED = 16  # images on which a reordered net is compared with itself
@@ -108,18 +103,18 @@ class Merger:
             InputError: if a method is not one to one, or a reordered net is another function.
         """
         names, merged = list(self.nets), Merged()
+        aligners = Aligners(self.nets, self.ties, measured, self.batches[0][:_CHECKED], self.seed)
         pairs = list(combinations(names, 2))
         steps = track([(name, *pair) for name in alignments for pair in pairs], "merging")
         for name, a, b in steps:
             if (a, b) == pairs[0]:  # what was aligned otherwise is let go
-                aligned = cache(self._aligner(alignments[name], measured))
-            first = names[0] if alignments[name] == "consensus" else a  # there all are aligned with one another
-            one, other = (aligned(first, net) for net in (a, b))
-            merged.places += self._line(a, b, name, [one[0], other[0]])
-            merged.difference = max(merged.difference, one[1], other[1])
+                aligned = aligners.of(alignments[name])
+            ends, average, difference = aligned([a, b])
+            merged.places += self._line(a, b, name, ends, average)
+            merged.difference = max(merged.difference, difference)
             if (a, b) == pairs[-1]:
-                every = [aligned(names[0], net)[0] for net in names]
-                judged = list(self._judged(every, [1 / len(every)] * len(every)))
+                every, average, _ = aligned(names)
+                judged = list(self._judged(every, [1 / len(every)] * len(every), average))
                 chord = sum(self._ends[net][0] for net in names) / len(names)
                 for repair, (_, loss, accuracy) in enumerate(judged):
                     place = Place(names[0], ALL, name, bool(repair), 1 / len(every), loss, accuracy, loss - chord)
@@ -132,64 +127,30 @@ class Merger:
         """Loss and accuracy of every net."""
         return {name: self.judge(net) for name, net in self.nets.items()}
 
-    @cached_property
-    def _rescalable(self) -> list[Group]:
-        return rescalable(next(iter(self.nets.values())), self.ties, self.batches[0][:_CHECKED])
-
-    def _line(self, a: str, b: str, alignment: str, ends: Sequence[nn.Module]) -> Iterator[Place]:
-        """The places between two nets, the second of which is aligned with the first."""
-        for share in torch.linspace(0, 1, POINTS, dtype=torch.float64).tolist():
+    def _line(self, a: str, b: str, alignment: str, ends: Sequence[nn.Module], average: Average) -> Iterator[Place]:
+        """The places between two nets that are aligned with one another."""
+        for share in average.shares:
             if 0 < share < 1:
-                judged = [of[1:] for of in self._judged(ends, [1 - share, share])]
+                judged = [of[1:] for of in self._judged(ends, [1 - share, share], average)]
             else:
                 judged = [self._ends[b if share else a]] * (1 + self.repair)
             chord = (1 - share) * self._ends[a][0] + share * self._ends[b][0]
             for repair, (loss, accuracy) in enumerate(judged):
                 yield Place(a, b, alignment, bool(repair), share, loss, accuracy, loss - chord)
 
-    def _judged(self, nets: Sequence[nn.Module], shares: Sequence[float]) -> Iterator[tuple[nn.Module, float, float]]:
+    def _judged(
+        self, nets: Sequence[nn.Module], shares: Sequence[float], average: Average
+    ) -> Iterator[tuple[nn.Module, float, float]]:
         """The average of nets with its loss and accuracy, and the same repaired, if it is to be."""
-        net = averaged(nets, shares)
+        net = average.net(nets, shares)
         yield net, *self.judge(net)
         if self.repair:
-            targets = {} if has_batch_norm(net) else mixed([self._statistics(end) for end in nets], shares)
+            targets = {} if has_batch_norm(net) else average.mixed([self._statistics(end) for end in nets], shares)
             yield (net := repaired(net, targets, self.batches)), *self.judge(net)
 
     @cached_property
     def _statistics(self) -> Callable[[nn.Module], Statistics]:
         return lru_cache(len(self.nets) + 1)(lambda net: statistics(net, self.batches))
-
-    def _aligner(self, alignment: Method | str, measured: Measured) -> Callable[[str, str], tuple[nn.Module, float]]:
-        """What gives net b in net a's order of units, by the names of both, and how far it is from the function it was."""
-        agreed = by_consensus(self.ties, measured, list(self.nets)) if alignment == "consensus" else {}
-
-        def order_of(a: str, b: str) -> dict[Axis, Tensor]:
-            if alignment == "random":
-                return random_order(self.ties, self.seed + list(self.nets).index(b))
-            if alignment == "weights":
-                return by_weights(self.ties, self.nets[a], self.nets[b], self.seed)
-            method = MATCHING if isinstance(alignment, str) else alignment
-            similarity = covariance if alignment == "covariance" else correlation
-            order = agreed[b] if agreed else by_images(self.ties, measured, a, b, method, similarity)
-            # what no module gives cannot be measured, so that weights decide of it
-            unmeasured = any(group.atom not in order for group in self.ties.groups)
-            return by_weights(self.ties, self.nets[a], self.nets[b], self.seed, order) if unmeasured else order
-
-        def aligned(a: str, b: str) -> tuple[nn.Module, float]:
-            if a == b or alignment == "none":
-                return self.nets[b], 0.0
-            order = order_of(a, b)
-            other = permuted(self.nets[b], self.ties, order)
-            if needs_images(alignment):
-                other = rescaled(other, self.ties, scales(self._rescalable, measured, a, b, order))
-            return other, check_same(self.nets[b], other, self.batches[0][:_CHECKED], b)
-
-        return aligned
-
-
-def needs_images(alignment: Method | str) -> bool:
-    """Whether an alignment is made of what units do on images."""
-    return alignment not in ("none", "random", "weights")
 
 
 def check_alike(nets: Mapping[str, nn.Module], x: Tensor) -> None:

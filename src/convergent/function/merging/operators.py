@@ -25,6 +25,7 @@ def _softmax(call: Call) -> list[Axes]:
 def _matrices(call: Call) -> list[Axes]:
     """Products of matrices, whose last axes are contracted: mm, bmm, addmm, baddbmm."""
     bias, x, y = ([None] if len(_given(call)) == 2 else []) + _given(call)[:3]
+    call.contracted.extend([x[-1], y[-2]])
     call.tie(x[-1], y[-2])
     for one, other in zip(x[:-2], y[:-2]):
         call.tie(one, other)
@@ -65,6 +66,7 @@ def _attention(call: Call) -> list[Axes]:
 def _convolution(call: Call) -> list[Axes]:
     x, weight, bias, groups = call["input"], call["weight"], call["bias"], call["groups"]
     one, other = (weight[1], weight[0]) if call["transposed"] else (weight[0], weight[1])
+    call.contracted.append(other)
     group = Axis(groups)
     if call["transposed"]:  # (in, out of a group, ...): the groups lie in the axis of what is read
         call.tie(x[1], other)

@@ -59,12 +59,21 @@ def scales(
     """What brings net b's units, in the order given, to the standard deviations that net a's have on images."""
     scale: dict[Axis, Tensor] = {}
     for group in groups:
-        variances = []
-        for net in (a, b):
-            points = (measured[point].moments([net]).total for point in group.points)
-            variances.append(torch.stack([moments.sd_u.square() for moments in points]).sum(0))
-        of_a, of_b = variances[0], variances[1][order.get(group.atom, torch.arange(group.atom.size))]
+        of_a, of_b = (_variance(group, measured, net) for net in (a, b))
+        of_b = of_b[order.get(group.atom, torch.arange(group.atom.size))]
         both = (of_a > 0) & (of_b > 0)
         ratio = torch.where(both, of_a, 1.0) / torch.where(both, of_b, 1.0)
         scale[group.atom] = ratio.sqrt().clamp(*_BOUNDS).float()
     return scale
+
+
+def to_one(groups: Sequence[Group], measured: Measured, net: str) -> dict[Axis, Tensor]:
+    """What brings a net's units to a standard deviation of one on images; those that never vary stay as they are."""
+    variance = {group.atom: _variance(group, measured, net) for group in groups}
+    return {atom: torch.where(of > 0, of, 1.0).rsqrt().float() for atom, of in variance.items()}
+
+
+def _variance(group: Group, measured: Measured, net: str) -> Tensor:
+    """Summed over the modules that have a group's units, shape (n,)."""
+    totals = (measured[point].moments([net]).total for point in group.points)
+    return torch.stack([total.sd_u.square() for total in totals]).sum(0)
