@@ -21,10 +21,11 @@ from omegaconf import OmegaConf
 
 from conftest import blocks
 from convergent.analysis.all_layers import rows_of_layers
+from convergent.analysis.by_layer import by_layer
 from convergent.analysis.measures import measured as measures_of
 from convergent.analysis.nulls import rotated
 from convergent.analysis.reports import Report, null_reports, reports_of
-from convergent.analysis.results import by_layer, compare
+from convergent.analysis.results import compare
 from convergent.cli.writing import Aligned
 from convergent.core.histogram_source import counting_of
 from convergent.core.layer_moments import LayerMoments

@@ -8,8 +8,9 @@ import torch
 
 from conftest import planted
 from convergent.analysis import columns
+from convergent.analysis.by_layer import by_layer
 from convergent.analysis.nulls import rotated
-from convergent.analysis.results import by_layer, compare
+from convergent.analysis.results import compare
 from convergent.core.alignment import Alignment, align
 from convergent.core.pairs import Pair
 from convergent.errors import InputError
@@ -23,7 +24,7 @@ def made(folds=3, **options):
     x_na, x_nb, _ = planted(120, 8, 8, noise=1.5)
     x_nb[:, 2] = 0
     pair = replace(Pair.of(x_na, x_nb), held_out_folds=folds)
-    nulls = {"rotated": [rotated(pair)], "shuffled": [pair]}
+    nulls = {"rotated": [rotated(pair)], "rotated_after": [rotated(pair)], "shuffled": [pair]}
     options = {
         "null_pairs": nulls,
         "rotated_a": [rotated(pair.flip()).flip()],
@@ -38,7 +39,8 @@ def test_every_column_is_described_and_the_described_ones_are_there():
     names = [column.name for column in (*columns.HEAD, *columns.UNIT)]
     assert ["layer", "a", "b", *names[4:]] == list(result.rows()[0])
     known = [column.name for column in (*columns.HEAD, *columns.PAIR, *columns.SIMILARITY, *columns.MORE)]
-    known += [column.name.replace("NULL", null) for column in columns.NULL for null in ("rotated", "shuffled")]
+    nulls = ("rotated", "rotated_after", "shuffled")
+    known += [column.name.replace("NULL", null) for column in columns.NULL for null in nulls]
     summary = result.summary()
     assert set(summary) - {"solver_ridge"} <= set(known)
     assert {column.name for column in columns.PAIR} <= set(summary)

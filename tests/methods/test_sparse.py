@@ -6,9 +6,10 @@ from PIL import Image
 
 from conftest import planted
 from convergent.analysis.balanced import tree
+from convergent.analysis.by_layer import by_layer
 from convergent.analysis.codes import FewToOne, codes, three_units
 from convergent.analysis.path import path
-from convergent.analysis.results import by_layer, compare
+from convergent.analysis.results import compare
 from convergent.core.alignment import Alignment, align
 from convergent.core.pairs import Pair
 from convergent.core.scores import held_out

@@ -10,7 +10,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from convergent.analysis.results import by_layer, compare
+from convergent.analysis.by_layer import by_layer
+from convergent.analysis.results import compare
 from convergent.cli.writing import save_alignments, tensors_of, write_rows
 from convergent.core.alignment import Alignment
 from convergent.core.layer_moments import LayerMoments

@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from convergent.analysis.consensus import consensus, cycle_consistency
+from convergent.analysis.intervals import Interval, left_out_interval
 from convergent.analysis.partners import PartnerCounts, mutual_best, reliability
 from convergent.analysis.results import Result
 from convergent.analysis.several import SeveralNets
@@ -18,6 +20,7 @@ from convergent.core.layer_moments import LayerMoments
 from convergent.errors import InputError
 from convergent.similarity.gcca import gcca
 
+_UNIVERSAL = 0.5  # Gurnee et al. 2024
 _NO_DRAW = "The spread of a null needs at least one draw, but there is none; take 19 for a level of 5%."
 
 
@@ -105,11 +108,15 @@ def across(
 
     Returns:
         Scalars: `found_in` is the share of units with a partner above chance in exactly 0, 1, ... of the other nets; those
+        `found_in_low` and `found_in_high` its 95% interval over images, where these were left out, `found_in_nets_low` and
+        `found_in_nets_high` over nets, from the spread of their shares; `universal` the share of units whose highest
+        correlation exceeds that with the other nets on rotated axes by more than 0.5, in the mean over these; those
         of `scalars_of`; `gcca`, see `similarity.gcca`; `consensus_gap` by what share a better grouping might exceed the
         groups' value; and, where there are draws, NAME_rotated, NAME_rotated_low, NAME_rotated_high. Groups: a row each,
         best first.
 
-    Source: Li et al. 2016, section 3 (features learned reliably); Dravid et al. 2023 (mutual best partners).
+    Source: Li et al. 2016, section 3 (features learned reliably); Dravid et al. 2023 (mutual best partners); Gurnee et al.
+        2024 (universal).
     """
     nets = SeveralNets.of(layer)
     number = {name: i for i, name in enumerate(layer.nets)}
@@ -118,7 +125,9 @@ def across(
         for result in results
     }
     groups = consensus(nets)
-    scalars: dict[str, Any] = {"found_in": reliability(nets, thresholds).share_m.tolist()}
+    counts = reliability(nets, thresholds)
+    scalars: dict[str, Any] = {"found_in": counts.share_m.tolist(), **_intervals(nets, counts, results)}
+    scalars |= {} if (share := _universal(results)) is None else {"universal": share}
     scalars |= beside_rotated(nets, rotated) if rotated else scalars_of(nets)
     has_partner = [{ij: best_u > thresholds[ij] for ij, best_u in draw.items()} for draw in best_r]
     scalars |= found_in_rotated(nets, has_partner) if has_partner else {}
@@ -131,3 +140,50 @@ def across(
         for g, (r, units) in enumerate(zip(groups.corr_g.tolist(), groups.units_gk.tolist()))
     ]
     return scalars, rows
+
+
+def rows_of_found_in(layer: str, scalars: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A row for each number of other nets in which a layer's units have a partner above chance: `found_in` of `across`."""
+    of_null = ("found_in_rotated", "found_in_rotated_low", "found_in_rotated_high")
+    ends = ("found_in_low", "found_in_high", "found_in_nets_low", "found_in_nets_high")
+    names = [name for name in ("found_in", *ends, *of_null) if name in scalars]
+    columns = {name.replace("found_in", "share").removeprefix("share_") or "share": scalars[name] for name in names}
+    return [
+        {"layer": layer, "others": m, **{name: round(of[m], 6) for name, of in columns.items()}}
+        for m in range(len(scalars["found_in"]))
+    ]
+
+
+def _intervals(nets: SeveralNets, counts: PartnerCounts, results: Sequence[Result]) -> dict[str, list[float]]:
+    """Where the shares of `found_in` are with 95%, over images and over nets."""
+    number, ends = {name: i for i, name in enumerate(nets.names)}, {}
+    share_im = counts.share_im
+    se_m = share_im.std(0) / nets.k**0.5
+    ends["nets"] = Interval.of_t(counts.share_m, se_m, nets.k - 1, 0.95)
+    parts = [(number[of.b], number[of.a], of.left_out) for of in results if of.left_out is not None]
+    if len(parts) == nets.k * (nets.k - 1):
+        share_k = parts[0][2].share_k
+        without_km = torch.stack([
+            PartnerCounts.of(nets, {(i, j): part.above_kb[k] for i, j, part in parts}).share_m for k in range(len(share_k))
+        ])  # fmt: skip
+        ends[""] = left_out_interval(counts.share_m, without_km, share_k)
+    return {
+        "_".join(filter(None, ("found_in", over, end))): getattr(of, end).clamp(0, 1).tolist()
+        for over, of in ends.items()
+        for end in ("low", "high")
+    }
+
+
+def _universal(results: Sequence[Result]) -> float | None:
+    shares = []
+    for net in dict.fromkeys(of.b for of in results):
+        every = [
+            (of.excess_after_b if of.excess_after_b is not None else of.excess_b, of.active_b)
+            for of in results
+            if of.b == net
+        ]
+        if any(excess_b is None for excess_b, _ in every):
+            return None
+        mean_b = np.mean([excess_b for excess_b, _ in every if excess_b is not None], 0)
+        shares.append(float((mean_b > _UNIVERSAL)[every[0][1]].mean()))
+    return fmean(shares) if shares else None

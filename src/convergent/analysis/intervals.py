@@ -76,11 +76,14 @@ def jackknife(statistic: Statistic, pair: Pair, level: float = 0.95) -> Interval
     estimate = _value(statistic, pair)
     rests = enumerate(pair.moments.leave_one_out())
     without_k = torch.stack([_value(statistic, _without(pair, k, rest)) for k, rest in rests])
-    share_k = pair.moments.count / pair.moments.count.sum()
+    return left_out_interval(estimate, without_k, pair.moments.count / pair.moments.count.sum(), level)
+
+
+def left_out_interval(estimate: Tensor, without_k: Tensor, share_k: Tensor, level: float = 0.95) -> Interval:
+    """The interval of `jackknife` from what the statistic is without each block, shape (k, ...), and the blocks' shares."""
     rest_k = (1 - share_k).reshape((-1,) + (1,) * estimate.ndim)
     part_k = rest_k * (estimate - without_k)  # share times (pseudo-value less estimate): digits of small differences
-    se = _error(part_k, share_k)
-    return Interval.of_t(estimate, se, freedom(share_k), level)
+    return Interval.of_t(estimate, _error(part_k, share_k), freedom(share_k), level)
 
 
 def of_sum(value_k: Tensor, count_k: Tensor, level: float = 0.95) -> Interval:

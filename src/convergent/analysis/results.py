@@ -16,7 +16,8 @@ import torch
 from convergent.analysis import nulls
 from convergent.analysis.chance import Chance, mean_r
 from convergent.analysis.columns import pair_columns, unit_columns
-from convergent.analysis.intervals import jackknife, over_nets
+from convergent.analysis.intervals import jackknife
+from convergent.analysis.left_out import LeftOut
 from convergent.core.alignment import align
 from convergent.core.histogram_source import counting_of
 from convergent.core.partner_alignment import corr_of
@@ -31,14 +32,6 @@ if TYPE_CHECKING:
     from convergent.core.alignment import Alignment, Method
     from convergent.core.pairs import Pair
 
-# Scalars whose interval over nets is estimated, with their bounds: of the correlations, of how units are coded
-# (analysis.codes), and of what decisions are left (function), also of its controls, whose names go on.
-_OVER_NETS = {
-    "mean_r": (-1, 1),
-    **dict.fromkeys(("local", "slightly_distributed", "distributed", "undecided", "unpredicted"), (0, 1)),
-}
-_FUNCTION = {"same_decision_above": (-1, 1), "same_decision": (0, 1), "kept": None, "needed": None}
-
 
 @dataclass(frozen=True, eq=False)
 class Result:
@@ -50,10 +43,12 @@ class Result:
         best_b: the unit of a with the highest correlation: the semi-matching's partner, as reference; -1 for none.
         held_out_b: shares of variance explained on held-out images; None where none are held out.
         excess_b: best_r_b less its mean with net a on randomly rotated axes; None where no rotation was asked for.
+        excess_after_b: the same with rotations after the nonlinearity, where these were asked for.
         kl_ablated_b: KL from net b's own output with the unit alone replaced by its mean, NaN for units that were not; None
             where function was not judged unit by unit, see `function.substitution`.
         kl_substituted_b: the same with the unit replaced by its prediction.
         interval: where the mean correlation with the partner lies, with 95% over images; None if not asked for.
+        left_out: highest correlations and their chance with some images left out, likewise.
         chance: what the method gives in each null, by name.
         solver: what the solver says of itself.
         similarity: measures of the pair, by name.
@@ -78,9 +73,11 @@ class Result:
     score_b: NDArray[np.float64]
     held_out_b: NDArray[np.float64] | None = None
     excess_b: NDArray[np.float64] | None = None
+    excess_after_b: NDArray[np.float64] | None = None
     kl_ablated_b: NDArray[np.float64] | None = None
     kl_substituted_b: NDArray[np.float64] | None = None
     interval: tuple[float, float] | None = None
+    left_out: LeftOut | None = None
     chance: Mapping[str, Chance] = field(default_factory=dict)
     solver: Mapping[str, float] = field(default_factory=dict)
     similarity: Mapping[str, float] = field(default_factory=dict)
@@ -190,8 +187,9 @@ def compare(
     """
     alignment = align(method, pair)
     chosen = alignment.refit(choices=alignment.labels_b is None)
-    ends = None
+    null_pairs, ends, left_out = null_pairs or {}, None, None
     if interval and pair.blocks > 1:
+        left_out = LeftOut.of(pair, null_pairs, rotated_a)
         given = alignment.refit(choices=True)
         counts = counting_of(method) is not None
         statistic = partial(mean_r_of, alignment) if counts or pair.sparse else lambda rest: mean_r(given(rest))
@@ -201,50 +199,9 @@ def compare(
         alignment,
         images,
         interval=ends,
-        chance={name: Chance.of(chosen, draws) for name, draws in (null_pairs or {}).items()},
+        left_out=left_out,
+        chance={name: Chance.of(chosen, draws) for name, draws in null_pairs.items()},
         excess_b=nulls.excess_over(pair, rotated_a).numpy() if rotated_a else None,
+        excess_after_b=nulls.excess(pair).numpy() if "rotated_after" in null_pairs else None,
         similarity=dict(similarity or {}),
     )
-
-
-def by_layer(summaries: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """For each layer the mean over all ordered pairs of nets, and the standard deviation between them, of every scalar.
-
-    A scalar that some pairs have not, as that of a cluster's subspace where no cluster has one, is the mean of those which
-    have it, if these are half or more; `NAME_pairs` says how many there are.
-    """
-    layers: dict[str, dict[str, Any]] = {}
-    for layer in dict.fromkeys(summary["layer"] for summary in summaries):
-        of_layer = [summary for summary in summaries if summary["layer"] == layer]
-        scalars: dict[str, Any] = {"pairs": len(of_layer), "images": of_layer[0]["images"]}
-        names = dict.fromkeys(key for summary in of_layer for key in summary)
-        for name in [key for key in names if key not in ("layer", "a", "b", "images")]:
-            values = [summary[name] for summary in of_layer if summary.get(name) is not None]
-            if 2 * len(values) >= len(of_layer):
-                scalars |= {name: float(np.mean(values)), f"{name}_sd": float(np.std(values))}
-            if 0 < len(values) < len(of_layer):
-                scalars[f"{name}_pairs"] = len(values)
-        of_function = {name: next((at for at in _FUNCTION if name.startswith(at)), "") for name in names}
-        judged = {name: _FUNCTION[at] for name, at in of_function.items() if at and not name.endswith("_low")}
-        for name, bounds in (_OVER_NETS | judged).items():
-            scalars |= _interval_over_nets(of_layer, name, bounds)
-        layers[layer] = scalars
-    return layers
-
-
-def _interval_over_nets(
-    summaries: Sequence[dict[str, Any]], name: str, bounds: tuple[float, float] | None
-) -> dict[str, float]:
-    """Where the mean of a scalar lies with 95% for nets of other seeds; nothing for fewer than three nets."""
-    nets = {net: number for number, net in enumerate(dict.fromkeys(summary["a"] for summary in summaries))}
-    table = torch.full((len(nets), len(nets)), torch.nan)
-    for summary in summaries:
-        if summary.get(name) is not None:
-            table[nets[summary["a"]], nets[summary["b"]]] = summary[name]
-    off_diagonal = ~torch.eye(len(nets), dtype=torch.bool)
-    if len(nets) < 3 or not torch.isfinite(table[off_diagonal]).all():
-        return {}
-    interval = over_nets(table, bounds=bounds)
-    if not torch.isfinite(interval.low):  # all pairs at a bound
-        return {}
-    return {f"{name}_nets_low": float(interval.low), f"{name}_nets_high": float(interval.high)}

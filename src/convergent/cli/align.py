@@ -14,10 +14,11 @@ from pytorch_lightning import Callback, Trainer
 from torch import Tensor
 
 from convergent.analysis.all_layers import pairs_of_layers, rows_of_layers
+from convergent.analysis.by_layer import by_layer
 from convergent.analysis.depth import reports_of_depth
 from convergent.analysis.measures import measured
 from convergent.analysis.reports import Analysis, null_reports, reports_of
-from convergent.analysis.results import by_layer, compare
+from convergent.analysis.results import compare
 from convergent.cli.align_job import AlignJob
 from convergent.cli.dashboard import log_alignment, start_logger
 from convergent.cli.folders import abandon, claim
@@ -28,6 +29,7 @@ from convergent.cli.measured import (
     load_pairs,
     measurements_of,
     patches_of,
+    widths_of,
     without_constant,
 )
 from convergent.cli.measurement import Measurement
@@ -43,7 +45,6 @@ from convergent.progress import took, track
 from convergent.report.unit_pictures import contexts_of_pair, drawings_of, filters_of, pictured_rows
 from convergent.similarity.measure import Measure
 from convergent.storage.csv_files import write_rows
-from convergent.streaming.layers import members_of
 from convergent.streaming.patches import Patches
 
 
@@ -89,10 +90,7 @@ def align(job: AlignJob) -> None:
         abandon(folder)
         raise
     aligned.reports.extend(reports_of_contexts(measurement, aligned.results))
-    depths = {
-        name: {net: len(members_of(name, path)) for net, path in of.items()} for name, of in measurement.layers.items()
-    }
-    aligned.reports.extend(reports_of_depth(aligned.results, depths))
+    aligned.reports.extend(reports_of_depth(aligned.results, widths_of(measurement)))
     summaries = aligned.summaries()
     along = along_training(summaries, job.epochs)
     if along:  # all but one figure, and the tables, show the last epoch

@@ -10,6 +10,7 @@ from itertools import repeat
 from pathlib import Path
 from typing import Any
 
+import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch import Tensor
@@ -33,13 +34,18 @@ from convergent.errors import InputError
 from convergent.similarity.measure import Measure
 from convergent.similarity.sampled import MOST, needs_samples
 from convergent.streaming.all_layers import SavedAllLayers, together
+from convergent.streaming.capture import Capture
 from convergent.streaming.histograms.layer_histograms import LayerHistograms
 from convergent.streaming.histograms.saved_histograms import SavedHistograms
 from convergent.streaming.kept_samples import SavedSamples
+from convergent.streaming.layers import JOINED, by_unit, layout, members_of
+from convergent.streaming.loader import device_of
 from convergent.streaming.lowest import SavedLowest
+from convergent.streaming.module import Nets
 from convergent.streaming.patches import Patches
 from convergent.streaming.rotated_pass import RotatedMoments, SavedRotations
 from convergent.streaming.top_patches import SavedPatches
+from convergent.streaming.unit_axis import axis_by_type
 
 log = logging.getLogger(__name__)
 
@@ -130,6 +136,32 @@ def patches_of(measurement: Measurement, pictures: str | None) -> list[Mapping[s
         cut_out(measurement, artifact) for artifact in measurement.also if isinstance(artifact, SavedPatches)
     ]
     return [*patches, preferred(measurement, patches[0])] if pictures == "ascent" else patches
+
+
+def widths_of(measurement: Measurement) -> dict[str, dict[str, list[int]]]:
+    """How many units each layer of a population has, {population: {net: [units]}}: by running the nets on one batch."""
+    populations = {name: of for name, of in measurement.layers.items() if any(JOINED in path for path in of.values())}
+    if not populations:
+        return {}
+    every = {(name, net): members_of(name, path) for name, of in populations.items() for net, path in of.items()}
+    layers: dict[str, dict[str, str]] = {}
+    for (_, net), members in every.items():
+        for member, path in members.items():
+            layers.setdefault(member, {})[net] = path
+    nets, units = Nets(measurement.whole, measurement.views), dict[tuple[str, str], int]()
+
+    def count(net: str, layer: str, activation: Tensor) -> None:
+        kind = axis_by_type(measurement.whole[net], layers[layer][net])
+        where = layout(activation.shape, measurement.reading.units_of(net), kind)
+        units[net, layer] = by_unit(activation, where, layer).shape[1]
+
+    with torch.no_grad(), Capture(nets.nets, layers, count, output=measurement.reading.output) as capture:
+        batch = next(iter(measurement.data.predict_dataloader()))
+        capture.run(nets.seen_by(nets.transfer_batch_to_device(batch, device_of(nets), 0)[0]))
+    return {
+        name: {net: [units[net, member] for member in every[name, net]] for net in of}
+        for name, of in populations.items()
+    }
 
 
 def after_stop(*measurements: Measurement | None) -> str:

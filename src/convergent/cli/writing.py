@@ -10,10 +10,11 @@ from typing import Any
 
 from torch import Tensor
 
-from convergent.analysis.across import across
+from convergent.analysis.across import across, rows_of_found_in
+from convergent.analysis.by_layer import by_layer
 from convergent.analysis.null_pairs import best_by_chance, rotated_nets
 from convergent.analysis.reports import Report, rows_by_table
-from convergent.analysis.results import Result, by_layer
+from convergent.analysis.results import Result
 from convergent.cli.align_job import AlignJob
 from convergent.cli.measured import load_rotations
 from convergent.cli.measurement import Measurement
@@ -83,6 +84,8 @@ def write(job: AlignJob, measurement: Measurement, aligned: Aligned, summary: di
         if len(layer.nets) > 2 and len(layer.pairs) == comb(len(layer.nets), 2) and not layer.pair(0, 1).sparse
     ]
     summary["across"] = {layer: scalars for layer, scalars, _ in together}
+    if shares := [row for layer, scalars, _ in together for row in rows_of_found_in(layer, scalars)]:
+        write_rows(folder / "found_in.csv", shares)
     if groups := [row for _, _, rows in together for row in rows]:
         write_rows(folder / "groups.csv", groups)
     write_json(folder / "summary.json", summary)

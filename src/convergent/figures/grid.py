@@ -16,7 +16,7 @@ from matplotlib.textpath import TextPath
 from matplotlib.ticker import FuncFormatter, LogFormatterMathtext, LogLocator, NullFormatter, NullLocator
 from numpy.typing import ArrayLike
 
-from convergent.figures.style import brief
+from convergent.figures.style import brief_layers
 
 P = ParamSpec("P")
 R = TypeVar("R", Figure, "Figure | None")
@@ -125,7 +125,7 @@ def error_marks(axis: Axes, points: Sequence[tuple[float, float, float, float]],
 
 def name_layers(axis: Axes, layers: Sequence[str], most: int = 12) -> None:
     """Put a layer's name under each whole number."""
-    axis.set_xticks(range(len(layers)), [brief(layer, most) for layer in layers])
+    axis.set_xticks(range(len(layers)), brief_layers(layers, most))
     axis.set_xlim(-0.5, len(layers) - 0.5)
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from convergent.figures.grid import panels, styled
 from convergent.figures.measures import words_of
-from convergent.figures.style import brief, look_of
+from convergent.figures.style import brief_layers, look_of
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -51,7 +51,7 @@ def _heatmaps(rows: Rows, method: str, which: str) -> Figure | None:
                 colour = "black" if bright != distance else "white"
                 if np.isfinite(value):
                     axis.text(j, i, f"{value:.2f}", ha="center", va="center", fontsize=6, color=colour)
-        ticks = [brief(layer, 8) for layer in layers]
+        ticks = brief_layers(layers)
         axis.set_xticks(range(len(layers)), ticks, rotation=90)
         axis.set_yticks(range(len(layers)), ticks)
         axis.set_title(title)

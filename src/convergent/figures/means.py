@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from convergent.analysis.results import by_layer
+from convergent.analysis.by_layer import by_layer
 from convergent.figures.grid import error_marks, legend_below, name_layers, panels, styled
 from convergent.figures.style import NULLS, look_of, null_words, pale
 

@@ -2,7 +2,7 @@
 
 import re
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from matplotlib.colors import to_rgb
@@ -109,6 +109,24 @@ def brief(name: str, most: int = 12) -> str:
     ('seed=0', 'resn…,seed=0')
     """
     return name if len(name) <= most else f"{name[: most // 3]}…{name[most // 3 + 1 - most :]}"
+
+
+def brief_layers(layers: Sequence[str], most: int = 12) -> list[str]:
+    """Names that fit of layers shown together: without the parts that all begin with, but for the last before a number.
+
+    >>> brief_layers(["transformer.h.0.mlp.act", "transformer.h.1"]), brief_layers(["conv1", "fc1"])
+    (['h.0.mlp.act', 'h.1'], ['conv1', 'fc1'])
+    """
+    parts, shared = [layer.split(".") for layer in layers], 0
+    while max(map(len, layers)) > most and all(
+        len(of) > shared + 1
+        and of[shared] == parts[0][shared]
+        and not of[shared].isdigit()
+        and not of[shared + 1].isdigit()
+        for of in parts
+    ):
+        shared += 1
+    return [brief(".".join(of[shared:]), most) for of in parts]
 
 
 def pale(colour: str, share: float = 0.4) -> tuple[float, float, float]:

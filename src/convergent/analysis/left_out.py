@@ -1,0 +1,71 @@
+"""What highest correlations and their chance are with some images left out at a time, for intervals over images.
+
+Axes: `b` units of net b, `k` parts of the images, `d` draws of a null.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from convergent.analysis import nulls
+from convergent.analysis.intervals import Interval, left_out_interval
+from convergent.core.pairs import Pair
+
+_WIDEST = 2048  # units of a net: what is left out is multiplied anew each time
+
+
+@dataclass(frozen=True, eq=False)
+class LeftOut:
+    """One pair of nets with each part of the images left out.
+
+    Attributes:
+        share_k: of the samples that the part has.
+        excess: mean of the highest correlations of b's units less those with net a rotated; None without a rotation of a.
+        above_kb: whether each unit's highest correlation is above what 19 of 20 rotated units of b have.
+    """
+
+    share_k: Tensor
+    excess: Interval | None
+    above_kb: Tensor
+
+    @classmethod
+    def of(cls, pair: Pair, null_pairs: Mapping[str, Sequence[Pair]], rotated_a: Sequence[Pair]) -> LeftOut | None:
+        """Of the draws that have blocks of images, which are the parts; None where there are none, or in wide layers."""
+        draws = next((every for null, every in null_pairs.items() if null.startswith("rotated")), ())
+        drawn_b, drawn_a = ([draw for draw in of if draw.blocks > 1] for of in (draws, rotated_a))
+        if not drawn_b or max(pair.p, pair.q) > _WIDEST or (parts := drawn_b[0].blocks) > pair.blocks:
+            return None
+        best_kb = torch.stack([nulls.best(pair.weighted(weight_k)) for weight_k in _weights(pair.blocks, parts)])
+        chance_dkb = [_without(draw, parts) for draw in drawn_b]
+        chance_k = [
+            torch.cat([of_kb[k][draw.active_b] for draw, of_kb in zip(drawn_b, chance_dkb)]) for k in range(parts)
+        ]
+        threshold_k = [nulls.threshold(chance) if len(chance) > 18 else torch.inf for chance in chance_k]
+        share_k = drawn_b[0].moments.count / drawn_b[0].moments.count.sum()
+        excess, active_b = None, pair.active_b
+        if drawn_a:
+            rotated_b = torch.stack([nulls.best(draw) for draw in drawn_a]).mean(0)
+            without_kb = best_kb - torch.stack([_without(draw, parts) for draw in drawn_a]).mean(0)
+            value = (nulls.best(pair) - rotated_b)[active_b].mean()
+            excess = left_out_interval(value, without_kb[:, active_b].mean(1), share_k)
+        return cls(share_k, excess, active_b & (best_kb > torch.tensor(threshold_k)[:, None]))
+
+
+def _without(draw: Pair, parts: int) -> Tensor:
+    return torch.stack([nulls.best(draw.weighted(weight_k)) for weight_k in _weights(draw.blocks, parts)])
+
+
+def _weights(blocks: int, parts: int) -> Tensor:
+    """How much of each block is left without each part, shape (parts, blocks): both cut one order of all images.
+
+    >>> _weights(4, 2).tolist(), _weights(3, 2)[0].tolist()
+    ([[0.0, 0.0, 1.0, 1.0], [1.0, 1.0, 0.0, 0.0]], [0.0, 0.5, 1.0])
+    """
+    begin_b, begin_p = (torch.arange(n, dtype=torch.float64)[:, None] / n for n in (blocks, parts))
+    end = torch.minimum(begin_b.T + 1 / blocks, begin_p + 1 / parts)
+    share = (end - torch.maximum(begin_b.T, begin_p)).clamp(min=0) * blocks
+    return (1 - share).clamp(0, 1).where(share > 1e-9, 1.0).where(share < 1 - 1e-9, 0.0)
