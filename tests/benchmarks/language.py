@@ -1,14 +1,26 @@
-"""Trains the nets of experiment=language, aligns them, and fills docs/language.md: python tests/benchmarks/language.py."""
+"""Trains the nets of experiment=language, aligns them, and fills docs/language.md: python tests/benchmarks/language.py.
+
+`--cost` measures what the pass over all MLP layers of two of them costs over their bare forward pass, in one run; `--fill`
+fills the page from results that are there.
+"""
 
 import argparse
 import json
 import shlex
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import torch
+from omegaconf import OmegaConf
+
+from convergent.nets.decoder import decoder
 from convergent.report.readme import fill
 from convergent.report.tables import markdown
+from convergent.streaming.capture import Input, run
+from convergent.streaming.reading import Reading
+from convergent.streaming.statistics_pass import StatisticsPass
 
 PROJECT = Path(__file__).parents[2]
 BOTH = "method=matching evaluation.rotations=2 reading.sample=32 layers=[transformer.h.*.mlp.act,transformer.h.*]"
@@ -83,11 +95,47 @@ def fill_page(root):
     fill(PROJECT, {"language": f"{text}\n\n{table(trained, summaries.get('untrained'))}"}, shown.values())
 
 
+def cost(sample, batches=33, size=16, contexts=2829):
+    """Seconds of the pass over seconds of the bare forward pass: one thread, batches of each by turns, the first left out."""
+    torch.set_num_threads(1)
+    config = OmegaConf.load(PROJECT / "conf" / "net" / "gpt.yaml").module.config
+    config = {**OmegaConf.to_container(config, resolve=False), "vocab_size": 1024, "n_positions": 128}
+    nets = {name: decoder(config).eval() for name in "ab"}
+    token_np, mask_np = torch.randint(1024, (size, 128)), torch.ones(size, 128, dtype=torch.bool)
+    seen = dict.fromkeys(nets, Input(lambda net: net(token_np), mask_np))
+    reading = Reading(sample, blocks=64, drop=[0])
+    seconds = []
+    with torch.inference_mode():
+        statistics_pass = StatisticsPass(nets, ["transformer.h.*.mlp.act"], contexts, seen, reading)
+        order = statistics_pass.deal.block(torch.arange(contexts)).argsort(
+            stable=True
+        )  # block after block, as it is read
+        for image_n in order[: batches * size].split(size):
+            start = time.process_time()
+            run(nets, seen)
+            bare = time.process_time() - start
+            start = time.process_time()
+            with statistics_pass:
+                statistics_pass.begin(image_n, mask_np)
+                run(nets, seen)
+                statistics_pass.end()
+            seconds.append((time.process_time() - start, bare))
+    measured, bare = (sum(of) for of in zip(*seconds[1:]))
+    return measured / bare
+
+
 def main():
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--root", type=Path, default=PROJECT)
-    root = options.parse_args().root
-    for command in COMMANDS:
+    options.add_argument("--cost", action="store_true")
+    options.add_argument("--fill", action="store_true")
+    given = options.parse_args()
+    root = given.root
+    if given.cost:
+        for sample in ("every", 64, 32):
+            print(f"sample={sample}: {cost(sample):.2f}", flush=True)
+        return
+    for command in COMMANDS if not given.fill else ():
         script, *arguments = shlex.split(command)
         subprocess.run([sys.executable, PROJECT / "src" / f"{script}.py", *arguments, f"root={root}"], check=True)
     fill_page(root)
