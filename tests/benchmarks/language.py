@@ -96,7 +96,7 @@ def fill_page(root):
 
 
 def cost(sample, batches=33, size=16, contexts=2829):
-    """Seconds of the pass over seconds of the bare forward pass: one thread, batches of each by turns, the first left out."""
+    """Seconds of the pass over seconds of the bare one: one thread, batches of each by turns, without the first."""
     torch.set_num_threads(1)
     config = OmegaConf.load(PROJECT / "conf" / "net" / "gpt.yaml").module.config
     config = {**OmegaConf.to_container(config, resolve=False), "vocab_size": 1024, "n_positions": 128}
