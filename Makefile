@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 # Without byte code every process would pay five seconds more of imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test lint docs lock readme fashion benchmarks clean
+.PHONY: help demo test lint docs lock readme fashion benchmarks gpu clean
 help:  ## list the commands
 	@sed -n 's/^\([a-z]*\):.*## */make \1|/p' $(firstword $(MAKEFILE_LIST)) | while IFS='|' read -r name text; do printf '%-16s %s\n' "$$name" "$$text"; done
 
@@ -65,6 +65,10 @@ fashion: $(INSTALLED)  ## the same on Fashion-MNIST's 10,000 test images, with a
 
 benchmarks: $(INSTALLED)  ## measure the statistics pass and what one would use instead: hours; tables go into docs/
 	@$(BIN)/python tests/benchmarks/run.py
+
+gpu: $(INSTALLED)  ## on a machine with a GPU its tests and benchmarks, whose tables go into docs/; elsewhere why not
+	@$(BIN)/python -m pytest -m gpu -rs
+	@$(BIN)/python tests/benchmarks/run.py gpu
 
 clean:  ## remove the environment and everything generated
 	@rm -rf $(VENV) outputs/* docs/generated .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist src/*.egg-info

@@ -11,6 +11,7 @@ from convergent.streaming.measure import measure
 from convergent.streaming.reading import Reading
 from convergent.streaming.statistics_pass import StatisticsPass
 from convergent.streaming.top_images import TopCounter
+from convergent.training.classifier import Learner
 
 pytestmark = [
     pytest.mark.gpu,
@@ -69,6 +70,20 @@ def test_nothing_inside_the_pass_waits_for_the_gpu():
     x = torch.randn(300, 1, 16, 16).cuda()
     read(nets_of("cuda"), x, 50, Reading("every", blocks=1), mode="error")
     read(nets_of("cuda"), x, 50, Reading(10, blocks=1), mode="error")
+
+
+def test_nothing_inside_a_training_step_waits_for_the_gpu():
+    learner = Learner(nets_of("cuda")["one"].train(), 10)
+    optimizer = torch.optim.SGD(learner.net.parameters(), 0.1, foreach=True)
+    x, target = torch.randn(50, 1, 16, 16).cuda(), torch.randint(10, (50,)).cuda()
+    for mode in ("default", "error", "error"):  # the first step makes what the others find
+        torch.cuda.set_sync_debug_mode(mode)
+        learner.loss(x, target, 0, 0, highest=9).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    with torch.no_grad():
+        learner.count(x, target, highest=9)
+    torch.cuda.set_sync_debug_mode("default")
 
 
 def test_products_are_full_float32_unless_asked_otherwise():

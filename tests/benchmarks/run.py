@@ -2,6 +2,7 @@
 
 python tests/benchmarks/run.py                   # all of them: an hour or two on one core
 python tests/benchmarks/run.py accuracy pass     # some; the others' figures stay as they are
+python tests/benchmarks/run.py gpu               # what needs a GPU; elsewhere skipped, and no part of all of them
 python tests/benchmarks/run.py readme            # only fill the tables anew
 """
 
@@ -13,6 +14,8 @@ import sys
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
+
+from costs import costs_table, gpu_table, training_table
 
 from convergent.report.readme import fill
 
@@ -258,22 +261,37 @@ BENCHMARKS = {
     "similarity": (lambda: lines("similarity.py", "--peers", PEERS), similarity_table),
     "sparse": (lambda: lines("sparse_prediction.py"), sparse_table),
     "input": (lambda: lines("input.py"), input_table),
+    "training": (lambda: lines("training.py"), training_table),
 }
+ON_GPU = {"gpu": (lambda: lines("gpu.py"), gpu_table)}
+
+
+def without_gpu() -> str:
+    """Why nothing can be measured on a GPU here; empty where it can."""
+    import torch
+
+    return "" if torch.cuda.is_available() else "torch finds no CUDA device here, so nothing is measured or written"
 
 
 def main() -> None:
     """Run what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("benchmarks", nargs="*", choices=[*BENCHMARKS, "readme"], default=list(BENCHMARKS))
+    parser.add_argument("benchmarks", nargs="*", choices=[*BENCHMARKS, *ON_GPU, "readme"], default=list(BENCHMARKS))
     saved = json.loads(SAVED.read_text()) if SAVED.exists() else {}
+    every = BENCHMARKS | ON_GPU
     for name in parser.parse_args().benchmarks:
+        if name in ON_GPU and (reason := without_gpu()):
+            print(f"{name} skipped: {reason}", file=sys.stderr)
+            return
         if name != "readme":
             records: list[dict] = []
-            for line in BENCHMARKS[name][0]():
+            for line in every[name][0]():
                 records.append(line | ({} if records else {"date": date.today().isoformat()}))
                 saved[name] = records
                 SAVED.write_text(json.dumps(saved, indent=1) + "\n")  # what is measured stays if the next is stopped
-    for file in fill(PROJECT, {f"benchmark {name}": BENCHMARKS[name][1](records) for name, records in saved.items()}):
+    texts = {"benchmark gpu": gpu_table(()), "benchmark costs": costs_table(saved)}
+    texts |= {f"benchmark {name}": every[name][1](records) for name, records in saved.items()}
+    for file in fill(PROJECT, texts):
         print(f"tables written into {file}", file=sys.stderr)
 
 

@@ -4,10 +4,11 @@ import pytest
 import torch
 
 from convergent.core.moments import Moments
+from convergent.core.packing import Packing
 from convergent.core.products import _works, onednn, portable
 from convergent.errors import InputError
 from convergent.streaming.accumulate import Accumulator
-from convergent.streaming.arithmetic import Arithmetic, grid_shift, on_grid
+from convergent.streaming.arithmetic import Arithmetic, add_products, grid_shift, on_grid
 
 WIDTHS = {"one": 5, "two": 7}
 UNITS = {"one": slice(0, 5), "two": slice(5, 12)}
@@ -177,3 +178,12 @@ def test_images_of_another_size_are_refused():
         accumulator.write("one", torch.zeros(1, 5, 9))
     with pytest.raises(InputError, match=r"6 units here, but 5 .*units="):
         accumulator.write("one", torch.zeros(1, 6, 4))
+
+
+def test_products_are_no_matter_of_the_autocast_that_nets_run_under():
+    x_us, packing = torch.randn(7, 300), Packing.of([3, 4])
+    plain_f, under_f = torch.zeros(2, packing.size, dtype=torch.float64)
+    add_products(plain_f, x_us, packing)
+    with torch.autocast("cpu", torch.bfloat16):
+        add_products(under_f, x_us, packing)
+    assert torch.equal(plain_f, under_f)

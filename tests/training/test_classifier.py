@@ -1,5 +1,6 @@
 """Training: exact counts, seeds that govern, resuming as if nothing had happened."""
 
+import shutil
 from functools import partial
 
 import pytest
@@ -106,6 +107,28 @@ def test_a_class_beyond_the_nets_outputs_is_reported():
     learner = Learner(nn.Identity(), 3)
     with pytest.raises(InputError, match="a class numbered 7, but the net only has 3 outputs"):
         learner.loss(torch.zeros(1, 3), torch.tensor([7]), 0, 0)
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs g++ on a processor")
+def test_a_compiled_net_learns_what_it_learns_otherwise_dropout_included():
+    learners = []
+    for compiled in (False, True):
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Linear(6, 20), nn.ReLU(), nn.Dropout(0.5), nn.Linear(20, 4))
+        learner = Learner(net, 4, seed=3, compiled=compiled)
+        optimizer = torch.optim.SGD(net.parameters(), 0.1)
+        for step in range(20):
+            loss = learner.loss(torch.randn(8, 6), torch.randint(4, (8,)), step, 0)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        learners.append(learner)
+    (ours, theirs), before = (learner.net.state_dict() for learner in learners), net[0].weight.detach().clone()
+    assert ours.keys() == theirs.keys()  # so that checkpoints of one are checkpoints of the other
+    assert all((ours[key] - x).abs().max() < 1e-5 * x.abs().max() for key, x in theirs.items())
+    assert learners[1].net._compiled_call_impl is not None
+    torch.manual_seed(0)
+    assert not torch.equal(nn.Linear(6, 20).weight, before)  # they have learned
 
 
 def lost(tmp_path, lr=0.1, spoil=None, nets=1, steps=120, epochs=2):

@@ -29,7 +29,7 @@ _NOISE = (
     ".*isinstance.treespec, LeafSpec",  # Lightning uses what torch has deprecated
     "predict returned None",  # its callbacks hold the results of a pass
     "You are using a custom batch sampler",  # batches end where blocks of images do
-    "You have overridden `transfer_batch_to_device`",  # the numbers of images stay on the host
+    "You have overridden `(transfer_batch_to_device|on_before_batch_transfer)`",  # numbers and classes are read on the host
     "The number of training batches .* is smaller than the logging interval",  # epochs are logged, too
     "You're resuming from a checkpoint that ended before the epoch ended",  # the order of images skips what was read
     "The `srun` command is available on your system but is not used",  # jobs may run inside an allocation without it

@@ -151,6 +151,7 @@ OPTIONS: Mapping[str, Options] = {
         "epochs": whole(),
         "keep_epochs": listed(whole(), 0, example="[0,1,5]"),
         "channels_last": FLAG,
+        "compile": aside(FLAG),
         "snapshot_minutes": aside(number(0)),
         "precision": word("32-true", "bf16-mixed", "16-mixed"),
     },

@@ -52,7 +52,7 @@ def train(job: TrainJob) -> None:
     job, began = job.unfinished(), time.monotonic()
     config, checkpoints = job.config, Checkpoints(job.runs)
     try:
-        classifier, data, trainer = _prepared(job, checkpoints)
+        classifier, data, trainer = prepare(job, checkpoints)
         trainer.loggers = [
             logger
             for run, of_run in zip(job.runs, job.configs)
@@ -84,7 +84,7 @@ def train(job: TrainJob) -> None:
     leave_group()
 
 
-def _prepared(job: TrainJob, checkpoints: Checkpoints) -> tuple[Classifier, OrderedData, pl.Trainer]:
+def prepare(job: TrainJob, checkpoints: Checkpoints) -> tuple[Classifier, OrderedData, pl.Trainer]:
     """Everything that can be wrong with a configuration, before anything is logged."""
     config, learners = job.config, []
     make, schedule = instantiate(config.optimizer.optimizer), instantiate(config.optimizer.scheduler)
@@ -92,7 +92,8 @@ def _prepared(job: TrainJob, checkpoints: Checkpoints) -> tuple[Classifier, Orde
         pl.seed_everything(of_run.seed, workers=True, verbose=False)
         net = build(of_run.net.module)
         resolve({of_run.net.name: net}, [*of_run.net.layers])  # what align will compare
-        learners.append(Learner(net, config.data.get("classes"), of_run.seed, channels_last=config.channels_last))
+        layouts = {"channels_last": config.channels_last, "compiled": config.compile}
+        learners.append(Learner(net, config.data.get("classes"), of_run.seed, **layouts))
     augment_seeds = [of_run.augment_seed for of_run in job.configs]
     shared = len(set(augment_seeds)) == 1
     data = build_data(config, augment_seed=augment_seeds[0] if shared else augment_seeds)

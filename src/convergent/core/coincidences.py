@@ -43,7 +43,7 @@ def packed(a_is: Tensor, b_js: Tensor) -> Tensor:
     half = (len(a_is) + 1) // 2
     both_is = a_is[:half].float()
     both_is[: len(a_is) - half].add_(a_is[half:], alpha=1 << _DIGITS)
-    with full_precision():
+    with full_precision(both_is.device):
         both_ij = portable(both_is, b_js.float()).int()
     upper_ij = (both_ij >> _DIGITS)[: len(a_is) - half]
     return torch.cat([both_ij.bitwise_and_((1 << _DIGITS) - 1), upper_ij])

@@ -45,9 +45,9 @@ _BACKENDS: dict[str, Product] = {"portable": portable, "onednn": onednn, "tf32":
 
 
 @contextmanager
-def full_precision() -> Iterator[None]:
-    """Products of float32 in float32, whatever the nets' own were set to."""
-    with _precision("highest"):
+def full_precision(device: torch.device) -> Iterator[None]:
+    """Products of float32 in float32, whatever the nets' own were set to, autocast included."""
+    with _precision("highest"), torch.autocast(device.type, enabled=False):
         yield
 
 

@@ -124,7 +124,7 @@ def add_products(open_f: Tensor, x_us: Tensor, packing: Packing, product: Produc
     """Add products of samples, shape (u, s), to the sums, float64, strip by strip of the upper triangle."""
     if not packing.within:
         packing.squares(open_f).add_(torch.linalg.vector_norm(x_us, dim=1).double().square())
-    with full_precision():
+    with full_precision(x_us.device):
         for rows, columns, into in packing.strips(open_f):
             into.add_(product(x_us[rows], x_us[columns]))
         if packing.energies:

@@ -10,13 +10,12 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from torchmetrics import MeanMetric, Metric, MetricCollection
-from torchmetrics.classification import MulticlassAccuracy
-from torchmetrics.text import Perplexity
+from torchmetrics import MetricCollection
 
 from convergent.data.order import mixed
 from convergent.data.pictures import Batch
 from convergent.errors import InputError
+from convergent.training.metrics import Mean, metrics_of
 from convergent.training.optimizers import Schedules, SideBySide
 
 _LOOK = 50  # steps between two looks at losses, for which a GPU has to be waited for
@@ -34,15 +33,26 @@ class Learner(nn.Module):
         classes: of pictures; None for nets that predict the next token.
         seed: of what is random while training (dropout), anew at every step, so that a resumed run draws the same.
         channels_last: lay out pictures and weights channel by channel within each pixel, which GPUs like for half precision.
+        compiled: run the net as `torch.compile` makes it, with torch's own random numbers: dropout draws the same.
     """
 
-    def __init__(self, net: nn.Module, classes: int | None, seed: int = 0, *, channels_last: bool = False) -> None:
+    def __init__(
+        self,
+        net: nn.Module,
+        classes: int | None,
+        seed: int = 0,
+        *,
+        channels_last: bool = False,
+        compiled: bool = False,
+    ) -> None:
         super().__init__()
         self.layout = torch.channels_last if channels_last else torch.contiguous_format
         self.net, self.seed = net.to(memory_format=self.layout) if channels_last else net, seed
-        self.train_accuracy = MetricCollection(_metrics(classes, 1), prefix="train/")
+        if compiled:
+            self.net.compile(options={"fallback_random": True})
+        self.train_accuracy = MetricCollection(metrics_of(classes, 1), prefix="train/")
         self.val_accuracy = MetricCollection(
-            _metrics(classes, *((1, 5) if (classes or 0) > 5 else (1,))), prefix="val/"
+            metrics_of(classes, *((1, 5) if (classes or 0) > 5 else (1,))), prefix="val/"
         )
         self.train_loss, self.val_loss = Mean(), Mean()
         self._lost_at: Tensor | None = None
@@ -54,10 +64,13 @@ class Learner(nn.Module):
         output = self.net(x.contiguous(memory_format=self.layout) if x.ndim == 4 else x)
         return output if isinstance(output, Tensor) else output.logits
 
-    def loss(self, x: Tensor, target: Tensor, step: int, rank: int) -> Tensor:
-        """The loss of one training batch, drawing the random numbers of this step and process."""
+    def loss(self, x: Tensor, target: Tensor, step: int, rank: int, highest: int | None = None) -> Tensor:
+        """The loss of one training batch, drawing the random numbers of this step and process.
+
+        Nothing waits for a GPU where the highest target so far is given.
+        """
         torch.manual_seed(mixed(self.seed, step, rank))
-        logits = _checked(self(x), target)
+        logits = _checked(self(x), int(target.max()) if highest is None else highest)
         loss = cross_entropy(logits.flatten(0, -2), target.flatten())
         lost_at = torch.where(loss.detach().isfinite(), _NEVER, step)  # stays on its device, nobody waits for it
         self._lost_at = lost_at if self._lost_at is None else torch.minimum(self._lost_at, lost_at)
@@ -71,12 +84,11 @@ class Learner(nn.Module):
         lost_at = torch.where(finite, _NEVER, step).to(device)
         return lost_at if self._lost_at is None else torch.minimum(self._lost_at.to(device), lost_at)
 
-    def count(self, x: Tensor, target: Tensor) -> None:
-        """Count one validation batch."""
-        logits = _checked(self(x), target)
-        counted = target >= 0
-        if counted.any():
-            self.val_loss.update(cross_entropy(logits.flatten(0, -2), target.flatten()), counted.sum())
+    def count(self, x: Tensor, target: Tensor, highest: int | None = None) -> None:
+        """Count one validation batch, see `loss`."""
+        logits = _checked(self(x), int(target.max()) if highest is None else highest)
+        total, counted = cross_entropy(logits.flatten(0, -2), target.flatten(), reduction="sum"), (target >= 0).sum()
+        self.val_loss.update(total / counted.clamp(min=1), counted)
         self.val_accuracy.update(logits, target)
 
     def metrics(self, stage: str) -> dict[str, float]:
@@ -86,18 +98,6 @@ class Learner(nn.Module):
         loss.reset()
         accuracy.reset()
         return {name: float(value) for name, value in values.items()}
-
-
-class Mean(MeanMetric):
-    """A weighted mean that does not look for nan, for which it would wait for GPUs; torchmetrics' then drops the weights."""
-
-    def __init__(self) -> None:
-        super().__init__(nan_strategy="disable")
-
-    def update(self, value: Tensor, weight: Tensor | int) -> None:  # type: ignore[override]
-        """Take the mean of so many."""
-        self.mean_value += value * weight
-        self.weight += weight
 
 
 class Classifier(pl.LightningModule):
@@ -125,11 +125,18 @@ class Classifier(pl.LightningModule):
         super().__init__()
         self.learners, self.optimizer, self.scheduler = nn.ModuleList(learners), optimizer, scheduler
         self.latest: list[dict[str, float]] = [{} for _ in learners]
+        self._highest = -1  # target so far
+
+    def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:  # noqa: ARG002
+        """Look at the targets while they are on the host, where nobody waits for a GPU."""
+        self._highest = max(self._highest, int(batch[1].max()))
+        return batch
 
     def training_step(self, batch: Batch, _batch_idx: int) -> Tensor:
         """The sum of the nets' losses of one batch."""
         step, rank = self.global_step, self.global_rank
-        return torch.stack([learner.loss(x, batch[1], step, rank) for learner, x in self._seen(batch)]).sum()
+        every = ((learner, (x, batch[1], step, rank, self._highest)) for learner, x in self._seen(batch))
+        return torch.stack([learner.loss(*given) for learner, given in every]).sum()
 
     def on_train_batch_end(self, *_: Any) -> None:
         """Look every so often, and at the end of an epoch, whether the training goes anywhere."""
@@ -155,7 +162,7 @@ class Classifier(pl.LightningModule):
     def validation_step(self, batch: Batch, _batch_idx: int) -> None:
         """Count one batch."""
         for learner, x in self._seen(batch):
-            learner.count(x, batch[1])
+            learner.count(x, batch[1], self._highest)
 
     def _seen(self, batch: Batch) -> Iterable[tuple[Any, Tensor]]:
         """Each net with its pictures: those of all, or its own crops."""
@@ -217,23 +224,16 @@ class Classifier(pl.LightningModule):
             self.clip_gradients(child, gradient_clip_val, gradient_clip_algorithm)
 
 
-def _checked(logits: Tensor, target: Tensor) -> Tensor:
+def _checked(logits: Tensor, highest: int) -> Tensor:
     classes = logits.shape[-1]
-    if target.max() < classes:
+    if highest < classes:
         return logits
     if logits.ndim > 2:
         raise InputError(
-            f"The texts have a token numbered {int(target.max())}, but the net's vocabulary has {classes}; set "
+            f"The texts have a token numbered {highest}, but the net's vocabulary has {classes}; set "
             "data.vocabulary, of which a net is made, or choose a net of this vocabulary."
         )
     raise InputError(
-        f"The images have a class numbered {int(target.max())}, but the net only has {classes} outputs; "
+        f"The images have a class numbered {highest}, but the net only has {classes} outputs; "
         "set data.classes to the number of class folders."
     )
-
-
-def _metrics(classes: int | None, *tops: int) -> dict[str, Metric | MetricCollection]:
-    if classes is None:
-        return {"perplexity": Perplexity(ignore_index=-100)}
-    settings: dict[str, Any] = {"num_classes": max(classes, 2), "average": "micro", "ignore_index": -100}
-    return {f"acc_top{top}": MulticlassAccuracy(top_k=top, **settings) for top in tops}
