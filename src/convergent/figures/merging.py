@@ -18,7 +18,7 @@ _LOOKS = {
     "covariance": Look("covariance", "#D55E00", ""),
     "weights": Look("weights (Git Re-Basin)", "#009E73", ""),
     "consensus": Look("consensus of all nets", "#964BFA", ""),
-    "zip": Look("zip: merged within nets, too", "#56B4E9", ""),
+    "zip": Look("zip: merged within nets, too", "#CC79A7", ""),
 }
 _PANELS = (
     ("loss", 0, "loss (nats)"),
@@ -37,7 +37,7 @@ def look_of_alignment(name: str) -> Look:
 def merging(rows: Sequence[Mapping[str, Any]]) -> Figure:
     """Loss and accuracy on held-out images along the line, by alignment, without and with REPAIR.
 
-    Curves are means over the pairs of nets, bands, of the first alignment and of none, from the least to the greatest pair.
+    Curves are means over the pairs of nets (of zipped nets there is a middle only), bands, of the first alignment and of none, from the least to the greatest pair.
     Loss has one logarithmic scale; accuracy has one of its own where nets are repaired.
 
     Args:
@@ -54,7 +54,12 @@ def merging(rows: Sequence[Mapping[str, Any]]) -> Figure:
             share, values = np.array(list(lines)), np.array(list(lines.values()))
             look = look_of_alignment(alignment)
             dashes: Any = (0, (1, 1.4)) if alignment == "random" else "-"
-            axis.plot(share, values.mean(1), color=look.colour, label=look.words, ls=dashes)
+            if len(share) > 3:
+                axis.plot(share, values.mean(1), color=look.colour, label=look.words, ls=dashes)
+            else:  # there is nothing between the ends but a middle
+                middle = share == 0.5
+                axis.plot(share[middle], values[middle].mean(1), "D", ms=4, color=look.colour, label=look.words)
+                continue
             if alignment in (rows[0]["alignment"], "none"):
                 band(axis, share, values.min(1), values.max(1), look.colour)
         axis.set(title=title, xlabel="share of net b", xlim=(0, 1), xticks=[0, 0.5, 1], xticklabels=["0", "0.5", "1"])

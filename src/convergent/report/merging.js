@@ -10,7 +10,7 @@ function merges() {
   byId("merge").innerHTML = options(all.map((_, n) => n), all.map(({ label }) => label));
   const chosen = () => all[Number(byId("merge").value)], figure = () => byId("merging-figure").value;
   const line = charted(() => draw("line", chosen().curves.map((curve) => ({
-    name: curve.words, x: curve.share, y: curve[figure()], mode: "lines", showlegend: !curve.repair, legendgroup: curve.words,
+    name: curve.words, x: curve.share, y: curve[figure()], mode: curve.share.length > 3 ? "lines" : "markers", showlegend: !curve.repair, legendgroup: curve.words,
     line: { color: curve.colour, width: 2, dash: curve.repair ? "dot" : "solid" },
     hovertemplate: `<b>%{y:.3f}</b><extra>${escaped(curve.words)}${curve.repair ? ", repaired" : ""}</extra>`,
   })), {
