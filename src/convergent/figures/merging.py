@@ -37,7 +37,8 @@ def look_of_alignment(name: str) -> Look:
 def merging(rows: Sequence[Mapping[str, Any]]) -> Figure:
     """Loss and accuracy on held-out images along the line, by alignment, without and with REPAIR.
 
-    Curves are means over the pairs of nets (of zipped nets there is a middle only), bands, of the first alignment and of none, from the least to the greatest pair.
+    Curves are means over the pairs of nets, bands, of the first alignment and of none, from the least to the greatest pair;
+    zipped nets have a middle only.
     Loss has one logarithmic scale; accuracy has one of its own where nets are repaired.
 
     Args:
