@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import mmap
+import platform
 import resource
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +24,19 @@ _VERSION_1 = "memory.limit_in_bytes", "memory.usage_in_bytes"
 def available_memory(root: Path = Path("/")) -> float:
     """Bytes that this process can still have without swapping or being killed; infinite where the system does not say."""
     return max(0.0, min((math.inf, *_free(root), *_of_groups(root), *_of_limits(root))))
+
+
+def memory_of_process() -> float:
+    """Bytes that each process of a job can still have where those of a machine share it; the same in all of them."""
+    import torch.distributed as dist
+
+    free = available_memory()
+    if not (dist.is_available() and dist.is_initialized()):
+        return free
+    every: list[tuple[str, float]] = [("", free)] * dist.get_world_size()
+    dist.all_gather_object(every, (platform.node(), free))
+    beside = Counter(host for host, _ in every)
+    return min(of_one / beside[host] for host, of_one in every)
 
 
 def check_memory(needed: float, what: str, advice: str, free: float | None = None) -> None:

@@ -9,6 +9,7 @@ bare on the same batch, so both ways share the machine's moods; all that is not 
 import argparse
 import json
 import logging
+import sys
 import tempfile
 import time
 import warnings
@@ -21,10 +22,10 @@ import torch
 from statistics_pass import forward
 from torch.utils.data import DataLoader, Dataset
 
+from convergent.data.order import BlockOrder, Draw
 from convergent.nets.caffenet import CaffeNet
 from convergent.storage.files import atomic
 from convergent.streaming.callback import PassCallback
-from convergent.streaming.deal import Deal
 from convergent.streaming.module import Nets
 from convergent.streaming.reading import Reading
 from convergent.streaming.saved_moments import SavedMoments
@@ -43,14 +44,15 @@ class Synthetic(Dataset):
     def __len__(self) -> int:
         return self.images
 
-    def __getitem__(self, image: int) -> tuple[torch.Tensor, int, int]:
+    def __getitem__(self, draw: Draw | int) -> tuple[torch.Tensor, int, int]:
+        image = draw if isinstance(draw, int) else draw.image
         return self.x[image % BATCH], 0, image
 
 
 class WithBare(Nets):
     """Nets, and a copy of them that nobody looks at."""
 
-    bare_s = 0.0
+    bare_s = began = 0.0
 
     def predict_step(self, batch: list, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Run the copy, then the nets."""
@@ -58,6 +60,11 @@ class WithBare(Nets):
         forward(self.copies, batch[0])
         self.bare_s += time.process_time() - start
         super().predict_step(batch, batch_idx, dataloader_idx)
+        if batch_idx % 8 == 7:
+            print(
+                f"after {batch_idx + 1} batches {(time.process_time() - self.began) / self.bare_s - 1:.3f}",
+                file=sys.stderr,
+            )
 
 
 class Timed(PassCallback):
@@ -90,8 +97,7 @@ def measured(images: int) -> dict:
     torch.manual_seed(0)
     nets = WithBare({f"net{i}": CaffeNet().eval() for i in range(2)})
     object.__setattr__(nets, "copies", deepcopy(nets.nets))
-    order = Deal(images, 64).block(torch.arange(images)).argsort(stable=True).tolist()
-    loader = DataLoader(Synthetic(images), BATCH, sampler=order)
+    loader = DataLoader(Synthetic(images), batch_sampler=BlockOrder(images, 64, BATCH))  # as the commands read
     with torch.inference_mode():
         forward(nets.copies, loader.dataset.x)  # warms up
     save_s, sums = [], []
@@ -111,7 +117,7 @@ def measured(images: int) -> dict:
         trainer = pl.Trainer(
             accelerator="cpu", callbacks=[callback], logger=False, enable_progress_bar=False, enable_checkpointing=False
         )
-        start = time.process_time()
+        nets.began = start = time.process_time()
         with writer:
             trainer.predict(nets, loader, return_predictions=False)
         whole = time.process_time() - start - nets.bare_s

@@ -27,6 +27,7 @@ from convergent.storage.files import atomic, remove_leftovers
 from convergent.storage.tensors import opened
 from convergent.streaming.callback import PassCallback
 from convergent.streaming.collector import Start
+from convergent.streaming.divided_pass import LayerBands, join, saved_bands
 from convergent.streaming.layers import JOINED, Layer, Layers, find_layer, resolve
 from convergent.streaming.module import Nets
 from convergent.streaming.reading import Reading
@@ -138,14 +139,14 @@ class Measurement:
         """
         folder, group = self.folder, patient_group()
         if not first_process():  # does what the first process says; Lightning starts it when that has been decided
-            self._measure(as_first(self._missing(quiet=True), group), trainer)
+            self._measure_all(as_first(self._missing(quiet=True), group), trainer)
             return
         folder.mkdir(parents=True, exist_ok=True)
         with held(folder / "lock", lambda: log.info("Another job is measuring the same nets; waiting for it"), _MINUTE):
             remove_leftovers(folder)
             missing = as_first(self._missing(), group)
             if any(missing):
-                self._measure(missing, trainer)
+                self._measure_all(missing, trainer)
             else:
                 log.debug("Moments of %d layers found in %s", len(self.layers), folder)
 
@@ -177,29 +178,54 @@ class Measurement:
                 log.warning("%s", error if isinstance(error, InputError) else f"{error}; measuring it again.")
             return False
 
-    def _measure(self, missing: list[set[str]], trainer: MakesTrainer) -> None:
+    def _measure_all(self, missing: list[set[str]], trainer: MakesTrainer) -> None:
+        """Measure what is missing, pass after pass: one may leave to the next what does not fit into memory."""
+        before: tuple[list[set[str]], dict[str, int]] | None = None
+        now = missing, self._done()
+        while any(now[0]) and now != before:
+            self._measure(*now, trainer)
+            before, now = now, as_first((self._missing(quiet=True), self._done()), patient_group())
+
+    def _done(self) -> dict[str, int]:
+        """Of layers of whose moments some bands are saved, how many."""
+        done = {layer: saved_bands(self._file(SavedMoments(), layer))[0] for layer in self.layers}
+        return {layer: bands for layer, bands in done.items() if bands}
+
+    def _measure(self, missing: list[set[str]], done: dict[str, int], trainer: MakesTrainer) -> None:
         layers = [layer for layer in self.layers if any(layer in of_artifact for of_artifact in missing)]
         size = self.reading.layers_per_pass or len(layers)
         for first in range(0, len(layers), max(size, 1)):
             wanted = [[x for x in layers[first : first + size] if x in of_artifact] for of_artifact in missing]
-            self._pass([(artifact, of) for artifact, of in zip(self.artifacts, wanted) if of], trainer)
+            artifacts = [SavedMoments(done={x: done[x] for x in wanted[0] if x in done}), *self.also]
+            self._pass([(artifact, of) for artifact, of in zip(artifacts, wanted) if of], trainer)
 
     def _save(self, artifact: Artifact, layer: str, collected: Any) -> None:
-        with atomic(self._file(artifact, layer)) as partial:
+        whole = self._file(artifact, layer)
+        bands = isinstance(collected, LayerBands)
+        with atomic(collected.file(whole) if bands else whole) as partial:
             artifact.save(collected, partial)
+        if bands and collected.last:
+            _, files = saved_bands(whole)
+            with atomic(whole) as partial:
+                join(files, partial)
+            for file in files:
+                file.unlink()
 
     def _pass(self, wanted: list[tuple[Artifact, list[str]]], trainer: MakesTrainer) -> None:
-        contents = [[type(of).__name__, of.folder, layers] for of, layers in wanted]
+        contents = [[type(of).__name__, of.folder, layers, getattr(of, "done", {})] for of, layers in wanted]
         about = json.dumps([_FORMAT, contents, self.data.batch_size])
         snapshots = Snapshots(self.folder, about, self.reading.snapshot_minutes)
-        reading = replace(self.reading, group_n=self.data.group_n)
+        memory = self.reading.memory or snapshots.memory_before()
+        reading = replace(self.reading, group_n=self.data.group_n, memory=memory)
         starts = [
             of.start([(layer, self.layers[layer]) for layer in layers], reading, self.pairs) for of, layers in wanted
         ]
         saving: list[Future[None]] = []
+        finished: set[str] = set()
         writer = ThreadPoolExecutor(1)
 
         def keep(number: int, layer: str, collected: Any) -> None:
+            finished.add(layer)
             if first_process():
                 saving.append(writer.submit(self._save, wanted[number][0], layer, collected))
 
@@ -212,7 +238,7 @@ class Measurement:
             saved.result()
         if not first_process():
             return
-        number = len({layer for _, of in wanted for layer in of})
+        number = len(finished)
         images = f"{callback.images:,}"
         log.info("read %s images, %d layers of %d nets: %s", images, number, len(self.nets), took(began))
         snapshots.remove()

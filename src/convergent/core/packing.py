@@ -6,7 +6,7 @@ Axes: `u` units of all nets side by side, `s` samples, `f` the flat vector.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate, combinations, pairwise
 
@@ -28,6 +28,8 @@ class Packing:
         pairs: numbers (i, j) of nets, i < j, whose products are wanted.
         within: whether each net's products with itself are wanted; otherwise there are only its units' squares.
         energies: whether each net's energy is wanted, a column more beside its units, see `energies.Energies`.
+        bands: which of `every_band` hold products, (first, stop); None for all. Sums of some bands are those of all, bit by
+            bit, for a band is a matrix product of its own.
 
     >>> packing = Packing.of([2, 3, 1], [(0, 2)])
     >>> packing.size  # 1 + (2 + 3 + 1) + 2 x (2 + 1) + 3 x 3 + 1 x 1
@@ -38,6 +40,7 @@ class Packing:
     pairs: Sequence[tuple[int, int]]
     within: bool = True
     energies: bool = False
+    bands: tuple[int, int] | None = None
 
     @classmethod
     def of(
@@ -95,7 +98,35 @@ class Packing:
 
     def blocks(self) -> Iterator[tuple[int, int]]:
         """All pairs (i, j) that there are, each net with itself among them where that is wanted."""
-        return ((i, j) for i, columns in enumerate(self._columns) for j in columns)
+        there = (i for i, rows in enumerate(self.rows) if self.bands is None or _length(rows))
+        return ((i, j) for i in there for j in self._columns[i])
+
+    @cached_property
+    def every_band(self) -> list[tuple[int, slice]]:
+        """All bands of rows, with or without sums here: a net, and which of its units."""
+        longest = next((rows for units, rows in _STRIP if self.width <= units), _LONGEST_STRIP)
+        bands = []
+        for i, own in enumerate(map(_length, self.units)):
+            count = -(-own // longest) if self._columns[i] else 0
+            bands += [(i, slice(own * strip // count, own * (strip + 1) // count)) for strip in range(count)]
+        return bands
+
+    @cached_property
+    def rows(self) -> list[slice]:
+        """Which of each net's units have a row of products here."""
+        rows = [slice(0, 0)] * len(self.units)
+        for i, band in self._bands:
+            rows[i] = slice(rows[i].start if _length(rows[i]) else band.start, band.stop)
+        return rows
+
+    def fitting(self, first: int, entries: float) -> int:
+        """The band behind the last one that fits, with those before it from `first` on, into so many entries."""
+        left = entries - replace(self, bands=(first, first)).size
+        for stop, (i, band) in enumerate(self.every_band[first:], first):
+            left -= _length(band) * sum(_length(self.units[j]) for j in self._columns[i])
+            if left < 0:
+                return stop
+        return len(self.every_band)
 
     @property
     def multiplications(self) -> int:
@@ -105,21 +136,15 @@ class Packing:
 
     def strips(self, flat_f: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
         """(Rows, columns, their sums) of the matrix products of the wanted pairs: little more than the upper triangle."""
-        longest = next((rows for units, rows in _STRIP if self.width <= units), _LONGEST_STRIP)
-        for i, columns in enumerate(self._columns):
-            if not columns:
-                continue
-            rows, own = self._rows(flat_f, i), self.units[i]
-            count = -(-_length(own) // longest)
-            edges = [_length(own) * strip // count for strip in range(count + 1)]
-            for first, stop in pairwise(edges):
-                column = 0
-                for run in self._runs(columns):
-                    into = rows[first:stop, column : column + _length(run)]
-                    column += _length(run)
-                    skipped = first if run.start == own.start else 0
-                    part = slice(own.start + first, own.start + stop)
-                    yield part, slice(run.start + skipped, run.stop), into[:, skipped:]
+        for i, band in self._bands:
+            rows, own, column = self._rows(flat_f, i), self.units[i], 0
+            for run in self._runs(self._columns[i]):
+                into = rows[band.start - self.rows[i].start : band.stop - self.rows[i].start]
+                into = into[:, column : column + _length(run)]
+                column += _length(run)
+                skipped = band.start if run.start == own.start else 0
+                part = slice(own.start + band.start, own.start + band.stop)
+                yield part, slice(run.start + skipped, run.stop), into[:, skipped:]
 
     @cached_property
     def _columns(self) -> list[list[int]]:
@@ -128,13 +153,18 @@ class Packing:
     @cached_property
     def _starts(self) -> list[int]:
         starts = [1 + self.width * (1 if self.within else 2)]
-        for units, columns in zip(self.units, self._columns):
-            starts.append(starts[-1] + _length(units) * sum(_length(self.units[j]) for j in columns))
+        for rows, columns in zip(self.rows, self._columns):
+            starts.append(starts[-1] + _length(rows) * sum(_length(self.units[j]) for j in columns))
         return starts
+
+    @property
+    def _bands(self) -> list[tuple[int, slice]]:
+        return self.every_band if self.bands is None else self.every_band[slice(*self.bands)]
 
     def _rows(self, flat_f: Tensor, i: int) -> Tensor:
         rows_f = flat_f[..., self._starts[i] : self._starts[i + 1]]
-        return rows_f.view(*flat_f.shape[:-1], _length(self.units[i]), -1)
+        columns = sum(_length(self.units[j]) for j in self._columns[i])
+        return rows_f.view(*flat_f.shape[:-1], _length(self.rows[i]), columns)
 
     def _runs(self, columns: Sequence[int]) -> list[slice]:
         """The units of these nets, neighbours joined: the fewer products, the faster."""

@@ -15,13 +15,13 @@ _TILE = 256  # units
 _AT_ONCE = 1 << 24  # bytes
 
 
-def length_of(units: int) -> int:
-    """Entries of the triangle of so many units.
+def length_of(units: int, rows: slice | None = None) -> int:
+    """Entries of the triangle of so many units, or of some of its rows.
 
-    >>> length_of(4)
-    10
+    >>> length_of(4), length_of(4, slice(1, 3))
+    (10, 5)
     """
-    return units * (units + 1) // 2
+    return sum(units - row for row in range(units)[rows or slice(None)])
 
 
 def mirrored(s_kuu: Tensor) -> Tensor:
@@ -35,13 +35,13 @@ def mirrored(s_kuu: Tensor) -> Tensor:
     return s_kuu
 
 
-def pieces(s_kuu: Tensor) -> Iterator[Tensor]:
-    """The triangles of matrices, shape (k, u, u), one after another, in pieces of little memory."""
-    units = s_kuu.shape[-1]
-    rows = max(1, _AT_ONCE // (units * s_kuu.itemsize))
-    for s_uu in s_kuu:
-        for first in range(0, units, rows):
-            yield torch.cat([s_uu[row, row:] for row in range(first, min(first + rows, units))])
+def pieces(s_kru: Tensor, first: int = 0) -> Iterator[Tensor]:
+    """The triangles of matrices, shape (k, u, u) or of their rows from one on, in pieces of little memory."""
+    count, units = s_kru.shape[1:]
+    rows = max(1, _AT_ONCE // (units * s_kru.itemsize))
+    for s_ru in s_kru:
+        for start in range(0, count, rows):
+            yield torch.cat([s_ru[row, first + row :] for row in range(start, min(start + rows, count))])
 
 
 def unfolded(s_kt: Tensor, into_kuu: Tensor) -> None:

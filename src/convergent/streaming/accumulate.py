@@ -200,8 +200,9 @@ class Accumulator:
             x_us = self._buffers[group][:, : (stop - first) * p]
             for block in dict.fromkeys(block_n):  # nearly always one; several only where images come in foreign order
                 of_block = [slot for slot, b in enumerate(block_n) if b == block]
-                whole = len(of_block) == len(block_n)
-                part_us = x_us if whole else x_us.view(len(x_us), -1, p)[:, of_block].flatten(1)
+                together = slice(of_block[0] * p, (of_block[-1] + 1) * p)
+                side_by_side = of_block[-1] - of_block[0] < len(of_block)
+                part_us = x_us[:, together] if side_by_side else x_us.view(len(x_us), -1, p)[:, of_block].flatten(1)
                 self._add(block, part_us, self._batches[first])
         left = 0 if everything else self._fill - full * m
         self._buffers = self._buffers[full:] + self._buffers[:full]  # what is left comes first

@@ -91,6 +91,7 @@ class PassCallback(pl.Callback):
         if trainer.is_global_zero:
             log.debug("\n\n".join(collector.plan() for collector in self._collectors))
         if self.snapshots:
+            self.snapshots.memory = next((of.memory for of in self._collectors if of.memory), None)
             self._resume(self.snapshots, trainer.global_rank, trainer.world_size)
 
     def on_predict_batch_start(

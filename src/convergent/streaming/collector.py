@@ -43,6 +43,7 @@ class Collector(ABC):
         images: how many were read; those of all processes after `finish`.
         image_n: numbers of the images of the batch, on the host.
         unmasked: which positions of these images are samples; None for all.
+        memory: bytes that decided what is left to later passes; None where nothing is.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Collector(ABC):
         self.reading, self.rotations = reading, rotations
         self.images, self.image_n = 0, torch.empty(0, dtype=torch.long)
         self.unmasked: Unmasked | None = None
+        self.memory: float | None = None
         self._places = NO_PLACES
         self._there_n: dict[torch.device, Tensor] = {}  # the same where the activations are
         self._by_type = {

@@ -27,7 +27,8 @@ class Reading:
         products: backend of the float32 matrix products, see `products.chosen`; or sparse, in float64, which auto takes for
             layers that are nearly all zero, see `SparseAccumulator.where_faster`.
         device: where products are made and summed, as torch names it; None for where the nets are.
-        layers_per_pass: read the images anew for every so many layers, to save memory; None for one pass.
+        layers_per_pass: read the images anew for every so many layers, to save memory; None for one pass where they fit.
+        memory: bytes that the sums of a pass may take, see `divided_pass`; None for what is free.
         snapshot_minutes: between two snapshots of a pass.
         energies: whether the samples' energies are collected, see `energies.Energies`: a column more per net.
         output: which tensor of layers that give several, see `capture.tensor_of`; None for the first.
@@ -51,6 +52,7 @@ class Reading:
     products: Annotated[str, aside(word("auto", "portable", "onednn", "tf32", "sparse"))] = "auto"
     device: Annotated[str | None, aside(TEXT | NULL)] = None
     layers_per_pass: Annotated[int | None, aside(whole(1) | NULL)] = None
+    memory: Annotated[float | None, aside(number(0, above=True) | NULL)] = None
     snapshot_minutes: Annotated[float, aside(number(0))] = 5.0
     energies: Annotated[bool, FLAG] = field(default=True, metadata=LATER)
     output: Annotated[str | int | None, TEXT | whole() | NULL] = field(default=None, metadata=LATER)

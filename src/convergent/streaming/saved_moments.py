@@ -4,8 +4,8 @@ Axes: `k` blocks of images, `u` units of all nets side by side.
 """
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,10 @@ from convergent.core.sparse_layer_moments import SparseLayerMoments
 from convergent.core.triangles import length_of, pieces
 from convergent.storage.tensors import Pieces, SavedTensors, opened, save_tensors
 from convergent.streaming.collector import Start
+from convergent.streaming.divided_pass import DividedPass, LayerBands
 from convergent.streaming.layers import Layers, Pairs
 from convergent.streaming.reading import Reading
 from convergent.streaming.saved_sparse import SQUARES, SavedProducts, sparse_tensors
-from convergent.streaming.statistics_pass import StatisticsPass
 
 _ENERGIES = ("centre_u", "mean_ki", "with_energies_kij", "with_units_kiu")
 
@@ -31,14 +31,18 @@ class SavedMoments:
     """The second moments as an artifact of a pass, see `measurement.Artifact`."""
 
     folder: str = ""
+    done: Mapping[str, int] = field(default_factory=dict)  # of layers of which some bands are saved, how many
 
     def start(self, layers: Layers, reading: Reading, pairs: Pairs) -> Start:
-        """What starts their collector."""
-        return StatisticsPass.start(layers, reading, pairs)
+        """What starts their collector, which leaves to later passes what does not fit into this one."""
+        return DividedPass.starting(layers, reading, pairs, self.done)
 
-    def save(self, moments: LayerMoments, file: Path) -> None:
-        """Save those of one layer."""
-        tensors, about = tensors_of(moments)
+    def save(self, moments: LayerMoments | LayerBands, file: Path) -> None:
+        """Save those of one layer, or some bands of them."""
+        if isinstance(moments, LayerBands):
+            tensors, about = tensors_of(moments.moments, rows=moments.packing.rows)
+        else:
+            tensors, about = tensors_of(moments)
         save_tensors(tensors, file, about)
 
     def load(self, file: Path, layer: str, nets: Sequence[str]) -> LayerMoments:
@@ -46,16 +50,24 @@ class SavedMoments:
         return moments_of(file, layer, nets)
 
 
-def triangles(s_kuu: Tensor) -> Pieces:
-    """What is saved of symmetric matrices, shape (k, u, u): half of them."""
-    return Pieces((len(s_kuu), length_of(s_kuu.shape[-1])), s_kuu.dtype, partial(pieces, s_kuu))
+def triangles(s_kru: Tensor, first: int = 0) -> Pieces:
+    """What is saved of symmetric matrices, shape (k, u, u), or of their rows from one on: half of them."""
+    rows = slice(first, first + s_kru.shape[1])
+    return Pieces((len(s_kru), length_of(s_kru.shape[2], rows)), s_kru.dtype, partial(pieces, s_kru, first))
 
 
-def tensors_of(moments: LayerMoments, prefix: str = "") -> tuple[dict[str, Any], dict[str, str]]:
-    """What is saved of a layer's moments, and the text about it, under names that begin in the same way."""
+def tensors_of(
+    moments: LayerMoments, prefix: str = "", rows: Sequence[slice] = ()
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """What is saved of a layer's moments, and the text about it, under names that begin in the same way.
+
+    Where there are some of each net's rows of products only, these are named.
+    """
     tensors: dict[str, Any] = {"count_k": moments.count_k, "mean_ku": moments.mean_ku}
     for (i, j), s_kab in moments.scatter.items():
-        tensors[f"scatter_kab {i} {j}"] = triangles(s_kab) if i == j and s_kab.ndim > 2 else s_kab
+        tensors[f"scatter_kab {i} {j}"] = (
+            triangles(s_kab, rows[i].start if rows else 0) if i == j and s_kab.ndim > 2 else s_kab
+        )
     tensors |= sparse_tensors(moments) if isinstance(moments, SparseLayerMoments) else {}
     if (of := moments.energies) is not None:
         kinds = of.centre_u, of.mean_ki, of.with_energies_kij, of.with_units_kiu

@@ -4,6 +4,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -27,6 +28,7 @@ class Snapshots:
     folder: Path
     about: str
     minutes: float
+    memory: float | None = None  # what decided which sums the pass makes, see `divided_pass`
     _last: float = field(default_factory=time.monotonic)
     _took: float = 0.0
 
@@ -55,6 +57,14 @@ class Snapshots:
             return 0
         return int(about["batches"])
 
+    def memory_before(self) -> float | None:
+        """The memory that decided which sums a pass makes that was stopped: it is to make the same ones."""
+        for file in self.folder.glob("partial-0-of-*.safetensors"):
+            with suppress(OSError, InputError), opened(file) as saved:
+                if (about := saved.metadata())["about"] == self._key and about["memory"]:
+                    return float(about["memory"])
+        return None
+
     def load(self, rank: int, world: int) -> dict[str, Tensor]:
         """The state of the pass after those batches."""
         with opened(self.file(rank, world)) as saved:
@@ -69,7 +79,7 @@ class Snapshots:
         """Replace the process's file, whole or not at all."""
         start = time.monotonic()
         with atomic(self.file(rank, world)) as file:
-            save_tensors(state, file, {"about": self._key, "batches": str(batches)})
+            save_tensors(state, file, {"about": self._key, "batches": str(batches), "memory": str(self.memory or "")})
         self._last = time.monotonic()
         self._took = self._last - start
 

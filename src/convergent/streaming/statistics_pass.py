@@ -29,18 +29,8 @@ from convergent.streaming.sparse_accumulate import SparseAccumulator
 
 CALIBRATION = 32  # images
 
-_HEADINGS = (
-    "layer",
-    "activation",
-    "units are",
-    "units",
-    "positions",
-    "samples",
-    "blocks",
-    "products",
-    "pass",
-    "method",
-)
+_HEADINGS = ("layer", "activation", "units are", "units", "positions", "samples", "blocks", "products", "pass",
+             "method")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -194,6 +184,9 @@ class StatisticsPass(Collector):
         )
         needed = sum(accumulator.pass_memory for accumulator in self._every)
         check_memory(needed, "The sums of these layers", advice)
+        self._check_methods(advice)
+
+    def _check_methods(self, advice: str) -> None:
         for accumulator in self._every:
             what = f"The moments of two nets in layer {accumulator.layer}, with what a method makes of them,"
             check_memory(accumulator.method_memory, what, advice)
