@@ -118,6 +118,7 @@ class LayerMoments:
             into_kab.copy_(s_kab if i < j else s_kab.mT)
         elif s_kab.shape[1:] == into_kab.shape[1:2]:
             into_kab.fill_(torch.nan).diagonal(dim1=1, dim2=2).copy_(s_kab)
+        elif s_kab.ndim == 2:
+            unfolded(s_kab, into_kab)
         else:
-            into_kab.copy_(s_kab) if s_kab.ndim > 2 else unfolded(s_kab, into_kab)
-            mirrored(into_kab)
+            mirrored(into_kab.copy_(s_kab))

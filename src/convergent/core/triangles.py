@@ -6,6 +6,7 @@ Axes: `k` blocks of images, `u` units, `t` entries of the triangle, row after ro
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import accumulate
 
 import torch
@@ -45,8 +46,21 @@ def pieces(s_kru: Tensor, first: int = 0) -> Iterator[Tensor]:
 
 
 def unfolded(s_kt: Tensor, into_kuu: Tensor) -> None:
-    """Put triangles, shape (k, t), into matrices, on and above the diagonal."""
+    """Put triangles, shape (k, t), into symmetric matrices."""
     units = into_kuu.shape[-1]
+    if units <= _TILE:  # one look-up is faster than a row after another
+        into_kuu.copy_(s_kt[:, _place_uu(units)])
+        return
     starts = accumulate(range(units, 0, -1), initial=0)
     for row, start in zip(range(units), starts):
         into_kuu[:, row, row:] = s_kt[:, start : start + units - row]
+    mirrored(into_kuu)
+
+
+@lru_cache(4)
+def _place_uu(units: int) -> Tensor:
+    """Where in the triangle each entry of the matrix is, shape (u, u)."""
+    place_uu = torch.empty(units, units, dtype=torch.long)
+    rows, columns = torch.triu_indices(units, units)
+    place_uu[rows, columns] = place_uu[columns, rows] = torch.arange(len(rows))
+    return place_uu

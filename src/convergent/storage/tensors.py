@@ -106,6 +106,8 @@ def opened(file: Path, remedy: str = _REMEDY) -> Any:
 class SavedTensors(Mapping[tuple[int, int], Any]):
     """The tensors of a file that are called "NAME i j", by (i, j), read when asked for: not all need fit into memory."""
 
+    _saved: Any = None  # the file, kept open: its list of many tensors takes longer to read than a small one of them
+
     def __init__(self, file: Path, name: str) -> None:
         self.file, self.name = file, name
         with opened(file) as saved:
@@ -115,8 +117,12 @@ class SavedTensors(Mapping[tuple[int, int], Any]):
     def __getitem__(self, key: tuple[int, int]) -> Any:
         if key not in self._keys:
             raise KeyError(key)
-        with opened(self.file) as saved:
-            return saved.get_tensor(f"{self.name} {key[0]} {key[1]}")
+        if self._saved is None:
+            self._saved = opened(self.file)
+        return self._saved.get_tensor(f"{self.name} {key[0]} {key[1]}")
+
+    def __getstate__(self) -> dict[str, Any]:  # another process opens it itself
+        return {"file": self.file, "name": self.name, "_keys": self._keys}
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         return iter(self._keys)
