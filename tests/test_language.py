@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import shutil
+import subprocess
 
 import pytest
 import torch
@@ -109,6 +111,35 @@ def test_a_training_that_was_stopped_goes_on_to_the_same_weights(trained, do, ro
     assert all(torch.equal(one[key], both[key]) for key in one)
 
 
+def test_two_processes_train_and_measure_what_one_does(trained, do, root, script):
+    ddp = ["trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu"]
+    where = [f"root={root}", f"data.folder={root}/texts", "experiment=language", *TEXT]
+    train = script("train", *where, *TINY, *ddp, "seed=1", "epochs=2", "name=processes")
+    measure = ["method=matching", "pictures=top", "evaluation.nulls=[rotated]", "evaluation.rotations=1"]
+    layer = "layers=[transformer.h.1.mlp.act]"
+    bare = [option for option in BARE if not option.startswith(("pictures", "evaluation"))]
+    align = script(
+        "align", *where, *bare, *ddp, f"nets={trained}", *measure, layer, "label=processes", "reading.blocks=8"
+    )
+    for line in (train, align):
+        subprocess.run(line, check=True, capture_output=True, timeout=300)
+    one, two = weights(root, "two", 1), weights(root, "processes", 1)
+    assert all(torch.allclose(one[key], two[key], atol=1e-4) for key in one)
+    aligned = root / "outputs" / "align" / "two"
+    of_two = json.loads((aligned / "processes" / "summary.json").read_text())
+    contexts = (aligned / "processes" / "contexts.csv").read_text()
+    shutil.rmtree(root / of_two["moments"])
+    do("align", f"nets={trained}", *measure, layer, "label=one-process", "reading.blocks=8")
+    of_one = json.loads((aligned / "one-process" / "summary.json").read_text())
+    assert of_one["moments"] == of_two["moments"]
+    for one_pair, two_pair in zip(of_one["pairs"], of_two["pairs"], strict=True):
+        assert one_pair == {
+            name: value if isinstance(value, str) else pytest.approx(value, abs=1e-9)
+            for name, value in two_pair.items()
+        }
+    assert (aligned / "one-process" / "contexts.csv").read_text() == contexts
+
+
 def test_moments_are_of_the_held_out_tokens_in_blocks_of_whole_documents(trained, do, root):
     said = do("align", f"nets={trained}", "method=matching", "reading.blocks=8", "label=blocks")
     assert "mean r" in said
@@ -162,7 +193,9 @@ def test_contexts_are_those_of_the_highest_activations_beside_the_partners(train
             assert row["partner_1"] == scores[row["b"], row["unit"]]["partner"]
     assert (folder / "figures" / "contexts-transformer.h.0.mlp.act.png").stat().st_size > 1000
     do("report", "name=two")
-    assert (root / "outputs" / "report" / "two" / "report.html").is_file()
+    report = root / "outputs" / "report" / "two"
+    assert "held-out contexts" in (report / "report.html").read_text()
+    assert " images" not in (report / "table.md").read_text()
 
 
 def test_saved_decoders_and_runs_are_compared_on_the_same_documents(trained, do, root, tmp_path):

@@ -23,14 +23,20 @@ from convergent.streaming.reading import Reading
 from convergent.streaming.statistics_pass import StatisticsPass
 
 PROJECT = Path(__file__).parents[2]
-BOTH = "method=matching evaluation.rotations=2 reading.sample=32 layers=[transformer.h.*.mlp.act,transformer.h.*]"
-SAME = "similarity=[cka] analysis=[] logger=csv"
+SAME = "analysis=[] logger=csv reading.blocks=16"
+BOTH = (
+    "method=matching evaluation.rotations=2 reading.sample=32 layers=[transformer.h.*.mlp.act,transformer.h.*] "
+    f"similarity=[] figure=[] {SAME}"
+)
+MLP = "transformer.h.*.mlp.act"
 COMMANDS = (
     "train -m experiment=language seed=0,1,2,3 hydra.launcher.n_jobs=2 logger=csv",
-    f"align experiment=language label=layers {BOTH} {SAME}",
-    f"align experiment=language label=untrained nets=untrained pictures=null {BOTH} {SAME}",
-    "align experiment=language label=population method=semimatching +populations.mlp='transformer.h.*.mlp.act' "
-    f"evaluation.rotations=1 evaluation.intervals=false pictures=null figure=[depth] reading.sample=8 {SAME}",
+    f"align experiment=language label=layers {BOTH}",
+    f"align experiment=language label=untrained nets=untrained pictures=null {BOTH}",
+    f"align experiment=language label=population method=semimatching +populations.mlp='{MLP}' evaluation.rotations=1 "
+    f"evaluation.nulls=[rotated,rotated_after] pictures=null similarity=[] figure=[depth] reading.sample=16 {SAME}",
+    "align experiment=language label=all-layers method=semimatching pairs=all_layers evaluation.nulls=[] pictures=null "
+    f"evaluation.intervals=false similarity=[cka] figure=[layer_heatmaps] reading.sample=16 {SAME}",
 )
 
 
@@ -95,7 +101,7 @@ def fill_page(root):
     fill(PROJECT, {"language": f"{text}\n\n{table(trained, summaries.get('untrained'))}"}, shown.values())
 
 
-def cost(sample, batches=33, size=16, contexts=2829):
+def cost(sample, batches=33, size=16, contexts=100_000):
     """Seconds of the pass over seconds of the bare one: one thread, batches of each by turns, without the first."""
     torch.set_num_threads(1)
     config = OmegaConf.load(PROJECT / "conf" / "net" / "gpt.yaml").module.config

@@ -43,7 +43,8 @@ class Lines(Callback):
     ) -> None:
         """A line in long passes."""
         if trainer.is_global_zero and self._pace.due():
-            log.info("reading images, batch %d of %d", batch_idx + 1, trainer.num_predict_batches[0])
+            noun = getattr(getattr(trainer, "datamodule", None), "noun", "images")
+            log.info("reading %s, batch %d of %d", noun, batch_idx + 1, trainer.num_predict_batches[0])
 
 
 def _epoch(trainer: pl.Trainer) -> str:

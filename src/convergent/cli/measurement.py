@@ -240,7 +240,8 @@ class Measurement:
             return
         number = len(finished)
         images = f"{callback.images:,}"
-        log.info("read %s images, %d layers of %d nets: %s", images, number, len(self.nets), took(began))
+        log.info("read %s %s, %d layers of %d nets: %s", images, self.data.noun, number, len(self.nets), took(began))
         snapshots.remove()
         if skipped := len(self.data.measured) - callback.images:
-            log.warning("%d of %d images could not be read and were skipped", skipped, len(self.data.measured))
+            every = len(self.data.measured)
+            log.warning("%d of %d %s could not be read and were skipped", skipped, every, self.data.noun)

@@ -8,6 +8,7 @@ from convergent.cli.command import command_of
 from convergent.figures.grid import save
 from convergent.progress import track
 from convergent.report.gather import gather, left_out_if_damaged
+from convergent.report.nouns import noun_of
 from convergent.report.unit_pictures import activity_of
 from convergent.report.write import write_page
 from convergent.streaming.patches import load_patches
@@ -43,9 +44,10 @@ def draw_extremes(root: Path, summary: Mapping[str, Any], folder: Path) -> None:
 def made(root: Path, name: str, summaries: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """How the results came about: facts, the commands that make them again, and the resolved configurations."""
     first = next(iter(summaries.values()))
-    facts = [("experiment", name), *sorted({("images", f"{of['images']:,}") for of in summaries.values()})]
+    noun = noun_of([first])
+    facts = [("experiment", name), *sorted({(noun, f"{of['images']:,}") for of in summaries.values()})]
     facts += [
-        (layer, f"{of['units']:,.0f} units, {of['samples']:,.0f} samples, {of['blocks']:.0f} blocks of images")
+        (layer, f"{of['units']:,.0f} units, {of['samples']:,.0f} samples, {of['blocks']:.0f} blocks of {noun}")
         for layer, of in first["layers"].items()
     ]
     facts += list(first.get("versions", {}).items())

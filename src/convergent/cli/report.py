@@ -29,6 +29,7 @@ from convergent.report.dictionary import dictionary
 from convergent.report.function import in_short, sentences
 from convergent.report.loading import Finished, comparable, find
 from convergent.report.merging import find_merges, merging_table
+from convergent.report.nouns import IMAGES, in_words, noun_of
 from convergent.report.opening import opening
 from convergent.report.predicting import predicting
 from convergent.report.readme import fill, shown_figures
@@ -89,17 +90,23 @@ def report(config: DictConfig) -> None:
     results = find(aligned)
     if not results:
         raise InputError(f"No finished alignment in {aligned}; make one with: python src/align.py method=matching")
+    noun = noun_of([result.summary for result in results])
+
+    def named(headings: Sequence[str]) -> list[str]:
+        return [noun if heading == IMAGES else heading for heading in headings]
+
     if not silenced():
         rows, title = tables.explained(results), _COMPACT
         if len(rows) == 1:  # nothing is held out
             rows, title = tables.summary(results), _TABLES["summary"][1]
-        show(rows, f"{config.name}: {title}")
-    text, titles = [], []
+        show([named(rows[0]), *rows[1:]], f"{config.name}: {in_words(title, noun)}")
+    text, titles = list[str](), list[str]()
     for make, title, note in _TABLES.values():
         if len(rows := make(results)) > 1:
             notes = [*filter(None, [note]), *([_HELD_OUT] if "R² held out" in rows[0] else [])]
-            text.append(tables.markdown(rows) + (f"\n{' '.join(notes)}\n" if notes else ""))
-            titles.append(title)
+            note = in_words(" ".join(notes), noun)
+            text.append(tables.markdown([named(rows[0]), *rows[1:]]) + (f"\n{note}\n" if notes else ""))
+            titles.append(in_words(title, noun))
     with atomic(folder / "table.md") as file:
         file.write_text("\n".join(text))
     charts = draw(comparable([result for result in results if result.holds_out]), folder)

@@ -80,7 +80,7 @@ def train(job: TrainJob) -> None:
             log_run(trainer.loggers[number] if trainer.loggers else None, run)
             job.say(f"{run.accuracies()}, in {run.folder}, {took(began)}", run, result=True)
         if skipped := data.skipped():
-            job.say(f"{skipped} images could not be read and were skipped")
+            job.say(f"{skipped} {data.noun} could not be read and were skipped")
     leave_group()
 
 

@@ -65,6 +65,7 @@ def summary_of(job: AlignJob, measurement: Measurement, summaries: Sequence[dict
     return {
         "method": job.label,
         "images": summaries[0]["images"],
+        "noun": measurement.data.noun,
         "layers": by_layer(summaries),
         "pairs": summaries,
         "moments": str(measurement.folder.relative_to(job.config.root)),

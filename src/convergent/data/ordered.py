@@ -33,6 +33,7 @@ class OrderedData(pl.LightningDataModule, ABC):
         read_before: of (rank, number of processes), how many batches of the statistics pass to leave out.
     """
 
+    noun = "images"  # what items are called
     measured: Any  # the items of the statistics pass, with their `manifest`
 
     def __init__(

@@ -44,6 +44,8 @@ class TextData(OrderedData):
         kept_in: folder of the tokens of all corpora.
     """
 
+    noun = "contexts"
+
     def __init__(
         self,
         documents: Callable[[], Documents],

@@ -19,6 +19,7 @@ from convergent.report.dictionary import meanings
 from convergent.report.function import in_short, sentences
 from convergent.report.maps import maps_of, packed, read_scores
 from convergent.report.merging import find_merges, merging_parts
+from convergent.report.nouns import noun_of
 from convergent.report.opening import opening
 from convergent.report.sprites import Sprites
 from convergent.storage.csv_files import read_rows
@@ -69,6 +70,7 @@ def gather(root: Path, name: str, summaries: Mapping[str, Mapping[str, Any]], pi
             "nets": nets,
             "layers": layers,
             "images": first["images"],
+            "noun": noun_of([first]),
             "opening": opening(summaries) + in_short(summaries),
             "function": sentences(summaries),
             "columns": {of: meaning for of, meaning in meanings().items() if of in _columns(folder, summaries)},

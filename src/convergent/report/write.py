@@ -11,6 +11,7 @@ from string import Template
 from typing import Any
 
 from convergent.report.gather import ReportData
+from convergent.report.nouns import IMAGES, in_words
 from convergent.storage.files import atomic
 
 # In this order: each uses what the ones before it define.
@@ -30,12 +31,14 @@ def write_page(data: ReportData, file: Path) -> None:
         *(_inert("text/plain", name, _compressed(script)) for name, script in libraries.items()),
         *(_inert("text/plain", name, text) for name, text in data.chunks.items()),
     ]
-    text = Template((page / "page.html").read_text()).substitute(
+    noun = data.about.get("noun", IMAGES)
+    frame = (page / "page.html").read_text().replace("Images <select", f"{noun.capitalize()} <select")
+    text = Template(in_words(frame, noun)).substitute(
         title=html.escape(data.about["name"]),
         css=(page / "style.css").read_text(),
         table_css=table_style.decode(),
-        about=_json(data.about),
-        js="\n".join((page / name).read_text() for name in _SCRIPTS),
+        about=in_words(_json(data.about), noun),
+        js=in_words("\n".join((page / name).read_text() for name in _SCRIPTS), noun),
         read_later="\n".join(read_later),
     )
     with atomic(file) as partial:
