@@ -121,6 +121,20 @@ def test_the_pass_was_read_once_for_both_methods(aligned, root):
     assert len(list((root / "outputs" / "moments").iterdir())) == 2  # and one of shuffled images
 
 
+def test_two_processes_align_to_the_same_bytes_as_one(aligned, root, command):
+    for label, jobs in (("one", 1), ("two", 2)):
+        options = ("method=spectral", f"label={label}", f"n_jobs={jobs}")
+        assert command("align", *options, f"root='{root}'", "logger=csv")[0] == 0
+    one, two = (aligned / label for label in ("one", "two"))
+    files = sorted(path.relative_to(one) for path in one.rglob("*") if path.is_file())
+    assert files == sorted(path.relative_to(two) for path in two.rglob("*") if path.is_file())
+    for file in files:
+        if file.name not in ("summary.json", "config.yaml", "command.txt"):
+            assert (one / file).read_bytes() == (two / file).read_bytes(), file
+    summaries = [json.loads((folder / "summary.json").read_text()) for folder in (one, two)]
+    assert all(summaries[0][name] == summaries[1][name] for name in ("layers", "pairs", "across"))
+
+
 def test_what_chance_gives_stands_beside_every_mean(aligned):
     summary = json.loads((aligned / "matching" / "summary.json").read_text())
     for pair in summary["pairs"]:

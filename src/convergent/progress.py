@@ -53,5 +53,9 @@ def took(began: float) -> str:
     >>> took(time.monotonic() - 41.2), took(time.monotonic() - 1000)
     ('41 s', '17 min')
     """
-    seconds = time.monotonic() - began
+    return lasts(time.monotonic() - began)
+
+
+def lasts(seconds: float) -> str:
+    """A duration in seconds, or if long in minutes."""
     return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"

@@ -103,7 +103,7 @@ def command_of(script: str, given: Sequence[str]) -> str:
     >>> command_of("align", ["method=sparse", "layers=[conv1]", "root=elsewhere"])
     "python src/align.py method=sparse 'layers=[conv1]'"
     """
-    there = [override for override in given if override.partition("=")[0] not in ("root", "force", "quiet")]
+    there = [override for override in given if override.partition("=")[0] not in ("root", "force", "quiet", "n_jobs")]
     return as_typed(shlex.join(["python", f"src/{script}.py", *there]))
 
 

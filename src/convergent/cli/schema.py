@@ -125,6 +125,7 @@ ALIGNMENT: Options = {
     "populations": saying('patterns of layers by name, as {mlp: "transformer.h.*.mlp.act"}', table(TEXT)),
     "tokens": word("same", "shared_ends"),
     "images": TEXT | NULL,
+    "n_jobs": aside(whole(1) | NULL),
     "pictures": aside(word("top", "bottom", "ascent") | NULL),
     **{
         group: {f"{name}?": kind for name, kind in {"_target_": TEXT, **kinds_of(of)}.items()}

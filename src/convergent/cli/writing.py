@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from math import comb
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,11 @@ class Aligned:
     reports: list[Report] = field(default_factory=list)
     figures: list[Path] = field(default_factory=list)
     pictured: list[dict[str, Any]] = field(default_factory=list)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Aligned]) -> Aligned:
+        """What several parts of a job have made, in their order."""
+        return cls(*([x for part in parts for x in getattr(part, kind.name)] for kind in fields(cls)))
 
     def summaries(self) -> list[dict[str, Any]]:
         """A row of numbers for each pair, with the scalars of its reports, those of a null by its name as an ending."""

@@ -129,7 +129,8 @@ class Clustering:
         from sklearn.cluster import KMeans  # a second to import, which most runs need not spend
 
         means = KMeans(number, n_init=self.restarts, random_state=self.seed)
-        label_u: Labels = means.fit_predict(vector_uc)
+        with ThreadpoolController().limit(limits=1, user_api="openmp"):  # several sum in any order
+            label_u: Labels = means.fit_predict(vector_uc)
         return label_u
 
 
