@@ -9,6 +9,8 @@ from convergent.core.cluster_quality import Quality, net_of
 from convergent.core.pairs import Pair
 from convergent.errors import InputError
 from convergent.methods.hierarchical_spectral import HierarchicalSpectralClustering
+from convergent.methods.solvers import spectra
+from convergent.methods.solvers.spectra import spectrum
 from convergent.methods.spectral import SpectralClustering
 
 
@@ -62,6 +64,17 @@ def test_it_ends_where_nothing_is_good_and_where_there_is_nothing():
     assert (labels_of(alignment) >= 0).all()
     assert HierarchicalSpectralClustering(threshold=1)(noise).solver["isolated"] == 40
     assert HierarchicalSpectralClustering()(Pair.of(torch.zeros(9, 2), torch.ones(9, 3))).solver["clusters"] == 0
+
+
+def test_a_graph_that_is_cut_round_after_round_is_factorised_once_for_some_and_once_for_all(monkeypatch):
+    noise, made = Pair.of(torch.randn(500, 30), torch.randn(500, 30)), []
+    monkeypatch.setattr(spectra, "spectrum", lambda *of, made=made: made.append(of[1]) or spectrum(*of))
+    method = HierarchicalSpectralClustering(threshold=0, good=0.9, bounds=(2, 4))
+    labels = labels_of(method(noise))
+    assert made == [5, 60]  # eigenvalues: 4 clusters at the most and one more, then 8 and 16 and 32
+    assert int(labels.max()) > 8
+    method(noise.flip())
+    assert len(made) == 2  # the same clusters seen from the other net
 
 
 def test_settings_that_cannot_be_are_refused():

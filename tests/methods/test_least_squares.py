@@ -4,7 +4,8 @@ from sklearn.linear_model import Ridge
 
 from convergent.core.alignment import align
 from convergent.core.pairs import Pair
-from convergent.core.scores import held_out
+from convergent.core.regression import RIDGES, best_ridge, ridge_map
+from convergent.core.scores import held_out, held_out_of_maps
 from convergent.errors import InputError
 from convergent.methods.least_squares import LeastSquares
 from convergent.methods.matching import Matching
@@ -31,6 +32,17 @@ def test_unrelated_nets_score_p_over_n_where_fitted_and_nothing_held_out():
     pair = Pair.of(torch.randn(401, 40), torch.randn(401, 200))
     assert LeastSquares(ridge=0)(pair).score_b.mean().item() == pytest.approx(40 / 400, rel=0.05)
     assert held_out(LeastSquares(ridge=0), pair).mean() < 0
+
+
+@pytest.mark.parametrize("samples", [60, 4000])
+def test_the_ridge_is_the_one_whose_map_explains_most_on_held_out_images(samples):
+    x_na = torch.randn(samples, 12).double() @ torch.randn(12, 12).double()
+    x_na[:, 3], x_na[5:, 4] = 0.0, 0.0  # constant, and active in one image only
+    pair = Pair.of(x_na, torch.cat([x_na[:, :3] + 3 * torch.randn(samples, 3), torch.ones(samples, 1)], 1))
+    for of in (pair, next(iter(pair.folds()))[0]):
+        shares = held_out_of_maps(lambda fit: [ridge_map(fit, ridge) for ridge in RIDGES], of, 5)[:, :3].mean(1)
+        assert best_ridge(of) == RIDGES[int(shares.argmax())]
+        assert shares.max() > shares.min()
 
 
 def test_units_that_depend_on_one_another_share_the_weight():

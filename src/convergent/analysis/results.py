@@ -7,20 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from convergent.analysis import nulls
-from convergent.analysis.chance import Chance, mean_r
+from convergent.analysis.chance import Chance
 from convergent.analysis.columns import pair_columns, unit_columns
-from convergent.analysis.intervals import jackknife
 from convergent.analysis.left_out import LeftOut
+from convergent.analysis.over_images import over_images
 from convergent.core.alignment import align
-from convergent.core.histogram_source import counting_of
-from convergent.core.partner_alignment import corr_of
 from convergent.methods.semimatching import best_units
 
 if TYPE_CHECKING:
@@ -155,13 +152,6 @@ class Result:
         return pd.DataFrame({"layer": self.layer, "a": self.a, "b": self.b, **method, **unit_columns(self)})
 
 
-def mean_r_of(alignment: Alignment, pair: Pair) -> torch.Tensor:
-    """Mean correlation with an alignment's partners on any samples, `pair`."""
-    b = (pair.active_b & (alignment.partner_b >= 0)).nonzero()[:, 0]
-    r_b = corr_of(pair, alignment.partner_b[b], b)
-    return r_b.mean() if len(r_b) else r_b.sum()
-
-
 def compare(
     method: Method,
     pair: Pair,
@@ -186,20 +176,26 @@ def compare(
             wide, keep their partners, and one that chooses clusters or a penalty keeps these.
     """
     alignment = align(method, pair)
+    ends = over_images([alignment])[0] if interval else None
+    return alignment, evaluated(alignment, images, null_pairs, rotated_a, similarity, ends)
+
+
+def evaluated(
+    alignment: Alignment,
+    images: int,
+    null_pairs: Mapping[str, Sequence[Pair]] | None = None,
+    rotated_a: Sequence[Pair] = (),
+    similarity: Mapping[str, float] | None = None,
+    interval: tuple[float, float] | None = None,
+) -> Result:
+    """The result of an alignment that knows its method, see `compare`; all of images, with the interval of `over_images`."""
     chosen = alignment.refit(choices=alignment.labels_b is None)
-    null_pairs, ends, left_out = null_pairs or {}, None, None
-    if interval and pair.blocks > 1:
-        left_out = LeftOut.of(pair, null_pairs, rotated_a)
-        given = alignment.refit(choices=True)
-        counts = counting_of(method) is not None
-        statistic = partial(mean_r_of, alignment) if counts or pair.sparse else lambda rest: mean_r(given(rest))
-        over_images = jackknife(statistic, pair)
-        ends = float(over_images.low), float(over_images.high)
-    return alignment, Result.of(
+    pair, null_pairs = alignment.pair, null_pairs or {}
+    return Result.of(
         alignment,
         images,
-        interval=ends,
-        left_out=left_out,
+        interval=interval,
+        left_out=None if interval is None else LeftOut.of(pair, null_pairs, rotated_a),
         chance={name: Chance.of(chosen, draws) for name, draws in null_pairs.items()},
         excess_b=nulls.excess_over(pair, rotated_a).numpy() if rotated_a else None,
         excess_after_b=nulls.excess(pair).numpy() if "rotated_after" in null_pairs else None,

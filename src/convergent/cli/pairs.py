@@ -19,15 +19,16 @@ from torch import Tensor
 
 from convergent.analysis.measures import measured
 from convergent.analysis.null_pairs import NullPairs
+from convergent.analysis.over_images import over_images
 from convergent.analysis.reports import Analysis, null_reports, reports_of
-from convergent.analysis.results import compare
+from convergent.analysis.results import evaluated
 from convergent.cli.align_job import AlignJob
 from convergent.cli.judging import Judging
 from convergent.cli.measurement import Measurement
 from convergent.cli.texts import contexts_of
 from convergent.cli.workers import Workers, threads
 from convergent.cli.writing import Aligned, save_alignments, tensors_of
-from convergent.core.alignment import Alignment, Method
+from convergent.core.alignment import Alignment, Method, align
 from convergent.core.layer_moments import LayerMoments
 from convergent.core.pairs import Pair
 from convergent.figures.grid import save
@@ -178,7 +179,6 @@ class Pairs:
     ) -> tuple[Alignment, Aligned, dict[str, Tensor]]:
         """Net a's alignment to net b, what it and the other direction give, and their maps."""
         parts, evaluation, aligned, tensors = self.parts, self.job.evaluation, Aligned(), dict[str, Tensor]()
-        first: Alignment | None = None
         similarity = measured(
             parts.measures,
             pair,
@@ -186,26 +186,18 @@ class Pairs:
             intervals=evaluation.measure_intervals,
             units=evaluation.measure_units,
         )
-        for directed, nets, values in ((pair, (a, b), similarity[0]), (pair.flip(), (b, a), similarity[1])):
+        both = [align(parts.method, directed) for directed in (pair, pair.flip())]
+        ends = over_images(both) if evaluation.intervals else [None, None]
+        for alignment, nets, values, interval in zip(both, ((a, b), (b, a)), similarity, ends):
             null_pairs = nulls.of(*nets)
-            alignment, result = compare(
-                parts.method,
-                directed,
-                images,
-                null_pairs,
-                nulls.rotated_a(*nets),
-                values,
-                interval=evaluation.intervals,
-            )
+            result = evaluated(alignment, images, null_pairs, nulls.rotated_a(*nets), values, interval)
             reports = reports_of(parts.analyses, alignment)
             aligned.results.append(result)
             aligned.reports.extend([*reports, *null_reports(parts.analyses, alignment, null_pairs)])
             tensors |= tensors_of(alignment, reports)
             if self.judging:
                 self.judging.add(alignment, *nets, nulls)
-            first = first or alignment
-        assert first is not None
-        return first, aligned, tensors
+        return both[0], aligned, tensors
 
     def _draw(self, alignment: Alignment, aligned: Aligned) -> None:
         """The figures of one pair of nets: those that the configuration names, and the units' pictures."""

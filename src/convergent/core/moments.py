@@ -90,7 +90,7 @@ class Moments:
         share = (other.count / count.clamp(min=1))[..., None]
         gap_u = other.mean_u - self.mean_u
         scatter_uu = self.scatter_uu + other.scatter_uu
-        scatter_uu = scatter_uu + (self.count[..., None] * share * gap_u)[..., :, None] * gap_u[..., None, :]
+        scatter_uu += (self.count[..., None] * share * gap_u)[..., :, None] * gap_u[..., None, :]
         return Moments(count, self.mean_u + share * gap_u, scatter_uu, gain_u)
 
     def merged(self, weight_k: Tensor | None = None) -> Moments:

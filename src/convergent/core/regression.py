@@ -1,13 +1,16 @@
 """Linear prediction of net b's units from net a's, by all of them or by some: what one-to-one and sparse maps are judged by.
 
-Axes: `a` and `b` units of two nets, `i` and `j` some of them.
+Axes: `a` and `b` units of two nets, `i` and `j` some of them, `e` and `f` principal axes of net a, `r` ridges.
 """
+
+from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from convergent.core.pairs import Pair
-from convergent.core.scores import held_out_of_maps
 from convergent.errors import InputError
 
 # That `best_ridge` chooses from. The largest leaves nothing but the mean to predict: where images are so few that all else
@@ -68,8 +71,51 @@ def best_ridge(pair: Pair, units_b: Tensor | None = None, folds: int = 5, most: 
     b = b[torch.randperm(len(b), generator=torch.Generator().manual_seed(0))[:most]]
     if not len(b) or (pair.blocks < 2 and pair.parts is None):
         return RIDGES[0]
-    share_rb = held_out_of_maps(lambda fit: [ridge_map(fit, ridge, units_b=b) for ridge in RIDGES], pair, folds)
-    return RIDGES[int(share_rb[:, b].mean(1).argmax())]
+    every = [_HeldOut.of(fit, rest, b) for fit, rest in pair.folds(folds)]
+    sst_b = torch.stack([fold.sst_b for fold in every]).sum(0)
+    weight_b = torch.where(sst_b > 0, 1 / sst_b.where(sst_b > 0, torch.ones_like(sst_b)), 0.0)
+    loss_r = torch.stack([fold.losses(weight_b) for fold in every]).sum(0)
+    return RIDGES[int(loss_r.argmin())]
+
+
+@dataclass(frozen=True, eq=False)
+class _HeldOut:
+    """What the errors of all ridges on held-out images follow from, in the axes of net a's correlations in the fit.
+
+    Attributes:
+        variance_e: along these axes, shape (e,).
+        sst_b: error of predicting the mean, shape (b,).
+        corr_eb: of net b's units with these axes in the fit, times their standard deviations there, shape (e, b).
+        cross_eb: sums of products on the held-out images, shape (e, b).
+        square_ef: of these axes with one another, shape (e, f).
+    """
+
+    variance_e: Tensor
+    sst_b: Tensor
+    corr_eb: Tensor
+    cross_eb: Tensor
+    square_ef: Tensor
+
+    @classmethod
+    def of(cls, fit: Pair, on: Pair, b: Tensor) -> _HeldOut:
+        i, a = _active(fit.reliable_a, None), slice(fit.a.start, fit.a.stop)
+        moments, count, gap_u = on.total, on.total.count, on.total.mean_u - fit.total.mean_u
+        scale_i, gap_i, gap_b = fit.total.scale_u[a][i], gap_u[a][i], gap_u[fit.b][b]
+        variance_e, axes_ie = torch.linalg.eigh(fit.corr_aa[i[:, None], i])
+        scaled_ie = scale_i[:, None] * axes_ie
+        corr_eb = axes_ie.T @ fit.corr_ab[i[:, None], b] * fit.total.sd_u[fit.b][b]
+        cross_ib = moments.scatter_uu[a, fit.b][i[:, None], b] + count * gap_i[:, None] * gap_b
+        square_ii = moments.scatter_uu[a, a][i[:, None], i] + count * gap_i[:, None] * gap_i
+        sst_b = moments.scatter_uu.diagonal()[fit.b][b] + count * gap_b.square()
+        return cls(variance_e, sst_b, corr_eb, scaled_ie.T @ cross_ib, scaled_ie.T @ square_ii @ scaled_ie)
+
+    def losses(self, weight_b: Tensor) -> Tensor:
+        """Errors of the map of each ridge less those of the mean, summed over b's units with weights, shape (ridges,)."""
+        weighted_eb = self.corr_eb * weight_b
+        linear_e = (weighted_eb * self.cross_eb).sum(1)
+        square_ef = (weighted_eb @ self.corr_eb.T) * self.square_ef
+        shrunk_re = 1 / (self.variance_e.clamp(min=0) + torch.tensor(RIDGES, dtype=torch.float64)[:, None])
+        return ((shrunk_re @ square_ef) * shrunk_re).sum(1) - 2 * shrunk_re @ linear_e
 
 
 def ridge_map_within(pair: Pair, ridge: float, labels_a: Tensor, labels_b: Tensor) -> Tensor:

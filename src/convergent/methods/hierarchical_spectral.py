@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from convergent.core.cluster_quality import Quality
-from convergent.core.moments import Moments
-from convergent.methods.solvers.clustering import Clusters, connected_parts, ordered
+from convergent.methods.solvers.clustering import Clusters, ordered
+from convergent.methods.solvers.spectra import Graph, connected_parts
 from convergent.methods.spectral import SpectralClustering
 from convergent.options import number, whole
 
@@ -37,23 +37,20 @@ class HierarchicalSpectralClustering(SpectralClustering):
     good: Annotated[float, number(-1, 1, why=", as correlations are")] = 0.3
     rounds: Annotated[int, whole(1)] = 10
 
-    def cluster(self, moments: Moments, net_u: Tensor, layer: str = "") -> Clusters:
-        """The clusters of the units of any number of nets, see `SpectralClustering.cluster`.
-
-        Raises:
-            InputError: if there are to be more clusters than units.
-        """
-        weight_uu, corr_uu = self.graph(moments), moments.corr_uu
-        asked, parts = self.number(layer, len(net_u)), connected_parts(weight_uu)
+    def cut(self, corr_uu: Tensor, net_u: Tensor, number: int | None) -> Clusters:
+        """The clusters of units with these correlations, see `SpectralClustering.cluster`."""
+        weight_uu = self.graph(corr_uu)
+        parts, graph = connected_parts(weight_uu), None
         label_u, gap, finer = np.full(len(net_u), -1), 0.0, 1
         whole = rest = np.sort(np.concatenate(parts)) if parts else np.empty(0, np.intp)
         for number_of_round in range(self.rounds):
             if not len(rest):
                 break
-            number = None if asked is None else max(round(asked * len(rest) / len(whole)), 1) * finer
+            of_rest = None if number is None else max(round(number * len(rest) / len(whole)), 1) * finer
             bounds = [min(bound * finer, len(rest)) for bound in self.bounds]
-            clustering = replace(self.clustering, number=number, bounds=(max(bounds[0], 1), max(bounds[1], 1)))
-            clusters = clustering(weight_uu[np.ix_(rest, rest)])
+            clustering = replace(self.clustering, number=of_rest, bounds=(max(bounds[0], 1), max(bounds[1], 1)))
+            graph = graph or Graph(weight_uu[np.ix_(rest, rest)], self.laplacian)
+            clusters = clustering.cut(graph)
             gap = gap if number_of_round else clusters.gap
             last = number_of_round == self.rounds - 1 or 2 * clusters.number >= len(rest)
             quality = Quality.of(corr_uu[rest[:, None], rest], net_u[rest], torch.from_numpy(clusters.label_u))
@@ -63,5 +60,6 @@ class HierarchicalSpectralClustering(SpectralClustering):
             )
             label_u[rest[accepted]] = label_u.max() + 1 + clusters.label_u[accepted]
             finer *= 1 if accepted.any() else 2
-            rest = rest[~accepted & (clusters.label_u >= 0)]
+            left = ~accepted & (clusters.label_u >= 0)
+            rest, graph = rest[left], graph if left.all() else None
         return Clusters(ordered(label_u), len(parts), int((label_u < 0).sum()), gap)

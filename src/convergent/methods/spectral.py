@@ -3,6 +3,7 @@
 Axes: `a` and `b` units of two nets, `u` and `v` units of all nets side by side, `c` clusters.
 """
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -20,8 +21,12 @@ from convergent.core.moments import Moments
 from convergent.core.pairs import Pair
 from convergent.core.regression import ridge_map_within
 from convergent.errors import InputError
-from convergent.methods.solvers.clustering import Assignment, Bounds, Clustering, Clusters, Laplacian
+from convergent.methods.solvers.clustering import Assignment, Bounds, Clustering, Clusters
+from convergent.methods.solvers.spectra import Laplacian
 from convergent.options import NULL, check_fields, number, table, whole
+
+_MOST = 64
+_made: dict[tuple[str, bytes], Clusters] = {}  # the latest, by all that they depend on
 
 
 @dataclass(frozen=True)
@@ -102,7 +107,7 @@ class SpectralClustering:
         return fit
 
     def cluster(self, moments: Moments, net_u: Tensor, layer: str = "") -> Clusters:
-        """The clusters of the units of any number of nets.
+        """The clusters of the units of any number of nets; those of a pair and of the pair flipped are made once.
 
         Args:
             moments: of all nets' units side by side.
@@ -112,7 +117,19 @@ class SpectralClustering:
         Raises:
             InputError: if there are to be more clusters than units.
         """
-        return replace(self.clustering, number=self.number(layer, len(net_u)))(self.graph(moments))
+        corr_uu, number = moments.corr_uu, self.number(layer, len(net_u))
+        nets = {net: place for place, net in enumerate(dict.fromkeys(net_u.tolist()))}  # however they are numbered
+        about = repr((self, number, [nets[net] for net in net_u.tolist()]))
+        key = about, hashlib.blake2b(corr_uu.numpy().tobytes()).digest()
+        if key not in _made:
+            if len(_made) == _MOST:
+                del _made[next(iter(_made))]
+            _made[key] = self.cut(corr_uu, net_u, number)
+        return _made[key]
+
+    def cut(self, corr_uu: Tensor, net_u: Tensor, number: int | None) -> Clusters:  # noqa: ARG002  (nets are alike)
+        """As many clusters of units with these correlations, see `cluster`."""
+        return replace(self.clustering, number=number)(self.graph(corr_uu))
 
     def number(self, layer: str, units: int | None = None) -> int | None:
         """How many clusters a layer's units are to be in; None for the widest gap.
@@ -128,9 +145,9 @@ class SpectralClustering:
             )
         return number
 
-    def graph(self, moments: Moments) -> NDArray[np.float64]:
+    def graph(self, corr_uu: Tensor) -> NDArray[np.float64]:
         """The weights of the graph's edges, shape (u, u): correlations, 0 below the threshold and on the diagonal."""
-        weight_uu = moments.corr_uu.abs() if self.absolute else moments.corr_uu.clamp(min=0)
+        weight_uu = corr_uu.abs() if self.absolute else corr_uu.clamp(min=0)
         weight_uu = weight_uu.where(weight_uu >= self.threshold, 0.0)
         return weight_uu.fill_diagonal_(0).numpy()
 

@@ -10,8 +10,9 @@ from sklearn.cluster._spectral import cluster_qr as sklearn_cluster_qr
 from sklearn.metrics import adjusted_rand_score
 
 from convergent.errors import InputError
-from convergent.methods.solvers import clustering
-from convergent.methods.solvers.clustering import ASSIGNMENTS, LAPLACIANS, Clustering, cluster_qr, ordered, spectrum
+from convergent.methods.solvers import spectra
+from convergent.methods.solvers.clustering import ASSIGNMENTS, Clustering, cluster_qr, ordered
+from convergent.methods.solvers.spectra import LAPLACIANS, Graph, spectrum
 
 ALL = [(laplacian, assign) for laplacian in LAPLACIANS for assign in ASSIGNMENTS]
 
@@ -83,17 +84,28 @@ def test_lanczos_finds_what_the_dense_solver_finds(laplacian, share, monkeypatch
     degree_uu = np.diag(weight_uu.sum(1))
     metric_uu = np.eye(150) if laplacian == "unnormalised" else degree_uu
     expected_c = scipy.linalg.eigh(degree_uu - weight_uu, metric_uu, eigvals_only=True)[:8]
-    monkeypatch.setattr(clustering, "_DENSE", 10)
+    monkeypatch.setattr(spectra, "DENSE", 10)
     value_c, vector_uc = spectrum(weight_uu, 8, laplacian)
     assert np.allclose(value_c, expected_c, atol=1e-9)
     if laplacian == "random_walk":
         assert np.allclose((degree_uu - weight_uu) @ vector_uc, degree_uu @ vector_uc * value_c, atol=1e-7)
-    monkeypatch.setattr(clustering, "eigsh", _fails)
+    monkeypatch.setattr(spectra, "eigsh", _fails)
     assert np.allclose(spectrum(weight_uu, 8, laplacian)[0], expected_c)
 
 
+@pytest.mark.parametrize("laplacian", LAPLACIANS)
+def test_a_graph_that_is_asked_again_has_the_spectrum_that_it_had(laplacian):
+    weight_uu, _ = graph()
+    asked = Graph(weight_uu, laplacian)
+    for number in (3, 8, 5):
+        ((value_c, vector_uc),) = asked.spectra(number)
+        expected_c, expected_uc = spectrum(weight_uu[np.ix_(*2 * asked.parts)], number, laplacian)
+        assert np.allclose(value_c, expected_c)
+        assert np.allclose(vector_uc @ vector_uc.T, expected_uc @ expected_uc.T)
+
+
 def _fails(*args, **kwargs):
-    raise clustering.ArpackError(-9999)
+    raise spectra.ArpackError(-9999)
 
 
 @pytest.mark.parametrize(("laplacian", "assign"), ALL)

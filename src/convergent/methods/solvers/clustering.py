@@ -8,26 +8,19 @@ Axes: `u` and `v` nodes of the graph, `c` eigenvectors, as many as clusters.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Annotated, Any
 
 import numpy as np
 import scipy.linalg
-from numpy.typing import NDArray
-from scipy.linalg.blas import dsymv
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import connected_components
-from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
 from threadpoolctl import ThreadpoolController
 
+from convergent.methods.solvers.spectra import DENSE, Array, Graph, Labels, Laplacian
 from convergent.options import NULL, Kind, check_fields, whole, word
 
-Array = NDArray[np.float64]
-Labels = NDArray[np.intp]
-
-LAPLACIANS = ("unnormalised", "symmetric", "random_walk")
 ASSIGNMENTS = ("cluster_qr", "kmeans")
 
 
@@ -37,11 +30,9 @@ def _bounds(value: Any) -> bool:
 
 
 Bounds = Annotated[Sequence[int], Kind("a least and a largest number of clusters, as [2,100]", _bounds)]
-Laplacian = Annotated[str, word(*LAPLACIANS)]
 Assignment = Annotated[str, word(*ASSIGNMENTS)]
 
-_threads = cache(ThreadpoolController)
-_DENSE = 600  # up to so many nodes a dense solver is as fast as Lanczos' iteration, and knows no failure
+_threads, _threads_of_kmeans = cache(ThreadpoolController), cache(ThreadpoolController)  # of what was loaded by then
 
 
 @dataclass(frozen=True)
@@ -83,19 +74,28 @@ class Clustering:
         Args:
             weight_uu: weights of the edges, shape (u, u), symmetric, 0 or more, 0 for no edge; the diagonal is ignored.
         """
-        # several threads are no faster on small matrices, but wait for one another: ten times the processor's time
-        with _threads().limit(limits=1 if len(weight_uu) <= _DENSE else None, user_api="blas"):
-            return self._cut(weight_uu)
+        if self.assign == "cluster_qr":
+            return self.cut(Graph(weight_uu, self.laplacian))
+        # the same graph is often cut again with other seeds
+        key = repr(replace(self, seed=0)), hashlib.blake2b(weight_uu.tobytes()).digest()
+        if key not in _last:
+            _last.clear()
+            _last[key] = Graph(weight_uu, self.laplacian)
+        return self.cut(_last[key])
 
-    def _cut(self, weight_uu: Array) -> Clusters:
-        weight_uu = weight_uu - np.diag(weight_uu.diagonal())
-        label_u = np.full(len(weight_uu), -1)
-        parts = connected_parts(weight_uu)
+    def cut(self, graph: Graph) -> Clusters:
+        """The same of a graph that may be cut several times, with the Laplacian of this."""
+        # several threads are no faster on small matrices, but wait for one another: ten times the processor's time
+        with _threads().limit(limits=1 if len(graph.weight_uu) <= DENSE else None, user_api="blas"):
+            return self._cut(graph)
+
+    def _cut(self, graph: Graph) -> Clusters:
+        label_u, parts = np.full(len(graph.weight_uu), -1), graph.parts
         if not parts:
             return Clusters(label_u, 0, len(label_u), 0.0)
         nodes = sum(map(len, parts))
         most = min(nodes, max(len(parts), self.number or min(self.bounds[1], nodes // 2)) + 1)
-        spectra = [spectrum(weight_uu[np.ix_(part, part)], most - len(parts) + 1, self.laplacian) for part in parts]
+        spectra = graph.spectra(most - len(parts) + 1)
         value = np.concatenate([value_c for value_c, _ in spectra])
         owner = np.repeat(np.arange(len(parts)), [len(value_c) for value_c, _ in spectra])
         order = np.argsort(value, kind="stable")
@@ -129,9 +129,12 @@ class Clustering:
         from sklearn.cluster import KMeans  # a second to import, which most runs need not spend
 
         means = KMeans(number, n_init=self.restarts, random_state=self.seed)
-        with ThreadpoolController().limit(limits=1, user_api="openmp"):  # several sum in any order
+        with _threads_of_kmeans().limit(limits=1, user_api="openmp"):  # several sum in any order
             label_u: Labels = means.fit_predict(vector_uc)
         return label_u
+
+
+_last: dict[tuple[str, bytes], Graph] = {}  # the graph that was cut last, and how
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,40 +158,6 @@ class Clusters:
     def number(self) -> int:
         """How many clusters there are."""
         return int(self.label_u.max(initial=-1)) + 1
-
-
-def connected_parts(weight_uu: Array) -> list[Labels]:
-    """The nodes of each part of the graph that no edge joins to others; nodes without an edge are in none.
-
-    Nodes are sorted by the weight of all their edges, which does not depend on the order in which they are given: all that
-    follows meets them in the same order, so that even k-means, whose random starts pick nodes by place, does not see it.
-    """
-    number, part_u = connected_components(csr_array(weight_uu), directed=False)
-    order_u = np.argsort(weight_uu.sum(1), kind="stable")
-    parts = [order_u[part_u[order_u] == part] for part in range(number)]
-    return [part for part in parts if len(part) > 1]
-
-
-def spectrum(weight_uu: Array, number: int, laplacian: str) -> tuple[Array, Array]:
-    """The smallest eigenvalues of a connected graph's Laplacian, increasing, and their eigenvectors.
-
-    Args:
-        weight_uu: weights of the edges, shape (u, u), symmetric, with zeros on the diagonal.
-        number: how many; as many as nodes at most.
-        laplacian: see `Clustering`.
-
-    Returns:
-        Eigenvalues, shape (c,), and eigenvectors, shape (u, c); of `random_walk` those of the generalised problem
-        (D - W) v = value D v.
-    """
-    degree_u, number = weight_uu.sum(1), min(number, len(weight_uu))
-    if laplacian == "unnormalised":
-        top = 2 * degree_u.max()  # no eigenvalue is larger: Lanczos finds the smallest as the largest of top - L
-        value_c, vector_uc = _largest(weight_uu + np.diag(top - degree_u), number)
-        return top - value_c, vector_uc
-    scale_u = 1 / np.sqrt(degree_u)
-    value_c, vector_uc = _largest(weight_uu * scale_u[:, None] * scale_u, number)
-    return 1 - value_c, vector_uc * scale_u[:, None] if laplacian == "random_walk" else vector_uc
 
 
 def cluster_qr(vector_uc: Array) -> Labels:
@@ -219,29 +188,3 @@ def ordered(label_u: Labels) -> Labels:
     ordered_u = np.full(len(label_u), -1)
     ordered_u[there] = place[which]
     return ordered_u
-
-
-def _largest(matrix_uu: Array, number: int) -> tuple[Array, Array]:
-    """The largest eigenvalues, decreasing, and their eigenvectors."""
-    u = len(matrix_uu)
-    if u > max(_DENSE, 5 * number):
-        start_u = np.random.default_rng(0).standard_normal(u)  # ones would be an eigenvector: nothing to iterate on
-        try:
-            value_c, vector_uc = eigsh(_product(matrix_uu), number, which="LA", v0=start_u)
-            order = np.argsort(-value_c)
-            return value_c[order], vector_uc[:, order]
-        except ArpackError:  # no convergence: slower, but sure
-            pass
-    if 5 * number > u:  # then all of them take less time than some
-        value_c, vector_uc = scipy.linalg.eigh(matrix_uu, driver="evd")
-    else:
-        value_c, vector_uc = scipy.linalg.eigh(matrix_uu, subset_by_index=(u - number, u - 1))
-    return value_c[::-1][:number], vector_uc[:, ::-1][:, :number]
-
-
-def _product(matrix_uu: Array) -> Any:
-    """A symmetric matrix as what Lanczos' iteration, bound by memory, multiplies fastest: its entries, or one triangle."""
-    if np.count_nonzero(matrix_uu) < matrix_uu.size / 3:
-        return csr_array(matrix_uu)
-    stored_uu = np.asfortranarray(matrix_uu)
-    return LinearOperator(matrix_uu.shape, lambda x_u: dsymv(1.0, stored_uu, x_u.ravel()), dtype=np.float64)
