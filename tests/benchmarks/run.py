@@ -228,6 +228,25 @@ def sparse_table(records: list[dict]) -> str:
     return "\n".join([*table, "", machine_of(machine), ""])
 
 
+def alignment_table(records: list[dict]) -> str:
+    """Seconds of each method at CaffeNet's size, and of all of them."""
+    machine, *methods = records
+    jobs = [str(number) for number in machine["jobs"]]
+    table = [f"| method | CPU, s |{''.join(f' wall, `n_jobs={number}`, s |' for number in jobs)}"]
+    table.append("| --- |" + " ---: |" * (1 + len(jobs)))
+    rows = [
+        (f"`{line['method']}`", line["cpu_s"][jobs[0]], *(line["wall_s"][number] for number in jobs))
+        for line in methods
+    ]
+    rows.append(("all of them", *(sum(column) for column in list(zip(*rows))[1:])))
+    table += [f"| {name} | {' | '.join(f'{seconds:,.0f}' for seconds in of)} |" for name, *of in rows]
+    busy = f"measured while {machine['load']:.0f} jobs shared {machine['cores']} cores; "
+    busy = busy if machine["load"] > machine["cores"] + 1 else ""
+    return "\n".join(
+        [*table, "", f"{machine['pairs']} pairs of nets, both directions; {busy}{machine_of(machine)}", ""]
+    )
+
+
 def input_table(records: list[dict]) -> str:
     """Images per second and core of every way to feed a net."""
     machine, *ways, _ = records
@@ -260,6 +279,7 @@ BENCHMARKS = {
     "mutual_information": (lambda: lines("mutual_information.py", "--rounds", "3"), mutual_information_table),
     "similarity": (lambda: lines("similarity.py", "--peers", PEERS), similarity_table),
     "sparse": (lambda: lines("sparse_prediction.py"), sparse_table),
+    "alignment": (lambda: lines("alignment.py"), alignment_table),
     "input": (lambda: lines("input.py"), input_table),
     "training": (lambda: lines("training.py"), training_table),
 }

@@ -1,0 +1,63 @@
+"""What every method takes at CaffeNet's size, from saved moments: five layers of 96 to 384 units, 64 blocks, four nets.
+
+The nets are CaffeNets of full width for the fractals' 64 x 64 pixels, trained for one epoch; their moments are measured
+first. Each method then aligns all pairs in both directions, with folds, intervals, both nulls, analyses and pictures, as
+`python src/align.py method=NAME` does. CPU seconds are of all processes of one command, its imports among them.
+
+python tests/benchmarks/alignment.py --jobs 1 2
+"""
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from itertools import combinations
+from pathlib import Path
+
+from streaming import machine
+
+PROJECT = Path(__file__).parents[2]
+METHODS = tuple(sorted(file.stem for file in (PROJECT / "conf" / "method").glob("*.yaml")))
+NETS = ("experiment=fractals", "seeds=[0,1,2,3]", "net.module.width=1.0", "epochs=1", "data.per_class=80")
+
+
+def ran(root, script, *options):
+    """CPU and wall seconds of a command."""
+    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    command = [sys.executable, str(PROJECT / "src" / f"{script}.py"), *options, f"root='{root}'", "logger=csv"]
+    environment = os.environ | {"PYTHONPATH": str(PROJECT / "src")}
+    subprocess.run(command, check=True, stdout=sys.stderr, env=environment)
+    wall_s, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime, wall_s
+
+
+def main():
+    """Make nets and moments where there are none, and measure each method with each number of processes."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--jobs", type=int, nargs="+", default=[1, 2], help="numbers of processes")
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
+    parser.add_argument("--pairs", type=int, default=6, help="of nets, the first ones")
+    parser.add_argument("--root", type=Path, help="of nets and moments, which stay there")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        root = options.root or Path(folder)
+        pairs = [f"['seed={a}','seed={b}']" for a, b in combinations(range(4), 2)][: options.pairs]
+        ran(root, "train", *NETS)
+        given = ("experiment=fractals", f"pairs=[{','.join(pairs)}]")
+        ran(root, "align", *given, "method=mutual_information", "label=first", "force=true")
+        about = {"pairs": len(pairs), "jobs": options.jobs, "load": os.getloadavg()[0], "cores": os.cpu_count()}
+        print(json.dumps(machine() | about), flush=True)
+        for method in options.methods:
+            line = {"method": method, "cpu_s": {}, "wall_s": {}}
+            for jobs in options.jobs:
+                spread = (f"method={method}", f"label={method}", f"n_jobs={jobs}", "force=true")
+                line["cpu_s"][jobs], line["wall_s"][jobs] = ran(root, "align", *given, *spread)
+            print(json.dumps(line), flush=True)
+
+
+if __name__ == "__main__":
+    main()
