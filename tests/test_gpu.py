@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from convergent.core.moments import Moments
+from convergent.errors import InputError
 from convergent.function.merging.merge import merge
 from convergent.methods.matching import Matching
 from convergent.nets.convnet import ConvNet
@@ -53,6 +54,25 @@ def test_a_gpu_finds_what_the_processor_finds(sample, device):
         assert (on_gpu[layer].moments().total.corr_uu - on_cpu[layer].moments().total.corr_uu).abs().max() < 1e-5
         here, there = (of[layer].pair("one", "two").energy_products[1] for of in (on_cpu, on_gpu))
         assert torch.allclose(here, there, rtol=1e-4)
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_sums_are_the_same_on_the_gpu_and_on_the_host_and_in_any_order_of_images(monkeypatch, there):
+    monkeypatch.setattr("convergent.streaming.beside.room", lambda *_: there)
+    x = torch.randn(1000, 1, 16, 16)
+    here = measure(nets_of("cuda"), x.split(50), ["conv1", "fc1"], Reading(blocks=8))  # blocks as the numbers have them
+    for layer, moments in measure(nets_of("cpu"), x.split(50), ["conv1", "fc1"], Reading(blocks=8)).items():
+        assert torch.equal(here[layer].count_k, moments.count_k)
+        assert (here[layer].moments().total.corr_uu - moments.moments().total.corr_uu).abs().max() < 1e-5
+        assert here[layer].mean_ku.device.type == "cpu"
+
+
+def test_nan_on_a_gpu_is_reported_at_the_end():
+    nets = nets_of("cuda")
+    with torch.no_grad():
+        nets["two"].conv1[0].weight[3] = torch.nan
+    with pytest.raises(InputError, match=r"Layer conv1 of net two gives NaN .*unit 3, from batch 0"):
+        measure(nets, torch.randn(100, 1, 16, 16).split(50), ["conv1"])
 
 
 @pytest.mark.parametrize("devices", [("cuda", "cuda"), ("cuda", "cpu")])

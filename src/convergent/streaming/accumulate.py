@@ -15,11 +15,11 @@ from torch import Tensor
 
 from convergent.core.layer_moments import LayerMoments
 from convergent.core.packing import Packing
-from convergent.errors import InputError
-from convergent.memory import huge_zeros
 from convergent.streaming.arithmetic import Arithmetic, add_products, centred
+from convergent.streaming.beside import Beside, sent, zeros
 from convergent.streaming.collector import over_processes
 from convergent.streaming.layers import check_size
+from convergent.streaming.nonfinite import NonFinite
 
 # Samples per matrix product: enough that adding the product to the float64 sums is a few per cent of its cost, few
 # enough that float32 products lose nothing (their error grows with the samples summed in float32).
@@ -30,7 +30,8 @@ class Accumulator:
     """Second moments of one layer of k nets, per block of images, in one pass.
 
     Per batch: `begin`, then `write` once per net, then `end`; at last `close` and `moments`. A block that comes again is
-    added to. Sums of a block that is read lie where the work is done, on the device of the shift, all others on the host.
+    added to. Sums lie where the work is done, on the device of the shift, and go to the host at the end; where a GPU has no
+    room for all of them those of the block that is read lie there, the others on the host.
 
     Args:
         layer: its name.
@@ -66,7 +67,8 @@ class Accumulator:
         self._batches: list[int] = []  # of the images in the buffers
         self._block_n: list[int] = []  # of the images in the buffers
         self._open: tuple[int, Tensor] | None = None  # the block that is read, and its sums
-        self._bad_u = torch.full((len(shift_u),), -1, device=shift_u.device)  # first batch with NaN, on the device
+        self._bad = NonFinite(len(shift_u), shift_u.device)
+        self._beside = Beside(shift_u.device)
 
     @property
     def memory(self) -> int:
@@ -99,7 +101,8 @@ class Accumulator:
         """Start a batch of images, given the block of each."""
         self._batch += 1
         if self._block_n and block_n and self._block_n[-1] != block_n[0]:
-            self._multiply(everything=True)
+            with self._beside.work():
+                self._multiply(everything=True)
         while len(self._buffers) * self._images < self._fill + len(block_n):
             shape = len(self.shift_u), self._images * self.positions
             self._buffers.append(torch.empty(shape, dtype=self.dtype, device=self.device))
@@ -114,6 +117,7 @@ class Accumulator:
         """
         units, m, p = self.units[net], self._images, self.positions
         check_size(x_ncp, units.stop - units.start, p, f"Layer {self.layer} of net {net}")
+        self._beside.join()  # buffers that are read are not written
         x_ncp = x_ncp.to(self.device)
         widened = x_ncp.dtype.itemsize < self.dtype.itemsize and self.device.type == "cpu"
         shift_c11 = self.shift_u[units, None, None]
@@ -134,12 +138,16 @@ class Accumulator:
     def end(self) -> None:
         """Finish the batch: multiply what is full."""
         self._fill = len(self._block_n)
-        self._multiply(everything=False)
+        with self._beside.work():
+            self._multiply(everything=False)
 
     def close(self) -> None:
-        """Finish the pass: every block's sums are on the host, in `sums_kf`."""
-        self._multiply(everything=True)
+        """Finish the pass: every block's sums are in `sums_kf`."""
+        with self._beside.work():
+            self._multiply(everything=True)
+        self._beside.join()
         self._finish_block()
+        self._bad.check(self.layer, self.units)
         self._sums(0)
         self._buffers = []  # the memory is needed for what follows
 
@@ -157,6 +165,7 @@ class Accumulator:
 
     def state(self) -> dict[str, Tensor]:
         """All that a pass has read so far, see `Collector.state`."""
+        self._beside.join()
         used = self._buffers[: -(-self._fill // self._images)]
         state = {
             "shift_u": self.shift_u.cpu(),
@@ -164,15 +173,15 @@ class Accumulator:
             "block_n": torch.tensor(self._block_n, dtype=torch.long),
             "batches": torch.tensor(self._batches, dtype=torch.long),
             "batch": torch.tensor(self._batch),
-            "bad_u": self._bad_u.cpu(),
+            "bad_u": self._bad.batch_u.cpu(),
         }
         if self._open is not None:
             state["open_block"] = torch.tensor(self._open[0])
-            if self.device.type != "cpu":
+            if self._open[1].device != self.sums_kf.device:
                 state["open_f"] = self._open[1].cpu()
         if len(self.sums_kf):
             read_k = self.sums_kf[:, 0].nonzero()[:, 0]
-            state |= {"read_k": read_k, "sums_kf": self.sums_kf[read_k]}
+            state |= {"read_k": read_k.cpu(), "sums_kf": self.sums_kf[read_k].cpu()}
         return state
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
@@ -182,10 +191,10 @@ class Accumulator:
         self._buffers = [x_us.to(self.device, copy=True) for x_us in state["buffer_gus"]]
         self._block_n, self._batches = state["block_n"].tolist(), state["batches"].tolist()
         self._fill, self._batch = len(self._block_n), int(state["batch"])
-        self._bad_u = state["bad_u"].to(self.device)
+        self._bad.batch_u.copy_(state["bad_u"])
         if "sums_kf" in state:
             self._sums(0)
-            self.sums_kf[state["read_k"]] = state["sums_kf"]
+            self.sums_kf[state["read_k"].to(self.sums_kf.device)] = state["sums_kf"].to(self.sums_kf.device)
         if "open_block" in state:
             block = int(state["open_block"])
             self._open = (block, self._opened(block, state.get("open_f")))
@@ -202,7 +211,8 @@ class Accumulator:
                 of_block = [slot for slot, b in enumerate(block_n) if b == block]
                 together = slice(of_block[0] * p, (of_block[-1] + 1) * p)
                 side_by_side = of_block[-1] - of_block[0] < len(of_block)
-                part_us = x_us[:, together] if side_by_side else x_us.view(len(x_us), -1, p)[:, of_block].flatten(1)
+                some = x_us if side_by_side else x_us.view(len(x_us), -1, p)
+                part_us = some[:, together] if side_by_side else some[:, sent(of_block, self.device)].flatten(1)
                 self._add(block, part_us, self._batches[first])
         left = 0 if everything else self._fill - full * m
         self._buffers = self._buffers[full:] + self._buffers[:full]  # what is left comes first
@@ -216,36 +226,28 @@ class Accumulator:
             self._open = (block, self._opened(block))
         open_f = self._open[1]
         s_u = x_us.sum(1).double()
-        self._bad_u = torch.where((self._bad_u < 0) & ~torch.isfinite(s_u), batch, self._bad_u)
+        self._bad.see(s_u, batch)
         open_f[0] += x_us.shape[1]
         self.packing.sums(open_f).add_(s_u)
         add_products(open_f, x_us, self.packing, self.product)
 
     def _sums(self, block: int) -> Tensor:
-        """The host's sums of a block; their memory is taken from the system as blocks are read."""
+        """The sums of a block; the host's memory is taken from the system as blocks are read."""
         if not len(self.sums_kf):
-            self.sums_kf = huge_zeros(self.blocks, self.packing.size)
+            self.sums_kf = zeros(self.blocks, self.packing.size, self.device)
         return self.sums_kf[block]
 
     def _opened(self, block: int, open_f: Tensor | None = None) -> Tensor:
-        """Where a block's sums are added to: the host's own where the work is done there."""
+        """Where a block's sums are added to: all blocks' own where these lie where the work is done."""
         sums_f = self._sums(block)
-        if self.device.type == "cpu":
-            return sums_f
+        if sums_f.device == self.device:
+            return sums_f if open_f is None else sums_f.add_(open_f.to(self.device))
         return torch.zeros_like(sums_f, device=self.device) if open_f is None else open_f.to(self.device)
 
     def _finish_block(self) -> None:
-        if self._open is None:
-            return
-        block, open_f = self._open
-        if (self._bad_u >= 0).any():
-            unit = int((self._bad_u >= 0).nonzero()[0])
-            net = next(name for name, units in self.units.items() if units.start <= unit < units.stop)
-            raise InputError(
-                f"Layer {self.layer} of net {net} gives NaN or infinite activations (unit "
-                f"{unit - self.units[net].start}, from batch {int(self._bad_u[unit])} on); "
-                "check its weights and the images, or leave this net or layer out."
-            )
-        if open_f.device.type != "cpu":
+        block, open_f = self._open or (0, self.sums_kf)
+        if self.sums_kf.device.type == "cpu":  # else nothing is to wait for a GPU
+            self._bad.check(self.layer, self.units)
+        if open_f.device != self.sums_kf.device:
             self.sums_kf[block] += open_f.cpu()
         self._open = None

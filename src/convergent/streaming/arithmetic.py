@@ -97,6 +97,7 @@ def centred(
     for sums_f, mean_u, count in zip(sums_kf, mean_ku, count_k.tolist()):
         for rows, columns, of_strip in packing.strips(sums_f):
             of_strip.addr_(mean_u[rows], mean_u[columns], alpha=-count)
+    sums_kf, mean_ku, count_k = sums_kf.cpu(), mean_ku.cpu(), count_k.cpu()  # what lies on a GPU is finished there
     scatter = {(i, j): packing.block(sums_kf, i, j) for i, j in packing.blocks()}
     if not packing.within:
         squares_ku = packing.squares(sums_kf) - count_k[:, None] * mean_ku.square()
