@@ -48,9 +48,9 @@ def zeros(rows: int, columns: int, device: torch.device) -> Tensor:
     return huge_zeros(rows, columns)
 
 
-def sent(numbers: Sequence[int], device: torch.device) -> Tensor:
-    """Whole numbers on a device, for which the processor does not wait."""
-    numbers_n = torch.tensor(numbers)
+def sent(numbers: Sequence[int] | Tensor, device: torch.device) -> Tensor:
+    """Whole numbers of the host on a device, for which the processor does not wait."""
+    numbers_n = torch.as_tensor(numbers)
     return numbers_n.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else numbers_n
 
 

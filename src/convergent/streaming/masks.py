@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from convergent.errors import InputError
+from convergent.streaming.beside import sent
 from convergent.streaming.layers import random_positions
 
 
@@ -88,9 +89,10 @@ class Unmasked:
 
     def samples(self, x_ncp: Tensor) -> Tensor:
         """The samples of an activation, shape (s, c, 1)."""
+        if self.sample != "pooled":  # by places that the host knows: a GPU would be waited for to count a mask's
+            n_s, p_s = (sent(of, x_ncp.device) for of in self.sample_np.nonzero(as_tuple=True))
+            return x_ncp.movedim(1, 2)[n_s, p_s][:, :, None]
         sample_np = self.sample_np.to(x_ncp.device)
-        if self.sample != "pooled":
-            return x_ncp.movedim(1, 2)[sample_np][:, :, None]
         image_s = self.image_s.to(x_ncp.device)
         x_scp, weight_sp = x_ncp[image_s], sample_np[image_s].to(torch.promote_types(x_ncp.dtype, torch.float32))
         total_sc = torch.where(sample_np[image_s][:, None], x_scp, 0).to(weight_sp.dtype).sum(2)
