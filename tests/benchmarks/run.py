@@ -16,6 +16,7 @@ from datetime import date
 from pathlib import Path
 
 from costs import costs_table, gpu_table, training_table
+from ends import whole_table, wider_table
 
 from convergent.report.readme import fill
 
@@ -273,6 +274,8 @@ def machine_of(line: dict) -> str:
 
 BENCHMARKS = {
     "pass": (measured_pass, pass_table),
+    "whole": (lambda: lines("whole_pass.py", "--rounds", "3"), lambda records: whole_table(records, machine_of)),
+    "wider": (lambda: lines("wider_than_memory.py"), lambda records: wider_table(records, machine_of)),
     "accuracy": (lambda: lines("accuracy.py"), accuracy_table),
     "alternatives": (lambda: lines("alternatives.py", "--rounds", "3", "--peers", PEERS), alternatives_table),
     "spectral": (lambda: lines("spectral.py"), spectral_table),

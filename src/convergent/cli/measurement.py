@@ -23,11 +23,11 @@ from convergent.data.ordered import OrderedData
 from convergent.errors import InputError
 from convergent.options import identity
 from convergent.progress import took
-from convergent.storage.files import atomic, remove_leftovers
+from convergent.storage.files import remove_leftovers
 from convergent.storage.tensors import opened
 from convergent.streaming.callback import PassCallback
 from convergent.streaming.collector import Start
-from convergent.streaming.divided_pass import LayerBands, join, saved_bands
+from convergent.streaming.divided_pass import save_layer, saved_bands
 from convergent.streaming.layers import JOINED, Layer, Layers, find_layer, resolve
 from convergent.streaming.module import Nets
 from convergent.streaming.reading import Reading
@@ -199,18 +199,6 @@ class Measurement:
             artifacts = [SavedMoments(done={x: done[x] for x in wanted[0] if x in done}), *self.also]
             self._pass([(artifact, of) for artifact, of in zip(artifacts, wanted) if of], trainer)
 
-    def _save(self, artifact: Artifact, layer: str, collected: Any) -> None:
-        whole = self._file(artifact, layer)
-        bands = isinstance(collected, LayerBands)
-        with atomic(collected.file(whole) if bands else whole) as partial:
-            artifact.save(collected, partial)
-        if bands and collected.last:
-            _, files = saved_bands(whole)
-            with atomic(whole) as partial:
-                join(files, partial)
-            for file in files:
-                file.unlink()
-
     def _pass(self, wanted: list[tuple[Artifact, list[str]]], trainer: MakesTrainer) -> None:
         contents = [[type(of).__name__, of.folder, layers, getattr(of, "done", {})] for of, layers in wanted]
         about = json.dumps([_FORMAT, contents, self.data.batch_size])
@@ -227,7 +215,8 @@ class Measurement:
         def keep(number: int, layer: str, collected: Any) -> None:
             finished.add(layer)
             if first_process():
-                saving.append(writer.submit(self._save, wanted[number][0], layer, collected))
+                artifact = wanted[number][0]
+                saving.append(writer.submit(save_layer, artifact.save, collected, self._file(artifact, layer)))
 
         callback = PassCallback(starts, snapshots, keep)
         self.data.blocks, self.data.read_before = self.reading.blocks, snapshots.batches

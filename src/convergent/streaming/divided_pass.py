@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from copy import copy
 from dataclasses import dataclass, replace
 from glob import escape
@@ -25,6 +25,7 @@ from convergent.core.products import least_seconds
 from convergent.errors import InputError
 from convergent.memory import check_memory, memory_of_process
 from convergent.progress import took
+from convergent.storage.files import atomic
 from convergent.storage.tensors import Pieces, check, opened, save_tensors
 from convergent.streaming.accumulate import Accumulator
 from convergent.streaming.capture import Capture, Seen
@@ -178,6 +179,22 @@ def saved_bands(file: Path) -> tuple[int, list[Path]]:
             break
         first, files = stop, [*files, path]
     return first, files
+
+
+def save_layer(save: Callable[[Any, Path], None], collected: Any, whole: Path) -> None:
+    """Save what was collected of a layer, or some bands of it; with the last ones the file of all takes their place."""
+    if not isinstance(collected, LayerBands):
+        with atomic(whole) as partial:
+            save(collected, partial)
+        return
+    with atomic(collected.file(whole)) as partial:
+        save(collected, partial)
+    if collected.last:
+        _, files = saved_bands(whole)
+        with atomic(whole) as partial:
+            join(files, partial)
+        for file in files:
+            file.unlink()
 
 
 def join(files: list[Path], into: Path) -> None:
