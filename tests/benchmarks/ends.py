@@ -26,7 +26,7 @@ def whole_table(records: list[dict], machine_of: Callable[[dict], str]) -> str:
 def wider_table(records: list[dict], machine_of: Callable[[dict], str]) -> str:
     """What several passes take beside one, and what reading them does."""
     machine, one, several, pair, paper, comparison = records
-    table = ["| 2 x %s units | memory allowed | passes | peak | time |" % f"{machine['units']:,}",
+    table = [f"| 2 x {machine['units']:,} units | memory allowed | passes | peak | time |",
              "| --- | ---: | ---: | ---: | ---: |"]  # fmt: skip
     for name, way, allowed in (("one pass", one, "any"), ("several", several, f"{machine['memory'] / 1e9:.1f} GB")):
         table.append(f"| {name} | {allowed} | {way['passes']} | {way['gb']:.1f} GB | {way['cpu_s']:.0f} s |")
