@@ -19,7 +19,9 @@ def whole_table(records: list[dict], machine_of: Callable[[dict], str]) -> str:
             f"{of['finish_s'] / of['gb']:.2f} s | {of['save_s'] / of['disk_gb']:.2f} s | {of['gb_before_the_end']:.1f} GB | "
             f"{of['gb_at_the_end']:.1f} GB |"
         )
-    sums = f"{runs[0]['gb']:.1f} GB of sums, {runs[0]['disk_gb']:.1f} GB on disk; {len(runs)} runs; "
+    sums = f"{runs[0]['gb']:.1f} GB of sums, {runs[0]['disk_gb']:.1f} GB on disk; runs: {len(runs)}; "
+    if machine["load"] > machine["cores"] + 1:
+        sums += f"measured while {machine['load']:.0f} jobs shared {machine['cores']} cores, so the ratio is rough; "
     return "\n".join([*table, "", sums + machine_of(machine), ""])
 
 

@@ -9,6 +9,7 @@ bare on the same batch, so both ways share the machine's moods; all that is not 
 import argparse
 import json
 import logging
+import os
 import sys
 import tempfile
 import time
@@ -138,7 +139,7 @@ def main() -> None:
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore")
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
-    print(json.dumps(machine()), flush=True)
+    print(json.dumps(machine() | {"load": os.getloadavg()[0], "cores": os.cpu_count()}), flush=True)
     for images in options.images:
         for _ in range(options.rounds):
             print(json.dumps(measured(images)), flush=True)
