@@ -5,7 +5,7 @@ from itertools import permutations
 
 import pytest
 
-from convergent.report.opening import opening
+from convergent.report.opening import opening, precision
 
 
 def result(best, rotated=None, nets="0123", images=100, part=0.01, **scalars):
@@ -73,3 +73,19 @@ def test_without_a_null_one_sentence_is_left_and_many_layers_are_a_range():
         "Among four networks, on 100 images, the best match in another network correlates with a unit by 0.20 (layer0) to "
         "0.70 (layer5)."
     )
+
+
+def test_what_images_and_networks_leave_open_are_two_things():
+    best, rotated = {"conv1": 0.7, "fc1": 0.4}, {"conv1": 0.6, "fc1": 0.38}
+    of_images = {"mean_r_low": {"conv1": 0.498, "fc1": 0.29}, "mean_r_high": {"conv1": 0.502, "fc1": 0.31}}
+    matching = result(best, rotated, mean_r={"conv1": 0.5, "fc1": 0.3}, **of_images)
+    for pair in matching["pairs"]:  # each net of its own in conv1, all alike in fc1
+        pair["mean_r"] += 0.01 * (int(pair["a"]) + int(pair["b"]) - 3) * (pair["layer"] == "conv1")
+    text = precision({"matching": matching, "matching,images=val": result(best, images=20)})
+    first, second = text.split("; ")
+    assert first.startswith(
+        "On 100 images the mean correlation of a pair of networks is known to ±0.002 to ±0.010, that"
+    )
+    assert re.search(r"seeds to ±0\.000 to ±0\.0[1-9]\d \(95%\)$", first)
+    assert re.fullmatch(r"best matches .* by 0\.10 \(0\.\d+ to 0\.\d+\) in conv1 and 0\.02 \(.*\) in fc1\.", second)
+    assert precision({"sparse": result(best)}) == ""

@@ -3,12 +3,16 @@
 import re
 
 import pytest
+import torch
 
 from conftest import PROJECT
 from convergent.analysis.columns import HEAD, LAYER, PAIR, UNIT
+from convergent.cli.report import texts_of
 from convergent.errors import InputError
 from convergent.report.dictionary import dictionary, meanings
+from convergent.report.loading import Finished
 from convergent.report.readme import documents, fill
+from convergent.storage.tensors import save_tensors
 
 DOCUMENTS = "\n".join(file.read_text() for file in documents(PROJECT))
 
@@ -65,6 +69,27 @@ def test_an_experiment_that_shares_the_documents_has_marks_and_figures_of_its_ow
     assert fill(tmp_path, {"results": "new\n"}, [figure], "fashion") == [page]
     assert page.read_text().startswith(f"{other}digits\n{other}{mark}new\n{mark}!")
     assert [file.name for file in (tmp_path / "docs").iterdir()] == ["fashion-means.png"]
+
+
+def test_the_short_table_is_the_readmes_with_a_row_per_layer(tmp_path):
+    results = []
+    for name, predictors in (("matching", 1.0), ("sparse_path", 30.0), ("least_squares", 32.0)):
+        layers = {
+            layer: {"r2_held_out": r2 + predictors / 100, "r2_held_out_sd": 0.01, "predictors": predictors}
+            for layer, r2 in (("conv1", 0.4), ("fc1", 0.2))
+        }
+        (tmp_path / name / "alignments").mkdir(parents=True)
+        for layer in layers:
+            save_tensors({"x": torch.zeros(1)}, tmp_path / name / "alignments" / f"{layer}.safetensors")
+        results.append(Finished(tmp_path / name, {"layers": layers, "images": 100, "pairs": []}, ""))
+    texts = texts_of(results)
+    assert texts["demo"].splitlines()[2] == "| matching | 0.41 ± 0.01 (1.0) | 0.21 ± 0.01 (1.0) |"
+    assert texts["short"].splitlines() == [
+        "| layer | matching | least_squares |",
+        "| --- | ---: | ---: |",
+        "| conv1 | 0.41 (1.0) | 0.72 (32.0) |",
+        "| fc1 | 0.21 (1.0) | 0.52 (32.0) |",
+    ]
 
 
 @pytest.mark.parametrize("text", ["{0}", "{0}old\n{0}{1}", "{0}{1}{1}"])

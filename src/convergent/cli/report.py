@@ -1,5 +1,6 @@
 """All finished methods of an experiment in one place: tables, charts, and a page to look at."""
 
+import json
 import re
 import time
 from collections.abc import Callable, Sequence
@@ -30,7 +31,7 @@ from convergent.report.function import in_short, sentences
 from convergent.report.loading import Finished, comparable, find
 from convergent.report.merging import find_merges, merging_table
 from convergent.report.nouns import IMAGES, in_words, noun_of
-from convergent.report.opening import opening
+from convergent.report.opening import opening, precision
 from convergent.report.predicting import predicting
 from convergent.report.readme import fill, shown_figures
 from convergent.storage.files import atomic
@@ -74,6 +75,7 @@ _HELD_OUT = (
 )
 _ONE_TO_ONE = ("matching", "semimatching")  # what the documents' table of controls is about
 _ROWS = 8  # of the README's table
+_ASIDE = ("sparse_path",)  # of the short table: where nothing is to be gained by few units it is least squares
 _MAIN = "digits-convnet"  # the experiment whose results are the documents' own
 
 
@@ -119,7 +121,7 @@ def report(config: DictConfig) -> None:
         print(f"W&B workspace: {save_workspace(config.workspace, config.name, list(results[0].layers))}")
     if config.readme:
         others = [*(root / "outputs").glob("align/dynamics/*/figures/dynamics.png")]
-        texts = texts_of(results)
+        texts = texts_of(results) | {"accuracies": accuracies(root / "outputs" / "train" / config.name)}
         for merge in find_merges(root, config.name)[:1]:
             texts["merging"] = tables.markdown(merging_table(merge))
             others.append(merge / "figures" / "merging.png")
@@ -139,10 +141,12 @@ def texts_of(results: Sequence[Finished]) -> dict[str, str]:
     made["results"] = tables.explained(as_given)
     on_all = tables.explained([result for result in as_given if result.images == results[0].images])[: _ROWS + 1]
     made["demo"] = [[method, *layers] for method, _, *layers in on_all]
-    made["short"] = [[re.sub(r" ± [\d.]+", "", cell) for cell in column] for column in zip(*made["demo"])]
-    made["short"][0][0] = "layer"
     texts = {name: tables.markdown(rows) for name, rows in made.items() if len(rows) > 1}
     summaries = {result.folder.name: result.summary for result in results}
+    by_layer = [*zip(*(row for row in made["demo"] if row[0] not in _ASIDE))]
+    short = [[re.sub(r" ± [\d.]+", "", cell) for cell in column] for column in by_layer[1:]]
+    beside = f"\n{sentence}\n" if (sentence := precision(summaries)) else ""
+    texts["short"] = tables.markdown([["layer", *by_layer[0][1:]], *short]) + beside
     swaps = "".join(f"- {sentence}\n" for sentence in sentences(summaries))
     return {
         "opening": f"{opening(summaries)}{in_short(summaries)}\n",
@@ -150,6 +154,13 @@ def texts_of(results: Sequence[Finished]) -> dict[str, str]:
         **texts,
         **dictionary(),
     }
+
+
+def accuracies(trained: Path) -> str:
+    """The validation accuracy of each net in a folder of run folders, on one line."""
+    metrics = {file.parent.name: json.loads(file.read_text()) for file in sorted(trained.glob("*/metrics.json"))}
+    shares = {net: of["val/acc_top1"] for net, of in metrics.items() if "val/acc_top1" in of}
+    return ", ".join(f"{share:.1%} ({net})" for net, share in shares.items()) + ".\n"
 
 
 def draw(sets: list[dict[str, list[Finished]]], folder: Path) -> list[Path]:

@@ -88,6 +88,30 @@ def _beyond(best: Pairs, rotated: Pairs) -> str:
     )
 
 
+def precision(summaries: Mapping[str, Mapping[str, Any]]) -> str:
+    """How far images and networks leave a mean correlation open, and by how much best matches exceed random rotations.
+
+    Of summary.json by the result's label matching's, on the most images, is used; empty without its intervals over images.
+    """
+    most = max(summary["images"] for summary in summaries.values())
+    base = {label: summary for label, summary in summaries.items() if summary["images"] == most}
+    of = {name: scalar_of(base.get("matching", {}), f"mean_{name}") for name in ("r", "r_low", "r_high", "best_r")}
+    rotated = scalar_of(base.get("matching", {}), "mean_best_r_rotated")
+    nets = [mean for mean in means_of(of["r"]).values() if mean.low is not None and mean.high is not None]
+    if not of["r_low"] or not nets:
+        return ""
+    images = [mean_of(difference(of["r_high"][layer], low)).value / 2 for layer, low in of["r_low"].items()]
+    over_nets_ = [((mean.high or 0.0) - (mean.low or 0.0)) / 2 for mean in nets]
+    text = (
+        f"On {most:,} images the mean correlation of a pair of networks is known to ±{min(images):.3f} to "
+        f"±{max(images):.3f}, that of networks of other seeds to ±{min(over_nets_):.3f} to ±{max(over_nets_):.3f} (95%)"
+    )
+    if not rotated:
+        return f"{text}."
+    excess = [f"{mean_of(difference(of['best_r'][layer], by))} in {layer}" for layer, by in rotated.items()]
+    return f"{text}; best matches exceed those of randomly rotated networks by {_listed(excess)}."
+
+
 def scalar_of(summary: Mapping[str, Any], name: str) -> Pairs:
     """One scalar of every pair of nets that has it, by layer."""
     values: dict[str, dict[tuple[str, str], float]] = {}
