@@ -69,6 +69,22 @@ def test_files_that_are_not_there_are_missed_in_one_sentence(tmp_path):
         data.check()
 
 
+def test_torchvision_downloads_what_is_missing_only_if_that_is_asked_for(tmp_path, monkeypatch):
+    asked = []
+
+    def download(dataset):
+        asked.append(dataset.raw_folder)
+        published(tmp_path / "FashionMNIST" / "raw", compressed=False)
+
+    monkeypatch.setattr(torchvision.datasets.FashionMNIST, "download", download)
+    with pytest.raises(InputError, match="needs train-images"):
+        FashionMNIST(str(tmp_path))
+    assert not asked
+    assert len(FashionMNIST(str(tmp_path), download=True)) == PARTS["train"]
+    assert len(FashionMNIST(str(tmp_path), train=False, download=True)) == PARTS["t10k"]
+    assert asked == [str(tmp_path / "FashionMNIST" / "raw")]
+
+
 @pytest.mark.parametrize(
     ("name", "broken", "words"),
     [
