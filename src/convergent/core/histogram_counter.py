@@ -104,7 +104,8 @@ class HistogramCounter:
     def state(self) -> dict[str, Tensor]:
         """All that was counted so far, for a process that takes it up where this one was killed."""
         tables = {f"above_{i}_{j}": table.cpu() for (i, j), table in self.above.items()}
-        rest = {"edges_ue": self.edges_ue, "above_ue": self.above_ue, "finite_u": self._finite_u}
+        edges_ue = self.edges_ue.clone()  # those of several folds are one tensor, which no file of tensors takes twice
+        rest = {"edges_ue": edges_ue, "above_ue": self.above_ue, "finite_u": self._finite_u}
         return {"samples": torch.tensor(self.samples)} | {name: x.cpu() for name, x in rest.items()} | tables
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:

@@ -19,6 +19,7 @@ from convergent.core.mutual_information import information
 from convergent.core.pairs import Pair
 from convergent.errors import InputError
 from convergent.methods.mutual_information import MutualInformation
+from convergent.storage.tensors import opened, save_tensors
 from convergent.streaming.callback import HistogramsCallback, MomentsCallback, _first_images
 from convergent.streaming.histograms.histogram_pass import HistogramPass, calibration_images
 from convergent.streaming.histograms.saved_histograms import SavedHistograms
@@ -261,7 +262,7 @@ def test_files_hold_what_was_counted(tmp_path):
     assert product.folder == "histograms,bins=5,samples=1000000,folds=5"
 
 
-def test_a_pass_taken_up_from_its_state_counts_nothing_twice():
+def test_a_pass_taken_up_from_its_saved_state_counts_nothing_twice(tmp_path):
     three, data = nets(), dataset()
     x_n, image_n = data.tensors[0], torch.arange(60)
 
@@ -281,7 +282,9 @@ def test_a_pass_taken_up_from_its_state_counts_nothing_twice():
     batches = [slice(first, first + 10) for first in range(0, 60, 10)]
     whole = read(started(), batches).finish()["1"]
     killed, resumed = read(started(), batches[:3]), started()
-    state = {name: tensor.clone() for name, tensor in killed.state().items()}
+    save_tensors(killed.state(), tmp_path / "state.safetensors")
+    with opened(tmp_path / "state.safetensors") as saved:
+        state = {name: saved.get_tensor(name) for name in saved.keys()}  # noqa: SIM118  (no mapping)
     assert state["1/0/samples"] == 0  # too few yet for a product: they wait, and are in the state
     read(killed, batches[3:5])  # is no longer of its concern
     resumed.load_state(state)
