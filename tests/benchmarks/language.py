@@ -45,34 +45,52 @@ def words(layer):
     return f"MLP {number}" if layer.endswith("act") else f"residual stream {number}"
 
 
-def spread(of, name):
-    return f"{of[name]:.3f} ± {of[f'{name}_sd']:.3f}"
+def ends(of, name, style=".3f"):
+    """A scalar with its intervals over documents and over nets."""
+    over = [[of.get(f"{name}{kind}{end}") for end in ("_low", "_high")] for kind in ("", "_nets")]
+    return f"{of[name]:{style}} ({'; '.join(between(*each, style) for each in over)})"
+
+
+def between(low, high, style):
+    if low is None:
+        return "-"
+    least, most = f"{low:{style}}", f"{high:{style}}"
+    return f"{least.removesuffix('%')} to {most}"
 
 
 def table(trained, untrained):
-    rows = [
-        (
-            "layer",
-            "units",
-            "r",
-            "rotated",
-            "excess",
-            "above 95%",
-            "in 0, 1, 2, 3 others",
-            "R² held out",
-            "untrained: r",
-            "rotated",
-        )
-    ]
+    headings = "layer", "units", "r", "rotated", "excess (95% over documents; nets)", "above 95%", "R² held out"
+    rows = [(*headings, "untrained: r", "rotated")]
     for layer, of in trained["layers"].items():
         before = (untrained or {"layers": {layer: {}}})["layers"][layer]
-        shares = ", ".join(f"{share:.0%}" for share in trained["across"][layer]["found_in"])
         units = next(pair["units"] for pair in trained["pairs"] if pair["layer"] == layer)
         chance = [f"{before[name]:.3f}" if before else "" for name in ("mean_best_r", "mean_best_r_rotated")]
         r = [f"{of[name]:.2f}" for name in ("mean_best_r", "mean_best_r_rotated")]
-        more = spread(of, "excess"), f"{of['above_rotated']:.0%}", shares, f"{of['r2_held_out']:.2f}"
+        more = ends(of, "excess"), f"{of['above_rotated']:.0%}", f"{of['r2_held_out']:.2f}"
         rows.append((words(layer), str(units), *r, *more, *chance))
     return markdown(rows) + "\n"
+
+
+def partners(trained):
+    nets = len(next(iter(trained["across"].values()))["found_in"])
+    rows = [("layer", *(f"in {m} others (documents; nets)" for m in range(nets)))]
+    for layer, of in trained["across"].items():
+        names = [name for name in of if name.startswith("found_in")]
+        rows.append(
+            (words(layer), *(ends({name: of[name][m] for name in names}, "found_in", ".0%") for m in range(nets)))
+        )
+    return markdown(rows) + "\n"
+
+
+def of_population(summary):
+    mlp, across = summary["layers"]["mlp"], summary["across"]["mlp"]
+    return (
+        f"Among the {summary['pairs'][0]['units']} units of all MLP layers of another net a neuron's best "
+        f"partner has r = {mlp['mean_best_r']:.2f}, with that net rotated before its nonlinearities "
+        f"{mlp['mean_best_r'] - mlp['excess']:.2f}, after them {mlp['mean_best_r'] - mlp['excess_after']:.2f}: excess "
+        f"{ends(mlp, 'excess')} and {mlp['excess_after']:.3f}. Universal by Gurnee et al.'s criterion, more than 0.5 above "
+        f"rotated activations in the mean over the other nets, are {across['universal']:.1%} of the neurons.\n"
+    )
 
 
 def fill_page(root):
@@ -85,20 +103,21 @@ def fill_page(root):
         f"Four nets, held-out loss {min(losses):.2f} to {max(losses):.2f} nats a token; {trained['pairs'][0]['samples']:,} "
         f"tokens of {trained['images']:,} contexts."
     )
+    texts = {
+        "language": f"{text}\n\n{table(trained, summaries.get('untrained'))}",
+        "language partners": partners(trained),
+    }
     if "population" in summaries:
-        mlp = summaries["population"]["layers"]["mlp"]
-        text += (
-            f" All layers' MLP units as one population: best match r {mlp['mean_best_r']:.2f} (rotated "
-            f"{mlp['mean_best_r_rotated']:.2f}), excess {spread(mlp, 'excess')}, {mlp['universal']:.1%} of units above 0.5."
-        )
+        texts["language population"] = of_population(summaries["population"])
     figures = [
         *(aligned / "layers" / "figures").glob("contexts-*.png"),
         aligned / "population" / "figures" / "depth.png",
+        aligned / "all-layers" / "figures" / "layer_heatmaps.png",
     ]
-    shown = {figure: figure.with_name(f"language-{figure.name}") for figure in figures if figure.exists()}
-    for figure, place in shown.items():
-        place.write_bytes(figure.read_bytes())
-    fill(PROJECT, {"language": f"{text}\n\n{table(trained, summaries.get('untrained'))}"}, shown.values())
+    fill(PROJECT, texts)
+    for figure in figures:  # under names of their own: other experiments have such figures too
+        if (place := PROJECT / "docs" / "images" / f"language-{figure.name}").exists() and figure.exists():
+            place.write_bytes(figure.read_bytes())
 
 
 def cost(sample, batches=33, size=16, contexts=100_000):

@@ -90,7 +90,8 @@ def write(job: AlignJob, measurement: Measurement, aligned: Aligned, summary: di
         if len(layer.nets) > 2 and len(layer.pairs) == comb(len(layer.nets), 2) and not layer.pair(0, 1).sparse
     ]
     summary["across"] = {layer: scalars for layer, scalars, _ in together}
-    if shares := [row for layer, scalars, _ in together for row in rows_of_found_in(layer, scalars)]:
+    shares = [row for layer, scalars, _ in together for row in rows_of_found_in(layer, scalars)]
+    if shares and any(result.chance for result in aligned.results):  # a partner is one above chance
         write_rows(folder / "found_in.csv", shares)
     if groups := [row for _, _, rows in together for row in rows]:
         write_rows(folder / "groups.csv", groups)

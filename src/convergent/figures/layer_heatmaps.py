@@ -42,7 +42,7 @@ def _heatmaps(rows: Rows, method: str, which: str) -> Figure | None:
     figure, axes = panels(len(names), max(1.75, 0.24 * len(layers) + 0.6), max(1.75, 0.24 * len(layers) + 0.6))
     for axis, name in zip(axes, names):
         mean_ij = _mean(rows, name, layers)
-        distance, title = words_of().get(name, (False, f"R² held out, {look_of(method).words}"))
+        distance, title = words_of().get(name, (False, f"R² held out,\n{look_of(method).words}"))
         axis.imshow(mean_ij, cmap="viridis_r" if distance else "viridis")
         if len(layers) <= _NUMBERED:
             low, high = np.nanmin(mean_ij), np.nanmax(mean_ij)
