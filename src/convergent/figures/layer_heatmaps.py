@@ -39,7 +39,9 @@ def _heatmaps(rows: Rows, method: str, which: str) -> Figure | None:
     layers = list(dict.fromkeys(row[side] for row in rows for side in ("layer_a", "layer_b")))
     if not names or len(layers) < 2:
         return None
-    figure, axes = panels(len(names), max(1.75, 0.24 * len(layers) + 0.6), max(1.75, 0.24 * len(layers) + 0.6))
+    ticks = brief_layers(layers)
+    side = max(1.75, 0.24 * len(layers) + 0.6) + 0.07 * max(0, max(map(len, ticks)) - 6)  # inches, with the names
+    figure, axes = panels(len(names), side, side)
     for axis, name in zip(axes, names):
         mean_ij = _mean(rows, name, layers)
         distance, title = words_of().get(name, (False, f"R² held out,\n{look_of(method).words}"))
@@ -51,7 +53,6 @@ def _heatmaps(rows: Rows, method: str, which: str) -> Figure | None:
                 colour = "black" if bright != distance else "white"
                 if np.isfinite(value):
                     axis.text(j, i, f"{value:.2f}", ha="center", va="center", fontsize=6, color=colour)
-        ticks = brief_layers(layers)
         axis.set_xticks(range(len(layers)), ticks, rotation=90)
         axis.set_yticks(range(len(layers)), ticks)
         axis.set_title(title)
