@@ -21,6 +21,7 @@ from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
 
 from conftest import PROJECT
+from convergent.function.function_pass import FunctionPass
 from convergent.function.stitches import MAPS
 from convergent.storage.csv_files import read_rows
 
@@ -357,6 +358,32 @@ def test_what_is_left_of_decisions_stands_in_tables_columns_and_a_figure(judged)
     assert {row["map"] for row in controls} == {"rotated", "untrained"}
     assert all(0 < float(row["cka"]) <= 1 for row in controls)
     assert (judged / "figures" / "function.png").stat().st_size > 5000
+
+
+def test_what_was_judged_before_a_job_was_killed_is_not_judged_again(judged, root, command, monkeypatch):
+    again = ("align", "method=matching", "function=units", "label=killed", "pictures=null", "logger=csv", f"root={root}",
+             "reading.snapshot_minutes=0")  # fmt: skip
+    batches, end = [], FunctionPass.end
+
+    def dying(self, deadly):
+        end(self)
+        batches.append(self.layer)
+        if len(batches) == deadly:
+            raise KeyboardInterrupt
+
+    layers = [row["layer"] for row in read_rows(judged / "function.csv")]
+    whole = -(-360 // 32)  # batches of a layer: what all methods have in common was judged before
+    monkeypatch.setattr(FunctionPass, "end", lambda self: dying(self, whole + 3))
+    assert command(*again)[0] != 0
+    monkeypatch.setattr(FunctionPass, "end", lambda self: dying(self, -1))
+    assert command(*again)[0] == 0
+    assert batches.count("conv1") == whole
+    assert (
+        whole <= batches.count("conv2") < whole + 3
+    )  # not from its beginning, though snapshots may be some batches apart
+    assert len(batches) < whole * len(set(layers)) + 3
+    assert (judged.parent / "killed" / "function.csv").read_bytes() == (judged / "function.csv").read_bytes()
+    assert not [path for path in (root / "outputs" / "moments").glob("*/function*/*") if path.is_dir()]
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import logging
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
@@ -44,6 +45,7 @@ from convergent.streaming.lowest import SavedLowest
 from convergent.streaming.module import Nets
 from convergent.streaming.rotated_pass import BLOCKS
 from convergent.streaming.rotations import rotated_name
+from convergent.streaming.snapshots import Snapshots, program
 
 log = logging.getLogger(__name__)
 
@@ -126,10 +128,7 @@ class Judging:
                     every = {measure: values.get(measure) for measure in self.measures}
                     measured_rows.append({"a": names[a], "b": names[b], "map": name, **every})
             write_json(folder / f"{layer}.json", measured_rows)
-            judged = self.judge(layer, stitches)
-            with atomic(file) as partial:
-                judged.save(partial)
-            return judged
+            return self.judge(layer, stitches, folder)
 
     def add(self, alignment: Alignment, a: int, b: int, nulls: NullPairs) -> None:
         """Take the maps of a method for one pair of nets, given by their numbers, and of the same method from other nets."""
@@ -145,7 +144,7 @@ class Judging:
     ) -> tuple[list[Result], list[Report]]:
         """The results of a layer's pairs, all of which were added, and the reports of what is left of decisions."""
         name = layer.layer
-        judged = self.judge_common(name, pair, layer, nulls) + self.judge(name, self.stitches)
+        judged = self.judge_common(name, pair, layer, nulls) + self.judge(name, self.stitches, self._own)
         reports = reports_of(name, judged)
         for row in json.loads((self._folder / f"{name}.json").read_text()):
             reports.append(Report(name, row.pop("a"), row.pop("b"), tables={"control_measures": [row]}))
@@ -164,6 +163,12 @@ class Judging:
         about = json.dumps([resolved(config.similarity), rotated, folds, config.function_images])
         return self.beside.folder / f"function,{hashlib.sha256(about.encode()).hexdigest()[:8]}"
 
+    @property
+    def _own(self) -> Path:
+        """Of what the method's maps were judged to be, until the result is there."""
+        about = json.dumps([program(), resolved(self.job.record), str(self.job.config.function)])
+        return self._folder / hashlib.sha256(about.encode()).hexdigest()[:16]
+
     def _controls(self, layer: str, a: int, b: int, nulls: NullPairs) -> dict[str, Source]:
         """The nets that take net a's place beside it."""
         names, dealt, controls = names_of(self.measurement.nets), self.job.reading.blocks, {}
@@ -174,35 +179,46 @@ class Judging:
             controls["untrained"] = Source(pair(list(moments.nets).index(name), b), name, dealt)
         return controls
 
-    def judge(self, layer: str, stitches: Sequence[Stitch]) -> Judged:
-        """Read the images once with each map in place of a layer, in all processes."""
+    def judge(self, layer: str, stitches: Sequence[Stitch], folder: Path) -> Judged:
+        """Read the images once with each map in place of a layer, in all processes; a folder has what was judged before."""
+        file = folder / f"{layer}.safetensors"
+        with contextlib.suppress(OSError, InputError):
+            return Judged.load(file)
         as_first(layer, self.group)
-        return self._pass(layer, stitches)
+        judged = self._pass(layer, stitches, folder / layer)
+        with atomic(file) as partial:
+            judged.save(partial)
+        return judged
 
     def assist(self) -> None:
         """Do the part of another process than the first, which says what is to be judged."""
         while layer := as_first("", self.group):
-            self._pass(layer, ())
+            self._pass(layer, (), self._folder)
         leave_group()
 
     def end(self) -> None:
-        """Let the other processes go, and leave with them."""
+        """Let the other processes go, and leave with them; what a killed job would have gone on with is not needed."""
+        shutil.rmtree(self._own, ignore_errors=True)
         as_first("", self.group)
         leave_group()
 
-    def _pass(self, layer: str, stitches: Sequence[Stitch]) -> Judged:
-        stitches = as_first(stitches, self.group)
+    def _pass(self, layer: str, stitches: Sequence[Stitch], folder: Path) -> Judged:
+        stitches, folder = as_first((stitches, folder), self.group)
+        maps = json.dumps([[of.name, of.a, of.b, of.source, of.versions, of.subset] for of in stitches])
         (artifact,) = (of for of in self.measurement.also if isinstance(of, SavedLowest))
         lowest, data = self.measurement.load_one(layer, artifact), self.measurement.data
         paths = self.beside.layers[self._beside(layer)]
         reading = replace(self.job.reading, group_n=data.group_n)
-        callback = PassCallback([FunctionPass.start((layer, paths), reading, stitches, lowest)])
+        snapshots = Snapshots(folder, maps, reading.snapshot_minutes)
+        callback = PassCallback([FunctionPass.start((layer, paths), reading, stitches, lowest)], snapshots)
+        data.read_before = snapshots.batches
         data.only = some_of(data.untrained_on(), self.job.config.function_images)
         try:
             nets = Nets(self.beside.whole, self.beside.views)
             self.trainer([callback]).predict(nets, datamodule=data, return_predictions=False)
         finally:
-            data.only = None
+            data.only, data.read_before = None, lambda _rank, _world: 0
+        shutil.rmtree(folder, ignore_errors=True)
         judged: Judged = callback.collected[0][layer]
         return judged
 

@@ -34,7 +34,7 @@ class Snapshots:
 
     @property
     def _key(self) -> str:
-        return f"{_program()} {self.about}"
+        return f"{program()} {self.about}"
 
     def file(self, rank: int, world: int) -> Path:
         """The file of one of `world` processes."""
@@ -90,7 +90,7 @@ class Snapshots:
 
 
 @cache
-def _program() -> str:
+def program() -> str:
     """A key of this very program: what a pass has in memory is of no use to another version of it."""
     digest = hashlib.sha256()
     for file in sorted(Path(__file__).parents[1].rglob("*.py")):
