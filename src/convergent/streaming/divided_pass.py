@@ -99,7 +99,9 @@ class DividedPass(StatisticsPass):
             return
         self.memory = memory if self.reading.memory else _SHARE * memory
         passes = self._passes(self.memory)
-        if len(passes) > 1 or not self.done:
+        dist = torch.distributed
+        first = not (dist.is_available() and dist.is_initialized()) or dist.get_rank() == 0
+        if first and (len(passes) > 1 or not self.done):
             self._announce(passes, needed, free)
         layers, self.accumulators = self.accumulators, {}
         for layer, bands in passes[0].items():
