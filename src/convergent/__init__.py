@@ -47,7 +47,9 @@ if TYPE_CHECKING:
     from convergent.methods.sparse import SparsePrediction as SparsePrediction
     from convergent.methods.sparse_path import SparsePath as SparsePath
     from convergent.methods.spectral import SpectralClustering as SpectralClustering
+    from convergent.nets.encoders import SparseEncoder as SparseEncoder
     from convergent.similarity.every import similarities as similarities
+    from convergent.streaming.encoders import with_encoders as with_encoders
     from convergent.streaming.measure import measure as measure
     from convergent.streaming.reading import Reading as Reading
 
@@ -76,7 +78,9 @@ _HOMES = {
     "methods.sparse": ["SparsePrediction"],
     "methods.sparse_path": ["SparsePath"],
     "methods.spectral": ["SpectralClustering"],
+    "nets.encoders": ["SparseEncoder"],
     "similarity.every": ["similarities"],
+    "streaming.encoders": ["with_encoders"],
     "streaming.reading": ["Reading"],
     "streaming.measure": ["measure"],
 }

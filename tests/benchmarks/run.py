@@ -248,6 +248,24 @@ def alignment_table(records: list[dict]) -> str:
     )
 
 
+def codes_table(records: list[dict]) -> str:
+    """Sparse products beside dense ones, and matching on their record."""
+    machine, *cases, _ = records
+    table = [
+        "| features | active | frequencies | sparse, s | float64, over it | float32, over it | matching, s | gap |"
+    ]
+    table.append("| ---: | ---: | --- |" + " ---: |" * 5)
+    for case in cases:
+        faster = (
+            f"{case['over_float64']:.0f} | {case['over_float32']:.0f} | {case['matching_s']:.1f} | {case['gap']:.0e}"
+        )
+        table.append(f"| {case['features']:,} | {case['active']} | {case['kind']} | {case['sparse']:.2f} | {faster} |")
+    samples = " or ".join(f"{samples:,}" for samples in dict.fromkeys(case["samples"] for case in cases))
+    worst = max(case["error"] for case in cases)
+    text = f"{samples} samples; largest difference of a sum, relative to the features' own, {worst:.0e}; "
+    return "\n".join([*table, "", text + machine_of(machine), ""])
+
+
 def input_table(records: list[dict]) -> str:
     """Images per second and core of every way to feed a net."""
     machine, *ways, _ = records
@@ -283,6 +301,7 @@ BENCHMARKS = {
     "similarity": (lambda: lines("similarity.py", "--peers", PEERS), similarity_table),
     "sparse": (lambda: lines("sparse_prediction.py"), sparse_table),
     "alignment": (lambda: lines("alignment.py"), alignment_table),
+    "codes": (lambda: lines("sparse_codes.py"), codes_table),
     "input": (lambda: lines("input.py"), input_table),
     "training": (lambda: lines("training.py"), training_table),
 }

@@ -66,10 +66,10 @@ class AlignJob:
         nets = find_nets(given, at_epochs, trusted(config))
         read_as_given(nets, config)
         names = names_of(nets)
-        wanted = resolved(config.layers) or ([] if config.populations else _common_layers(nets))
-        if config.populations and config.function:
-            raise InputError("function=true replaces the layers of a net one by one; leave populations out.")
-        wanted = [*wanted, *(f"{name}={pattern}" for name, pattern in config.populations.items())]
+        more = [*(f"{name}={pattern}" for name, pattern in config.populations.items()), *config.encoders]
+        wanted = [*(resolved(config.layers) or ([] if more else _common_layers(nets))), *more]
+        if more and config.function:
+            raise InputError("function=true replaces layers of the nets; leave populations out, and encoders.")
         given_pairs = None if config.pairs == ALL_LAYERS else resolved(config.pairs)
         pairs = _pairs(given_pairs, nets, names) if given_pairs or at_epochs else None
         method = str(HydraConfig.get().runtime.choices["method"])
@@ -81,6 +81,7 @@ class AlignJob:
             "pictures": config.pictures,
             "nets": {name: net.content()[:8] for name, net in zip(names, nets)},
         }
+        record = {name: value for name, value in record.items() if name != "encoders" or value}
         experiments = dict.fromkeys(net.group for net in nets)
         named = config.name if "name" in given_options() else shortened("~".join(experiments))
         name = component(Path(given).resolve().name if isinstance(given, str) else named, "name")

@@ -19,6 +19,8 @@ from convergent.analysis.evaluation import Evaluation
 from convergent.analysis.null_pairs import NullPairs
 from convergent.cli.align_job import AlignJob, images_config
 from convergent.cli.built import VIEW
+from convergent.cli.checking import resolved
+from convergent.cli.encoders import encoders_of
 from convergent.cli.measurement import Artifact, Measurement
 from convergent.cli.nets import names_of
 from convergent.cli.texts import build_texts
@@ -75,7 +77,8 @@ def measurements_of(
     layers = [SavedAllLayers(job.wanted)] if job.all_layers else []
     samples = [SavedSamples(MOST)] if any(map(needs_samples, measures)) else []
     also: list[Artifact] = [*counted, *rotated, *lowest, *layers, *samples, *PICTURES[job.config.pictures]]
-    measurement = Measurement(job.nets, job.wanted, data, views, job.reading, job.pairs, cache, also)
+    encoders = encoders_of(resolved(job.config.encoders), job.names)
+    measurement = Measurement(job.nets, job.wanted, data, views, job.reading, job.pairs, cache, also, encoders)
     return measurement, shuffle(measurement, build_images(job)[0]) if "shuffled" in evaluation.nulls else None
 
 

@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
@@ -16,6 +16,7 @@ from typing import Any, Protocol, TypeAlias
 import pytorch_lightning as pl
 from torch import nn
 
+from convergent.cli import encoders
 from convergent.cli.locks import held
 from convergent.cli.nets import GivenNet, names_of
 from convergent.cli.processes import as_first, first_process, patient_group
@@ -28,6 +29,7 @@ from convergent.storage.tensors import opened
 from convergent.streaming.callback import PassCallback
 from convergent.streaming.collector import Start
 from convergent.streaming.divided_pass import save_layer, saved_bands
+from convergent.streaming.encoders import with_encoders
 from convergent.streaming.layers import JOINED, Layer, Layers, find_layer, resolve
 from convergent.streaming.module import Nets
 from convergent.streaming.reading import Reading
@@ -75,6 +77,7 @@ class Measurement:
         pairs: names of the nets to be compared; None for all with all.
         cache: folder of all saved moments.
         also: what is to be collected beside the moments.
+        encoders: that are put on layers, {net: {name: (path of the layer, module)}}.
     """
 
     nets: Sequence[GivenNet]
@@ -85,6 +88,7 @@ class Measurement:
     pairs: Sequence[tuple[str, str]] | None
     cache: Path
     also: Sequence[Artifact] = ()
+    encoders: Mapping[str, Mapping[str, tuple[str, nn.Module]]] = field(default_factory=dict)
 
     @cached_property
     def folder(self) -> Path:
@@ -101,6 +105,7 @@ class Measurement:
             (name, layer) for name, layer in self.layers.items() if any(JOINED in of for of in layer.values())
         ]
         content |= {"populations": populations} if populations else {}  # whose names do not say what they are
+        content |= {"encoders": encoders.content(self.encoders)} if any(self.encoders.values()) else {}
         return self.cache / hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
     @cached_property
@@ -125,7 +130,10 @@ class Measurement:
 
     @cached_property
     def _modules(self) -> Nets:
-        return Nets({name: net.net() for name, net in zip(names_of(self.nets), self.nets)}, self.views)
+        every = {name: net.net() for name, net in zip(names_of(self.nets), self.nets)}
+        return Nets(
+            {name: with_encoders(net, **self.encoders.get(name, {})) for name, net in every.items()}, self.views
+        )
 
     @property
     def artifacts(self) -> list[Artifact]:

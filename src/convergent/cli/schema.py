@@ -43,6 +43,13 @@ def _is_workspace(value: Any) -> bool:
     return len(parts) == 2 and all(parts)
 
 
+def _is_encoder(value: Any) -> bool:
+    if not isinstance(value, Mapping) or not {"layer", "encoder"} <= set(value) <= {"layer", "encoder", "weights"}:
+        return False
+    return TEXT.fits(value["layer"]) and is_target(value["encoder"]) and _WEIGHTS.fits(value.get("weights"))
+
+
+_WEIGHTS = TEXT | table(TEXT) | NULL
 _OBJECTS = saying("a list of objects, as [{_target_: MODULE.CLASS, ...}]", listed(TARGET, 0))
 _NAMED = saying("a list of layers, as [conv1,fc1]", listed(TEXT, 0))
 _PATHS = saying(
@@ -52,6 +59,7 @@ _PAIRS = saying("a list of lists of two nets, as [[A,B],[A,C]]", listed(listed(T
 _NETS = saying(
     "a folder of run folders, or a list of run folders and {_target_: MODULE}", TEXT | listed(TEXT | table(FINITE))
 )
+_ENCODER = Kind("{layer: PATH, encoder: {_target_: MODULE.CLASS}, weights: FILE or {NET: FILE}}", _is_encoder)
 _TRUST = saying("a list of classes in full, as [mypackage.MyNet]", listed(Kind("", _is_full), 0))
 
 # Of every data set, of pictures, and of texts, which have a context.
@@ -124,6 +132,7 @@ ALIGNMENT: Options = {
     "layers": _PATHS | NULL,
     "populations": saying('patterns of layers by name, as {mlp: "transformer.h.*.mlp.act"}', table(TEXT)),
     "tokens": word("same", "shared_ends"),
+    "encoders": table(_ENCODER),
     "images": TEXT | NULL,
     "n_jobs": aside(whole(1) | NULL),
     "pictures": aside(word("top", "bottom", "ascent") | NULL),

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from convergent.errors import InputError
+from convergent.streaming.net_modules import modules_of
 
 # What is compared under one name: {net: path of its module, as get_submodule takes it}. Of a module that is called several
 # times in a forward pass (a recurrent cell, a shared module) #0, #1, ... behind the path is one of its calls: "cell#0"; with
@@ -87,8 +88,7 @@ def find_layer(net: nn.Module, path: str, name: str) -> nn.Module:
     Raises:
         InputError: if there is none, with the nearest names there are.
     """
-    modules: dict[str, nn.Module] = {of: it for of, it in net.named_modules(remove_duplicate=False) if of}
-    module, _ = module_and_call(path)
+    (module, _), modules = module_and_call(path), modules_of(net)
     if module in modules:
         return modules[module]
     near = difflib.get_close_matches(module, modules, n=5, cutoff=0.5) or list(modules)[:12]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
@@ -119,6 +119,7 @@ class PreActivations(TorchFunctionMode):
     """
 
     _looking_away: ClassVar[bool] = False
+    _open: ClassVar[list[PreActivations]] = []
 
     def __init__(self) -> None:
         super().__init__()
@@ -147,6 +148,30 @@ class PreActivations(TorchFunctionMode):
             yield
         finally:
             PreActivations._looking_away = before
+
+    @classmethod
+    @contextmanager
+    def apart(cls) -> Iterator[None]:
+        """While open all is watched as ever; afterwards as if nothing had run, for it is no part of the net."""
+        before = []
+        for seen in cls._open:
+            before.append((seen, seen._last, seen._linear, seen._parts))
+            seen._last = seen._last and replace(seen._last, sources=[*seen._last.sources], steps=[*seen._last.steps])
+            seen._linear, seen._parts = [*seen._linear], [*seen._parts]
+        try:
+            yield
+        finally:
+            for seen, last, linear, parts in before:
+                seen._last, seen._linear, seen._parts = last, linear, parts
+
+    def __enter__(self) -> Self:
+        PreActivations._open.append(self)
+        super().__enter__()  # type: ignore[no-untyped-call]
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        PreActivations._open.remove(self)
+        super().__exit__(*exception)  # type: ignore[no-untyped-call]
 
     def __torch_function__(
         self, function: Any, _types: Any, arguments: Sequence[Any] = (), options: Mapping[str, Any] | None = None

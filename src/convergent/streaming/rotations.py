@@ -244,9 +244,9 @@ def _generator(seed: int, draw: int, net: str, layer: str) -> torch.Generator:
 
 
 def _begin(watching: PreActivations, *_: object) -> None:
-    watching.__enter__()  # type: ignore[no-untyped-call]
+    watching.__enter__()
 
 
 def _end(watching: PreActivations, *_: object) -> None:
-    watching.__exit__(None, None, None)  # type: ignore[no-untyped-call]
+    watching.__exit__(None, None, None)
     watching.forget()

@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn.modules import activation, batchnorm, conv, dropout, instancenorm, pooling
 
 from convergent.streaming.layers import JOINED, module_and_call
+from convergent.streaming.net_modules import modules_of
 
 # Units are axis 1 of what these give, whatever comes behind it.
 _CHANNEL = (
@@ -41,13 +42,14 @@ def axis_by_type(net: nn.Module, path: str) -> str | None:
     ['channel', 'channel', None, 'last']
     """
     path, _ = module_and_call(path.split(JOINED)[0])
-    axis = _of(net.get_submodule(path))
+    modules = {"": net, **modules_of(net)}
+    axis = _of(modules[path])
     while axis == _AS_BEFORE and path:
         path, _, name = path.rpartition(".")
-        parent = net.get_submodule(path)
-        if not _is_sequence(parent):
-            return None
+        parent = modules[path]
         parts = {part: it for part, it in parent.named_modules(remove_duplicate=False) if part and "." not in part}
+        if not _is_sequence(parent) or name not in parts:
+            return None
         axis = _of_last([parts[before] for before in list(parts)[: list(parts).index(name)]])
     return None if axis == _AS_BEFORE else axis
 

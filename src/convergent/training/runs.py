@@ -196,8 +196,10 @@ def build(module: DictConfig | Mapping[str, Any], seed: int | None = None) -> nn
     return net
 
 
-def load_weights(net: nn.Module, file: Path, remedy: str = "choose another file of weights") -> None:
-    """Load weights from a file: safetensors, or what torch.save wrote of tensors only.
+def load_weights(
+    net: nn.Module, file: Path, remedy: str = "choose another file of weights", *, whole: bool = True
+) -> None:
+    """Load weights from a file: safetensors, or what torch.save wrote of tensors only; if not `whole`, of a part of a net.
 
     Raises:
         InputError: if the file is missing, corrupt, holds other things than tensors, or is of another architecture.
@@ -206,15 +208,18 @@ def load_weights(net: nn.Module, file: Path, remedy: str = "choose another file 
 
     import torch
     from safetensors import SafetensorError
-    from safetensors.torch import load_model
+    from safetensors.torch import load_file, load_model
 
     try:
         if file.suffix == ".safetensors":
             check(file, remedy)
-            load_model(net, file)
-            return
-        state = torch.load(file, map_location="cpu", weights_only=True)
-        state = state.get("state_dict", state)
-        net.load_state_dict({name.removeprefix("module."): tensor for name, tensor in state.items()})
+            if whole:
+                load_model(net, file)
+                return
+            state: Any = load_file(file)
+        else:
+            state = torch.load(file, map_location="cpu", weights_only=True)
+        state = {name.removeprefix("module."): tensor for name, tensor in state.get("state_dict", state).items()}
+        net.load_state_dict({name: tensor for name, tensor in state.items() if whole or name in net.state_dict()})
     except (SafetensorError, RuntimeError, OSError, pickle.UnpicklingError, AttributeError, EOFError) as error:
         raise InputError(f"{file} cannot be read ({' '.join(str(error).split())[:300]}); {remedy}.") from None
