@@ -67,7 +67,7 @@ def differences(one, other):
 @pytest.mark.parametrize("positions", [1, 6])
 @pytest.mark.parametrize("energies", [True, False])
 def test_sparse_products_give_the_dense_record(order, positions, energies, monkeypatch):
-    monkeypatch.setattr(sparse_accumulate, "_PRODUCTS", 300)  # many sums of products, not one
+    monkeypatch.setattr(sparse_accumulate, "_PRODUCTS", (300, 300))  # many sums of products, not one
     images, blocks = 90, 3
     block_n = torch.arange(images) * blocks // images
     block_n = block_n[torch.randperm(images)] if order == "shuffled" else block_n
@@ -94,7 +94,7 @@ def test_squares_alone_within_nets():
 
 
 def test_a_pass_goes_on_where_it_was_stopped(monkeypatch):
-    monkeypatch.setattr(sparse_accumulate, "_PRODUCTS", 300)
+    monkeypatch.setattr(sparse_accumulate, "_PRODUCTS", (300, 300))
     packing, nets, block_n = Packing.of(list(WIDTHS.values())), codes(90, 2), torch.arange(90) * 3 // 90
     whole = fed(sparse(packing, 2, 3), nets, block_n)
     part = fed(sparse(packing, 2, 3), {net: x_ncp[:42] for net, x_ncp in nets.items()}, block_n[:42])

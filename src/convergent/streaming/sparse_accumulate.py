@@ -29,8 +29,8 @@ from convergent.streaming.layers import check_size
 from convergent.streaming.reading import Reading
 from convergent.streaming.sparse_exchange import sum_of_processes
 
-# Products that are worth a matrix product; and entries, of all nets, that are kept for it at most.
-_PRODUCTS, _ENTRIES = 1 << 24, 1 << 25
+# At least and at most so many products are worth a matrix product; and so many entries are kept for it at most.
+_PRODUCTS, _ENTRIES = (1 << 22, 1 << 27), 1 << 24
 
 
 class SparseAccumulator:
@@ -83,8 +83,7 @@ class SparseAccumulator:
         self.packing, self.activity, self.sparse = packing, activity, sparse
         self.units = dict(zip(widths, packing.units))
         self.device = torch.device("cpu")  # of all sums
-        # all sums but the products: counts, sums, squares, and what energies there are
-        self._small = replace(packing, pairs=[], within=False)
+        self._small = replace(packing, pairs=[], within=False)  # all sums but the products
         self.sums_kf = torch.zeros(blocks, self._small.size, dtype=torch.float64)
         self._products: dict[tuple[int, int, int], Sparse] = {}  # of a block and two nets
         self._parts: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {net: [] for net in widths}  # not yet multiplied
@@ -100,7 +99,8 @@ class SparseAccumulator:
     @property
     def pass_memory(self) -> int:
         """Bytes of host memory that a pass takes: sums, a copy of them while they are saved, and entries not multiplied."""
-        return 2 * self.memory + 32 * _ENTRIES
+        entries = self.activity.density * self.packing.width * (self.activity.samples or torch.inf)
+        return 2 * self.memory + int(24 * min(entries, _ENTRIES))
 
     @property
     def method_memory(self) -> int:
@@ -134,7 +134,7 @@ class SparseAccumulator:
         """Finish the batch: multiply once the products are as many as the sums that they are added to."""
         self._count_last()
         if self._entries < _ENTRIES:
-            if self._pending < _PRODUCTS:
+            if self._pending < min(max(_PRODUCTS[0], self.packing.size / 2), _PRODUCTS[1]):
                 return
             waiting = torch.unique(torch.cat(self._blocks)).tolist()
             if self._pending < sum(of.nnz for (block, _, _), of in self._products.items() if block in waiting):
