@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convergent.errors import InputError
+from convergent.streaming.encoders import with_encoders
 from convergent.training.runs import build, load_weights
 
 if TYPE_CHECKING:
@@ -24,6 +25,13 @@ def encoders_of(given: Mapping[str, Any], nets: Sequence[str]) -> dict[str, dict
         InputError: if one cannot be built, or a file of weights is not there or does not fit.
     """
     return {net: {name: _of(name, about, net, seed) for name, about in given.items()} for seed, net in enumerate(nets)}
+
+
+def put_on(
+    nets: Mapping[str, nn.Module], encoders: Mapping[str, Mapping[str, tuple[str, nn.Module]]]
+) -> dict[str, nn.Module]:
+    """The nets with their encoders."""
+    return {name: with_encoders(net, **encoders.get(name, {})) for name, net in nets.items()}
 
 
 def content(encoders: Mapping[str, Mapping[str, tuple[str, nn.Module]]]) -> list[list[str]]:

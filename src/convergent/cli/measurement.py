@@ -29,7 +29,6 @@ from convergent.storage.tensors import opened
 from convergent.streaming.callback import PassCallback
 from convergent.streaming.collector import Start
 from convergent.streaming.divided_pass import save_layer, saved_bands
-from convergent.streaming.encoders import with_encoders
 from convergent.streaming.layers import JOINED, Layer, Layers, find_layer, resolve
 from convergent.streaming.module import Nets
 from convergent.streaming.reading import Reading
@@ -101,9 +100,8 @@ class Measurement:
             "how": identity(self.reading),  # its name since the first of these files
             "pairs": self.pairs,
         }
-        populations = [
-            (name, layer) for name, layer in self.layers.items() if any(JOINED in of for of in layer.values())
-        ]
+        layers = self.layers.items()
+        populations = [(name, layer) for name, layer in layers if any(JOINED in of for of in layer.values())]
         content |= {"populations": populations} if populations else {}  # whose names do not say what they are
         content |= {"encoders": encoders.content(self.encoders)} if any(self.encoders.values()) else {}
         return self.cache / hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
@@ -131,9 +129,7 @@ class Measurement:
     @cached_property
     def _modules(self) -> Nets:
         every = {name: net.net() for name, net in zip(names_of(self.nets), self.nets)}
-        return Nets(
-            {name: with_encoders(net, **self.encoders.get(name, {})) for name, net in every.items()}, self.views
-        )
+        return Nets(encoders.put_on(every, self.encoders), self.views)
 
     @property
     def artifacts(self) -> list[Artifact]:
