@@ -10,8 +10,9 @@ import torch
 from convergent.data.documents import Docstrings, HubDataset, TextFolder, installed
 from convergent.data.order import Draw, TrainingOrder
 from convergent.data.text import TextData
-from convergent.data.tokens import Contexts, Corpus, Windows
+from convergent.data.tokens import Contexts, Corpus
 from convergent.data.vocabulary import END, load_tokenizer
+from convergent.data.windows import Windows
 from convergent.errors import InputError
 
 pytest.importorskip("tokenizers")

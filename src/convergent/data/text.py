@@ -16,7 +16,8 @@ from torch.utils.data import Dataset
 from convergent.data.documents import Documents
 from convergent.data.ordered import OrderedData
 from convergent.data.shared_ends import SharedContexts
-from convergent.data.tokens import Contexts, Corpus, Windows, as_they_are
+from convergent.data.tokens import Contexts, Corpus, as_they_are
+from convergent.data.windows import Windows
 from convergent.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -27,7 +28,7 @@ PARTS = ("val", "train")  # of the documents: held out or not
 class TextData(OrderedData):
     """Documents to train on, one after another in contexts without padding, and held-out ones in contexts of their own.
 
-    Batches are (tokens, next tokens, numbers), see `tokens.Windows` and `tokens.Contexts`.
+    Batches are (tokens, next tokens, numbers), see `windows.Windows` and `tokens.Contexts`.
 
     Args:
         documents: makes the documents.

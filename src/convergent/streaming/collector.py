@@ -22,7 +22,6 @@ from convergent.streaming.rotations import Rotations, rotated_from
 from convergent.streaming.unit_axis import axis_by_type
 
 NO_PLACES: Mapping[str, Tensor] = {}  # of nets that all read the same
-
 # So many of the first images of the seeded order, the same in all processes: batches of (image numbers, what each net sees).
 First = Callable[[int], Iterator[tuple[Tensor, Mapping[str, Seen]]]]
 
@@ -58,8 +57,7 @@ class Collector(ABC):
         self.images, self.image_n = 0, torch.empty(0, dtype=torch.long)
         self.unmasked: Unmasked | None = None
         self.memory: float | None = None
-        self._places = NO_PLACES
-        self._there_n: dict[torch.device, Tensor] = {}  # the same where the activations are
+        self._places, self._there_n = NO_PLACES, dict[torch.device, Tensor]()
         self._by_type = {
             (net, layer): axis_by_type(nets[net], path)
             for layer, paths in self.layers.items()

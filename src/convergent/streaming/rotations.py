@@ -212,8 +212,7 @@ class Rotations:
     def _calibrate(self, layers: Mapping[str, Layer], first: First) -> dict[tuple[str, str], list[PreSamples]]:
         """What the first images' pre-activations are like: {(net, layer): of each source}."""
         pre: dict[tuple[str, str], list[PreSamples]] = {}
-        batches: list[tuple[Tensor, Tensor | None]] = []
-        places: dict[str, Tensor] = {}
+        batches, places = list[tuple[Tensor, Tensor | None]](), dict[str, Tensor]()
 
         def measure(net: str, layer: str, output: Tensor) -> None:
             kind, sources = self._sources(net, layer, output)
@@ -223,10 +222,9 @@ class Rotations:
                     f"Layer {layer} of net {net} gives NaN or infinite activations in the first images; check its weights "
                     "and the images, or leave this net or layer out."
                 )
-            axis = self._units[net, layer][1]
-            compared = [at_positions(source, axis, places[net]) for source in sources] if net in places else sources
-            for known, source in zip(pre.setdefault((net, layer), [PreSamples() for _ in sources]), compared):
-                known.add(source, *self._units[net, layer], *batches[-1])
+            for known, source in zip(pre.setdefault((net, layer), [PreSamples() for _ in sources]), sources):
+                at = at_positions(source, self._units[net, layer][1], places[net]) if net in places else source
+                known.add(at, *self._units[net, layer], *batches[-1])
             chosen_np, units = self._chosen(net, layer, output), self._units[net, layer][0]
             self._positions[net, layer] = sources[0][:1].numel() // units if chosen_np is None else chosen_np.shape[1]
 
