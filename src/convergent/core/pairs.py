@@ -244,8 +244,7 @@ class Pair:
     def _folds_of_parts(self, n: int, whole: Moments, weight_k: Tensor) -> Iterator[tuple[Pair, Pair]]:
         there = weight_k.nonzero()[:, 0]
         fold_k = torch.full((len(weight_k),), -1).index_copy(0, there, torch.arange(len(there)) % n)
-        for fold in range(min(n, len(there))):
-            held_k = fold_k == fold
+        for held_k in (fold_k == fold for fold in range(min(n, len(there)))):
             fit_k = weight_k * ~held_k
             fit, held = (self.of_moments(Moments.stack([whole.merged(k)])) for k in (fit_k, weight_k * held_k))
             yield replace(fit, parts=(whole, fit_k)), held

@@ -54,21 +54,18 @@ class Accumulator:
         self.layer, self.nets, self.positions = layer, list(widths), positions
         self.packing = Packing.of(list(widths.values())) if packing is None else packing
         self.units = dict(zip(widths, self.packing.units))
-        self.arithmetic = arithmetic
+        self.arithmetic, self.blocks = arithmetic, blocks
         self.dtype, self.product, self.scale = arithmetic.dtype, arithmetic.product, arithmetic.scale
-        self.blocks = blocks
-        shift_u = arithmetic.shift_u
-        self.shift_u = shift_u.to(self.dtype)  # float32 activations less a float32 shift would round in float32
+        self.shift_u = arithmetic.shift_u.to(self.dtype)  # less a float32 shift float32 rounds
         self.sums_kf = torch.zeros(0)
         self._images = max(1, _SAMPLES // positions)  # of one product
         self._buffers: list[Tensor] = []  # each of shape (u, s), for one product; filled one after another
         self._fill = 0  # images in the buffers
-        self._batch = -1
-        self._batches: list[int] = []  # of the images in the buffers
+        self._batch, self._batches = -1, list[int]()  # of the images in the buffers
         self._block_n: list[int] = []  # of the images in the buffers
         self._open: tuple[int, Tensor] | None = None  # the block that is read, and its sums
-        self._bad = NonFinite(len(shift_u), shift_u.device)
-        self._beside = Beside(shift_u.device)
+        self._bad = NonFinite(len(self.shift_u), self.device)
+        self._beside = Beside(self.device)
 
     @property
     def memory(self) -> int:
