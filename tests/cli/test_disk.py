@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from conftest import PROJECT
 from convergent.cli.command import explains_mistakes
 from convergent.storage.files import atomic
-from convergent.storage.tensors import save_tensors
+from convergent.storage.tensors import save_net, save_tensors
 from convergent.training.runs import Run, build
 
 CHEAP = ("logger=csv", "evaluation.nulls=[]", "evaluation.intervals=false", "pictures=null", "reading.blocks=8")
@@ -73,19 +73,25 @@ def test_constant_layers_alone_are_reported_before_anything_is_written(root, com
     assert not (root / "outputs" / "align").exists()
 
 
-@pytest.mark.parametrize("kind", ["text", "tensors"])
+@pytest.mark.parametrize("kind", ["text", "tensors", "net"])
 def test_a_full_disk_is_reported_with_the_file_and_leaves_nothing(tmp_path, capsys, monkeypatch, kind):
-    def full(*_):
-        if kind == "text":
-            raise OSError(errno.ENOSPC, "No space left on device")
-        raise SafetensorError("I/O error: No space left on device (os error 28)")
+    def full(*_, **__):
+        if kind == "net":
+            raise SafetensorError("I/O error: No space left on device (os error 28)")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("safetensors.torch.save_file", full)
+    monkeypatch.setattr("convergent.storage.tensors._bytes_of", full)
+    writes = {
+        "text": lambda _: full(),
+        "tensors": lambda file: save_tensors({"x": torch.ones(10)}, file),
+        "net": lambda file: save_net(torch.nn.Linear(2, 2), file),
+    }
 
     def main(_):
         with atomic(tmp_path / "table.safetensors") as file:
             file.write_text("half")
-            full() if kind == "text" else save_tensors({"x": torch.ones(10)}, file)
+            writes[kind](file)
 
     with pytest.raises(SystemExit) as left:
         explains_mistakes(main)(None)

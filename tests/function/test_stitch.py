@@ -17,10 +17,11 @@ from convergent.core.blocks import block_of_image
 from convergent.function.function_pass import FunctionPass
 from convergent.function.judgement import judgements, reports_of
 from convergent.function.stitch import Site
-from convergent.function.stitches import common_stitches, own_stitches, stitches_of
+from convergent.function.stitches import Source, common_stitches, own_stitches, stitches_of
 from convergent.nets.caffenet import CaffeNet
 from convergent.nets.convnet import ConvNet
 from convergent.streaming.measure import collect
+from convergent.streaming.rotations import rotated_name
 
 SMALL = {
     "convnet": lambda: ConvNet(1, 8, 10, (6, 8, 8, 12)),
@@ -258,6 +259,22 @@ def test_what_cannot_be_judged_is_refused_in_one_sentence():
         wide(data[:3][0])
 
 
+def test_maps_that_were_fitted_to_some_positions_are_put_in_place_at_all_of_them():
+    torch.manual_seed(0)
+    nets = {name: ConvNet(1, 8, 10, (6, 8, 8, 12)).eval() for name in "ab"}
+    loader, paths = DataLoader(images(40), 40), ("conv2", dict.fromkeys(nets, "conv2"))
+    few = cv.Reading(blocks=4, sample=3)
+    pair = replace(cv.measure(nets, loader, ["conv2"], few)["conv2"].pair("a", "b"), held_out_folds=2)
+    controls = {"rotated": Source(pair, rotated_name("a", 0), 4)}
+    stitches = [*own_stitches(pair, 4), *stitches_of(align(cv.Matching(), pair), 4, controls)]
+    results = []
+    for reading in (few, replace(few, sample="every")):
+        (result,) = collect(nets, loader, [FunctionPass.start(paths, reading, stitches, {})], reading)
+        results.append(result["conv2"].sums_vks)
+    assert torch.equal(results[0].nan_to_num(), results[1].nan_to_num())
+    assert len(results[0]) == 2 + 2 * 2
+
+
 def test_tokens_that_predict_nothing_count_nowhere():
     torch.manual_seed(0)
     nets = {name: nn.Sequential(nn.Embedding(9, 6), nn.Linear(6, 5), nn.Linear(5, 9)).eval() for name in "ab"}
@@ -268,8 +285,8 @@ def test_tokens_that_predict_nothing_count_nowhere():
     stitches = [*own_stitches(pair, 10), *stitches_of(align(cv.LeastSquares(), pair), 10, {})]
 
     class Labelled(FunctionPass):  # as in the commands, whose batches say what comes next
-        def begin(self, image_n, mask_np=None):
-            super().begin(image_n, mask_np)
+        def begin(self, image_n, *also):
+            super().begin(image_n, *also)
             self.label(target_np[image_n])
 
     start = Labelled.start(("1", {"a": "1", "b": "1"}), reading, stitches, {})

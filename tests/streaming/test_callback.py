@@ -338,7 +338,7 @@ def test_snapshots_of_another_pass_are_none(tmp_path):
 def test_a_snapshot_of_another_version_is_reported_and_ignored(tmp_path, monkeypatch, caplog):
     snapshots = Snapshots(tmp_path, "this", 0)
     snapshots.save({"x": torch.ones(3)}, 7, 0, 1)
-    monkeypatch.setattr("convergent.streaming.snapshots._program", lambda: "edited")
+    monkeypatch.setattr("convergent.streaming.snapshots.program", lambda: "edited")
     assert snapshots.batches(0, 1) == 0
     assert "partial-0-of-1.safetensors is of another pass or version" in caplog.text
 

@@ -99,12 +99,12 @@ class FunctionPass(Collector):
 
         def started(nets: Mapping[str, nn.Module], images: int | None, first: First) -> FunctionPass:
             assert images is not None
-            rotations = None
+            every, rotations = replace(reading, sample="every"), None  # what is replaced is so at all positions
             if any(stitch.name == "rotated" for stitch in stitches):
                 some = {net: nets[net] for net in dict.fromkeys(of.a for of in stitches if of.a)}
                 paths = {net: layer[1][net] for net in some}
-                rotations = Rotations(some, {layer[0]: paths}, reading, first, lambda _units: 1)
-            return cls(nets, layer, images, first, reading, stitches, lowest, rotations)
+                rotations = Rotations(some, {layer[0]: paths}, every, first, lambda _units: 1)
+            return cls(nets, layer, images, first, every, stitches, lowest, rotations)
 
         return started
 

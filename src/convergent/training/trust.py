@@ -19,7 +19,7 @@ _KNOWN = re.compile(
     r"|FakeData|FashionMNIST|Flowers102|Food101|GTSRB|ImageFolder|ImageNet|Imagenette|KMNIST|MNIST|OxfordIIITPet|PCAM"
     r"|Places365|QMNIST|RenderedSST2|STL10|SUN397|SVHN|StanfordCars|USPS)"
     r"|convergent\.nets\.(caffenet\.CaffeNet|convnet\.ConvNet|decoder\.decoder)"
-    r"|convergent\.data\.(documents\.(Docstrings|TextFolder|HubDataset)|digits\.Digits|folder\.PictureFolder|fractals\.Fractals|imagenet\.ImageNet|store\.(Store|SubtractMean))",
+    r"|convergent\.data\.(documents\.(Docstrings|TextFolder|HubDataset)|digits\.Digits|fashion\.FashionMNIST|folder\.PictureFolder|fractals\.Fractals|imagenet\.ImageNet|store\.(Store|SubtractMean))",
     re.ASCII,
 )
 

@@ -52,6 +52,7 @@ class Ties:
         reading: (name, place) of the axes of parameters that are summed over where they are used, as a weight's second one.
         giving: those of all others, as a weight's first one; what is used twice may be in both.
 
+    >>> import torch
     >>> net = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(3 * 4, 5), nn.ReLU(), nn.Linear(5, 2))
     >>> Ties.of(net, torch.zeros(2, 1, 4, 4)).groups
     (Group(0.weight: 3 units, at 1), Group(3.weight: 5 units, at 4))
