@@ -793,8 +793,13 @@ def test_jobs_at_the_same_time_measure_once(aligned, root, script):
     folder = measured_in(root)
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # as another job would hold it
+        impatient = "from convergent.cli import measurement; measurement._MINUTE = 1.0; import sys, runpy; "
+        impatient += "sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
+        _, *command = script(
+            "align", "method=matching", "label=waits", "hydra.verbose=true", f"root='{root}'", "logger=csv"
+        )
         process = subprocess.Popen(
-            script("align", "method=matching", "label=waits", "hydra.verbose=true", f"root='{root}'", "logger=csv"),
+            [sys.executable, "-c", impatient, *map(str, command)],
             stdout=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
         )  # fmt: skip
         for line in process.stdout:
