@@ -1,6 +1,8 @@
 """The statistics pass of Lightning: exact, one pass, saved once, found again."""
 
 import multiprocessing
+import os
+import signal
 
 import pytest
 import pytorch_lightning as pl
@@ -321,6 +323,21 @@ def test_a_snapshot_leaves_a_batch_to_read(tmp_path, monkeypatch):
     pl.Trainer(accelerator="cpu", callbacks=[callback], **QUIET).predict(Nets(nets()), loader, return_predictions=False)
     assert snapshots.batches(0, 1) == 4  # of 5: with none left Lightning would run no pass at all
     assert callback.images == 50
+
+
+def test_a_process_that_is_told_to_end_keeps_what_it_read_and_ends(tmp_path):
+    snapshots = Snapshots(tmp_path, "this", 60)
+
+    class Told(MomentsCallback):
+        def on_predict_batch_start(self, trainer, module, batch, batch_idx, loader=0):
+            super().on_predict_batch_start(trainer, module, batch, batch_idx, loader)
+            if batch_idx == 2:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    callback, loader = Told(["1"], Reading(blocks=8), snapshots=snapshots), DataLoader(dataset(50), batch_size=10)
+    with pytest.raises((SystemExit, KeyboardInterrupt)):
+        pl.Trainer(accelerator="cpu", callbacks=[callback], **QUIET).predict(Nets(nets()), loader)
+    assert snapshots.batches(0, 1) == 3
 
 
 def test_snapshots_of_another_pass_are_none(tmp_path):

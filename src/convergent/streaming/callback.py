@@ -112,15 +112,22 @@ class PassCallback(pl.Callback):
 
         There is none after a process's last batch: with nothing left to read Lightning would skip the pass, and with it the
         exchange between the processes.
+
+        Raises:
+            KeyboardInterrupt: if the process was told to end (SIGTERM), of which Lightning takes note only; what was read is
+                kept before.
         """
         for collector in self._collectors:
             collector.end()
         self._batches += 1
         last = batch_idx + 1 >= trainer.num_predict_batches[0]
-        if self.snapshots and not last and self.snapshots.due:
+        ending = trainer.received_sigterm
+        if self.snapshots and not last and (self.snapshots.due or ending):
             states = enumerate(collector.state() for collector in self._collectors)
             state = {f"{number}/{name}": tensor for number, part in states for name, tensor in part.items()}
             self.snapshots.save(state, self._batches, trainer.global_rank, trainer.world_size)
+        if ending:
+            raise KeyboardInterrupt
 
     def on_predict_end(self, trainer: pl.Trainer, *_: Any) -> None:
         """Take the hooks off and put together what the processes collected."""
