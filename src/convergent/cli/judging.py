@@ -24,10 +24,11 @@ from convergent.cli.align_job import AlignJob
 from convergent.cli.built import Built
 from convergent.cli.checking import resolved
 from convergent.cli.locks import held
-from convergent.cli.measured import load_pair
+from convergent.cli.measured import after_stop, load_pair
 from convergent.cli.measurement import MakesTrainer, Measurement
 from convergent.cli.nets import GivenNet, names_of
 from convergent.cli.processes import as_first, grouped, leave_group, patient_group
+from convergent.cli.train import stoppable
 from convergent.core.alignment import Alignment
 from convergent.core.layer_moments import LayerMoments
 from convergent.core.pairs import Pair
@@ -215,12 +216,12 @@ class Judging:
         data.only = some_of(data.untrained_on(), self.job.config.function_images)
         try:
             nets = Nets(self.beside.whole, self.beside.views)
-            self.trainer([callback]).predict(nets, datamodule=data, return_predictions=False)
+            with stoppable(lambda: after_stop(self.beside)):
+                self.trainer([callback]).predict(nets, datamodule=data, return_predictions=False)
         finally:
             data.only, data.read_before = None, lambda _rank, _world: 0
         shutil.rmtree(folder, ignore_errors=True)
-        judged: Judged = callback.collected[0][layer]
-        return judged
+        return callback.collected[0][layer]  # type: ignore[no-any-return]
 
     def _beside(self, layer: str) -> str:
         """What a layer is called where untrained nets are beside the others, whose paths may make it another name."""
