@@ -35,6 +35,14 @@ def test_a_folder_is_claimed_once_and_found_again(folder):
     assert OmegaConf.load(folder / "config.yaml").root == "here"
 
 
+def test_a_result_from_before_an_option_is_of_what_was_done_then(folder):
+    claim(folder, config(), force=False)
+    (folder / "done").touch()
+    claim(folder, config(tokens="same"), force=False)
+    with pytest.raises(InputError, match="tokens is same there and shared_ends here"):
+        claim(folder, config(tokens="shared_ends"), force=False)
+
+
 @pytest.mark.parametrize("file", ["done", "last.ckpt"])
 @pytest.mark.parametrize("change", [{"seed": 1}, {"data": {"name": "cifar"}}, {"sizes": [1]}, {"seed": "0"}])
 def test_another_configuration_is_refused_with_what_differs(folder, change, file):

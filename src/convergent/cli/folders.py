@@ -17,7 +17,7 @@ from convergent.cli.schema import identifying
 from convergent.errors import InputError
 from convergent.options import COMPONENT, LONGEST_NAME, check
 from convergent.storage.files import atomic
-from convergent.storage.layout import LAYOUT, modern, outdated
+from convergent.storage.layout import LATER, LAYOUT, modern, outdated
 
 # What makes a folder worth keeping: the mark of a finished result, and what an unfinished training resumes from.
 _RESULTS = ("done", "last.ckpt")
@@ -147,6 +147,7 @@ def claim(
     if options is None and (sentence := outdated(there, folder)):
         raise InputError(sentence)
     before, now = identifying(modern(there, record), options or {}), identifying(ours, options or {})
+    before = {name: value for name, value in LATER.items() if name in now} | before
     if different := differences(before, now):
         raise InputError(
             f"{folder} holds the result of another configuration ({different}); replace it with force=true or keep both "

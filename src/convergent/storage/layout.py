@@ -19,6 +19,10 @@ MOVED = {
 }
 
 
+# Options that came later, and what a result made before them is of.
+LATER = {"tokens": "same"}
+
+
 def modern(content: Mapping[str, Any], file: Path) -> dict[str, Any]:
     """A result's config.yaml as it would be written today, without the number of its layout.
 
