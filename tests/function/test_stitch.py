@@ -275,6 +275,31 @@ def test_maps_that_were_fitted_to_some_positions_are_put_in_place_at_all_of_them
     assert len(results[0]) == 2 + 2 * 2
 
 
+def test_positions_that_are_no_samples_stay_as_they_are():
+    torch.manual_seed(0)
+    nets = {name: ConvNet(1, 8, 10, (6, 8, 8, 12)).eval() for name in "ab"}
+    loader, paths = DataLoader(images(40), 40), ("conv2", dict.fromkeys(nets, "conv2"))
+    positions = cv.Reading(blocks=4)
+    pair = replace(cv.measure(nets, loader, ["conv2"], positions)["conv2"].pair("a", "b"), held_out_folds=2)
+    changed = []
+    for drop in (
+        [],
+        [0, 10**6],
+        list(range(10**3)),
+    ):  # more than there are is no mistake: layers differ in their number
+        reading = replace(positions, drop=drop)
+        start = FunctionPass.start(paths, reading, own_stitches(pair, 4), {})
+        (result,) = collect(nets, loader, [start], reading)
+        changed.append(float(by_name_of_b(result["conv2"])["ablated"]))
+    assert changed[0] > 0
+    assert changed[1] not in (0, changed[0])
+    assert changed[2] == 0
+
+
+def by_name_of_b(of_layer):
+    return {stitch.name: of for stitch, of in zip(of_layer.stitches, of_layer.difference_v)}
+
+
 def test_tokens_that_predict_nothing_count_nowhere():
     torch.manual_seed(0)
     nets = {name: nn.Sequential(nn.Embedding(9, 6), nn.Linear(6, 5), nn.Linear(5, 9)).eval() for name in "ab"}

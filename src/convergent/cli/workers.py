@@ -36,10 +36,8 @@ class Workers(Generic[T]):
     """
 
     def __init__(self, work: Callable[[int], T], processes: int) -> None:
-        self.work, self.processes = (
-            work,
-            processes if sys.platform == "linux" else 1,
-        )  # others' libraries do not outlive forks
+        # elsewhere other packages do not outlive forks
+        self.work, self.processes = work, processes if sys.platform == "linux" else 1
         self._there: dict[Connection, ForkProcess] = {}
         self._logged: set[str] = set()
 

@@ -176,8 +176,9 @@ class FunctionPass(Collector):
             made_nbp[of_fold] = predicted(folds[fold], x_nap[of_fold], restored=stitch.versions[0] == RESTORED)
         if stitch.b in self._lowest:
             made_nbp = made_nbp.maximum(self._lowest[stitch.b])
-        if made_nbp.shape[2] > 1:  # what is no sample, as the first token, no map is of
-            made_nbp[:, :, list(self.reading.drop)] = own_nbp[:, :, list(self.reading.drop)].to(made_nbp.dtype)
+        if (positions := made_nbp.shape[2]) > 1:  # what is no sample, as the first token, no map is of
+            dropped = [p for p in self.reading.drop if -positions <= p < positions]
+            made_nbp[:, :, dropped] = own_nbp[:, :, dropped].to(made_nbp.dtype)
         if stitch.units_fb is None:
             return made_nbp
         return made_nbp.where(stitch.units_fb[fold_n][:, :, None].to(made_nbp.device), own_nbp)

@@ -12,7 +12,7 @@ from torchvision.models import resnet18
 import convergent as cv
 from convergent.function.merging.permutations import permuted, random_order
 from convergent.function.merging.ties import Ties
-from convergent.function.merging.zipping import most_alike, zippable
+from convergent.function.merging.zipping import most_alike, zippable, zipped
 from convergent.methods.spectral import SpectralClustering
 
 
@@ -115,6 +115,13 @@ def test_no_group_has_units_of_two_clusters_and_the_cheapest_merges_are_made():
     assert all(len(np.unique(label_u[group_u == group])) == 1 for group in range(15))
     assert len(np.unique(group_u[label_u == 2])) == 1
     assert len(np.unique(most_alike(distance_uu, np.arange(30), 15))) == 15  # more clusters than groups hold nothing
+
+
+def test_nets_of_which_no_units_can_be_merged_are_averaged():
+    torch.manual_seed(0)
+    nets = [nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3)).eval() for _ in range(2)]
+    merged = zipped(Ties.of(nets[0], images()[0][0][:2]), [], {}, ["a", "b"], {}, None).net(nets, [0.5, 0.5])
+    assert torch.allclose(merged[2].weight, (nets[0][2].weight + nets[1][2].weight) / 2)
 
 
 def test_which_axes_of_a_weight_read_units_is_said_by_the_graph():

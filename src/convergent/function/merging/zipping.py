@@ -42,6 +42,7 @@ class Zip:
     Attributes:
         ties: of the nets.
         member: of each group's axis, 1 where a net's unit becomes a merged one, shape (k, g, n).
+        nets: how many.
         shares: of the second of two nets, at which there is an average.
 
     Source: Stoica, Bolya, Bjorner, Hearn, Hoffman 2024, "ZipIt! Merging Models from Different Tasks without Training".
@@ -49,6 +50,7 @@ class Zip:
 
     ties: Ties
     member: Mapping[Axis, Tensor]
+    nets: int
     shares: Sequence[float] = (0.0, 0.5, 1.0)
 
     def net(self, nets: Sequence[nn.Module], _shares: Sequence[float]) -> nn.Module:
@@ -102,7 +104,7 @@ class Zip:
                 member_kgn = self.member[atoms[place]].to(old)
                 weight_gn = member_kgn[k] if reads else member_kgn[k] / member_kgn.sum((0, 2))[:, None]
                 old = torch.tensordot(weight_gn, old, dims=([1], [place])).movedim(0, place)
-            new.copy_(old if merged or reads else old / len(next(iter(self.member.values()))))
+            new.copy_(old if merged or reads else old / self.nets)
         return made.reshape(x.shape)
 
 
@@ -151,7 +153,7 @@ def zipped(
             label_u = _held_together(method.cluster(_summed(moments), net_u, group.name).label_u, net_u.numpy())
         merged_u = torch.from_numpy(most_alike(distance_uu, label_u, n))
         member[group.atom] = torch.nn.functional.one_hot(merged_u, n).double().view(k, n, n).mT
-    return Zip(ties, member)
+    return Zip(ties, member, len(nets))
 
 
 def most_alike(distance_uu: np.ndarray, label_u: np.ndarray, number: int) -> np.ndarray:
