@@ -4,7 +4,6 @@ import csv
 import fcntl
 import functools
 import json
-import os
 import platform
 import re
 import shutil
@@ -20,25 +19,17 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
 
-from conftest import PROJECT
 from convergent.function.function_pass import FunctionPass
 from convergent.function.stitches import MAPS
 from convergent.storage.csv_files import read_rows
 from convergent.streaming.saved_moments import SavedMoments
+from forked import Forked
 
 pytestmark = pytest.mark.command
 
 SMALL = ("epochs=3", "net.module.widths=[6,6,6,8]")
-
-
-def typed(*command, code=0, cwd=None, **environment):
-    """Run a command line in a process of its own and return what it said."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1"} | environment
-    done = subprocess.run(
-        [str(c) for c in command], cwd=cwd, env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == code, done.stdout + done.stderr
-    return done.stdout + done.stderr
+BARE = ("figure=[]", "pictures=null", "logger=csv")
+JUDGED = ("figure=[function]", *BARE[1:])
 
 
 @pytest.fixture(scope="module")
@@ -55,18 +46,17 @@ def measured_in(root):
 
 
 @pytest.fixture(scope="module")
-def trained(root):
-    python, src = sys.executable, PROJECT / "src"
-    arguments = ("-m", "seed=0,1", *SMALL, f"root='{root}'", "hydra.launcher.n_jobs=2")
-    output = typed(python, src / "train.py", *arguments, cwd=root)  # from another folder, with a space
+def trained(root, script):
+    output = Forked(*script("train", "seeds=[0,1]", *SMALL, f"root='{root}'"), cwd=root).output()
     assert output.count(": val/acc_top1") == 2
     return root / "outputs" / "train" / "digits-convnet"
 
 
 @pytest.fixture(scope="module")
-def aligned(trained, root):
-    arguments = ("-m", "method=matching,semimatching", f"root='{root}'", "hydra.verbose=true")
-    output = typed(sys.executable, PROJECT / "src" / "align.py", *arguments)
+def aligned(trained, root, script):
+    Forked(*script("align", f"root='{root}'")).output()
+    few = ("method=semimatching", "figure=[curves]", "hydra.verbose=true")
+    output = Forked(*script("align", *few, f"root='{root}'")).output()
     assert "Moments of 4 layers found in" in output  # the second method reuses the pass of the first
     return root / "outputs" / "align" / "digits-convnet"
 
@@ -85,7 +75,7 @@ def test_a_run_folder_holds_everything_readable_by_anybody(trained):
 
 def test_what_is_done_is_said_and_not_done_again(trained, root, script):
     before = (trained / "seed=0" / "weights.safetensors").stat().st_mtime_ns
-    output = typed(*script("train", "seed=0", *SMALL, f"root='{root}'"))
+    output = Forked(*script("train", "seed=0", *SMALL, f"root='{root}'")).output()
     assert output.startswith("digits-convnet seed=0: done already, val/acc_top1")
     assert (trained / "seed=0" / "weights.safetensors").stat().st_mtime_ns == before
 
@@ -109,7 +99,7 @@ def test_an_alignment_folder_is_whole(aligned):
             rows = list(csv.DictReader(file))
         assert len(rows) == 2 * (6 + 6 + 6 + 8)
         figures = {path.name for path in (folder / "figures").iterdir()}
-        assert {"correlations-conv1.png", "correlations-fc1.pdf", "curves.png", "means.pdf"} <= figures
+        assert {"curves.png", "curves.pdf"} <= figures
         saved = load_file(folder / "alignments" / "conv1.safetensors")
         shape = tuple(saved["seed=0 to seed=1/shape"].tolist())
         index_ab, weight = (saved[f"seed=0 to seed=1/{name}"] for name in ("index_ab", "weight"))
@@ -119,14 +109,19 @@ def test_an_alignment_folder_is_whole(aligned):
         assert [float(row["r"]) for row in first] == pytest.approx(map_ab.to_dense().sum(0).tolist(), abs=1e-5)
 
 
+def test_everything_is_drawn(aligned):
+    figures = {path.name for path in (aligned / "matching" / "figures").iterdir()}
+    assert {"correlations-conv1.png", "correlations-fc1.pdf", "curves.png", "means.pdf"} <= figures
+
+
 def test_the_pass_was_read_once_for_both_methods(aligned, root):
     assert len(list((root / "outputs" / "moments").iterdir())) == 2  # and one of shuffled images
 
 
 def test_two_processes_align_to_the_same_bytes_as_one(aligned, root, command):
     for label, jobs in (("one", 1), ("two", 2)):
-        options = ("method=spectral", f"label={label}", f"n_jobs={jobs}")
-        assert command("align", *options, f"root='{root}'", "logger=csv")[0] == 0
+        options = ("method=spectral", f"label={label}", f"n_jobs={jobs}", "layers=[conv1,fc1]", "figure=[clusters]")
+        assert command("align", *options, *BARE[1:], f"root='{root}'")[0] == 0
     one, two = (aligned / label for label in ("one", "two"))
     files = sorted(path.relative_to(one) for path in one.rglob("*") if path.is_file())
     assert files == sorted(path.relative_to(two) for path in two.rglob("*") if path.is_file())
@@ -150,10 +145,8 @@ def test_what_chance_gives_stands_beside_every_mean(aligned):
 
 
 def test_untrained_nets_are_those_that_the_training_began_with(trained, root, command):
-    code, _, _ = command(
-        "align", "nets=untrained", "layers=[conv1]", "evaluation.nulls=[]", f"root='{root}'", "logger=csv"
-    )
-    assert code == 0
+    code, _, err = command("align", "nets=untrained", "layers=[conv1]", "evaluation.nulls=[]", f"root='{root}'", *BARE)
+    assert code == 0, err
     label = "matching,layers=[conv1],nets=untrained,nulls=[]"
     summary = json.loads((root / "outputs" / "align" / "digits-convnet" / label / "summary.json").read_text())
     assert {pair["a"] for pair in summary["pairs"]} == {"seed=0@epoch=0", "seed=1@epoch=0"}
@@ -195,8 +188,8 @@ def test_the_report_lists_every_method(aligned, root, command):
 
 
 def test_clusters_are_kept_and_drawn_and_reported_beside_the_other_methods(aligned, root, command):
-    options = ("method=spectral", "evaluation.nulls=[rotated]", "layers=[fc1]", f"root='{root}'", "logger=csv")
-    assert command("align", *options)[0] == 0
+    options = ("method=spectral", "evaluation.nulls=[rotated]", "layers=[fc1]", f"root='{root}'", *BARE[1:])
+    assert command("align", *options, "figure=[clusters,similarity,composition,subspaces]")[0] == 0
     folder = aligned / "spectral,layers=[fc1],nulls=[rotated]"
     pair = json.loads((folder / "summary.json").read_text())["pairs"][0]
     assert pair["solver_clusters"] >= 1
@@ -236,8 +229,7 @@ def test_damaged_moments_are_measured_again(aligned, root, command, caplog, dama
     tensors = {key: tensor.clone() for key, tensor in load_file(file).items()}
     file.write_bytes(damage(file.read_bytes()))
     left.touch()  # of a killed write
-    code, _, _ = command("align", "method=matching", f"label={label}", f"root='{root}'", "logger=csv")
-    assert code == 0
+    assert command("align", "evaluation.nulls=[]", f"label={label}", f"root='{root}'", *BARE)[0] == 0
     assert "conv2.safetensors is damaged" in caplog.text
     assert "measuring it again" in caplog.text
     assert not left.exists()
@@ -246,7 +238,10 @@ def test_damaged_moments_are_measured_again(aligned, root, command, caplog, dama
 
 
 def test_mutual_information_is_counted_beside_the_moments_that_are_there(aligned, root, command):
-    code, _, err = command("align", "method=mutual_information", f"root='{root}'", "logger=csv", "evaluation.folds=3")
+    drawn = "figure=[nats,densities,curves,means]"
+    code, _, err = command(
+        "align", "method=mutual_information", "evaluation.folds=3", f"root='{root}'", *BARE[1:], drawn
+    )
     assert code == 0, err
     counted = root / "outputs" / "moments"
     assert {path.parent.parent for path in counted.glob("*/histograms,bins=10,samples=1000000,folds=3/fc1.*")} == {
@@ -282,9 +277,8 @@ def test_all_held_out_scalars_of_a_row_are_of_the_folds_that_were_asked_for(alig
         "evaluation.folds=3",
         "layers=[fc1]",
         "evaluation.nulls=[]",
-        "pictures=null",
         "label=threefold",
-        "logger=csv",
+        *BARE,
     )
     code, _, err = command("align", *options, f"root='{root}'")
     assert code == 0, err
@@ -333,9 +327,8 @@ def test_without_folds_nothing_is_held_out_and_no_file_has_a_column_for_it(align
 
 
 @pytest.fixture(scope="module")
-def judged(aligned, root):
-    arguments = ("method=matching", "function=units", "label=judged", "pictures=null", "logger=csv", f"root='{root}'")
-    typed(sys.executable, PROJECT / "src" / "align.py", *arguments)
+def judged(aligned, root, script):
+    Forked(*script("align", "function=units", "label=judged", *JUDGED, f"root='{root}'")).output()
     return root / "outputs" / "align" / "digits-convnet" / "judged"
 
 
@@ -363,8 +356,7 @@ def test_what_is_left_of_decisions_stands_in_tables_columns_and_a_figure(judged)
 
 
 def test_what_was_judged_before_a_job_was_killed_is_not_judged_again(judged, root, command, monkeypatch):
-    again = ("align", "method=matching", "function=units", "label=killed", "pictures=null", "logger=csv", f"root={root}",
-             "reading.snapshot_minutes=0")  # fmt: skip
+    again = ("align", "function=units", "label=killed", *JUDGED, f"root={root}", "reading.snapshot_minutes=0")
     batches, end = [], FunctionPass.end
 
     def dying(self, deadly):
@@ -412,11 +404,10 @@ def test_two_processes_measure_in_two_passes_what_one_does_in_one(aligned, train
         "trainer.devices=2",
         "trainer.accelerator=cpu",
         "label=ddp",
-        "logger=csv",
         "reading.layers_per_pass=2",
         "function=true",
     )
-    typed(*script("align", "method=matching", *ddp, f"root='{root}'"), cwd="/")
+    Forked(*script("align", *ddp, *BARE, f"root='{root}'"), cwd="/").output()
     assert (judged.parent / "ddp" / "function.csv").read_bytes() == (judged / "function.csv").read_bytes()
     for name, content in alone.items():
         ours, theirs = load_file(folder / name), dict(_loaded(content))
@@ -439,7 +430,7 @@ def test_two_processes_train_the_net_that_one_does(root, script, command):
         "logger=csv",
     )
     ddp = ("trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu")
-    output = typed(*script("train", *same, *ddp, "name=two"))
+    output = Forked(*script("train", *same, *ddp, "name=two")).output()
     assert output.count(": val/acc_top1") == 2  # one of the processes speaks, of two nets
     assert command("train", *same, "name=one")[0] == 0
     for seed in (1, 0):
@@ -454,7 +445,8 @@ def test_two_processes_train_the_net_that_one_does(root, script, command):
 def test_wandb_has_it_all_offline_and_can_be_read_back(aligned, trained, root):
     runs = {}
     for folder in sorted((root / "outputs" / "wandb").glob("offline-run-*")):
-        output = typed(Path(sys.executable).parent / "wandb", "leet", "inspect", "--json", folder)
+        inspect = [Path(sys.executable).parent / "wandb", "leet", "inspect", "--json", folder]
+        output = subprocess.run(inspect, capture_output=True, text=True, check=True).stdout
         records = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
         (run,) = [record for record in records if record["type"] == "run"]
         runs[json.dumps(run, separators=(",", ":"))] = output
@@ -484,25 +476,24 @@ def test_wandb_has_it_all_offline_and_can_be_read_back(aligned, trained, root):
 
 
 def test_a_killed_training_goes_on_from_its_last_epoch(root, script, command):
-    import signal
     import time
 
-    arguments = ("train", "seed=5", "epochs=12", *SMALL[1:], f"root='{root}'", "name=killed", "logger=csv")
-    process = subprocess.Popen(script(*arguments), env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL)
+    arguments = ("train", "seed=5", "epochs=8", *SMALL[1:], f"root='{root}'", "name=killed", "logger=csv")
+    process = Forked(*script(*arguments))
     checkpoint = root / "outputs" / "train" / "killed" / "seed=5" / "last.ckpt"
     for _ in range(1800):
         if checkpoint.exists():
             break
         time.sleep(0.1)
-    process.send_signal(signal.SIGKILL)
+    process.kill()
     process.wait()
     epoch = torch.load(checkpoint, weights_only=True)["epoch"]
     assert not (checkpoint.parent / "done").exists()
-    assert epoch < 11
+    assert epoch < 7
     code, output, _ = command(*arguments)
     assert code == 0
     assert "going on from the last checkpoint" in output
-    assert torch.load(checkpoint, weights_only=True)["epoch"] == 11
+    assert torch.load(checkpoint, weights_only=True)["epoch"] == 7
 
 
 def test_a_net_of_ones_own_trains_and_aligns(root, command, tmp_path, monkeypatch):
@@ -514,12 +505,11 @@ def test_a_net_of_ones_own_trains_and_aligns(root, command, tmp_path, monkeypatc
     )
     monkeypatch.chdir(tmp_path)
     own = ("net=module", "net.name=mine", "net.module._target_=my_nets.Net", "+net.module.width=12", "net.layers=['2']")
-    for seed in (0, 1):
-        assert command("train", *own, f"seed={seed}", "epochs=2", f"root='{root}'", "logger=csv")[0] == 0
+    assert command("train", *own, "seeds=[0,1]", "epochs=1", f"root='{root}'", "logger=csv")[0] == 0
     code, _, err = command("align", "name=digits-mine", f"root='{root}'", "logger=csv")
     assert code == 1
     assert '"trust=[my_nets.Net]"' in err
-    assert command("align", "name=digits-mine", "trust=[my_nets.Net]", f"root='{root}'", "logger=csv")[0] == 0
+    assert command("align", "name=digits-mine", "trust=[my_nets.Net]", f"root='{root}'", *BARE)[0] == 0
     summary = json.loads((root / "outputs" / "align" / "digits-mine" / "matching" / "summary.json").read_text())
     assert summary["layers"]["2"]["units"] == 12
 
@@ -549,8 +539,9 @@ def test_modules_of_other_architectures_and_views_are_compared_layer_by_layer(ro
         f"data.folder={tmp_path}",
         "data.workers=0",
         f"root='{root}'",
-        "logger=csv",
         "reading.blocks=8",
+        "evaluation.rotations=2",
+        *BARE,
     )
     code, _, err = command("align", nets, layers, *images, "reading.sample=pooled", "label=it")
     assert code == 0, err
@@ -571,10 +562,9 @@ def test_modules_of_other_architectures_and_views_are_compared_layer_by_layer(ro
 
 
 def test_nets_along_their_training_are_compared_epoch_by_epoch(root, command):
-    for seed in (0, 1):
-        some = (f"seed={seed}", "epochs=2", "keep_epochs=[0,2]", SMALL[1], "name=along", f"root='{root}'", "logger=csv")
-        assert command("train", *some)[0] == 0
-    options = ("name=along", "at_epochs=kept", "layers=[conv1]", f"root='{root}'", "logger=csv")
+    some = ("seeds=[0,1]", "epochs=2", "keep_epochs=[0,2]", SMALL[1], "name=along", f"root='{root}'", "logger=csv")
+    assert command("train", *some)[0] == 0
+    options = ("name=along", "at_epochs=kept", "layers=[conv1]", f"root='{root}'", "figure=[dynamics]", *BARE[1:])
     assert command("align", *options)[0] == 0
     folder = root / "outputs" / "align" / "along" / "matching,at_epochs=kept,layers=[conv1]"
     summary = json.loads((folder / "summary.json").read_text())
@@ -659,7 +649,7 @@ def test_an_option_that_cannot_be_is_refused(trained, refused, override, message
     if message:
         assert message in refused("align", override)
     else:  # the logits are a layer as any other
-        code, _, _ = command("align", override, f"root='{root}'", "logger=csv", "label=logits")
+        code, _, _ = command("align", override, f"root='{root}'", *BARE, "label=logits")
         assert code == 0
 
 
@@ -687,7 +677,7 @@ def test_runs_of_two_experiments_go_together_and_are_told_apart(trained, command
     other = root / "outputs" / "train" / "another"
     shutil.copytree(trained / "seed=1", other / "seed=0")
     both = f"nets=['{trained}/seed=0','{other}/seed=0']"
-    code, _, _ = command("align", both, "label=two", "layers=[fc1]", "logger=csv", f"root='{root}'")
+    code, _, _ = command("align", both, "label=two", "layers=[fc1]", *BARE, f"root='{root}'")
     assert code == 0
     summary = json.loads((root / "outputs" / "align" / "digits-convnet~another" / "two" / "summary.json").read_text())
     assert {pair["a"] for pair in summary["pairs"]} == {"digits-convnet/seed=0", "another/seed=0"}
@@ -734,8 +724,9 @@ def test_nan_in_a_net_is_reported(trained, refused, root):
 
 
 def test_a_misspelt_option_is_answered_with_what_is_near(root, script):
-    output = typed(*script("train", "sede=1", f"root='{root}'"), code=1)
-    assert output == "error: There is no option sede; did you mean seed or seeds?\n"
+    done = subprocess.run(script("train", "sede=1", f"root='{root}'"), capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "error: There is no option sede; did you mean seed or seeds?\n"
 
 
 @pytest.mark.parametrize(
@@ -777,16 +768,12 @@ def test_a_training_that_meets_a_broken_image_leaves_nothing_behind(refused, tmp
 def test_a_second_training_of_one_seed_waits_for_the_first(trained, root, script):
     with FileLock(root / "outputs" / "locks" / "train" / "twice" / "seed=0"):  # as the first would hold it
         arguments = ("name=twice", "epochs=1", SMALL[1], f"root='{root}'", "logger=csv")
-        process = subprocess.Popen(
-            script("train", *arguments), stdout=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
-        )
+        process = Forked(*script("train", *arguments))
         assert process.stdout.readline() == "twice seed=0: another job is at it; waiting for its end\n"
         shutil.copytree(trained, root / "outputs" / "train" / "twice")  # and it ends well
         config = root / "outputs" / "train" / "twice" / "seed=0" / "config.yaml"
         config.write_text(config.read_text().replace("epochs: 3", "epochs: 1").replace("digits-convnet", "twice"))
-    output = process.communicate(timeout=120)[0]
-    assert process.returncode == 0
-    assert output.startswith("twice seed=0: done already")
+    assert process.output().startswith("twice seed=0: done already")
 
 
 def test_jobs_at_the_same_time_measure_once(aligned, root, script):
@@ -795,19 +782,12 @@ def test_jobs_at_the_same_time_measure_once(aligned, root, script):
         fcntl.flock(lock, fcntl.LOCK_EX)  # as another job would hold it
         impatient = "from convergent.cli import measurement; measurement._MINUTE = 1.0; import sys, runpy; "
         impatient += "sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
-        _, *command = script(
-            "align", "method=matching", "label=waits", "hydra.verbose=true", f"root='{root}'", "logger=csv"
-        )
-        process = subprocess.Popen(
-            [sys.executable, "-c", impatient, *map(str, command)],
-            stdout=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
-        )  # fmt: skip
+        python, *command = script("align", "label=waits", "hydra.verbose=true", f"root='{root}'", *BARE)
+        process = Forked(python, "-c", impatient, *command)
         for line in process.stdout:
             if "Another job is measuring" in line:
                 break
         else:
             pytest.fail("did not wait")
         assert process.poll() is None
-    output = process.communicate(timeout=120)[0]  # the lock's owner is gone: it goes on
-    assert process.returncode == 0
-    assert "Moments of 4 layers found" in output
+    assert "Moments of 4 layers found" in process.output()  # the lock's owner is gone: it goes on

@@ -5,7 +5,6 @@ Axes: `u` units of all nets side by side, `c` clusters, `x` similarities that ma
 
 from collections.abc import Sequence
 
-from sklearn.metrics import adjusted_rand_score
 from torch import Tensor
 
 
@@ -38,6 +37,8 @@ def adjusted_rand(label_u: Tensor, other_u: Tensor) -> float:
     1.0
     """
     both_u = (label_u >= 0) & (other_u >= 0)
+    from sklearn.metrics import adjusted_rand_score  # a second to import, which most runs need not spend
+
     return float(adjusted_rand_score(label_u[both_u].numpy(), other_u[both_u].numpy()))
 
 

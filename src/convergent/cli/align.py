@@ -50,6 +50,8 @@ def align(job: AlignJob) -> None:
     parts = Parts(*(instantiate(config[group]) for group in ("method", "analysis", "similarity", "figure")))
     measurement, shuffled = measurements_of(job, parts.method, parts.measures.values())
     trainer = partial(_trainer, config)
+    if config.function:
+        _check_held_out(job, measurement)
     with stoppable(lambda: after_stop(measurement, shuffled)):
         for each in [measurement, shuffled] if shuffled else [measurement]:
             each.ensure(trainer)
@@ -94,6 +96,17 @@ def align(job: AlignJob) -> None:
     of_layers = summary["layers"].items()
     mean_r = ", ".join(f"{layer} {scalars['mean_r']:.2f}" for layer, scalars in of_layers if "mean_r" in scalars)
     print(f"{job.name} {job.label}: mean r {mean_r}, in {folder}, {took(began)}", flush=True)
+
+
+def _check_held_out(job: AlignJob, measurement: Measurement) -> None:
+    """Check that maps can be judged on images held out from them and from the nets' training, before anything is measured.
+
+    Raises:
+        InputError: if there are none.
+    """
+    if not job.evaluation.folds:
+        raise InputError("Maps are judged on images that they were not fitted to; ask for evaluation.folds=2 or more.")
+    measurement.data.untrained_on()
 
 
 def _trainer(config: DictConfig, callbacks: list[Callback]) -> Trainer:

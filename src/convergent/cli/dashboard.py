@@ -11,7 +11,6 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import wandb
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.loggers import Logger, WandbLogger
@@ -22,6 +21,8 @@ from convergent.cli.workspace import ALL_METHODS, panel
 from convergent.errors import InputError
 
 if TYPE_CHECKING:
+    import wandb
+
     from convergent.analysis.results import Result
     from convergent.cli.writing import Aligned
     from convergent.training.runs import Run
@@ -41,6 +42,8 @@ def start_logger(
         return None
     if config._target_ != "wandb.init":
         return instantiate(config, save_dir=str(folder))  # type: ignore[no-any-return]
+    import wandb  # half a second, which other loggers need not spend
+
     online = config.mode == "online"
     if online and not wandb.login(prompt=False):
         raise InputError("W&B has no key for logging online; run `wandb login` first or leave logger.mode=offline.")
@@ -86,6 +89,8 @@ def log_alignment(
     """
     if not isinstance(logger, WandbLogger):
         return
+    import wandb
+
     run, results = logger.experiment, aligned.results
     for layer, scalars in summary["layers"].items():
         scalars = scalars | _each_apart(summary["across"].get(layer, {}))
@@ -137,6 +142,8 @@ def log_merging(
     """
     if not isinstance(logger, WandbLogger):
         return
+    import wandb
+
     run = logger.experiment
     for alignment, scalars in summary["alignments"].items():
         run.summary.update({f"merging/{alignment} {key.replace('_', ' ')}": x for key, x in scalars.items()})
@@ -200,6 +207,8 @@ def _staging(run: Any) -> Iterator[None]:
 def _cell(value: Any, pictures: dict[bytes, wandb.Image]) -> Any:
     if not isinstance(value, np.ndarray):
         return value
+    import wandb
+
     key = str(value.shape).encode() + value.tobytes()
     if key not in pictures:
         pictures[key] = wandb.Image(value)
@@ -214,6 +223,8 @@ def _mean_sorted_r(results: Sequence[Result], layer: str) -> Any:
 
 
 def _artifact(logger: WandbLogger, name: str, kind: str, files: Sequence[Path]) -> None:
+    import wandb
+
     legal = "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in name)[-120:]
     artifact = wandb.Artifact(legal, type=kind)
     for file in files:

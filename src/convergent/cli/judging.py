@@ -80,16 +80,7 @@ class Judging:
     def begin(
         cls, job: AlignJob, measurement: Measurement, trainer: MakesTrainer, measures: Mapping[str, Measure]
     ) -> Judging:
-        """Measure the untrained nets; in all processes together.
-
-        Raises:
-            InputError: if no images are held out from the maps, or from the nets' training.
-        """
-        if not job.evaluation.folds:
-            raise InputError(
-                "Maps are judged on images that they were not fitted to; ask for evaluation.folds=2 or more."
-            )
-        measurement.data.untrained_on()
+        """Measure the untrained nets; in all processes together."""
         names = names_of(measurement.nets)
         new = {name: net for name, of in zip(names, measurement.nets) if (net := _untrained(of)) is not None}
         nets = [*measurement.nets]
