@@ -1,6 +1,5 @@
 """Jobs whose processes torchrun or SLURM started at once: all do what the first one decides, with images or without."""
 
-import os
 import shutil
 import subprocess
 import sys
@@ -10,6 +9,7 @@ import pytest
 from filelock import FileLock
 
 from conftest import free_port
+from forked import Forked
 from test_survival import PASS, moments
 
 pytestmark = pytest.mark.command
@@ -79,25 +79,17 @@ if rank == "1":
 def tasks(job, step, seconds):
     """Both tasks of a step of a SLURM job, as srun starts them."""
     of_step = {"SLURM_JOB_ID": job, "SLURM_STEP_ID": step, "SLURM_STEP_NUM_TASKS": "2", "SLURM_NODELIST": "127.0.0.1"}
-    return [
-        subprocess.Popen(
-            [sys.executable, "-c", TASK, str(seconds)],
-            env=os.environ | of_step | {"SLURM_PROCID": rank},
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )
-        for rank in "01"
-    ]  # fmt: skip
+    return [Forked("python", "-c", TASK, seconds, SLURM_PROCID=rank, **of_step) for rank in "01"]
 
 
 def test_tasks_of_slurm_hear_the_first_one_of_their_own_step_and_end_with_it():
     job = str(free_port())
     every = [tasks(job, "0", 3), tasks(job, "1", 0)]  # two steps of one job at a time
-    output = [[task.communicate(timeout=120) for task in step] for step in every]
-    ports = [{out.split()[-1] for out, _ in step} for step in output]
+    output = [[task.output(code) for code, task in enumerate(step)] for step in every]  # the second ends with an error
+    ports = [{said.splitlines()[0].split()[-1] for said in step} for step in output]
     assert len(set.union(*ports)) == 2
-    assert all(out.startswith("0 decides {'0'} ") for step in output for out, _ in step)
-    assert all(step[0].returncode == 0 and step[1].returncode == 1 for step in every)
-    assert all("first process of this job has ended" in err for _, (_, err) in output)
+    assert all(said.startswith("0 decides {'0'} ") for step in output for said in step)
+    assert all("first process of this job has ended" in said for _, said in output)
 
 
 def test_tasks_of_a_batch_script_that_srun_did_not_start_are_no_processes_of_a_job(monkeypatch):

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import subprocess
 import time
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from conftest import free_port
+from forked import Forked
 
 pytestmark = pytest.mark.command
 
@@ -25,24 +25,13 @@ PASS = (
     "reading.blocks=8",
     "evaluation.folds=2",
     "images=val",
+    "data.batch_size=2",
+    "evaluation.rotations=2",
+    "figure=[]",
+    "similarity=[]",
 )
 TWO = ("trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu")
-SLOW = ("data.batch_size=1", "reading.snapshot_minutes=0")
-
-
-def started(arguments, **environment):
-    return subprocess.Popen(
-        arguments,
-        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
-
-
-def said_by(arguments):
-    """What a command prints that ends well."""
-    done = subprocess.run(arguments, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout + done.stderr
+SLOW = "reading.snapshot_minutes=0"
 
 
 def moments(root):
@@ -65,7 +54,7 @@ def assert_equal(one, two, processes=1):
 def until(ready, process, seconds=120):
     end = time.monotonic() + seconds
     while not (value := ready()):
-        assert process.poll() is None, process.communicate()[0]
+        assert process.poll() is None, process.stdout.read()
         assert time.monotonic() < end
         time.sleep(0.05)
     return value
@@ -84,25 +73,25 @@ def snapshots(root, batches, processes=1):
 def alone(tmp_path_factory, script):
     """What an undisturbed pass of one process finds."""
     root = tmp_path_factory.mktemp("alone")
-    said_by(script("align", *PASS, "data.batch_size=1", f"root={root}"))
+    Forked(*script("align", *PASS, f"root={root}")).output()
     return moments(root)
 
 
 def test_a_killed_pass_goes_on_and_ends_with_the_very_same_bits(alone, tmp_path, script):
-    command = script("align", *PASS, *SLOW, f"root={tmp_path}")
-    process = started(command)
-    until(lambda: snapshots(tmp_path, 50), process)
-    process.send_signal(signal.SIGKILL)
+    command = script("align", *PASS, SLOW, f"root={tmp_path}")
+    process = Forked(*command)
+    until(lambda: snapshots(tmp_path, 25), process)
+    process.kill()
     process.wait()
     assert not moments(tmp_path)
-    assert "Going on with batch" in said_by(command)
+    assert "Going on with batch" in Forked(*command).output()
     assert_equal(moments(tmp_path), alone)
     assert not list(tmp_path.rglob("partial-*"))
 
 
-def processes_of(root):
-    """{rank: process id} of a job's processes (as the kernel tells)."""
-    processes = {}
+def processes_of(process, root):
+    """{rank: process id} of a job's first process and of those that it starts (as the kernel tells)."""
+    processes = {0: process.pid}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             if str(root) in (folder / "cmdline").read_text():
@@ -116,21 +105,20 @@ def processes_of(root):
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc to find the processes of a job")
 @pytest.mark.parametrize("dying", [0, 1])
 def test_a_process_that_dies_ends_the_job_and_the_next_job_goes_on(alone, tmp_path, script, dying):
-    command = script("align", *PASS, *SLOW, *TWO, f"root={tmp_path}")
-    process = started(command)
+    command = script("align", *PASS, SLOW, *TWO, f"root={tmp_path}")
+    process = Forked(*command)
     until(lambda: snapshots(tmp_path, 1, 2), process)  # early: a fast pass is over in seconds
-    ranks = processes_of(tmp_path)
+    ranks = processes_of(process, tmp_path)
     assert set(ranks) == {0, 1}
     os.kill(ranks[dying], signal.SIGKILL)
     end = time.monotonic() + 120  # half of that where nothing else runs
-    while left := {rank: pid for rank, pid in processes_of(tmp_path).items() if _lives(pid)}:
+    while left := {rank: pid for rank, pid in processes_of(process, tmp_path).items() if _lives(pid)}:
         assert time.monotonic() < end, f"process {left} still waits"
         time.sleep(0.2)
-    process.communicate()
-    assert process.returncode != 0
+    assert process.wait() != 0
     assert not moments(tmp_path)
     if dying == 0:
-        assert "Going on with batch" in said_by(command)
+        assert "Going on with batch" in Forked(*command).output()
         assert_equal(moments(tmp_path), alone, processes=2)
 
 
@@ -139,11 +127,11 @@ def test_a_training_that_loses_a_process_says_so_and_leaves_its_checkpoint_whole
     small = ("net.module.widths=[4,4,4,8]", "epochs=8", "logger=csv", "snapshot_minutes=0")
     command = script("train", *small, *TWO, f"root={tmp_path}")
     run = tmp_path / "outputs" / "train" / "digits-convnet" / "seed=0"
-    process = started(command)
+    process = Forked(*command)
     until((run / "last.ckpt").exists, process)
-    os.kill(processes_of(tmp_path)[1], signal.SIGKILL)
-    output = process.communicate(timeout=120)[0]
-    assert process.returncode != 0
+    os.kill(processes_of(process, tmp_path)[1], signal.SIGKILL)
+    output = process.stdout.read()
+    assert process.wait() != 0
     by_exchange, by_watch, by_launcher = (
         "the same command goes on from the last",
         "died, so it ends",
@@ -162,11 +150,10 @@ def _lives(pid):
 
 
 def test_two_nodes_of_one_process_each_measure_what_one_process_does(alone, tmp_path, script):
-    nodes = ("trainer=ddp", "trainer.devices=1", "trainer.num_nodes=2", "trainer.accelerator=cpu", "data.batch_size=1")
+    nodes = ("trainer=ddp", "trainer.devices=1", "trainer.num_nodes=2", "trainer.accelerator=cpu")
     where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     command = script("align", *PASS, *nodes, f"root={tmp_path}")
-    both = [started(command, NODE_RANK=str(node), **where) for node in range(2)]
+    both = [Forked(*command, NODE_RANK=str(node), **where) for node in range(2)]
     for process in both:
-        output = process.communicate(timeout=300)[0]
-        assert process.returncode == 0, output
+        process.output()
     assert_equal(moments(tmp_path), alone, processes=2)
