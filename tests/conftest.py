@@ -31,6 +31,7 @@ def command(capsys):
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
     from hydra.core.hydra_config import HydraConfig
+    from omegaconf import flag_override
 
     from convergent.cli.command import explains_mistakes
     from convergent.cli.main import perform
@@ -39,8 +40,9 @@ def command(capsys):
         GlobalHydra.instance().clear()
         with initialize_config_dir(str(PROJECT / "conf"), version_base="1.3"):
             config = compose(name, list(overrides), return_hydra_config=True)
-            HydraConfig.instance().set_config(config)
-            config = compose(name, list(overrides))
+        HydraConfig.instance().set_config(config)
+        with flag_override(config, ["readonly", "struct"], False):  # as Hydra does
+            del config["hydra"]
         try:
             explains_mistakes(partial(perform, name))(config)
             code = 0

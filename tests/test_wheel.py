@@ -17,7 +17,15 @@ pytestmark = pytest.mark.command
 
 UV = Path(sys.executable).parent / "uv"
 SMALL = ("net.module.widths=[4,4,4,6]", "logger=csv")
-CHEAP = ("layers=[fc1]", "evaluation.nulls=[]", "evaluation.intervals=false", "pictures=null", "logger=csv")
+CHEAP = (
+    "layers=[fc1]",
+    "images=val",
+    "evaluation.nulls=[]",
+    "evaluation.intervals=false",
+    "figure=[]",
+    "pictures=null",
+    "logger=csv",
+)
 
 
 def says(*command, cwd, code=0):
@@ -76,7 +84,7 @@ def test_the_commands_of_a_wheel_do_everything_in_the_current_folder(installed, 
     folder = tmp_path / "a folder"
     folder.mkdir()
     convergent = installed / "convergent"
-    output = says(convergent, "train", "-m", "seed=0,1", "epochs=1", *SMALL, cwd=folder)
+    output = says(convergent, "train", "-m", "seeds=[0,1]", "epochs=1", *SMALL, cwd=folder)  # a sweep of one job
     assert output.count(": val/acc_top1") == 2
     two_processes = ("trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu")
     output = says(convergent, "align", "method=matching", *CHEAP, *two_processes, cwd=folder)

@@ -22,19 +22,18 @@ def columns_of(root, label):
 
 def test_scalars_of_a_result_stand_beside_those_on_random_axes(command, trained):
     small = ["net.module.widths=[6,8,8,24]", "logger=csv", f"root={trained}", "trainer=cpu"]
-    for seed in range(3):
-        assert command("train", f"seed={seed}", "epochs=1", *small)[0] == 0
+    assert command("train", "seeds=[0,1,2]", "epochs=1", *small)[0] == 0
     of = [
         f"root={trained}",
         "logger=csv",
         "trainer=cpu",
         "pictures=null",
+        "figure=[]",
         "evaluation.intervals=false",
+        "evaluation.rotations=4",
         "layers=[conv1,fc1]",
     ]
-    code, _, err = command(
-        "align", "evaluation.nulls=[rotated,rotated_after,shuffled]", "evaluation.rotations=4", "label=all", *of
-    )
+    code, _, err = command("align", "evaluation.nulls=[rotated,rotated_after,shuffled]", "label=all", *of)
     assert code == 0, err
     summary = summary_of(trained, "all")
     for scalars in summary["layers"].values():
@@ -60,6 +59,7 @@ def test_scalars_of_a_result_stand_beside_those_on_random_axes(command, trained)
     assert "excess" not in columns_of(trained, "none")
     assert not [key for key in summary_of(trained, "none")["layers"]["fc1"] if "rotated" in key or key == "excess"]
 
+    of[-1:] = ["layers=[fc1]", "pairs=[['seed=0','seed=1']]"]
     code, _, err = command("align", "method=mutual_information", "evaluation.nulls=[rotated]", "label=nats", *of)
     assert code == 0, err
     nats = summary_of(trained, "nats")["layers"]["fc1"]

@@ -3,7 +3,7 @@
 import json
 import math
 import subprocess
-from functools import partial
+from functools import cache, partial
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -50,6 +50,11 @@ def composed(name, *overrides):
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(PROJECT / "conf"), version_base="1.3"):
         return compose(name, list(overrides))
+
+
+@cache
+def defaults(command):
+    return OmegaConf.to_container(composed(command), resolve=True)
 
 
 def composed_and_checked(command, *overrides):
@@ -135,7 +140,7 @@ TABLES = ("data.sources", "analysis", "similarity", "figure")  # of objects by n
 
 @pytest.mark.parametrize("command", ["train", "align", "merge", "report", "prepare"])
 def test_an_option_that_is_not_there_is_reported_with_what_is_near(command):
-    values = OmegaConf.to_container(composed(command), resolve=True)
+    values = defaults(command)
     groups = [path for path, value in nodes(values) if isinstance(value, dict) and path not in TABLES]
     for group in ["", *groups]:
         unknown = f"{group}.nonsense" if group else "nonsense"
@@ -180,9 +185,8 @@ def test_a_name_is_one_folder_and_no_other(name):
     for option in ("name", "label", "net.name", "data.name"):
         if (option, name) == ("label", None):
             continue
-        values = OmegaConf.to_container(composed("align"), resolve=True)
         with pytest.raises(InputError, match=f"{option} needs to be the name of one folder"):
-            check_values("align", added(values, option, name))
+            check_values("align", added(defaults("align"), option, name))
 
 
 def test_a_derived_label_is_one_folder_of_at_most_100_bytes():
@@ -238,7 +242,7 @@ def test_an_option_by_its_old_name_is_refused_with_the_new_one(script):
         assert renaming("align", ["method=sparse", f"+{name}=1"]).startswith(f"{name} is {new} now")
         if name != "snapshot_minutes":  # which training has, too
             with pytest.raises(InputError, match=f"^{name} is {new} now"):  # in an experiment's file of one's own
-                check_options("align", composed("align", f"+{name}=1"))
+                check_options("align", OmegaConf.create(defaults("align") | {name: 1}))
     assert renaming("train", ["snapshot_minutes=1"]) == ""  # is training's own
     done = subprocess.run(script("align", "-m", "folds=2,3"), capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (1, "error: folds is evaluation.folds now.\n")
@@ -251,8 +255,7 @@ def test_a_result_is_known_by_what_changes_it():
         "output": 1,
         "drop": [0],
     }  # came later: older moments are read
-    values = OmegaConf.to_container(composed("train"), resolve=True)
-    known = identifying(values, OPTIONS["train"])
+    known = identifying(defaults("train"), OPTIONS["train"])
     there = {"force", "root", "snapshot_minutes", "data.workers", "trainer.devices", "trainer.strategy", "logger.mode"}
     assert not there & set(known)
     assert {"seed", "data.mean", "optimizer.optimizer.lr", "trainer.deterministic", "net.module.dropout"} <= set(known)
