@@ -24,7 +24,7 @@ from convergent.analysis.all_layers import rows_of_layers
 from convergent.analysis.by_layer import by_layer
 from convergent.analysis.measures import measured as measures_of
 from convergent.analysis.nulls import rotated
-from convergent.analysis.reports import Report, null_reports, reports_of
+from convergent.analysis.reports import Report, by_chance, reports_of
 from convergent.analysis.results import compare
 from convergent.cli.writing import Aligned
 from convergent.core.histogram_source import counting_of
@@ -97,7 +97,7 @@ def measured(name):
             )
             of_pair = reports_of(ANALYSES, alignment)
             results.append(result)
-            reports += [*of_pair, *null_reports(ANALYSES, alignment, nulls)]
+            reports += [*of_pair, *by_chance(alignment, nulls, ANALYSES)[1]]
             pictures = pictures or drawings(pair, alignment, of_pair)
     return results, reports, pictures
 

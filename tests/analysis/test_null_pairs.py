@@ -1,7 +1,13 @@
 import csv
 import json
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
+import torch
+
+from convergent.analysis.null_pairs import NullPairs
+from convergent.core.pairs import Pair
 
 NULLS = ("rotated", "rotated_after", "shuffled")
 
@@ -76,3 +82,23 @@ def test_scalars_of_a_result_stand_beside_those_on_random_axes(command, trained)
 
     code, _, err = command("report", f"root={trained}")
     assert code == 0, err
+
+
+def test_rotations_are_read_once_where_there_is_room_and_are_the_same_otherwise():
+    of = {(a, b, draw): Pair.of(*torch.randn(2, 20, 3)) for a, b in ((0, 1), (1, 0)) for draw in range(2)}
+    read = []
+
+    def pair(a, b, draw):
+        read.append((a, b, draw))
+        return of[a, b, draw]
+
+    nulls = NullPairs(None, SimpleNamespace(nets=["a", "b"], draws=[0, 1], pair=pair))
+    size = 8 * 20 * 6**2  # bytes of one
+    for room, times in ((0, 4), (size - 1, 4), (4 * size, 1)):
+        read.clear()
+        with_room = replace(nulls, room=room)
+        for _ in range(2):
+            there = with_room.of(0, 1)["rotated"]
+            assert [draw.moments for draw in there] == [of[0, 1, draw].moments for draw in range(2)]
+        assert [draw.moments for draw in with_room.rotated_a(1, 0)] == [draw.moments for draw in there]
+        assert sorted(read) == sorted([(0, 1, 0), (0, 1, 1)] * times)

@@ -6,7 +6,7 @@ import torch
 from convergent.core.triangles import length_of, mirrored, pieces, unfolded
 
 
-@pytest.mark.parametrize("units", [1, 2, 37, 600])
+@pytest.mark.parametrize("units", [1, 2, 37, 600, 1100])
 def test_a_triangle_is_half_and_makes_the_matrix_again_whatever_lay_below(units, monkeypatch):
     monkeypatch.setattr("convergent.core.triangles._AT_ONCE", 50 * units)
     s_kuu = torch.randn(2, units, units, dtype=torch.float64)

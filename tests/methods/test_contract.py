@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 
 from conftest import PROJECT, blocks, planted
 from convergent.analysis.nulls import rotated
-from convergent.analysis.reports import null_reports, reports_of
+from convergent.analysis.reports import by_chance, reports_of
 from convergent.analysis.results import compare
 from convergent.core.alignment import Alignment, align
 from convergent.core.histogram_source import counting_of
@@ -97,15 +97,15 @@ def test_reports_on_rotated_nets_have_the_same_scalars_and_draw_nothing(method, 
     pair = replace(Pair.of(x_na, x_nb, blocks=10), joint=None)
     if counting_of(method):
         pytest.skip("it reports nothing of a pair's moments alone")
-    alignment, scalars, by_chance = align(method, pair), {}, {}
+    alignment, scalars, of_null = align(method, pair), {}, {}
     for report in reports_of(ANALYSES, alignment):
         scalars |= report.scalars
-    for report in null_reports(ANALYSES, alignment, {"rotated": [rotated(pair)], "shuffled": [pair]}):
+    for report in by_chance(alignment, {"rotated": [rotated(pair)], "shuffled": [pair]}, ANALYSES)[1]:
         assert report.null == "rotated"
-        by_chance |= report.scalars
-    assert scalars.keys() - {"width"} == by_chance.keys()  # of a whole path the null has the chosen penalty alone
-    assert scalars != by_chance or not scalars
-    assert all(isinstance(value, float) for value in by_chance.values())
+        of_null |= report.scalars
+    assert scalars.keys() - {"width"} == of_null.keys()  # of a whole path the null has the chosen penalty alone
+    assert scalars != of_null or not scalars
+    assert all(isinstance(value, float) for value in of_null.values())
 
 
 def test_analyses_serve_whatever_has_what_they_need(method):

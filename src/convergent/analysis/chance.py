@@ -6,7 +6,7 @@ Axes: `b` units of net b.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,8 +39,8 @@ class Chance:
     r2_held_out: float | None = None
 
     @classmethod
-    def of(cls, method: Method, pairs: Sequence[Pair]) -> Chance:
-        """What the method gives in independent draws of one null, such as rotations.
+    def of(cls, method: Method, pairs: Sequence[Pair], first: Callable[[Alignment], None] = lambda _: None) -> Chance:
+        """What the method gives in independent draws of one null, such as rotations; `first` is given the first alignment.
 
         Highest correlations are of all of them; the method itself, which may take long, is fitted where there are blocks of
         images, or to the first.
@@ -51,7 +51,10 @@ class Chance:
         for pair in pairs:  # one after another: each may take as much memory as the nets' own
             every.append(nulls.best(pair)[pair.active_b])
             if (pair.joint is not None or not counts) and (pair.blocks > 1 or not fitted):
-                fitted.append(_fitted(align(method, pair)))
+                alignment = align(method, pair)
+                if not fitted:
+                    first(alignment)
+                fitted.append(_fitted(alignment))
         best = torch.cat(every).sort(descending=True).values
         threshold = nulls.threshold(best) if len(best) > 18 else math.inf  # of fewer nothing can be claimed at 5%
         return cls(best.numpy(), threshold, *(_mean([of_pair[place] for of_pair in fitted]) for place in range(3)))

@@ -15,6 +15,7 @@ from convergent.analysis import nulls
 from convergent.analysis.intervals import Interval, left_out_interval
 from convergent.core.pairs import Pair
 
+_TILE = 128  # units of net a whose correlations are looked at together
 _WIDEST = 2048  # units of a net: what is left out is multiplied anew each time
 
 
@@ -39,7 +40,7 @@ class LeftOut:
         drawn_b, drawn_a = ([draw for draw in of if draw.blocks > 1] for of in (draws, rotated_a))
         if not drawn_b or max(pair.p, pair.q) > _WIDEST or (parts := drawn_b[0].blocks) > pair.blocks:
             return None
-        best_kb = torch.stack([nulls.best(pair.weighted(weight_k)) for weight_k in _weights(pair.blocks, parts)])
+        best_kb = _without(pair, parts)
         chance_dkb = [_without(draw, parts) for draw in drawn_b]
         chance_k = [
             torch.cat([of_kb[k][draw.active_b] for draw, of_kb in zip(drawn_b, chance_dkb)]) for k in range(parts)
@@ -55,8 +56,14 @@ class LeftOut:
         return cls(share_k, excess, active_b & (best_kb > torch.tensor(threshold_k)[:, None]))
 
 
-def _without(draw: Pair, parts: int) -> Tensor:
-    return torch.stack([nulls.best(draw.weighted(weight_k)) for weight_k in _weights(draw.blocks, parts)])
+def _without(pair: Pair, parts: int) -> Tensor:
+    """Highest correlations of b's units without each part, shape (parts, b): `nulls.best` of the pairs so weighted."""
+    weight_pk, best_pb = _weights(pair.blocks, parts), torch.full((parts, pair.q), -torch.inf, dtype=torch.float64)
+    for first in range(pair.a.start, pair.a.stop, _TILE):
+        rows = slice(first, min(first + _TILE, pair.a.stop))
+        corr_pab, active_pa, active_pb = pair.moments.weighted_corr(weight_pk, rows, pair.b)
+        best_pb = torch.maximum(best_pb, corr_pab.masked_fill_(~active_pa[..., None], -torch.inf).amax(1))
+    return best_pb.where(active_pb & best_pb.isfinite(), 0.0)
 
 
 def _weights(blocks: int, parts: int) -> Tensor:

@@ -4,7 +4,7 @@ Axes: `a` and `b` numbers of two nets.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import combinations, permutations
 from typing import overload
@@ -32,6 +32,7 @@ class NullPairs:
         shuffled: makes the pair of two nets that read other images each, where that null was asked for.
         after: whether rotated activations were asked for.
         folds: that held-out scores are made of.
+        room: bytes of rotations that are kept for who asks again; by default each is read anew.
     """
 
     pair: Callable[[int, int], Pair]
@@ -40,6 +41,8 @@ class NullPairs:
     shuffled: Callable[[int, int], Pair] | None = None
     after: bool = False
     folds: int = 5
+    room: int = 0
+    _made: dict[tuple[int, int, int], Pair] = field(default_factory=dict, init=False, repr=False)
 
     def of(self, a: int, b: int) -> dict[str, Sequence[Pair]]:
         """The draws of every null, by its name: the pair of two nets with b's units without meaning."""
@@ -60,10 +63,13 @@ class NullPairs:
         return _Made([partial(_flipped, pairs, draw) for draw in range(len(pairs))])
 
     def _rotated(self, rotations: RotatedMoments, a: int, b: int, draw: int) -> Pair:
-        joint = None
-        if self.counted and draw == 0:
-            joint = self.counted.joint(rotations.nets[a], rotated_name(rotations.nets[b], draw))
-        return replace(rotations.pair(a, b, draw), held_out_folds=self.folds, joint=joint)
+        if (pair := self._made.get((a, b, draw))) is None:
+            pair = replace(rotations.pair(a, b, draw), held_out_folds=self.folds)
+            if sum(map(_size, [pair, *self._made.values()])) <= self.room:
+                self._made[a, b, draw] = pair
+        if self.counted is None or draw > 0:
+            return pair
+        return replace(pair, joint=self.counted.joint(rotations.nets[a], rotated_name(rotations.nets[b], draw)))
 
     def _after(self, a: int, b: int, seed: int) -> Pair:
         return rotated(_ordered(self.pair, a, b), seed)
@@ -84,6 +90,11 @@ class _Made(Sequence[Pair]):
     def __getitem__(self, place: slice) -> Sequence[Pair]: ...
     def __getitem__(self, place: int | slice) -> Pair | Sequence[Pair]:
         return _Made(self._makers[place]) if isinstance(place, slice) else self._makers[place]()
+
+
+def _size(pair: Pair) -> int:
+    """Bytes of its moments, were they dense."""
+    return 8 * pair.blocks * (pair.p + pair.q) ** 2
 
 
 def _ordered(pair: Callable[[int, int], Pair], a: int, b: int) -> Pair:

@@ -13,7 +13,8 @@ from typing import Any
 
 from torch import Tensor
 
-from convergent.core.alignment import Alignment, align
+from convergent.analysis.chance import Chance
+from convergent.core.alignment import Alignment
 from convergent.core.histogram_source import counting_of
 from convergent.core.pairs import Pair
 
@@ -68,19 +69,24 @@ def reports_of(analyses: Mapping[str, Analysis], alignment: Alignment) -> list[R
     return [report for analysis in analyses.values() if (report := analysis(alignment)) is not None]
 
 
-def null_reports(
-    analyses: Mapping[str, Analysis], alignment: Alignment, null_pairs: Mapping[str, Sequence[Pair]]
-) -> list[Report]:
-    """The same of the first draw of the nulls by which the scalars are judged, with the method's choices but clusters.
+def by_chance(
+    alignment: Alignment, null_pairs: Mapping[str, Sequence[Pair]], analyses: Mapping[str, Analysis] | None = None
+) -> tuple[dict[str, Chance], list[Report]]:
+    """What the alignment's method gives in the draws of every null, with its choices but clusters, and what is said of it.
 
-    These are rotations; of other images too for a method whose scalars are no functions of correlations.
+    Analyses see the first draw of the nulls by which scalars are judged. These are rotations; other images too for a method
+    whose scalars are no functions of correlations.
     """
-    counts = counting_of(alignment.method) is not None
-    method, reports = alignment.refit(choices=alignment.labels_b is None), []
-    for name, draws in null_pairs.items() if analyses else ():
-        if (counts or name.startswith("rotated")) and ((pair := draws[0]).joint is not None or not counts):
-            reports += [replace(report, null=name) for report in reports_of(analyses, align(method, pair))]
-    return reports
+    counts, chance, reports = counting_of(alignment.method) is not None, dict[str, Chance](), list[Report]()
+    method = alignment.refit(choices=alignment.labels_b is None)
+    for name, draws in null_pairs.items():
+        judges = (analyses or {}) if counts or name.startswith("rotated") else {}
+
+        def first(by: Alignment, name: str = name, judges: Mapping[str, Analysis] = judges) -> None:
+            reports.extend(replace(report, null=name) for report in reports_of(judges, by))
+
+        chance[name] = Chance.of(method, draws, first)
+    return chance, reports
 
 
 def of_null(reports: Sequence[Report], null: str = "", layer: str | None = None) -> list[Report]:

@@ -16,6 +16,7 @@ from convergent.analysis.chance import Chance
 from convergent.analysis.columns import pair_columns, unit_columns
 from convergent.analysis.left_out import LeftOut
 from convergent.analysis.over_images import over_images
+from convergent.analysis.reports import by_chance
 from convergent.core.alignment import align
 from convergent.methods.semimatching import best_units
 
@@ -176,26 +177,27 @@ def compare(
     """
     alignment = align(method, pair)
     ends = over_images([alignment])[0] if interval else None
-    return alignment, evaluated(alignment, images, null_pairs, rotated_a, similarity, ends)
+    chance = by_chance(alignment, null_pairs or {})[0]
+    return alignment, evaluated(alignment, images, chance, null_pairs, rotated_a, similarity, ends)
 
 
 def evaluated(
     alignment: Alignment,
     images: int,
+    chance: Mapping[str, Chance],
     null_pairs: Mapping[str, Sequence[Pair]] | None = None,
     rotated_a: Sequence[Pair] = (),
     similarity: Mapping[str, float] | None = None,
     interval: tuple[float, float] | None = None,
 ) -> Result:
-    """The result of an alignment that knows its method, see `compare`; all of images, with the interval of `over_images`."""
-    chosen = alignment.refit(choices=alignment.labels_b is None)
+    """The result of an alignment, see `compare`; with what `by_chance` and the interval of `over_images` give."""
     pair, null_pairs = alignment.pair, null_pairs or {}
     return Result.of(
         alignment,
         images,
         interval=interval,
         left_out=None if interval is None else LeftOut.of(pair, null_pairs, rotated_a),
-        chance={name: Chance.of(chosen, draws) for name, draws in null_pairs.items()},
+        chance=chance,
         excess_b=nulls.excess_over(pair, rotated_a).numpy() if rotated_a else None,
         excess_after_b=nulls.excess(pair).numpy() if "rotated_after" in null_pairs else None,
         similarity=dict(similarity or {}),

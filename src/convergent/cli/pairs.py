@@ -10,7 +10,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
 
@@ -20,7 +20,7 @@ from torch import Tensor
 from convergent.analysis.measures import measured
 from convergent.analysis.null_pairs import NullPairs
 from convergent.analysis.over_images import over_images
-from convergent.analysis.reports import Analysis, null_reports, reports_of
+from convergent.analysis.reports import Analysis, by_chance, reports_of
 from convergent.analysis.results import evaluated
 from convergent.cli.align_job import AlignJob
 from convergent.cli.judging import Judging
@@ -42,7 +42,8 @@ from convergent.streaming.patches import Patches
 log = logging.getLogger(__name__)
 
 _WIDE = 4096  # units of both nets from which on one pair occupies all threads
-_MOMENTS, _PROCESS = 4.0, 5e8  # what aligning a pair takes: times its moments, and bytes beside them
+_ROTATIONS = 300_000_000  # bytes of them that are kept while a pair is aligned
+_MOMENTS, _PROCESS = 4.0, 5e8 + _ROTATIONS  # what aligning a pair takes: times its moments, and bytes beside them
 _LONG = 60.0  # seconds from which on it is said how long the rest takes
 
 
@@ -179,6 +180,7 @@ class Pairs:
     ) -> tuple[Alignment, Aligned, dict[str, Tensor]]:
         """Net a's alignment to net b, what it and the other direction give, and their maps."""
         parts, evaluation, aligned, tensors = self.parts, self.job.evaluation, Aligned(), dict[str, Tensor]()
+        nulls = replace(nulls, room=_ROTATIONS)
         similarity = measured(
             parts.measures,
             pair,
@@ -189,11 +191,11 @@ class Pairs:
         both = [align(parts.method, directed) for directed in (pair, pair.flip())]
         ends = over_images(both) if evaluation.intervals else [None, None]
         for alignment, nets, values, interval in zip(both, ((a, b), (b, a)), similarity, ends):
-            null_pairs = nulls.of(*nets)
-            result = evaluated(alignment, images, null_pairs, nulls.rotated_a(*nets), values, interval)
-            reports = reports_of(parts.analyses, alignment)
-            aligned.results.append(result)
-            aligned.reports.extend([*reports, *null_reports(parts.analyses, alignment, null_pairs)])
+            null_pairs, reports = nulls.of(*nets), reports_of(parts.analyses, alignment)
+            chance, null_reports = by_chance(alignment, null_pairs, parts.analyses)
+            rotated_a = nulls.rotated_a(*nets)
+            aligned.results.append(evaluated(alignment, images, chance, null_pairs, rotated_a, values, interval))
+            aligned.reports.extend([*reports, *null_reports])
             tensors |= tensors_of(alignment, reports)
             if self.judging:
                 self.judging.add(alignment, *nets, nulls)

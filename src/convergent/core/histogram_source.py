@@ -59,6 +59,7 @@ class CountedJoint:
     """Histograms counted in a pass, one record (of `parts`) for each fold of the blocks, in their order."""
 
     parts: Sequence[Histograms]
+    _folds: list[tuple[Joint, Joint]] = field(default_factory=list, init=False, repr=False)
 
     @cached_property
     def _total(self) -> Histograms:
@@ -87,8 +88,11 @@ class CountedJoint:
                 f"These histograms were counted in {len(self.parts)} folds of the images, not in {n}; count them in {n} "
                 f"folds, or ask for folds={len(self.parts)}."
             )
-        rest = [[part for other, part in enumerate(self.parts) if other != fold] for fold in range(n)]
-        return [(CountedJoint(parts), CountedJoint([held])) for parts, held in zip(rest, self.parts)]
+        if not self._folds:  # summed up once for both directions
+            for fold, held in enumerate(self.parts):
+                rest = [part for other, part in enumerate(self.parts) if other != fold]
+                self._folds.append((CountedJoint(rest), CountedJoint([held])))
+        return self._folds
 
 
 @dataclass(frozen=True, eq=False)

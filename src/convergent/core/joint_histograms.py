@@ -10,7 +10,7 @@ Axes: `u` units of all nets side by side, `a` and `b` units of two of them, `e` 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -33,6 +33,7 @@ class Histograms:
         above_ue: how many of them lie above each edge, int64, shape (u, bins - 1).
         above: {(i, j): how many lie above edges of both units, shape (units of net i, bins - 1, units of net j,
             bins - 1)} for i <= j; int32, or int64 from 2^31 samples on.
+        nats: mutual information that was computed from them, see `mutual_information.information`.
     """
 
     nets: Sequence[str]
@@ -41,6 +42,7 @@ class Histograms:
     count: int
     above_ue: Tensor
     above: Mapping[tuple[int, int], Tensor]
+    nats: dict[tuple[int, int, bool], Tensor] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def bins(self) -> int:

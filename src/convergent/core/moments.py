@@ -165,6 +165,29 @@ class Moments:
         """Population covariance, shape (..., u, u)."""
         return self.scatter_uu / self.count.clamp(min=1)[..., None, None]
 
+    def weighted_corr(self, weight_wk: Tensor, rows: slice, columns: slice) -> tuple[Tensor, Tensor, Tensor]:
+        """Correlations between some units, of blocks `merged` by each of several weightings, shape (w, rows, columns).
+
+        And which of the rows' and of the columns' units are active, shapes (w, rows) and (w, columns).
+        """
+        n_wk, gaps, scales, active = self.count * weight_wk, [], [], []
+        count_w, first_w = n_wk.sum(1), (n_wk > 0).to(torch.uint8).argmax(1)
+        for units in (rows, columns):
+            mean_ku = self.mean_u[:, units]
+            gap_wku = mean_ku - mean_ku[first_w, None]
+            shift_wu = (n_wk[:, None] @ gap_wku)[:, 0] / count_w.clamp(min=1)[:, None]
+            gap_wku -= shift_wu[:, None]
+            square_wu = weight_wk @ self.scatter_uu.diagonal(dim1=1, dim2=2)[:, units]
+            square_wu += (n_wk[:, None] @ gap_wku.square())[:, 0]
+            sd_wu = (square_wu / count_w.clamp(min=1)[:, None]).sqrt()
+            active.append(_active(sd_wu, mean_ku[first_w] + shift_wu))
+            scales.append(_scale(sd_wu, active[-1]))
+            gaps.append(gap_wku)
+        scatter_wij = torch.tensordot(weight_wk, self.scatter_uu[:, rows, columns], 1)
+        scatter_wij.baddbmm_((n_wk[..., None] * gaps[0]).mT, gaps[1])
+        corr_wij = scatter_wij.div_(count_w.clamp(min=1)[:, None, None]).mul_(scales[0][..., None])
+        return corr_wij.mul_(scales[1][:, None]).clamp_(-1, 1), *active
+
     @cached_property
     def sd_u(self) -> Tensor:
         """Population standard deviation, shape (..., u)."""
@@ -174,12 +197,12 @@ class Moments:
     @cached_property
     def active_u(self) -> Tensor:
         """False for units that are constant (up to float32's resolution of their mean), shape (..., u)."""
-        return self.sd_u > _CONSTANT * self.mean_u.abs()
+        return _active(self.sd_u, self.mean_u)
 
     @cached_property
     def scale_u(self) -> Tensor:
         """1 / standard deviation, and 0 for constant units, shape (..., u)."""
-        return torch.where(self.active_u, 1 / self.sd_u.where(self.active_u, torch.ones_like(self.sd_u)), 0.0)
+        return _scale(self.sd_u, self.active_u)
 
     def cov(self, rows: slice, columns: slice) -> Tensor:
         """Covariances between some units, shape (..., rows, columns); those of constant units are 0."""
@@ -195,6 +218,14 @@ class Moments:
         """Correlations between some units, shape (..., rows, columns); those of constant units are 0."""
         corr_ij = self.scatter_uu[..., rows, columns] / self.count.clamp(min=1)[..., None, None]
         return corr_ij.mul_(self.scale_u[..., rows, None]).mul_(self.scale_u[..., None, columns]).clamp_(-1, 1)
+
+
+def _active(sd_u: Tensor, mean_u: Tensor) -> Tensor:
+    return sd_u > _CONSTANT * mean_u.abs()
+
+
+def _scale(sd_u: Tensor, active_u: Tensor) -> Tensor:
+    return torch.where(active_u, 1 / sd_u.where(active_u, torch.ones_like(sd_u)), 0.0)
 
 
 # Squares of activations within these bounds, their sums and the squares of these are far from the ends of float64.

@@ -59,9 +59,19 @@ def mutual_information(counts_abij: Tensor, correct: bool = False) -> Tensor:
 def information(histograms: Histograms, a: int | str, b: int | str, correct: bool = False) -> Tensor:
     """The mutual information of every unit of net a with every unit of net b in nats, shape (a, b), float64.
 
-    It is made in parts that bound the memory; `correct` subtracts the bias, see `mutual_information`.
+    It is made in parts that bound the memory, once for both directions; `correct` subtracts the bias, see
+    `mutual_information`.
     """
-    p, q = (len(histograms.edges_ue[histograms.units[net_number(net, histograms.nets)]]) for net in (a, b))
+    i, j = (net_number(net, histograms.nets) for net in (a, b))
+    if i > j:
+        return information(histograms, j, i, correct).T
+    if (i, j, correct) not in histograms.nats:
+        histograms.nats[i, j, correct] = _information(histograms, i, j, correct)
+    return histograms.nats[i, j, correct]
+
+
+def _information(histograms: Histograms, a: int, b: int, correct: bool) -> Tensor:
+    p, q = (len(histograms.edges_ue[histograms.units[net]]) for net in (a, b))
     rows = max(1, _ENTRIES // max(1, q * histograms.bins**2))
     strips = [slice(first, first + rows) for first in range(0, max(p, 1), rows)]
     return torch.cat([mutual_information(histograms.pair(a, b, strip), correct) for strip in strips])

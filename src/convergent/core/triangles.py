@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 _TILE = 256  # units
+_LOOKED_UP = 1024  # units up to which looking every entry up is faster than copying row after row
 _AT_ONCE = 1 << 24  # bytes
 
 
@@ -48,8 +49,12 @@ def pieces(s_kru: Tensor, first: int = 0) -> Iterator[Tensor]:
 def unfolded(s_kt: Tensor, into_kuu: Tensor) -> None:
     """Put triangles, shape (k, t), into symmetric matrices."""
     units = into_kuu.shape[-1]
-    if units <= _TILE:  # one look-up is faster than a row after another
-        into_kuu.copy_(s_kt[:, _place_uu(units)])
+    if units <= _LOOKED_UP:
+        place_uu = _place_uu(units)
+        entry_uu = s_kt.new_empty(units * units)
+        for s_t, into_uu in zip(s_kt, into_kuu):
+            torch.index_select(s_t, 0, place_uu, out=entry_uu)
+            into_uu.copy_(entry_uu.view(units, units))
         return
     starts = accumulate(range(units, 0, -1), initial=0)
     for row, start in zip(range(units), starts):
@@ -59,8 +64,8 @@ def unfolded(s_kt: Tensor, into_kuu: Tensor) -> None:
 
 @lru_cache(4)
 def _place_uu(units: int) -> Tensor:
-    """Where in the triangle each entry of the matrix is, shape (u, u)."""
+    """Where in the triangle each entry of the matrix is, row after row, shape (u * u,)."""
     place_uu = torch.empty(units, units, dtype=torch.long)
     rows, columns = torch.triu_indices(units, units)
     place_uu[rows, columns] = place_uu[columns, rows] = torch.arange(len(rows))
-    return place_uu
+    return place_uu.flatten()

@@ -5,13 +5,13 @@ import warnings
 import numpy as np
 import pytest
 import scipy.linalg
-from sklearn.cluster import SpectralClustering
+from sklearn.cluster import KMeans, SpectralClustering
 from sklearn.cluster._spectral import cluster_qr as sklearn_cluster_qr
 from sklearn.metrics import adjusted_rand_score
 
 from convergent.errors import InputError
 from convergent.methods.solvers import spectra
-from convergent.methods.solvers.clustering import ASSIGNMENTS, Clustering, cluster_qr, ordered
+from convergent.methods.solvers.clustering import ASSIGNMENTS, Clustering, Seeding, cluster_qr, ordered
 from convergent.methods.solvers.spectra import LAPLACIANS, Graph, spectrum
 
 ALL = [(laplacian, assign) for laplacian in LAPLACIANS for assign in ASSIGNMENTS]
@@ -163,3 +163,11 @@ def test_labels_go_by_size_then_by_the_first_node():
 def test_settings_that_cannot_be_are_refused(settings, message):
     with pytest.raises(InputError, match=message):
         Clustering(**settings)
+
+
+@pytest.mark.parametrize(("nodes", "number"), [(150, 30), (60, 5)])
+def test_first_centres_are_those_that_scikit_learn_draws(nodes, number):
+    x_uc = np.linalg.qr(np.random.default_rng(1).standard_normal((nodes, number)))[0]
+    ours, theirs = (KMeans(number, init=init, n_init=4, random_state=3).fit(x_uc) for init in (Seeding(), "k-means++"))
+    assert np.array_equal(ours.labels_, theirs.labels_)
+    assert ours.inertia_ == pytest.approx(theirs.inertia_, rel=1e-12)

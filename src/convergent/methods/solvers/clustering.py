@@ -128,7 +128,7 @@ class Clustering:
             vector_uc = vector_uc / np.linalg.norm(vector_uc, axis=1, keepdims=True)
         from sklearn.cluster import KMeans  # a second to import, which most runs need not spend
 
-        means = KMeans(number, n_init=self.restarts, random_state=self.seed)
+        means = KMeans(number, init=Seeding(), n_init=self.restarts, random_state=self.seed)
         with _threads_of_kmeans().limit(limits=1, user_api="openmp"):  # several sum in any order
             label_u: Labels = means.fit_predict(vector_uc)
         return label_u
@@ -158,6 +158,34 @@ class Clusters:
     def number(self) -> int:
         """How many clusters there are."""
         return int(self.label_u.max(initial=-1)) + 1
+
+
+class Seeding:
+    """First centres of k-means as scikit-learn draws them, from distances that all restarts share: a third of the time.
+
+    Source: Arthur, Vassilvitskii 2007, "k-means++: the advantages of careful seeding" (the greedy variant).
+    """
+
+    def __init__(self) -> None:
+        self._square_uu: Array | None = None
+
+    def __call__(self, x_uc: Array, number: int, *, random_state: np.random.RandomState) -> Array:
+        """Nodes as centres, shape (number, c), of those at x_uc, which are the same in every call."""
+        if self._square_uu is None:
+            length_u = np.einsum("uc,uc->u", x_uc, x_uc)
+            self._square_uu = (length_u[:, None] - 2 * x_uc @ x_uc.T + length_u).clip(0)
+            np.fill_diagonal(self._square_uu, 0.0)
+        square_uu, trials = self._square_uu, 2 + int(np.log(number))
+        centres = [random_state.choice(len(x_uc), p=np.full(len(x_uc), 1 / len(x_uc)))]
+        nearest_u = square_uu[centres[0]]
+        while len(centres) < number:
+            reached_u = nearest_u.cumsum()
+            drawn = reached_u.searchsorted(random_state.uniform(size=trials) * nearest_u.sum()).clip(max=len(x_uc) - 1)
+            nearest_tu = np.minimum(square_uu[drawn], nearest_u)
+            best = nearest_tu.sum(1).argmin()
+            nearest_u = nearest_tu[best]
+            centres.append(drawn[best])
+        return x_uc[centres]
 
 
 def cluster_qr(vector_uc: Array) -> Labels:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from convergent.core.regression import independent_axes
 
-_ROOM = 4_000_000  # numbers in a batch of matrices, so that it stays in cache
+_ROOM = 200_000  # numbers in a batch of matrices, so that it stays in cache
 _SINGULAR = 1e-6  # a unit whose deviation from what the others predict is below this share of its own depends on them
 
 
