@@ -45,7 +45,7 @@ def test_there_are_as_many_processes_as_there_are_tasks_and_memory_for(monkeypat
     monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
     with caplog.at_level(logging.INFO):
         assert of_widths(384, 96, n_jobs=n_jobs)._processes(range(6)) == processes
-    assert ("each takes up to 1.7 GB of memory" in caplog.text) == (processes == 1)
+    assert ("each takes up to 2.0 GB of memory" in caplog.text) == (processes == 1)
 
 
 def test_once_there_is_a_pair_of_each_layer_it_is_said_how_long_the_rest_takes(caplog):

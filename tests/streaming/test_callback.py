@@ -1,8 +1,10 @@
 """The statistics pass of Lightning: exact, one pass, saved once, found again."""
 
+import gc
 import multiprocessing
 import os
 import signal
+import weakref
 
 import pytest
 import pytorch_lightning as pl
@@ -269,6 +271,22 @@ def test_what_was_collected_of_a_layer_can_be_taken_before_the_next_one_is_finis
     pl.Trainer(accelerator="cpu", callbacks=[callback], **QUIET).predict(Nets(both), DataLoader(data, 30))
     assert order == ["finished", (0, "1"), "finished", (0, "2")]
     assert callback.collected == [{}]
+
+
+def test_after_a_pass_its_sums_are_gone_whether_or_not_garbage_is_collected(monkeypatch):
+    made, start = [], StatisticsPass.__init__
+
+    def init(self, *args, **options):
+        start(self, *args, **options)
+        made.append(weakref.ref(self))
+
+    monkeypatch.setattr(StatisticsPass, "__init__", init)
+    gc.disable()
+    try:
+        measured(nets(), dataset())
+        assert [one() for one in made] == [None]
+    finally:
+        gc.enable()
 
 
 def test_a_device_that_is_not_here_is_reported():

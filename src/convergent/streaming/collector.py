@@ -71,6 +71,7 @@ class Collector(ABC):
 
     def __exit__(self, *exception: object) -> None:
         self._capture.__exit__()
+        del self._capture  # which knows this collector: its sums would stay in memory until such cycles are looked for
 
     def begin(self, image_n: Tensor, mask_np: Tensor | None = None, places: Mapping[str, Tensor] = NO_PLACES) -> None:
         """Start a batch of these images: numbers, and where some positions are padding which are not, on the host.
