@@ -1,6 +1,5 @@
 import logging
 import os
-import socket
 import sys
 from functools import partial
 from pathlib import Path
@@ -71,13 +70,6 @@ def _loggers_as_they_were():
 def script():
     """The command line of one of the project's scripts."""
     return lambda name, *arguments: [sys.executable, str(PROJECT / "src" / f"{name}.py"), *arguments]
-
-
-def free_port():
-    """A port of this machine that nobody listens at."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
 
 
 def planted(n=400, p=6, q=6, noise=0.1, seed=0):

@@ -4,13 +4,14 @@ import atexit
 import multiprocessing
 import os
 import runpy
+import socket
 import subprocess
 import sys
-import tempfile
+import threading
 from pathlib import Path
 
-_CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(  # other packages only: what is ours is imported anew
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(  # other packages only: what is ours is imported anew
     ["torch", "torchvision", "pytorch_lightning", "hydra", "wandb", "pandas", "scipy.stats", "sklearn.datasets",
      "matplotlib.backends.backend_pdf", "fontTools.subset"]
 )  # fmt: skip
@@ -21,12 +22,12 @@ class Forked:
 
     def __init__(self, python, *arguments, cwd=None, **environment):
         environment = os.environ | {"OMP_NUM_THREADS": "1"} | environment
-        with tempfile.TemporaryDirectory() as folder:
-            os.mkfifo(pipe := Path(folder) / "pipe")
-            given = [*map(str, arguments)], str(pipe), str(cwd or Path.cwd()), environment
-            self._process = _CONTEXT.Process(target=_run, args=given)
-            self._process.start()
-            self.stdout = pipe.open()
+        ours, theirs = CONTEXT.Pipe(duplex=False)
+        given = [*map(str, arguments)], theirs, str(cwd or Path.cwd()), environment
+        self._process = CONTEXT.Process(target=_run, args=given)
+        self._process.start()
+        theirs.close()
+        self.stdout = os.fdopen(os.dup(ours.fileno()))
         self.pid, self.kill = self._process.pid, self._process.kill
         atexit.register(self.kill)  # a test that fails leaves none behind
 
@@ -45,15 +46,33 @@ class Forked:
 
     def output(self, code=0):
         """What it still prints; its exit code is checked."""
+        late = threading.Timer(300, self.kill)
+        late.start()
         said = self.stdout.read()
+        late.cancel()
         assert self.wait() == code, said
         return said
 
 
+def free_port():
+    """A port of this machine that nobody listens at."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def both_nodes(*command, cwd=None):
+    """What the processes of a command on two nodes say, one on each."""
+    nodes = ("trainer=ddp", "trainer.devices=1", "trainer.num_nodes=2", "trainer.accelerator=cpu")
+    where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    both = [Forked(*command, *nodes, cwd=cwd, NODE_RANK=str(node), **where) for node in range(2)]
+    return [process.output() for process in both]
+
+
 def _run(arguments, pipe, cwd, environment):
-    with open(pipe, "w") as file:  # noqa: PTH123
-        for stream in (1, 2):
-            os.dup2(file.fileno(), stream)
+    for stream in (1, 2):
+        os.dup2(pipe.fileno(), stream)
+    pipe.close()
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(cwd)

@@ -23,7 +23,7 @@ from convergent.function.function_pass import FunctionPass
 from convergent.function.stitches import MAPS
 from convergent.storage.csv_files import read_rows
 from convergent.streaming.saved_moments import SavedMoments
-from forked import Forked
+from forked import Forked, both_nodes
 
 pytestmark = pytest.mark.command
 
@@ -399,15 +399,8 @@ def test_two_processes_measure_in_two_passes_what_one_does_in_one(aligned, train
     alone = {path.name: path.read_bytes() for path in folder.glob("*.safetensors")}
     for path in folder.glob("*.safetensors"):
         path.unlink()
-    ddp = (
-        "trainer=ddp",
-        "trainer.devices=2",
-        "trainer.accelerator=cpu",
-        "label=ddp",
-        "reading.layers_per_pass=2",
-        "function=true",
-    )
-    Forked(*script("align", *ddp, *BARE, f"root='{root}'"), cwd="/").output()
+    ddp = ("label=ddp", "reading.layers_per_pass=2", "function=true")
+    both_nodes(*script("align", *ddp, *BARE, f"root='{root}'"), cwd="/")
     assert (judged.parent / "ddp" / "function.csv").read_bytes() == (judged / "function.csv").read_bytes()
     for name, content in alone.items():
         ours, theirs = load_file(folder / name), dict(_loaded(content))

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import shutil
-import subprocess
 
 import pytest
 import torch
@@ -17,6 +16,7 @@ from convergent.core.blocks import block_of_group
 from convergent.function.stitches import MAPS
 from convergent.storage.csv_files import read_rows
 from convergent.streaming.saved_moments import SavedMoments
+from forked import both_nodes
 
 pytest.importorskip("transformers")
 WORDS = [f"{start}{end}" for start in ("qui", "bro", "fox", "lam", "dog", "sev") for end in ("ck", "wn", "xen", "zy")]
@@ -112,17 +112,14 @@ def test_a_training_that_was_stopped_goes_on_to_the_same_weights(trained, do, ro
 
 
 def test_two_processes_train_and_measure_what_one_does(trained, do, root, script):
-    ddp = ["trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu"]
     where = [f"root={root}", f"data.folder={root}/texts", "experiment=language", *TEXT]
-    train = script("train", *where, *TINY, *ddp, "seed=1", "epochs=2", "name=processes")
+    train = script("train", *where, *TINY, "seed=1", "epochs=2", "name=processes")
     measure = ["method=matching", "pictures=top", "evaluation.nulls=[rotated]", "evaluation.rotations=1"]
     layer = "layers=[transformer.h.1.mlp.act]"
     bare = [option for option in BARE if not option.startswith(("pictures", "evaluation"))]
-    align = script(
-        "align", *where, *bare, *ddp, f"nets={trained}", *measure, layer, "label=processes", "reading.blocks=8"
-    )
-    for line in (train, align):
-        subprocess.run(line, check=True, capture_output=True, timeout=300)
+    align = script("align", *where, *bare, f"nets={trained}", *measure, layer, "label=processes", "reading.blocks=8")
+    both_nodes(*train)
+    both_nodes(*align)
     one, two = weights(root, "two", 1), weights(root, "processes", 1)
     assert all(torch.allclose(one[key], two[key], atol=1e-4) for key in one)
     aligned = root / "outputs" / "align" / "two"

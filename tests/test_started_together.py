@@ -8,8 +8,7 @@ import time
 import pytest
 from filelock import FileLock
 
-from conftest import free_port
-from forked import Forked
+from forked import Forked, free_port
 from test_survival import PASS, moments
 
 pytestmark = pytest.mark.command

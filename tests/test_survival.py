@@ -10,8 +10,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from conftest import free_port
-from forked import Forked
+from forked import Forked, both_nodes
 
 pytestmark = pytest.mark.command
 
@@ -150,10 +149,5 @@ def _lives(pid):
 
 
 def test_two_nodes_of_one_process_each_measure_what_one_process_does(alone, tmp_path, script):
-    nodes = ("trainer=ddp", "trainer.devices=1", "trainer.num_nodes=2", "trainer.accelerator=cpu")
-    where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-    command = script("align", *PASS, *nodes, f"root={tmp_path}")
-    both = [Forked(*command, NODE_RANK=str(node), **where) for node in range(2)]
-    for process in both:
-        process.output()
+    both_nodes(*script("align", *PASS, f"root={tmp_path}"))
     assert_equal(moments(tmp_path), alone, processes=2)

@@ -1,6 +1,5 @@
 """Processes of one job: one decides, the others hear of it, and all leave together."""
 
-import multiprocessing
 import os
 import subprocess
 import sys
@@ -11,6 +10,7 @@ import torch.distributed as dist
 
 from conftest import PROJECT
 from convergent.cli.processes import as_first, end_with_parent, first_process, leave_group
+from forked import CONTEXT
 
 
 @pytest.mark.parametrize(
@@ -47,9 +47,8 @@ def _process(rank, store, answers):
 
 
 def test_all_do_what_the_first_one_says_however_late_it_is(tmp_path):
-    context = multiprocessing.get_context("spawn")
-    answers = context.Queue()
-    both = [context.Process(target=_process, args=(rank, tmp_path / "store", answers)) for rank in range(2)]
+    answers = CONTEXT.Queue()
+    both = [CONTEXT.Process(target=_process, args=(rank, tmp_path / "store", answers)) for rank in range(2)]
     for process in both:
         process.start()
     messages = sorted(answers.get(timeout=60) for _ in range(6))

@@ -1,7 +1,6 @@
 """The statistics pass of Lightning: exact, one pass, saved once, found again."""
 
 import gc
-import multiprocessing
 import os
 import signal
 import weakref
@@ -12,7 +11,6 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from conftest import free_port
 from convergent.cli.processes import leave_group
 from convergent.core.histogram_source import Counting
 from convergent.core.moments import Moments
@@ -31,6 +29,7 @@ from convergent.streaming.saved_moments import SavedMoments
 from convergent.streaming.snapshots import Snapshots
 from convergent.streaming.statistics_pass import StatisticsPass
 from convergent.streaming.top_patches import SavedPatches
+from forked import CONTEXT, free_port
 
 QUIET = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
 
@@ -148,10 +147,9 @@ def test_two_processes_give_the_very_same_blocks_and_counts():
     )
     sites = all_layers()
     pl.Trainer(accelerator="cpu", callbacks=[sites], use_distributed_sampler=False, **QUIET).predict(Nets(both), loader)
-    context = multiprocessing.get_context("spawn")
-    queue = context.Queue()
+    queue = CONTEXT.Queue()
     port = free_port()
-    workers = [context.Process(target=_rank, args=(rank, port, queue)) for rank in range(2)]
+    workers = [CONTEXT.Process(target=_rank, args=(rank, port, queue)) for rank in range(2)]
     for worker in workers:
         worker.start()
     counts, means, scatters, images, above, of_sites, of_one_block = queue.get(timeout=120)

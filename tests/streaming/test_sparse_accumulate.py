@@ -1,11 +1,8 @@
 """Layers that are nearly all zero: their sparse products give the dense record."""
 
-import multiprocessing
-
 import pytest
 import torch
 
-from conftest import free_port
 from convergent.core.packing import Packing
 from convergent.errors import InputError
 from convergent.streaming import sparse_accumulate
@@ -15,6 +12,7 @@ from convergent.streaming.arithmetic import Arithmetic
 from convergent.streaming.measure import measure
 from convergent.streaming.reading import Reading
 from convergent.streaming.sparse_accumulate import SparseAccumulator
+from forked import CONTEXT, free_port
 
 WIDTHS = {"one": 30, "two": 40}
 
@@ -125,9 +123,8 @@ def test_two_processes_have_the_sums_of_one():
     alone = fed(sparse(packing, 2, 3), codes(90, 2), block_n)
     alone.close()
     scatter = alone.moments(90).scatter
-    context, port = multiprocessing.get_context("spawn"), free_port()
-    queue = context.Queue()
-    processes = [context.Process(target=_one_of_two, args=(rank, port, queue)) for rank in (0, 1)]
+    port, queue = free_port(), CONTEXT.Queue()
+    processes = [CONTEXT.Process(target=_one_of_two, args=(rank, port, queue)) for rank in (0, 1)]
     for process in processes:
         process.start()
     both = [queue.get(timeout=60) for _ in processes]
