@@ -557,9 +557,17 @@ def test_modules_of_other_architectures_and_views_are_compared_layer_by_layer(ro
 def test_nets_along_their_training_are_compared_epoch_by_epoch(root, command):
     some = ("seeds=[0,1]", "epochs=2", "keep_epochs=[0,2]", SMALL[1], "name=along", f"root='{root}'", "logger=csv")
     assert command("train", *some)[0] == 0
-    options = ("name=along", "at_epochs=kept", "layers=[conv1]", f"root='{root}'", "figure=[dynamics]", *BARE[1:])
+    options = (
+        "name=along",
+        "at_epochs=kept",
+        "layers=[conv1]",
+        "evaluation.rotations=2",
+        f"root='{root}'",
+        "figure=[dynamics]",
+        *BARE[1:],
+    )
     assert command("align", *options)[0] == 0
-    folder = root / "outputs" / "align" / "along" / "matching,at_epochs=kept,layers=[conv1]"
+    folder = root / "outputs" / "align" / "along" / "matching,at_epochs=kept,layers=[conv1],rotations=2"
     summary = json.loads((folder / "summary.json").read_text())
     assert list(summary["epochs"]) == ["0", "2"]
     assert {pair["a"] for pair in summary["pairs"]} == {"seed=0@epoch=2", "seed=1@epoch=2"}

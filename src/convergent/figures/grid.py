@@ -10,9 +10,11 @@ import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
+from matplotlib.cbook import is_math_text
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.image import AxesImage
-from matplotlib.textpath import TextPath
+from matplotlib.textpath import text_to_path
 from matplotlib.ticker import FuncFormatter, LogFormatterMathtext, LogLocator, NullFormatter, NullLocator
 from numpy.typing import ArrayLike
 
@@ -75,8 +77,9 @@ def legend_below(figure: Figure, extra: Iterable[Artist] = (), columns: int = _A
     """
     labelled = {label: handle for axis in figure.axes for handle, label in zip(*axis.get_legend_handles_labels())}
     handles = [*labelled.values(), *extra]
-    paths = [TextPath((0, 0), str(handle.get_label()), size=_SMALL) for handle in handles]
-    wide = [1.06 * path.get_extents().width / 72 for path in paths]  # hinted letters are somewhat wider
+    font, words = FontProperties(size=_SMALL), [str(handle.get_label()) for handle in handles]
+    widths = [text_to_path.get_text_width_height_descent(text, font, is_math_text(text))[0] for text in words]
+    wide = [1.06 * width / 72 for width in widths]  # hinted letters are somewhat wider
     room, between = figure.get_figwidth(), 5.2 * _SMALL / 72  # a handle with its spaces takes some five letters
 
     def needed(columns: int) -> float:
