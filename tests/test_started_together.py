@@ -1,8 +1,6 @@
 """Jobs whose processes torchrun or SLURM started at once: all do what the first one decides, with images or without."""
 
 import shutil
-import subprocess
-import sys
 import time
 
 import pytest
@@ -15,10 +13,12 @@ pytestmark = pytest.mark.command
 
 ONE_BLOCK = (*PASS, "reading.blocks=1", "evaluation.folds=0", "evaluation.nulls=[shuffled]", "method=semimatching")
 
-# A command whose processes say when they ask the first one what is to be done, and that waits aloud at once.
+# A command, with torchrun's launcher, whose processes say when they ask the first one what is to be done, and that waits
+# aloud at once.
 ASKING = """
 import os, sys
 from pathlib import Path
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from convergent.cli import measurement
 from convergent.cli.main import run
 place, as_first = Path(sys.argv.pop(1)), measurement.as_first
@@ -26,14 +26,15 @@ def asking(*arguments):
     (place / os.environ["RANK"]).touch()
     return as_first(*arguments)
 measurement.as_first, measurement._MINUTE = asking, 0
-run("align")
+torchrun = LaunchConfig(1, 1, 2, run_id="it", rdzv_backend="c10d", rdzv_endpoint="localhost:0", start_method="fork")
+elastic_launch(torchrun, run)("align")
 """
 
 
 def until(ready, process):
     end = time.monotonic() + 200
     while not ready():
-        assert process.poll() is None, process.communicate()[0]
+        assert process.poll() is None, process.stdout.read()
         assert time.monotonic() < end
         time.sleep(0.1)
 
@@ -44,18 +45,12 @@ def test_a_job_of_torchrun_waits_whole_for_another_and_its_idle_process_changes_
     alone = moments(first)
     done, missing = sorted({file.rpartition("/")[0] for file in alone if file.count("/") == 3}, key=len)
     (second / done).mkdir(parents=True)
-    (tmp_path / "asking.py").write_text(ASKING)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     arguments = ["trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu", f"root={second}"]
     with FileLock(second / done / "lock"):  # of another job that measures the images, but not yet the shuffled ones
-        process = subprocess.Popen(
-            [*torchrun, tmp_path / "asking.py", tmp_path, *ONE_BLOCK, *arguments],
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        )  # fmt: skip
+        process = Forked("python", "-c", ASKING, tmp_path, *ONE_BLOCK, *arguments)
         until((tmp_path / "1").exists, process)  # it has seen that nothing is there
         shutil.copytree(first / done, second / done, dirs_exist_ok=True)
-    output = process.communicate(timeout=300)[0]
-    assert process.returncode == 0, output
+    output = process.output()
     assert output.count("read 360 images") == 1
     assert output.count("mean r") == 1
     there = moments(second)
