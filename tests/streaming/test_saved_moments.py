@@ -51,6 +51,26 @@ def test_of_one_net_there_may_be_squares_only(layer):
     assert torch.equal(alone.sd_u, layer.moments(["a", "b"]).sd_u)
 
 
+@pytest.mark.parametrize("mean", [0.0, 1e6])
+def test_which_units_are_active_is_known_from_squares_alone_however_products_are_kept(tmp_path, mean):
+    x_nu = torch.randn(90, 6) + mean
+    x_nu[:, 1] = 3.0  # constant
+    x_nu[:30, 2] = 5.0  # in one block only
+    nets = {name: nn.Sequential(nn.Identity()) for name in NAMES}
+    layer = measure(nets, [x_nu], ["0"])["0"]
+    SavedMoments().save(layer, tmp_path / "0.safetensors")
+    squares = {(i, i): layer.moments([i]).scatter_uu.diagonal(dim1=1, dim2=2) for i in range(3)}
+    whole = {(i, i): layer.moments([i]).scatter_uu for i in range(3)}
+    for of in (
+        layer,
+        replace(layer, scatter={**layer.scatter, **squares}),
+        replace(layer, scatter={**layer.scatter, **whole}),
+        SavedMoments().load(tmp_path / "0.safetensors", "0", NAMES),
+    ):
+        assert of.active("b").tolist() == of.moments(["b"]).total.active_u.tolist()
+        assert of.active("b").tolist() == [True, False, True, True, True, True]
+
+
 def test_what_is_saved_is_written_without_a_second_copy_in_memory(tmp_path, monkeypatch):
     monkeypatch.setattr("convergent.storage.tensors._AT_ONCE", 1 << 16)
     monkeypatch.setattr("convergent.core.triangles._AT_ONCE", 1 << 16)

@@ -34,13 +34,14 @@ class Quality:
     def of(cls, corr_uu: Tensor, net_u: Tensor, label_u: Tensor) -> Quality:
         """The quality of a clustering; `net_u` numbers the net of each unit, `label_u` its cluster, -1 for none."""
         nets, clusters = int(net_u.max()) + 1, int(label_u.max()) + 1
-        member_iuc = torch.zeros(nets, len(label_u), clusters, dtype=corr_uu.dtype)
         u = (label_u >= 0).nonzero()[:, 0]
-        member_iuc[net_u[u], u, label_u[u]] = 1
-        units_ic = member_iuc.sum(1)
-        reached_iuc = corr_uu @ member_iuc  # of each unit, its correlations with a net's units in each cluster, summed
-        same_ic = (member_iuc * reached_iuc).sum(1)
-        all_c = (member_iuc.sum(0) * reached_iuc.sum(0)).sum(0)
+        group_u = net_u[u] * clusters + label_u[u]  # a net's units in a cluster
+        units_ic = torch.bincount(group_u, minlength=nets * clusters).view(nets, clusters).to(corr_uu)
+        # correlations summed over the units of either group
+        sum_gu = corr_uu.new_zeros(nets * clusters, len(label_u)).index_add_(0, group_u, corr_uu[u])
+        sum_gg = corr_uu.new_zeros(2 * [nets * clusters]).index_add_(1, group_u, sum_gu[:, u])
+        sum_ijc = sum_gg.view(nets, clusters, nets, clusters).diagonal(dim1=1, dim2=3)
+        all_c, same_ic = sum_ijc.sum((0, 1)), sum_ijc.diagonal().T
         pairs_ic = units_ic * (units_ic - 1)
         between_c = (all_c - same_ic.sum(0)) / (units_ic.sum(0).square() - units_ic.square().sum(0))  # 0 / 0 is NaN
         within_c = ((same_ic - units_ic) / pairs_ic).where(pairs_ic > 0, torch.nan).nanmean(0)

@@ -16,7 +16,8 @@ from convergent.core.energies import Energies
 from convergent.core.moments import Moments
 from convergent.core.packing import net_number
 from convergent.core.pairs import Pair
-from convergent.core.triangles import mirrored, unfolded
+from convergent.core.scatter import spread
+from convergent.core.triangles import diagonal, mirrored, unfolded
 from convergent.errors import InputError
 from convergent.memory import huge_zeros
 
@@ -75,7 +76,12 @@ class LayerMoments:
 
     def active(self, net: int | str) -> Tensor:
         """Which units of a net vary at all, shape (c,)."""
-        return self.moments([net]).total.active_u
+        number = net_number(net, self.nets)
+        mean_ku, s_kab = self.mean_ku[:, self.units[number]], self._scatter(number, number)
+        square_ku = s_kab if s_kab.shape == mean_ku.shape else None
+        if square_ku is None:
+            square_ku = diagonal(s_kab, mean_ku.shape[1]) if s_kab.ndim == 2 else s_kab.diagonal(dim1=1, dim2=2)
+        return spread(self.count_k, mean_ku, square_ku, torch.ones(1, len(self.count_k), dtype=torch.float64))[2][0]
 
     def moments(self, nets: Sequence[int | str] | None = None) -> Moments:
         """The joint moments of some nets' units (of all by default), side by side in the order given.
@@ -107,13 +113,16 @@ class LayerMoments:
         mean_ku, energies = self.mean_ku[there_k], self.energies and self.energies.blocks(there_k)
         return replace(self, count_k=self.count_k[there_k], mean_ku=mean_ku, scatter=scatter, energies=energies)
 
-    def _put(self, i: int, j: int, into_kab: Tensor) -> None:
+    def _scatter(self, i: int, j: int) -> Tensor:
         if (min(i, j), max(i, j)) not in self.scatter:
             raise InputError(
                 f"Layer {self.layer} has no moments of {self.nets[i]} with {self.nets[j]}, which were not among the pairs "
                 "of the pass; measure them too."
             )
-        s_kab = self.scatter[min(i, j), max(i, j)]
+        return self.scatter[min(i, j), max(i, j)]
+
+    def _put(self, i: int, j: int, into_kab: Tensor) -> None:
+        s_kab = self._scatter(i, j)
         if i != j:
             into_kab.copy_(s_kab if i < j else s_kab.mT)
         elif s_kab.shape[1:] == into_kab.shape[1:2]:

@@ -14,10 +14,8 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from convergent.core.matrices import as_matrix
-from convergent.core.scatter import centred_products
+from convergent.core.scatter import active, centred_products, scale, spread
 
-# A unit whose standard deviation is below this share of its mean is constant up to float32's resolution.
-_CONSTANT = 1e-7
 _SMALL = 2**26  # bytes of folds
 
 
@@ -170,23 +168,14 @@ class Moments:
 
         And which of the rows' and of the columns' units are active, shapes (w, rows) and (w, columns).
         """
-        n_wk, gaps, scales, active = self.count * weight_wk, [], [], []
-        count_w, first_w = n_wk.sum(1), (n_wk > 0).to(torch.uint8).argmax(1)
-        for units in (rows, columns):
-            mean_ku = self.mean_u[:, units]
-            gap_wku = mean_ku - mean_ku[first_w, None]
-            shift_wu = (n_wk[:, None] @ gap_wku)[:, 0] / count_w.clamp(min=1)[:, None]
-            gap_wku -= shift_wu[:, None]
-            square_wu = weight_wk @ self.scatter_uu.diagonal(dim1=1, dim2=2)[:, units]
-            square_wu += (n_wk[:, None] @ gap_wku.square())[:, 0]
-            sd_wu = (square_wu / count_w.clamp(min=1)[:, None]).sqrt()
-            active.append(_active(sd_wu, mean_ku[first_w] + shift_wu))
-            scales.append(_scale(sd_wu, active[-1]))
-            gaps.append(gap_wku)
+        n_wk, squares_ku = self.count * weight_wk, self.scatter_uu.diagonal(dim1=1, dim2=2)
+        (gap_wki, sd_wi, active_wi), (gap_wkj, sd_wj, active_wj) = (
+            spread(self.count, self.mean_u[:, units], squares_ku[:, units], weight_wk) for units in (rows, columns)
+        )
         scatter_wij = torch.tensordot(weight_wk, self.scatter_uu[:, rows, columns], 1)
-        scatter_wij.baddbmm_((n_wk[..., None] * gaps[0]).mT, gaps[1])
-        corr_wij = scatter_wij.div_(count_w.clamp(min=1)[:, None, None]).mul_(scales[0][..., None])
-        return corr_wij.mul_(scales[1][:, None]).clamp_(-1, 1), *active
+        scatter_wij.baddbmm_((n_wk[..., None] * gap_wki).mT, gap_wkj)
+        corr_wij = scatter_wij.div_(n_wk.sum(1).clamp(min=1)[:, None, None]).mul_(scale(sd_wi, active_wi)[..., None])
+        return corr_wij.mul_(scale(sd_wj, active_wj)[:, None]).clamp_(-1, 1), active_wi, active_wj
 
     @cached_property
     def sd_u(self) -> Tensor:
@@ -197,12 +186,12 @@ class Moments:
     @cached_property
     def active_u(self) -> Tensor:
         """False for units that are constant (up to float32's resolution of their mean), shape (..., u)."""
-        return _active(self.sd_u, self.mean_u)
+        return active(self.sd_u, self.mean_u)
 
     @cached_property
     def scale_u(self) -> Tensor:
         """1 / standard deviation, and 0 for constant units, shape (..., u)."""
-        return _scale(self.sd_u, self.active_u)
+        return scale(self.sd_u, self.active_u)
 
     def cov(self, rows: slice, columns: slice) -> Tensor:
         """Covariances between some units, shape (..., rows, columns); those of constant units are 0."""
@@ -218,14 +207,6 @@ class Moments:
         """Correlations between some units, shape (..., rows, columns); those of constant units are 0."""
         corr_ij = self.scatter_uu[..., rows, columns] / self.count.clamp(min=1)[..., None, None]
         return corr_ij.mul_(self.scale_u[..., rows, None]).mul_(self.scale_u[..., None, columns]).clamp_(-1, 1)
-
-
-def _active(sd_u: Tensor, mean_u: Tensor) -> Tensor:
-    return sd_u > _CONSTANT * mean_u.abs()
-
-
-def _scale(sd_u: Tensor, active_u: Tensor) -> Tensor:
-    return torch.where(active_u, 1 / sd_u.where(active_u, torch.ones_like(sd_u)), 0.0)
 
 
 # Squares of activations within these bounds, their sums and the squares of these are far from the ends of float64.

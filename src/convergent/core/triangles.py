@@ -46,6 +46,11 @@ def pieces(s_kru: Tensor, first: int = 0) -> Iterator[Tensor]:
             yield torch.cat([s_ru[row, first + row :] for row in range(start, min(start + rows, count))])
 
 
+def diagonal(s_kt: Tensor, units: int) -> Tensor:
+    """The diagonals of matrices given as triangles, shape (k, units)."""
+    return s_kt[:, list(accumulate(range(units, 1, -1), initial=0))]
+
+
 def unfolded(s_kt: Tensor, into_kuu: Tensor) -> None:
     """Put triangles, shape (k, t), into symmetric matrices."""
     units = into_kuu.shape[-1]

@@ -49,11 +49,12 @@ class HierarchicalSpectralClustering(SpectralClustering):
             of_rest = None if number is None else max(round(number * len(rest) / len(whole)), 1) * finer
             bounds = [min(bound * finer, len(rest)) for bound in self.bounds]
             clustering = replace(self.clustering, number=of_rest, bounds=(max(bounds[0], 1), max(bounds[1], 1)))
-            graph = graph or Graph(weight_uu[np.ix_(rest, rest)], self.laplacian)
+            if graph is None:
+                graph, corr_rest = Graph(weight_uu[np.ix_(rest, rest)], self.laplacian), corr_uu[rest][:, rest]
             clusters = clustering.cut(graph)
             gap = gap if number_of_round else clusters.gap
             last = number_of_round == self.rounds - 1 or 2 * clusters.number >= len(rest)
-            quality = Quality.of(corr_uu[rest[:, None], rest], net_u[rest], torch.from_numpy(clusters.label_u))
+            quality = Quality.of(corr_rest, net_u[rest], torch.from_numpy(clusters.label_u))
             good_c = np.ones(clusters.number, bool) if last else (quality.between_c >= self.good).numpy()
             accepted = (
                 (clusters.label_u >= 0) & good_c[clusters.label_u] if clusters.number else np.zeros(len(rest), bool)

@@ -23,7 +23,7 @@ Labels = NDArray[np.intp]
 
 LAPLACIANS = ("unnormalised", "symmetric", "random_walk")
 Laplacian = Annotated[str, word(*LAPLACIANS)]
-DENSE = 600  # up to so many nodes a dense solver is as fast as Lanczos' iteration, and knows no failure
+DENSE = 800  # up to so many nodes a dense solver is as fast as Lanczos' iteration, and knows no failure
 
 
 class Graph:
