@@ -4,7 +4,7 @@ The nets are CaffeNets of full width for the fractals' 64 x 64 pixels, trained f
 first. Each method then aligns all pairs in both directions, with folds, intervals, both nulls, analyses and pictures, as
 `python src/align.py method=NAME` does. CPU seconds are of all processes of one command, its imports among them.
 
-python tests/benchmarks/alignment.py --jobs 1 2
+python tests/benchmarks/alignment.py --jobs 2
 """
 
 import argparse
@@ -38,7 +38,7 @@ def ran(root, script, *options):
 def main():
     """Make nets and moments where there are none, and measure each method with each number of processes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--jobs", type=int, nargs="+", default=[1, 2], help="numbers of processes")
+    parser.add_argument("--jobs", type=int, nargs="+", default=[2], help="numbers of processes")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
     parser.add_argument("--pairs", type=int, default=6, help="of nets, the first ones")
     parser.add_argument("--root", type=Path, help="of nets and moments, which stay there")
@@ -48,7 +48,7 @@ def main():
         pairs = [f"['seed={a}','seed={b}']" for a, b in combinations(range(4), 2)][: options.pairs]
         ran(root, "train", *NETS)
         given = ("experiment=fractals", f"pairs=[{','.join(pairs)}]")
-        ran(root, "align", *given, "method=mutual_information", "label=first", "force=true")
+        ran(root, "align", *given, "method=mutual_information", "label=first", "evaluation.intervals=false")
         about = {"pairs": len(pairs), "jobs": options.jobs, "load": os.getloadavg()[0], "cores": os.cpu_count()}
         print(json.dumps(machine() | about), flush=True)
         for method in options.methods:
