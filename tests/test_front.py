@@ -217,7 +217,7 @@ def test_a_comparison_of_trained_nets_is_what_the_commands_give(command, tmp_pat
 
     here = ("trainer=cpu", "logger=csv")
     small = ("seeds=[0,1]", "epochs=1", "net.module.widths=[6,6,6,8]", *here)
-    align = ("layers=[conv3,fc1]", "evaluation.nulls=[rotated]", "label=matching", "pictures=null", *here)
+    align = ("layers=[conv3,fc1]", "evaluation.nulls=[rotated]", "label=matching", "figure=[]", "pictures=null", *here)
     for name, overrides in (("train", small), ("align", align)):
         code, _, err = command(name, f"root='{tmp_path}'", *overrides)
         assert code == 0, err

@@ -202,7 +202,7 @@ def test_no_option_deletes_a_folder_that_is_not_ours(tmp_path, command, script, 
     flat, linear = "{_target_: torch.nn.Flatten}", "{_target_: torch.nn.Linear, in_features: 64, out_features: 4}"
     net = f"{{_target_: torch.nn.Sequential, _args_: [{flat}, {linear}]}}"
     own = {
-        "align": [f"nets=[{net},{net}]", "layers=['1']", "method=spectral", "method.clusters=100000"],
+        "align": [f"nets=[{net},{net}]", "layers=['1']", "method=spectral", "method.clusters=100000", "figure=[]"],
         "train": ["net=module", "net.module._target_=builtins.dict", "net.name=n", "net.layers=[]", "logger=csv"],
         "report": [],
     }[script]

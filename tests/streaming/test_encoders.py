@@ -45,9 +45,9 @@ def test_an_encoder_gives_the_record_of_what_it_makes_of_its_layer():
 
 
 def test_other_layers_and_their_random_rotations_are_what_they_were():
-    layers = ["1", "2"]
-    before = compare(plain(), X.split(20), layers).frame()
-    after = compare(encoded(features=30), X.split(20), [*layers, "sae"]).frame()
+    layers, reading = ["1", "2"], Reading(blocks=5)
+    before = compare(plain(), X.split(20), layers, reading=reading).frame()
+    after = compare(encoded(features=30), X.split(20), [*layers, "sae"], reading=reading).frame()
     after = after[after.layer != "sae"].reset_index(drop=True)
     assert before.equals(after[before.columns])
 

@@ -54,11 +54,11 @@ class Kill(pl.Callback):
 
 
 def test_a_resumed_training_ends_where_an_undisturbed_one_does(tmp_path):
-    undisturbed, _ = trained(tmp_path / "a", 4)
+    undisturbed, _ = trained(tmp_path / "a", 2)
     with pytest.raises(RuntimeError, match="killed"):
-        trained(tmp_path / "b", 4, stop_after=2)
+        trained(tmp_path / "b", 2, stop_after=1)
     torch.manual_seed(99)
-    resumed, _ = trained(tmp_path / "b", 4, resume=tmp_path / "b" / "last.ckpt")
+    resumed, _ = trained(tmp_path / "b", 2, resume=tmp_path / "b" / "last.ckpt")
     for ours, theirs in zip(resumed.parameters(), undisturbed.parameters(), strict=True):
         assert torch.equal(ours, theirs)
 

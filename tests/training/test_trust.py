@@ -11,6 +11,7 @@ from conftest import PROJECT
 from convergent.training.runs import Run
 from convergent.training.trust import _KNOWN, check_trusted
 
+BARE = ("figure=[]", "analysis=[]", "similarity=[]", "pictures=null", "logger=csv", "evaluation.nulls=[]")
 DIGITS = OmegaConf.to_container(OmegaConf.load(PROJECT / "conf" / "data" / "digits.yaml"))
 MODULE = {
     "_target_": "torch.nn.Sequential",
@@ -88,7 +89,7 @@ def test_what_a_run_folder_names_is_not_run(tmp_path, spoils, command, attack, p
     finished(folder)
     there = finished(folder, seed=1, **given).folder
     for nets in ("name=theirs", f"nets=['{there}','{there.parent}/seed=0']"):
-        code, out, err = command("align", nets, f"root='{tmp_path}'", "logger=csv", "evaluation.nulls=[]")
+        code, out, err = command("align", nets, f"root='{tmp_path}'", *BARE)
         assert code == 1
         assert err.startswith(f"error: {there}/config.yaml ")
         assert err.count("\n") == 1
@@ -102,7 +103,7 @@ def test_a_net_of_ones_own_is_aligned_when_it_is_trusted_by_its_name(tmp_path, s
     module = MODULE | {"_args_": [{"_target_": "strange_nets.Net"}, MODULE["_args_"][1]]}
     for seed in (0, 1):
         finished(tmp_path / "outputs" / "train" / "mine", module, seed)
-    arguments = ["align", "name=mine", f"root='{tmp_path}'", "logger=csv", "evaluation.nulls=[]", "pictures=null"]
+    arguments = ["align", "name=mine", f"root='{tmp_path}'", *BARE]
     code, _, err = command(*arguments, "trust=[strange_nets]")
     assert code == 1
     assert "trust needs to be a list of classes in full" in err
