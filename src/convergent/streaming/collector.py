@@ -66,12 +66,13 @@ class Collector(ABC):
         self._capture = Capture(nets, self.layers, self.see, rotations, self.reading.output)
 
     def __enter__(self) -> Self:
+        self._capture.observer = self.see
         self._capture.__enter__()
         return self
 
     def __exit__(self, *exception: object) -> None:
         self._capture.__exit__()
-        del self._capture  # which knows this collector: its sums would stay in memory until such cycles are looked for
+        self._capture.observer = lambda *_: None  # no cycle, which would keep the sums
 
     def begin(self, image_n: Tensor, mask_np: Tensor | None = None, places: Mapping[str, Tensor] = NO_PLACES) -> None:
         """Start a batch of these images: numbers, and where some positions are padding which are not, on the host.
