@@ -34,7 +34,7 @@ def activity(layers: Sequence[LayerMoments]) -> Figure:
         if constant:
             names = "\n".join(constant) if len(constant) <= 4 else f"{len(constant)} of {len(mean_u)}"
             text = f"constant units:\n{names}"
-            axis.text(0.98, 0.98, text, transform=axis.transAxes, ha="right", va="top", fontsize=6)
+            axis.text(0.03, 0.03, text, transform=axis.transAxes, va="bottom", fontsize=6)  # below the falling lines
         axis.set(title=brief(layer.layer, 24), xlabel="unit, sorted")
     if len(layers[0].nets) <= len(COLOURS):
         legend_below(figure)
