@@ -157,7 +157,7 @@ def layer_pairs(method):
     if method != "matching":
         return []
     pair, layers = pair_of("last"), [f"features.{number}.relu" for number in range(7)]
-    pairs = [((one, other), pair) for one in layers for other in layers if one < other]
+    pairs = [((one, other), lambda: pair) for one in layers for other in layers if one < other]
     rows = rows_of_layers(pairs[:1], 360, QUICK, instantiate(OmegaConf.load(CONFIGS[method])))
     named = ({**row, "layer_a": one, "layer_b": other} for (one, other), _ in pairs for row in rows)
     return [row | {"b": row["a"]} if within else row for row in named for within in (True, False)]

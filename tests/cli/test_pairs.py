@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from convergent.cli import pairs
+from convergent.cli import workers
 from convergent.cli.pairs import Pairs, _OfPair
 from convergent.cli.writing import Aligned
 
@@ -41,7 +41,7 @@ def test_a_pair_of_each_layer_comes_first_then_the_longest_and_those_of_very_man
     ("free", "n_jobs", "processes"), [(1e12, None, 4), (1e12, 2, 2), (1e12, 9, 6), (3e9, 9, 1), (0, 9, 1)]
 )
 def test_there_are_as_many_processes_as_there_are_tasks_and_memory_for(monkeypatch, caplog, free, n_jobs, processes):
-    monkeypatch.setattr(pairs, "available_memory", lambda: free)
+    monkeypatch.setattr(workers, "available_memory", lambda: free)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
     with caplog.at_level(logging.INFO):
         assert of_widths(384, 96, n_jobs=n_jobs)._processes(range(6)) == processes

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from convergent.analysis.all_layers import pairs_of_layers, rows_of_layers
+from convergent.analysis.all_layers import pairs_of_layers, rows_of_layers, with_all_columns
 from convergent.core.pairs import Pair
 from convergent.methods.matching import Matching
 from convergent.methods.mutual_information import MutualInformation
@@ -70,13 +70,13 @@ def test_layer_by_layer_they_are_saved_and_come_back(passed, tmp_path):
     wanted = together(parts.values())
     assert torch.equal(sites.pair(0, 5).moments.scatter_uu, wanted.pair(0, 5).moments.scatter_uu)
     some = together(saved.load(tmp_path / layer, layer, ["a", "b"]) for layer in LAYERS[1:])  # conv1 is left out
-    assert len(list(pairs_of_layers(some))) == 4 * 3 // 2
+    assert len(pairs_of_layers(some)) == 4 * 3 // 2
     assert saved.folder == SavedAllLayers(LAYERS).folder != SavedAllLayers(LAYERS[:2]).folder
 
 
 def test_a_row_is_an_ordered_pair_of_layers_of_one_net_or_two(passed):
     sites = together(passed[2].values())
-    rows = rows_of_layers(pairs_of_layers(sites), sites.images, SOME, Matching())
+    rows = with_all_columns(rows_of_layers(pairs_of_layers(sites), sites.images, SOME, Matching()))
     assert len({tuple(row[name] for name in ("layer_a", "layer_b", "a", "b")) for row in rows}) == len(rows) == 6 * 5
     assert all(row.keys() == rows[0].keys() and row["images"] == 60 and "r2_held_out" in row for row in rows)
     (row,) = [row for row in rows if (row["layer_a"], row["layer_b"], row["a"], row["b"]) == ("fc", "conv1", "b", "a")]

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import time
 from functools import partial
-from typing import Any
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from pytorch_lightning import Callback, Trainer
 
-from convergent.analysis.all_layers import pairs_of_layers, rows_of_layers
 from convergent.analysis.by_layer import by_layer
 from convergent.analysis.depth import reports_of_depth
 from convergent.cli.align_job import AlignJob
 from convergent.cli.dashboard import log_alignment, start_logger
 from convergent.cli.folders import abandon, claim
 from convergent.cli.judging import Judging
+from convergent.cli.layer_pairs import compare_layers
 from convergent.cli.measured import (
     after_stop,
-    load_all_layers,
     load_pairs,
     measurements_of,
     patches_of,
@@ -35,7 +33,7 @@ from convergent.cli.writing import along_training, question_of, summary_of, writ
 from convergent.errors import InputError
 from convergent.figures.grid import save
 from convergent.figures.registry import drawn
-from convergent.progress import took, track
+from convergent.progress import took
 from convergent.storage.csv_files import write_rows
 
 
@@ -69,7 +67,7 @@ def align(job: AlignJob) -> None:
     try:
         layers = list(load_pairs(measurement, shuffled, job.evaluation))
         aligned = Pairs(job, parts, measurement, patches, judging, layers).align()
-        layer_pairs = _compare_layers(job, parts, measurement)
+        layer_pairs = compare_layers(job, parts, measurement, alone=judging is not None)
     except (InputError, OSError):  # a method that cannot do what it was asked for with these nets, a full disk
         abandon(folder)
         raise
@@ -111,13 +109,3 @@ def _check_held_out(job: AlignJob, measurement: Measurement) -> None:
 
 def _trainer(config: DictConfig, callbacks: list[Callback]) -> Trainer:
     return build_trainer(config, callbacks, logger=False)
-
-
-def _compare_layers(job: AlignJob, parts: Parts, measurement: Measurement) -> list[dict[str, Any]]:
-    """Compare every layer with every other, where that was asked for: a row each."""
-    if (sites := load_all_layers(measurement)) is None:
-        return []
-    pairs = pairs_of_layers(sites, job.pairs, job.evaluation.folds)
-    total = len(sites.nets) * (len(sites.nets) - 1) // 2
-    pairs, units = track(pairs, "comparing all layers", total), job.evaluation.measure_units
-    return rows_of_layers(pairs, sites.images, parts.measures, parts.method, units)

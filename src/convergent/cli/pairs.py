@@ -26,14 +26,13 @@ from convergent.cli.align_job import AlignJob
 from convergent.cli.judging import Judging
 from convergent.cli.measurement import Measurement
 from convergent.cli.texts import contexts_of
-from convergent.cli.workers import Workers, threads
+from convergent.cli.workers import Workers, processes_for, threads
 from convergent.cli.writing import Aligned, save_alignments, tensors_of
 from convergent.core.alignment import Alignment, Method, align
 from convergent.core.layer_moments import LayerMoments
 from convergent.core.pairs import Pair
 from convergent.figures.grid import save
 from convergent.figures.registry import Draw, drawn
-from convergent.memory import available_memory
 from convergent.progress import lasts, track
 from convergent.report.unit_pictures import contexts_of_pair, drawings_of, filters_of, pictured_rows
 from convergent.similarity.measure import Measure
@@ -41,10 +40,21 @@ from convergent.streaming.patches import Patches
 
 log = logging.getLogger(__name__)
 
-_WIDE = 4096  # units of both nets from which on one pair occupies all threads
+WIDE = 4096  # units of both nets from which on one pair occupies all threads
 _ROTATIONS = 300_000_000  # bytes of them that are kept while a pair is aligned
 _MOMENTS, _PROCESS = 4.0, 5e8 + _ROTATIONS  # what aligning a pair takes: times its moments, and bytes beside them
 _LONG = 60.0  # seconds from which on it is said how long the rest takes
+
+
+def units_of_pair(layer: LayerMoments) -> int:
+    """Of both nets of a layer's widest pair."""
+    width = [units.stop - units.start for units in layer.units]
+    return max((width[i] + width[j] for i, j in layer.pairs), default=0)
+
+
+def memory_of_pair(layer: LayerMoments) -> float:
+    """Bytes that aligning a pair of nets takes at the most."""
+    return _MOMENTS * 8 * len(layer.count_k) * units_of_pair(layer) ** 2 + _PROCESS
 
 
 @dataclass(frozen=True)
@@ -123,10 +133,10 @@ class Pairs:
         numbers = range(len(self.tasks))
         if self.judging:  # which sees the alignments of a layer together
             return numbers, []
-        size = [self._units(of) for of, _ in self.tasks]
+        size = [units_of_pair(self.layers[of][0]) for of, _ in self.tasks]
         # a pair of each layer before all others: these say how long it takes; then the longest before the shorter ones
         order = sorted(numbers, key=lambda number: (self.tasks[number][1] > 0, -size[number]))
-        return [each for each in order if size[each] < _WIDE], [each for each in order if size[each] >= _WIDE]
+        return [each for each in order if size[each] < WIDE], [each for each in order if size[each] >= WIDE]
 
     def _timed(
         self, results: Iterator[tuple[int, _OfPair]], numbers: Sequence[int], processes: int
@@ -145,29 +155,18 @@ class Pairs:
                     )
             yield number, of_pair
 
-    def _units(self, of: int) -> int:
-        """Of the two nets of a layer's widest pair."""
-        layer = self.layers[of][0]
-        width = [units.stop - units.start for units in layer.units]
-        return max((width[i] + width[j] for i, j in layer.pairs), default=0)
-
     def _processes(self, numbers: Sequence[int]) -> int:
-        """How many there are: as asked for, but no more than there are tasks, and memory for."""
-        wanted = min(self.job.config.n_jobs or torch.get_num_threads(), max(1, len(numbers)))
+        """How many processes there are memory for."""
         layers = {self.tasks[number][0] for number in numbers}
-        moments = max((8 * len(self.layers[of][0].count_k) * self._units(of) ** 2 for of in layers), default=0)
-        each = _MOMENTS * moments + _PROCESS
-        processes = max(1, min(wanted, int(min(available_memory(), 1e15) / each)))
-        if processes < wanted:
-            log.info("%d of %d processes: each takes up to %.1f GB of memory", processes, wanted, each / 1e9)
-        return processes
+        most = max((memory_of_pair(self.layers[of][0]) for of in layers), default=_PROCESS)
+        return processes_for(len(numbers), self.job.config.n_jobs, most)
 
     def _one(self, number: int) -> _OfPair:
         """Align one pair in both directions."""
         of, place = self.tasks[number]
         layer, pair, nulls = self.layers[of]
         a, b = layer.pairs[place]
-        with threads(1 if self._units(of) < _WIDE else torch.get_num_threads()):
+        with threads(1 if units_of_pair(self.layers[of][0]) < WIDE else torch.get_num_threads()):
             began = time.monotonic()
             first, aligned, tensors = self._both(pair(a, b), a, b, nulls, layer.images)
             seconds = time.monotonic() - began

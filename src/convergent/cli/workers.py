@@ -20,6 +20,9 @@ from threadpoolctl import ThreadpoolController
 
 from convergent.cli.processes import PARENT, end_with_parent
 from convergent.errors import InputError
+from convergent.memory import available_memory
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -131,6 +134,15 @@ def _serve(work: Callable[[int], T], pipe: Connection, parent: int) -> None:
         except Exception as error:
             answer = pickle.dumps(error)
         pipe.send_bytes(answer)
+
+
+def processes_for(tasks: int, wanted: int | None, memory: float) -> int:
+    """How many processes do so many tasks: as wanted, else as many as threads; no more than have so many bytes each."""
+    most = min(wanted or torch.get_num_threads(), max(1, tasks))
+    processes = max(1, min(most, int(min(available_memory(), 1e15) / memory)))
+    if processes < most:
+        log.info("%d of %d processes: each takes up to %.1f GB of memory", processes, most, memory / 1e9)
+    return processes
 
 
 @contextlib.contextmanager
