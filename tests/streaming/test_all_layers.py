@@ -2,12 +2,14 @@
 
 from collections import OrderedDict
 from itertools import combinations
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
 from convergent.analysis.all_layers import pairs_of_layers, rows_of_layers, with_all_columns
+from convergent.cli import layer_pairs
 from convergent.core.pairs import Pair
 from convergent.methods.matching import Matching
 from convergent.methods.mutual_information import MutualInformation
@@ -86,3 +88,17 @@ def test_a_row_is_an_ordered_pair_of_layers_of_one_net_or_two(passed):
     within = rows_of_layers(pairs_of_layers(sites, []), 60, SOME, MutualInformation())
     assert {(row["a"], row["b"]) for row in within} == {("a", "a"), ("b", "b")}
     assert within[0].keys() == {"layer_a", "layer_b", "a", "b", *SOME}
+
+
+def test_any_number_of_processes_gives_the_same_rows(passed, monkeypatch):
+    sites = together(passed[2].values())
+    monkeypatch.setattr(layer_pairs, "load_all_layers", lambda _: sites)
+    parts = SimpleNamespace(measures=SOME, method=Matching())
+
+    def rows(n_jobs, **more):
+        evaluation = SimpleNamespace(folds=3, measure_units=None)
+        job = SimpleNamespace(pairs=None, evaluation=evaluation, config=SimpleNamespace(n_jobs=n_jobs))
+        return layer_pairs.compare_layers(job, parts, None, **more)
+
+    assert rows(1) == rows(3) == rows(3, alone=True)
+    assert len(rows(2)) == 6 * 5
