@@ -52,8 +52,7 @@ def spread(count_k: Tensor, mean_ku: Tensor, square_ku: Tensor, weight_wk: Tenso
     """
     n_wk = count_k * weight_wk
     count_w1 = n_wk.sum(1, keepdim=True).clamp(min=1)
-    # Differences of means keep the digits that large means would eat. They are to a block that counts: from one that does
-    # not, a unit that is constant in all others would get rounding errors for moments, and be active.
+    # from the mean of a block that counts, as `Moments.merged` does and says why
     mean_wu = mean_ku[(n_wk > 0).to(torch.uint8).argmax(1)]
     gap_wku = mean_ku - mean_wu[:, None]
     shift_wu = (n_wk[:, None] @ gap_wku)[:, 0] / count_w1
