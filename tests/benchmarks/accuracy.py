@@ -181,7 +181,7 @@ def main() -> None:
     """Measure the cases and judge them by the bounds."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--samples", type=int, default=3_145_728, help="of each case; the bounds are for a million or more"
+        "--samples", type=int, default=3_145_728, help="of each case; the bounds are for 250,000 or more"
     )
     parser.add_argument("--units", type=int, default=48, help="of either net")
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))

@@ -399,12 +399,12 @@ def items(make, n=20):
     ("make", "message"),
     [
         (lambda x, y, n: {"image": x, "label": y}, "batches of .pictures, classes, image .*a dictionary of image, label"),
-        (lambda x, y, n: (x, y), r"not \(float32 of shape \(20, 1, 8, 8\), int64 of shape \(20,\)\)"),
-        (lambda x, y, n: x, r"not float32 of shape \(20, 1, 8, 8\)"),
-        (lambda x, y, n: (x, y, float(n)), r"float64 of shape \(20,\)"),
-        (lambda x, y, n: (x, y, str(n)), "a (list|tuple) of 20 str"),
+        (lambda x, y, n: (x, y), r"not \(float32 of shape \(8, 1, 8, 8\), int64 of shape \(8,\)\)"),
+        (lambda x, y, n: x, r"not float32 of shape \(8, 1, 8, 8\)"),
+        (lambda x, y, n: (x, y, float(n)), r"float64 of shape \(8,\)"),
+        (lambda x, y, n: (x, y, str(n)), "a (list|tuple) of 8 str"),
         (lambda x, y, n: (x, y, {"number": n}), "a dictionary of number"),
-        (lambda x, y, n: ("path.png", y, n), "a (list|tuple) of 20 str"),
+        (lambda x, y, n: ("path.png", y, n), "a (list|tuple) of 8 str"),
         (lambda x, y, n: (x, y, n + 1), "from 0 to 19 in a data set of 20, but a batch has [0-9]+ to 20"),
         (lambda x, y, n: (x, y, n - 1), "from 0 to 19 .* has -1 to"),
         (lambda x, y, n: ({"cut": x}, y, n), "in the views cut, but net net0 takes view None"),
@@ -454,7 +454,7 @@ class Tokens(nn.Module):
     [
         (Spectrum(), "Layer 0 of net a returns complex numbers"),
         (Sparse(), "Layer 0 of net a returns a sparse or nested tensor"),
-        (Tokens(), "gives 7 positions here, but 20 for the first images; .*pad tokens .*sample=pooled"),
+        (Tokens(), "gives 7 positions here, but 8 for the first images; .*pad tokens .*sample=pooled"),
     ],
 )
 def test_activations_that_are_unusable_are_refused_in_one_sentence(module, message):

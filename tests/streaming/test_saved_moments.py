@@ -73,7 +73,6 @@ def test_which_units_are_active_is_known_from_squares_alone_however_products_are
 
 def test_what_is_saved_is_written_without_a_second_copy_in_memory(tmp_path, monkeypatch):
     monkeypatch.setattr("convergent.storage.tensors._AT_ONCE", 1 << 16)
-    monkeypatch.setattr("convergent.core.triangles._AT_ONCE", 1 << 16)
     largest, crc32 = [], __import__("zlib").crc32
     monkeypatch.setattr("zlib.crc32", lambda of, crc=0: largest.append(len(of)) or crc32(of, crc))
     x_nu = torch.randn(300, 256, dtype=torch.float64)

@@ -1,6 +1,8 @@
 """Where the sums of products of several nets' units lie in one flat vector: only those pairs of nets that are wanted.
 
-Axes: `u` units of all nets side by side, `s` samples, `f` the flat vector.
+Of a net with itself each band of rows has the columns from its own first unit on; at last the bands become a triangle.
+
+Axes: `u` units of all nets side by side, `s` samples, `f` the flat vector, `t` entries of a triangle, row after row.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from itertools import accumulate, combinations, pairwise
 
 from torch import Tensor
 
+from convergent.core.triangles import length_of
 from convergent.errors import InputError
 
 # Rows of one matrix product: few, so that little below the diagonal is computed; many enough to keep the product fast.
@@ -68,6 +71,12 @@ class Packing:
         nets = len(self.units)
         return self._starts[-1] + (nets * (1 + nets + self.width) if self.energies else 0)
 
+    @property
+    def unfolded_size(self) -> int:
+        """The length that it would have with whole matrices, as methods read them."""
+        within = sum(_length(units) ** 2 for units in self.units) if self.within else 0
+        return self.size - (self._own_starts[-1] - self._own_starts[0]) + within
+
     def sums(self, flat_f: Tensor) -> Tensor:
         """The sums of all units, as a view, shape (..., u)."""
         return flat_f[..., 1 : 1 + self.width]
@@ -92,14 +101,35 @@ class Packing:
         return sums, with_energies.view(*shape, nets), with_units.view(*shape, self.width)
 
     def block(self, flat_f: Tensor, i: int, j: int) -> Tensor:
-        """The products of nets i <= j, as a view, shape (..., units of i, units of j)."""
-        column = sum(_length(self.units[other]) for other in self._columns[i][: self._columns[i].index(j)])
-        return self._rows(flat_f, i)[..., column : column + _length(self.units[j])]
+        """The products of nets i < j, as a view, shape (..., units of i, units of j); of i = j, after `fold`, (..., t)."""
+        if i == j:
+            start = next(start for (net, _), start in zip(self._bands, self._own_starts) if net == i)
+            return flat_f[..., start : start + length_of(_length(self.units[i]), self.rows[i])]
+        column = self._columns_of(i, self._later[i].index(j))
+        return self._with_later(flat_f, i)[..., column : column + _length(self.units[j])]
+
+    def add(self, flat_f: Tensor, i: int, j: int, s_ab: Tensor) -> None:
+        """Add products of nets i <= j, shape (units of i, units of j), to one vector."""
+        if i < j:
+            self.block(flat_f, i, j).add_(s_ab)
+        for (net, band), own_ab in zip(self._bands, self._own(flat_f)):
+            if net == i == j:
+                own_ab.add_(s_ab[band, band.start :])
+
+    def fold(self, flat_f: Tensor) -> None:
+        """Leave of each net's products with itself the triangle, in place; to be called when all are summed."""
+        to = net = -1
+        for (i, band), start in zip(self._bands, self._own_starts):
+            to, net, width = start if i != net else to, i, self._own_columns(i, band)
+            for row in range(min(_length(band), width)):
+                from_diagonal_f = flat_f[..., start + row * (width + 1) : start + (row + 1) * width]
+                flat_f[..., to : to + width - row] = from_diagonal_f.clone()  # they may overlap
+                to += width - row
 
     def blocks(self) -> Iterator[tuple[int, int]]:
         """All pairs (i, j) that there are, each net with itself among them where that is wanted."""
         there = (i for i, rows in enumerate(self.rows) if self.bands is None or _length(rows))
-        return ((i, j) for i in there for j in self._columns[i])
+        return ((i, j) for i in there for j in (*([i] if self.within else ()), *self._later[i]))
 
     @cached_property
     def every_band(self) -> list[tuple[int, slice]]:
@@ -107,7 +137,7 @@ class Packing:
         longest = next((rows for units, rows in _STRIP if self.width <= units), _LONGEST_STRIP)
         bands = []
         for i, own in enumerate(map(_length, self.units)):
-            count = -(-own // longest) if self._columns[i] else 0
+            count = -(-own // longest) if self.within or self._later[i] else 0
             bands += [(i, slice(own * strip // count, own * (strip + 1) // count)) for strip in range(count)]
         return bands
 
@@ -123,7 +153,7 @@ class Packing:
         """The band behind the last one that fits, with those before it from `first` on, into so many entries."""
         left = entries - replace(self, bands=(first, first)).size
         for stop, (i, band) in enumerate(self.every_band[first:], first):
-            left -= _length(band) * sum(_length(self.units[j]) for j in self._columns[i])
+            left -= _length(band) * (self._own_columns(i, band) + self._columns_of(i))
             if left < 0:
                 return stop
         return len(self.every_band)
@@ -131,40 +161,57 @@ class Packing:
     @property
     def multiplications(self) -> int:
         """Of all wanted pairs' products, for one sample."""
-        halved = sum(_length(units) ** 2 // 2 for units in self.units) if self.within else 0
-        return self._starts[-1] - self._starts[0] - halved
+        within = sum(_length(units) ** 2 // 2 for units in self.units) if self.within else 0
+        return within + sum(_length(self.units[i]) * _length(self.units[j]) for i, j in self.pairs)
 
     def strips(self, flat_f: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
         """(Rows, columns, their sums) of the matrix products of the wanted pairs: little more than the upper triangle."""
-        for i, band in self._bands:
-            rows, own, column = self._rows(flat_f, i), self.units[i], 0
-            for run in self._runs(self._columns[i]):
-                into = rows[band.start - self.rows[i].start : band.stop - self.rows[i].start]
-                into = into[:, column : column + _length(run)]
+        for (i, band), own_ab in zip(self._bands, self._own(flat_f)):
+            units, first = self.units[i], self.rows[i].start
+            rows = slice(units.start + band.start, units.start + band.stop)
+            if self.within:
+                yield rows, slice(rows.start, units.stop), own_ab
+            column, into = 0, self._with_later(flat_f, i)[band.start - first : band.stop - first]
+            for run in self._runs(self._later[i]):
+                yield rows, run, into[:, column : column + _length(run)]
                 column += _length(run)
-                skipped = band.start if run.start == own.start else 0
-                part = slice(own.start + band.start, own.start + band.stop)
-                yield part, slice(run.start + skipped, run.stop), into[:, skipped:]
 
     @cached_property
-    def _columns(self) -> list[list[int]]:
-        return [[*([i] if self.within else ()), *(b for a, b in self.pairs if a == i)] for i in range(len(self.units))]
+    def _later(self) -> list[list[int]]:
+        return [[b for a, b in self.pairs if a == i] for i in range(len(self.units))]
+
+    def _own_columns(self, i: int, band: slice) -> int:
+        """Of how many of its own net's units a band has the products."""
+        return _length(self.units[i]) - band.start if self.within else 0
+
+    def _columns_of(self, i: int, some: int | None = None) -> int:
+        """How many units the later nets have that a net is paired with, or the first few of them."""
+        return sum(_length(self.units[j]) for j in self._later[i][:some])
+
+    def _own(self, flat_f: Tensor) -> Iterator[Tensor]:
+        """Each band's products with its own net, from its own first unit on."""
+        for (i, band), (start, stop) in zip(self._bands, pairwise(self._own_starts)):
+            yield flat_f[start:stop].view(_length(band), self._own_columns(i, band))
+
+    @cached_property
+    def _own_starts(self) -> list[int]:
+        """Where each of these begins, and where the last one ends."""
+        sizes = (_length(band) * self._own_columns(i, band) for i, band in self._bands)
+        return list(accumulate(sizes, initial=1 + self.width * (1 if self.within else 2)))
 
     @cached_property
     def _starts(self) -> list[int]:
-        starts = [1 + self.width * (1 if self.within else 2)]
-        for rows, columns in zip(self.rows, self._columns):
-            starts.append(starts[-1] + _length(rows) * sum(_length(self.units[j]) for j in columns))
-        return starts
+        """Where each net's products with later nets begin, and where the last ones end."""
+        sizes = (_length(rows) * self._columns_of(i) for i, rows in enumerate(self.rows))
+        return list(accumulate(sizes, initial=self._own_starts[-1]))
 
     @property
     def _bands(self) -> list[tuple[int, slice]]:
         return self.every_band if self.bands is None else self.every_band[slice(*self.bands)]
 
-    def _rows(self, flat_f: Tensor, i: int) -> Tensor:
+    def _with_later(self, flat_f: Tensor, i: int) -> Tensor:
         rows_f = flat_f[..., self._starts[i] : self._starts[i + 1]]
-        columns = sum(_length(self.units[j]) for j in self._columns[i])
-        return rows_f.view(*flat_f.shape[:-1], _length(self.rows[i]), columns)
+        return rows_f.view(*flat_f.shape[:-1], _length(self.rows[i]), self._columns_of(i))
 
     def _runs(self, columns: Sequence[int]) -> list[slice]:
         """The units of these nets, neighbours joined: the fewer products, the faster."""
@@ -179,8 +226,8 @@ class Packing:
 
 
 def blocks_within(packing: Packing, blocks: int, memory: float) -> int:
-    """How many blocks of images to keep: so many, or a half, a quarter, ... whose float64 sums fit into so many bytes."""
-    while blocks > 1 and blocks * packing.size * 8 > memory:
+    """How many blocks of images to keep: so many, or a half, ... whose float64 sums, unfolded, fit into so many bytes."""
+    while blocks > 1 and blocks * packing.unfolded_size * 8 > memory:
         blocks //= 2
     return blocks
 

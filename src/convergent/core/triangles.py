@@ -5,7 +5,6 @@ Axes: `k` blocks of images, `u` units, `t` entries of the triangle, row after ro
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import lru_cache
 from itertools import accumulate
 
@@ -14,7 +13,6 @@ from torch import Tensor
 
 _TILE = 256  # units
 _LOOKED_UP = 1024  # units up to which looking every entry up is faster than copying row after row
-_AT_ONCE = 1 << 24  # bytes
 
 
 def length_of(units: int, rows: slice | None = None) -> int:
@@ -35,15 +33,6 @@ def mirrored(s_kuu: Tensor) -> Tensor:
         own.copy_(own.triu() + own.triu(1).mT)
         s_kuu[:, rest, here] = s_kuu[:, here, rest].mT
     return s_kuu
-
-
-def pieces(s_kru: Tensor, first: int = 0) -> Iterator[Tensor]:
-    """The triangles of matrices, shape (k, u, u) or of their rows from one on, in pieces of little memory."""
-    count, units = s_kru.shape[1:]
-    rows = max(1, _AT_ONCE // (units * s_kru.itemsize))
-    for s_ru in s_kru:
-        for start in range(0, count, rows):
-            yield torch.cat([s_ru[row, first + row :] for row in range(start, min(start + rows, count))])
 
 
 def diagonal(s_kt: Tensor, units: int) -> Tensor:

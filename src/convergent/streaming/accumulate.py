@@ -24,6 +24,9 @@ from convergent.streaming.nonfinite import NonFinite
 # Samples per matrix product: enough that adding the product to the float64 sums is a few per cent of its cost, few
 # enough that float32 products lose nothing (their error grows with the samples summed in float32).
 _SAMPLES = 4096
+# Wide layers of few samples, in float64, are added to without a product in between, by as many numbers at a time: what is
+# left for the end of the pass is little.
+_NUMBERS = 1 << 22
 
 
 class Accumulator:
@@ -58,7 +61,8 @@ class Accumulator:
         self.dtype, self.product, self.scale = arithmetic.dtype, arithmetic.product, arithmetic.scale
         self.shift_u = arithmetic.shift_u.to(self.dtype)  # less a float32 shift float32 rounds
         self.sums_kf = torch.zeros(0)
-        self._images = max(1, _SAMPLES // positions)  # of one product
+        samples = min(_SAMPLES, _NUMBERS // len(self.shift_u)) if self.dtype == torch.float64 else _SAMPLES
+        self._images = max(1, samples // positions)  # of one product
         self._buffers: list[Tensor] = []  # each of shape (u, s), for one product; filled one after another
         self._fill = 0  # images in the buffers
         self._batch, self._batches = -1, list[int]()  # of the images in the buffers

@@ -23,7 +23,7 @@ from convergent.streaming.layers import Layers, Pairs, resolve
 from convergent.streaming.reading import Reading
 from convergent.streaming.saved_moments import moments_of, tensors_of
 from convergent.streaming.sparse_accumulate import SparseAccumulator
-from convergent.streaming.statistics_pass import CALIBRATION, Part, StatisticsPass
+from convergent.streaming.statistics_pass import Part, StatisticsPass, calibration_of
 
 _ALL = ""  # what the layer of all layers is called
 
@@ -92,7 +92,9 @@ class SavedAllLayers:
 
         def started(nets: Mapping[str, nn.Module], images: int | None, first: First) -> AllLayersPass:
             layers = list(resolve(nets, self.wanted).values())
-            return AllLayersPass(nets, layers, images, next(first(CALIBRATION))[1], replace(reading, sample=sample))
+            return AllLayersPass(
+                nets, layers, images, next(first(calibration_of(images)))[1], replace(reading, sample=sample)
+            )
 
         return started
 

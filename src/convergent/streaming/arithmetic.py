@@ -15,9 +15,9 @@ from convergent.core.energies import Energies
 from convergent.core.packing import Packing
 from convergent.core.products import Product, full_precision, portable
 
-# Below this many samples a layer is accumulated in float64 throughout: it costs little there, and float32's error, which
-# averages out over many products, is largest for few.
-FLOAT64_BELOW = 1_000_000
+# Below this many samples a layer is accumulated in float64 throughout: float32's error, which averages out over many
+# products, is largest for few. From here on a correlation errs by 2e-7 at most (tests/benchmarks/accuracy.py --samples).
+FLOAT64_BELOW = 250_000
 
 _SQUARES, _CENTRED = 64, 8  # units at a time
 
@@ -87,7 +87,7 @@ def centred(
 ) -> tuple[Tensor, Tensor, dict[tuple[int, int], Tensor], Energies | None]:
     """Counts, means and centred sums of products from a pass's sums, in their memory; shapes as in `LayerMoments`.
 
-    Of a net with itself only what the strips hold is centred, on and above the diagonal: the rest is not looked at.
+    The products of a net with itself become triangles.
     """
     count_k, scale = sums_kf[:, 0].clone(), arithmetic.scale
     if scale != 1:
@@ -98,6 +98,7 @@ def centred(
         for rows, columns, of_strip in packing.strips(sums_f):
             of_strip.addr_(mean_u[rows], mean_u[columns], alpha=-count)
     sums_kf, mean_ku, count_k = sums_kf.cpu(), mean_ku.cpu(), count_k.cpu()  # what lies on a GPU is finished there
+    packing.fold(sums_kf)
     scatter = {(i, j): packing.block(sums_kf, i, j) for i, j in packing.blocks()}
     if not packing.within:
         squares_ku = packing.squares(sums_kf) - count_k[:, None] * mean_ku.square()
@@ -127,7 +128,10 @@ def add_products(open_f: Tensor, x_us: Tensor, packing: Packing, product: Produc
         packing.squares(open_f).add_(torch.linalg.vector_norm(x_us, dim=1).double().square())
     with full_precision(x_us.device):
         for rows, columns, into in packing.strips(open_f):
-            into.add_(product(x_us[rows], x_us[columns]))
+            if x_us.dtype == into.dtype:
+                into.addmm_(x_us[rows], x_us[columns].T)  # no product in memory of its own
+            else:
+                into.add_(product(x_us[rows], x_us[columns]))
         if packing.energies:
             energy_is = torch.stack([_squares(x_us[of]) for of in packing.units])
             sum_i, with_energies_ij, with_units_iu = packing.energy(open_f)

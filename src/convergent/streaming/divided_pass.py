@@ -32,7 +32,7 @@ from convergent.streaming.capture import Capture, Seen
 from convergent.streaming.collector import Start
 from convergent.streaming.layers import Layers, Pairs
 from convergent.streaming.reading import Reading
-from convergent.streaming.statistics_pass import CALIBRATION, StatisticsPass
+from convergent.streaming.statistics_pass import StatisticsPass, calibration_of
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ class DividedPass(StatisticsPass):
     def starting(cls, layers: Layers, reading: Reading, pairs: Pairs, done: Mapping[str, int]) -> Start:
         """What starts the first pass after those that did so many bands of some layers."""
         return lambda nets, images, first: cls(
-            nets, layers, images, next(first(CALIBRATION))[1], reading, pairs, done=done
+            nets, layers, images, next(first(calibration_of(images)))[1], reading, pairs, done=done
         )
 
     def by_layer(self) -> Iterator[tuple[str, Any]]:
@@ -86,7 +86,8 @@ class DividedPass(StatisticsPass):
     def _calibrate(self, nets: Mapping[str, nn.Module], x: Mapping[str, Seen]) -> dict[str, dict[str, Tensor]]:
         began = time.monotonic()
         seen = super()._calibrate(nets, x)
-        self._forward = (time.monotonic() - began) / min(CALIBRATION, self.deal.images or CALIBRATION)
+        images = calibration_of(self.deal.images)
+        self._forward = (time.monotonic() - began) / min(images, self.deal.images or images)
         return seen
 
     def _check_memory(self) -> None:

@@ -17,7 +17,7 @@ from convergent.streaming.layers import Layers, Pairs, resolve
 from convergent.streaming.reading import Reading
 from convergent.streaming.rotations import AFTER, BEFORE, Rotations, draws_of, rotated_name
 from convergent.streaming.saved_moments import moments_of, tensors_of
-from convergent.streaming.statistics_pass import CALIBRATION, Part, StatisticsPass
+from convergent.streaming.statistics_pass import Part, StatisticsPass, calibration_of
 
 # So many rotations have products within nets, and blocks of images, so that methods can be fitted and have held-out scores;
 # of the others only correlations with other nets are known. And how many blocks.
@@ -123,7 +123,7 @@ class SavedRotations:
             thinned = replace(reading, sample=some, blocks=min(reading.blocks, BLOCKS))
             draws = partial(draws_of, wanted=self.rotations)
             rotations = Rotations(nets, resolve(nets, layers), thinned, first, draws)
-            return RotatedPass(nets, layers, images, next(first(CALIBRATION))[1], thinned, pairs, rotations)
+            return RotatedPass(nets, layers, images, next(first(calibration_of(images)))[1], thinned, pairs, rotations)
 
         return started
 

@@ -6,17 +6,13 @@ Axes: `k` blocks of images, `u` units of all nets side by side.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
-
-from torch import Tensor
 
 from convergent.core.energies import Energies
 from convergent.core.layer_moments import LayerMoments
 from convergent.core.sparse_layer_moments import SparseLayerMoments
-from convergent.core.triangles import length_of, pieces
-from convergent.storage.tensors import Pieces, SavedTensors, opened, save_tensors
+from convergent.storage.tensors import SavedTensors, opened, save_tensors
 from convergent.streaming.collector import Start
 from convergent.streaming.divided_pass import DividedPass, LayerBands
 from convergent.streaming.layers import Layers, Pairs
@@ -39,10 +35,7 @@ class SavedMoments:
 
     def save(self, moments: LayerMoments | LayerBands, file: Path) -> None:
         """Save those of one layer, or some bands of them."""
-        if isinstance(moments, LayerBands):
-            tensors, about = tensors_of(moments.moments, rows=moments.packing.rows)
-        else:
-            tensors, about = tensors_of(moments)
+        tensors, about = tensors_of(moments.moments if isinstance(moments, LayerBands) else moments)
         save_tensors(tensors, file, about)
 
     def load(self, file: Path, layer: str, nets: Sequence[str]) -> LayerMoments:
@@ -50,24 +43,10 @@ class SavedMoments:
         return moments_of(file, layer, nets)
 
 
-def triangles(s_kru: Tensor, first: int = 0) -> Pieces:
-    """What is saved of symmetric matrices, shape (k, u, u), or of their rows from one on: half of them."""
-    rows = slice(first, first + s_kru.shape[1])
-    return Pieces((len(s_kru), length_of(s_kru.shape[2], rows)), s_kru.dtype, partial(pieces, s_kru, first))
-
-
-def tensors_of(
-    moments: LayerMoments, prefix: str = "", rows: Sequence[slice] = ()
-) -> tuple[dict[str, Any], dict[str, str]]:
-    """What is saved of a layer's moments, and the text about it, under names that begin in the same way.
-
-    Where there are some of each net's rows of products only, these are named.
-    """
+def tensors_of(moments: LayerMoments, prefix: str = "") -> tuple[dict[str, Any], dict[str, str]]:
+    """What is saved of a layer's moments, and the text about it, under names that begin in the same way."""
     tensors: dict[str, Any] = {"count_k": moments.count_k, "mean_ku": moments.mean_ku}
-    for (i, j), s_kab in moments.scatter.items():
-        tensors[f"scatter_kab {i} {j}"] = (
-            triangles(s_kab, rows[i].start if rows else 0) if i == j and s_kab.ndim > 2 else s_kab
-        )
+    tensors |= {f"scatter_kab {i} {j}": s_kab for (i, j), s_kab in moments.scatter.items()}
     tensors |= sparse_tensors(moments) if isinstance(moments, SparseLayerMoments) else {}
     if (of := moments.energies) is not None:
         kinds = of.centre_u, of.mean_ki, of.with_energies_kij, of.with_units_kiu

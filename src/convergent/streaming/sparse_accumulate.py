@@ -58,7 +58,7 @@ class SparseAccumulator:
         """
         if reading.products not in ("auto", "sparse"):
             return None
-        first, wide = next(iter(seen.values())), min(2, blocks) * packing.size * 8 > reading.block_memory
+        first, wide = next(iter(seen.values())), min(2, blocks) * packing.unfolded_size * 8 > reading.block_memory
         packing = replace(packing, within=False, energies=False) if wide else packing
         activity = Activity.of(seen, packing, samples)
         if reading.products == "auto" and not (activity.suits and (wide or first.device.type == "cpu")):
@@ -164,7 +164,7 @@ class SparseAccumulator:
                 into.copy_(of)
         while self._products:
             (block, i, j), matrix = self._products.popitem()
-            self.packing.block(sums_kf, i, j)[block].add_(torch.from_numpy(matrix.toarray()))
+            self.packing.add(sums_kf[block], i, j, torch.from_numpy(matrix.toarray()))
         arithmetic = Arithmetic(torch.zeros(self.packing.width))
         count_k, mean_ku, scatter, energies = centred(sums_kf, self.packing, arithmetic)
         return LayerMoments(self.layer, self.nets, self.packing.units, count_k, mean_ku, scatter, images, energies)

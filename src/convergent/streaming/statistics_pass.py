@@ -27,10 +27,16 @@ from convergent.streaming.reading import Reading
 from convergent.streaming.rotations import Rotations
 from convergent.streaming.sparse_accumulate import SparseAccumulator
 
-CALIBRATION = 32  # images
+_CALIBRATION = 8, 32  # images at least and at most
 
 _HEADINGS = ("layer", "activation", "units are", "units", "positions", "samples", "blocks", "products", "pass",
              "method")  # fmt: skip
+
+
+def calibration_of(images: int | None) -> int:
+    """How many images calibrate a pass over so many: few of few, of which most layers are summed in float64 anyway."""
+    least, most = _CALIBRATION
+    return most if images is None else min(most, max(least, images // 64))
 
 
 @dataclass(frozen=True)
@@ -95,7 +101,9 @@ class StatisticsPass(Collector):
     @classmethod
     def start(cls, layers: Layers, reading: Reading | None = None, pairs: Pairs = None) -> Start:
         """What starts this collector in a pass; arguments as for the class."""
-        return lambda nets, images, first: cls(nets, layers, images, next(first(CALIBRATION))[1], reading, pairs)
+        return lambda nets, images, first: cls(
+            nets, layers, images, next(first(calibration_of(images)))[1], reading, pairs
+        )
 
     def accumulating(
         self, seen: Mapping[str, Mapping[str, Tensor]]
