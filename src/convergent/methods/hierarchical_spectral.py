@@ -12,7 +12,7 @@ from torch import Tensor
 
 from convergent.core.cluster_quality import Quality
 from convergent.methods.solvers.clustering import Clusters, ordered
-from convergent.methods.solvers.spectra import Graph, connected_parts
+from convergent.methods.solvers.spectra import Graph
 from convergent.methods.spectral import SpectralClustering
 from convergent.options import number, whole
 
@@ -39,28 +39,22 @@ class HierarchicalSpectralClustering(SpectralClustering):
 
     def cut(self, corr_uu: Tensor, net_u: Tensor, number: int | None) -> Clusters:
         """The clusters of units with these correlations, see `SpectralClustering.cluster`."""
-        weight_uu = self.graph(corr_uu)
-        parts, graph = connected_parts(weight_uu), None
-        label_u, gap, finer = np.full(len(net_u), -1), 0.0, 1
-        whole = rest = np.sort(np.concatenate(parts)) if parts else np.empty(0, np.intp)
+        weight_uu, label_u, finer = self.graph(corr_uu), np.full(len(net_u), -1), 1
+        rest = np.flatnonzero(weight_uu.any(1))
+        whole, first, graph = len(rest), None, None
         for number_of_round in range(self.rounds):
             if not len(rest):
                 break
-            of_rest = None if number is None else max(round(number * len(rest) / len(whole)), 1) * finer
+            of_rest = None if number is None else max(round(number * len(rest) / whole), 1) * finer
             bounds = [min(bound * finer, len(rest)) for bound in self.bounds]
-            clustering = replace(self.clustering, number=of_rest, bounds=(max(bounds[0], 1), max(bounds[1], 1)))
-            if graph is None:
-                graph, corr_rest = Graph(weight_uu[np.ix_(rest, rest)], self.laplacian), corr_uu[rest][:, rest]
-            clusters = clustering.cut(graph)
-            gap = gap if number_of_round else clusters.gap
+            graph = graph or Graph(weight_uu, self.laplacian, rest)
+            clusters = replace(self.clustering, number=of_rest, bounds=bounds).cut(graph)
+            first = first or clusters
             last = number_of_round == self.rounds - 1 or 2 * clusters.number >= len(rest)
-            quality = Quality.of(corr_rest, net_u[rest], torch.from_numpy(clusters.label_u))
-            good_c = np.ones(clusters.number, bool) if last else (quality.between_c >= self.good).numpy()
-            accepted = (
-                (clusters.label_u >= 0) & good_c[clusters.label_u] if clusters.number else np.zeros(len(rest), bool)
-            )
-            label_u[rest[accepted]] = label_u.max() + 1 + clusters.label_u[accepted]
-            finer *= 1 if accepted.any() else 2
-            left = ~accepted & (clusters.label_u >= 0)
-            rest, graph = rest[left], graph if left.all() else None
-        return Clusters(ordered(label_u), len(parts), int((label_u < 0).sum()), gap)
+            between_c = Quality.of(corr_uu, net_u, torch.from_numpy(clusters.label_u)).between_c
+            accepted_u = np.append((between_c >= self.good).numpy() | last, False)[clusters.label_u]
+            label_u[accepted_u] = label_u.max() + 1 + clusters.label_u[accepted_u]
+            rest = np.flatnonzero((clusters.label_u >= 0) & ~accepted_u)
+            graph, finer = (None, finer) if accepted_u.any() else (graph, 2 * finer)
+        parts, gap = (first.parts, first.gap) if first else (0, 0.0)
+        return Clusters(ordered(label_u), parts, int((label_u < 0).sum()), gap)

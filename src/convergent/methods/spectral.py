@@ -3,7 +3,6 @@
 Axes: `a` and `b` units of two nets, `u` and `v` units of all nets side by side, `c` clusters.
 """
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -26,7 +25,7 @@ from convergent.methods.solvers.spectra import Laplacian
 from convergent.options import NULL, check_fields, number, table, whole
 
 _MOST = 64
-_made: dict[tuple[str, bytes], Clusters] = {}  # the latest, by all that they depend on
+_made: dict[tuple[str, int], Clusters] = {}  # the latest, by all that they depend on
 
 
 @dataclass(frozen=True)
@@ -120,7 +119,7 @@ class SpectralClustering:
         corr_uu, number = moments.corr_uu, self.number(layer, len(net_u))
         nets = {net: place for place, net in enumerate(dict.fromkeys(net_u.tolist()))}  # however they are numbered
         about = repr((self, number, [nets[net] for net in net_u.tolist()]))
-        key = about, hashlib.blake2b(corr_uu.numpy().tobytes()).digest()
+        key = about, hash(corr_uu.numpy().tobytes())
         if key not in _made:
             if len(_made) == _MOST:
                 del _made[next(iter(_made))]

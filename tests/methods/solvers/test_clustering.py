@@ -5,14 +5,15 @@ import warnings
 import numpy as np
 import pytest
 import scipy.linalg
-from sklearn.cluster import KMeans, SpectralClustering
+from scipy.sparse.csgraph import connected_components
+from sklearn.cluster import SpectralClustering, kmeans_plusplus
 from sklearn.cluster._spectral import cluster_qr as sklearn_cluster_qr
 from sklearn.metrics import adjusted_rand_score
 
 from convergent.errors import InputError
 from convergent.methods.solvers import spectra
-from convergent.methods.solvers.clustering import ASSIGNMENTS, Clustering, Seeding, cluster_qr, ordered
-from convergent.methods.solvers.spectra import LAPLACIANS, Graph, spectrum
+from convergent.methods.solvers.clustering import ASSIGNMENTS, Clustering, cluster_qr, first_centres, ordered
+from convergent.methods.solvers.spectra import LAPLACIANS, Spectrum, connected_parts
 
 ALL = [(laplacian, assign) for laplacian in LAPLACIANS for assign in ASSIGNMENTS]
 
@@ -74,34 +75,47 @@ def test_the_assignment_is_scikit_learns_and_the_same_for_any_basis_of_the_span(
     assert adjusted_rand_score(label_u, cluster_qr(vector_uc @ turn_cc)) == 1
 
 
+def check_spectrum(spectrum, weight_uu, laplacian, number):
+    """Its eigenvalues are those of scipy's dense solver, its eigenvectors solve the equation and are orthonormal."""
+    degree_u = weight_uu.sum(1)
+    laplacian_uu, metric_uu = np.diag(degree_u) - weight_uu, np.eye(len(weight_uu))
+    if laplacian == "random_walk":
+        metric_uu = np.diag(degree_u)
+    if laplacian == "symmetric":
+        laplacian_uu /= np.sqrt(degree_u[:, None] * degree_u)
+    value_c, vector_uc = spectrum.values(number), spectrum.vectors(number)
+    expected_c = scipy.linalg.eigh(laplacian_uu, metric_uu, eigvals_only=True)[:number]
+    assert np.allclose(value_c, expected_c, atol=1e-9)
+    assert np.allclose(laplacian_uu @ vector_uc, metric_uu @ vector_uc * value_c, atol=1e-9)
+    assert np.allclose(vector_uc.T @ metric_uu @ vector_uc, np.eye(number), atol=1e-9)
+
+
 @pytest.mark.parametrize("laplacian", LAPLACIANS)
 @pytest.mark.parametrize("share", [1.0, 0.2])
-def test_lanczos_finds_what_the_dense_solver_finds(laplacian, share, monkeypatch):
+def test_lanczos_finds_what_the_dense_solver_finds_and_hands_over_to_it(laplacian, share, monkeypatch):
     random = np.random.default_rng(0)
     weight_uu = random.uniform(0, 1, (150, 150))
     weight_uu = np.triu(weight_uu * (random.uniform(0, 1, (150, 150)) < share), 1)
     weight_uu += weight_uu.T
-    degree_uu = np.diag(weight_uu.sum(1))
-    metric_uu = np.eye(150) if laplacian == "unnormalised" else degree_uu
-    expected_c = scipy.linalg.eigh(degree_uu - weight_uu, metric_uu, eigvals_only=True)[:8]
     monkeypatch.setattr(spectra, "DENSE", 10)
-    value_c, vector_uc = spectrum(weight_uu, 8, laplacian)
-    assert np.allclose(value_c, expected_c, atol=1e-9)
-    if laplacian == "random_walk":
-        assert np.allclose((degree_uu - weight_uu) @ vector_uc, degree_uu @ vector_uc * value_c, atol=1e-7)
+    asked = Spectrum(weight_uu, laplacian)
+    check_spectrum(asked, weight_uu, laplacian, 8)
     monkeypatch.setattr(spectra, "eigsh", _fails)
-    assert np.allclose(spectrum(weight_uu, 8, laplacian)[0], expected_c)
+    for spectrum in (asked, Spectrum(weight_uu, laplacian)):
+        for number in (8, 149, 3, 12):
+            check_spectrum(spectrum, weight_uu, laplacian, number)
 
 
 @pytest.mark.parametrize("laplacian", LAPLACIANS)
-def test_a_graph_that_is_asked_again_has_the_spectrum_that_it_had(laplacian):
-    weight_uu, _ = graph()
-    asked = Graph(weight_uu, laplacian)
-    for number in (3, 8, 5):
-        ((value_c, vector_uc),) = asked.spectra(number)
-        expected_c, expected_uc = spectrum(weight_uu[np.ix_(*2 * asked.parts)], number, laplacian)
-        assert np.allclose(value_c, expected_c)
-        assert np.allclose(vector_uc @ vector_uc.T, expected_uc @ expected_uc.T)
+def test_equal_eigenvalues_have_eigenvectors_of_their_own(laplacian):
+    star_uu, two_uu, ring_uu = np.zeros((10, 10)), np.ones((2, 2)) - np.eye(2), np.roll(np.eye(12), 1, 0)
+    star_uu[0, 1:] = star_uu[1:, 0] = 1
+    for weight_uu in (
+        np.ones((9, 9)) - np.eye(9), star_uu, ring_uu + ring_uu.T, two_uu, np.kron(two_uu, np.ones((5, 5))),
+        np.kron(np.ones((6, 6)) + np.eye(6), np.ones((4, 4)) - np.eye(4)),
+    ):  # fmt: skip
+        for number in range(1, len(weight_uu) + 1):
+            check_spectrum(Spectrum(weight_uu, laplacian), weight_uu, laplacian, number)
 
 
 def _fails(*args, **kwargs):
@@ -120,6 +134,16 @@ def test_parts_that_nothing_joins_are_never_joined_and_nodes_without_an_edge_are
         assert cut.number == max(number or 3, 3)
         for label in range(cut.number):
             assert len(set(group_u[cut.label_u[1:-2] == label])) == 1
+
+
+def test_parts_are_scipys_in_the_order_of_their_first_nodes():
+    random = np.random.default_rng(0)
+    for share in (0.002, 0.01, 0.02):  # from pairs of nodes to one large part with long chains in it
+        weight_uu = np.triu(random.uniform(0, 1, (120, 120)) * (random.uniform(0, 1, (120, 120)) < share), 1)
+        weight_uu += weight_uu.T
+        number, part_u = connected_components(weight_uu, directed=False)
+        expected = [np.flatnonzero(part_u == part).tolist() for part in range(number)]
+        assert [sorted(part.tolist()) for part in connected_parts(weight_uu)] == [of for of in expected if len(of) > 1]
 
 
 def test_what_cannot_be_cut_is_left_whole():
@@ -168,6 +192,6 @@ def test_settings_that_cannot_be_are_refused(settings, message):
 @pytest.mark.parametrize(("nodes", "number"), [(150, 30), (60, 5)])
 def test_first_centres_are_those_that_scikit_learn_draws(nodes, number):
     x_uc = np.linalg.qr(np.random.default_rng(1).standard_normal((nodes, number)))[0]
-    ours, theirs = (KMeans(number, init=init, n_init=4, random_state=3).fit(x_uc) for init in (Seeding(), "k-means++"))
-    assert np.array_equal(ours.labels_, theirs.labels_)
-    assert ours.inertia_ == pytest.approx(theirs.inertia_, rel=1e-12)
+    random = np.random.RandomState(3)
+    theirs = [kmeans_plusplus(x_uc, number, random_state=random)[1] for _ in range(4)]
+    assert np.array_equal(first_centres(x_uc, number, 4, seed=3), theirs)

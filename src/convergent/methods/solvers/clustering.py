@@ -8,7 +8,6 @@ Axes: `u` and `v` nodes of the graph, `c` eigenvectors, as many as clusters.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -16,9 +15,10 @@ from typing import Annotated, Any
 
 import numpy as np
 import scipy.linalg
+from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
-from convergent.methods.solvers.spectra import DENSE, Array, Graph, Labels, Laplacian
+from convergent.methods.solvers.spectra import DENSE, Array, Graph, Labels, Laplacian, Spectrum
 from convergent.options import NULL, Kind, check_fields, whole, word
 
 ASSIGNMENTS = ("cluster_qr", "kmeans")
@@ -77,7 +77,7 @@ class Clustering:
         if self.assign == "cluster_qr":
             return self.cut(Graph(weight_uu, self.laplacian))
         # the same graph is often cut again with other seeds
-        key = repr(replace(self, seed=0)), hashlib.blake2b(weight_uu.tobytes()).digest()
+        key = repr(replace(self, seed=0)), hash(weight_uu.tobytes())
         if key not in _last:
             _last.clear()
             _last[key] = Graph(weight_uu, self.laplacian)
@@ -86,24 +86,24 @@ class Clustering:
     def cut(self, graph: Graph) -> Clusters:
         """The same of a graph that may be cut several times, with the Laplacian of this."""
         # several threads are no faster on small matrices, but wait for one another: ten times the processor's time
-        with _threads().limit(limits=1 if len(graph.weight_uu) <= DENSE else None, user_api="blas"):
+        largest = max(map(len, graph.parts), default=0)
+        with _threads().limit(limits=1 if largest <= DENSE else None, user_api="blas"):
             return self._cut(graph)
 
     def _cut(self, graph: Graph) -> Clusters:
-        label_u, parts = np.full(len(graph.weight_uu), -1), graph.parts
+        label_u, parts = np.full(graph.nodes, -1), graph.parts
         if not parts:
             return Clusters(label_u, 0, len(label_u), 0.0)
         nodes = sum(map(len, parts))
         most = min(nodes, max(len(parts), self.number or min(self.bounds[1], nodes // 2)) + 1)
-        spectra = graph.spectra(most - len(parts) + 1)
-        value = np.concatenate([value_c for value_c, _ in spectra])
-        owner = np.repeat(np.arange(len(parts)), [len(value_c) for value_c, _ in spectra])
+        values = [spectrum.values(most - len(parts) + 1) for spectrum in graph.spectra]
+        value, owner = np.concatenate(values), np.repeat(np.arange(len(parts)), list(map(len, values)))
         order = np.argsort(value, kind="stable")
         number, gap = self._number(value[order], len(parts), nodes)
         share = np.bincount(owner[order[:number]], minlength=len(parts))
         first = 0
-        for part, (_, vector_uc), of_part in zip(parts, spectra, share):
-            label_u[part] = first + self._assign(vector_uc[:, :of_part])
+        for part, spectrum, of_part in zip(parts, graph.spectra, share):
+            label_u[part] = first + self._assign(spectrum, of_part)
             first += of_part
         return Clusters(ordered(label_u), len(parts), int((label_u < 0).sum()), gap)
 
@@ -118,23 +118,24 @@ class Clustering:
             number = min(max(self.number, parts), nodes)
         return number, float(value_c[number] - value_c[number - 1]) if number < len(value_c) else 0.0
 
-    def _assign(self, vector_uc: Array) -> Labels:
-        nodes, number = vector_uc.shape
-        if number == 1 or number == nodes:
-            return np.zeros(nodes, np.intp) if number == 1 else np.arange(nodes)
+    def _assign(self, spectrum: Spectrum, number: int) -> Labels:
+        if number == 1 or number == spectrum.nodes:
+            return np.arange(spectrum.nodes) % number
+        vector_uc = spectrum.vectors(number)
         if self.assign == "cluster_qr":  # goes by the rows' lengths: were all the same, noise would choose its pivots
             return cluster_qr(vector_uc)
         if self.laplacian == "symmetric":
             vector_uc = vector_uc / np.linalg.norm(vector_uc, axis=1, keepdims=True)
         from sklearn.cluster import KMeans  # a second to import, which most runs need not spend
 
-        means = KMeans(number, init=Seeding(), n_init=self.restarts, random_state=self.seed)
+        first = iter(first_centres(vector_uc, number, self.restarts, self.seed))
+        means = KMeans(number, init=lambda x_uc, *_, **__: x_uc[next(first)], n_init=self.restarts)
         with _threads_of_kmeans().limit(limits=1, user_api="openmp"):  # several sum in any order
             label_u: Labels = means.fit_predict(vector_uc)
         return label_u
 
 
-_last: dict[tuple[str, bytes], Graph] = {}  # the graph that was cut last, and how
+_last: dict[tuple[str, int], Graph] = {}  # the graph that was cut last, and how
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,32 +161,27 @@ class Clusters:
         return int(self.label_u.max(initial=-1)) + 1
 
 
-class Seeding:
-    """First centres of k-means as scikit-learn draws them, from distances that all restarts share: a third of the time.
+def first_centres(x_uc: Array, number: int, restarts: int, seed: int) -> NDArray[np.intp]:
+    """The nodes at which k-means begins, shape (restarts, number): as scikit-learn draws them, in a tenth of the time.
 
     Source: Arthur, Vassilvitskii 2007, "k-means++: the advantages of careful seeding" (the greedy variant).
     """
-
-    def __init__(self) -> None:
-        self._square_uu: Array | None = None
-
-    def __call__(self, x_uc: Array, number: int, *, random_state: np.random.RandomState) -> Array:
-        """Nodes as centres, shape (number, c), of those at x_uc, which are the same in every call."""
-        if self._square_uu is None:
-            length_u = np.einsum("uc,uc->u", x_uc, x_uc)
-            self._square_uu = (length_u[:, None] - 2 * x_uc @ x_uc.T + length_u).clip(0)
-            np.fill_diagonal(self._square_uu, 0.0)
-        square_uu, trials = self._square_uu, 2 + int(np.log(number))
-        centres = [random_state.choice(len(x_uc), p=np.full(len(x_uc), 1 / len(x_uc)))]
-        nearest_u = square_uu[centres[0]]
-        while len(centres) < number:
-            reached_u = nearest_u.cumsum()
-            drawn = reached_u.searchsorted(random_state.uniform(size=trials) * nearest_u.sum()).clip(max=len(x_uc) - 1)
-            nearest_tu = np.minimum(square_uu[drawn], nearest_u)
-            best = nearest_tu.sum(1).argmin()
-            nearest_u = nearest_tu[best]
-            centres.append(drawn[best])
-        return x_uc[centres]
+    length_u, trials = np.einsum("uc,uc->u", x_uc, x_uc), 2 + int(np.log(number))
+    square_uu = (length_u[:, None] - 2 * x_uc @ x_uc.T + length_u).clip(0)
+    np.fill_diagonal(square_uu, 0.0)
+    drawn_rn = np.random.RandomState(seed).uniform(size=(restarts, 1 + (number - 1) * trials))
+    even_u = np.full(len(x_uc), 1 / len(x_uc)).cumsum()
+    centres = [(even_u / even_u[-1]).searchsorted(drawn_rn[:, 0], side="right")]
+    nearest_ru = square_uu[centres[0]]
+    for drawn_rt in np.split(drawn_rn[:, 1:], number - 1, axis=1):
+        reached_rt = drawn_rt * nearest_ru.sum(1, keepdims=True)
+        node_rt = np.stack([of.searchsorted(reached) for of, reached in zip(nearest_ru.cumsum(1), reached_rt)])
+        node_rt = node_rt.clip(max=len(x_uc) - 1)
+        nearest_rtu = np.minimum(square_uu[node_rt], nearest_ru[:, None])
+        best_r = np.arange(restarts), nearest_rtu.sum(2).argmin(1)
+        nearest_ru = nearest_rtu[best_r]
+        centres.append(node_rt[best_r])
+    return np.stack(centres, 1)
 
 
 def cluster_qr(vector_uc: Array) -> Labels:

@@ -11,9 +11,9 @@ from typing import Annotated, Any
 import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
+from scipy.linalg import lapack
 from scipy.linalg.blas import dsymv
 from scipy.sparse import csr_array
-from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
 
 from convergent.options import word
@@ -27,25 +27,21 @@ DENSE = 800  # up to so many nodes a dense solver is as fast as Lanczos' iterati
 
 
 class Graph:
-    """A weighted graph whose parts and spectra are computed once, however often it is cut; see `Clustering`."""
+    """A weighted graph, or some nodes of it, whose parts and spectra are computed once, however often it is cut.
 
-    def __init__(self, weight_uu: Array, laplacian: str) -> None:
-        self.weight_uu, self.laplacian = weight_uu - np.diag(weight_uu.diagonal()), laplacian
-        self._spectra: list[tuple[Array, Array]] = []
-        self._number = 0  # of eigenvalues there are
+    Attributes:
+        nodes: how many it has, those left out included.
+        parts: the numbers of the nodes of each, see `connected_parts`.
+        spectra: that of each part.
+    """
 
-    @cached_property
-    def parts(self) -> list[Labels]:
-        """See `connected_parts`."""
-        return connected_parts(self.weight_uu)
-
-    def spectra(self, number: int) -> list[tuple[Array, Array]]:
-        """The `spectrum` of each part; who asks a second time, for more, makes all of it be computed."""
-        if number > self._number:
-            self._number = len(self.weight_uu) if self._number else number
-            weights = (self.weight_uu[np.ix_(part, part)] for part in self.parts)
-            self._spectra = [spectrum(weight_uu, self._number, self.laplacian) for weight_uu in weights]
-        return [(value_c[:number], vector_uc[:, :number]) for value_c, vector_uc in self._spectra]
+    def __init__(self, weight_uu: Array, laplacian: str, some: Labels | None = None) -> None:
+        self.nodes, some = len(weight_uu), np.arange(len(weight_uu)) if some is None else some
+        weight_uu = weight_uu.take(some, 0).take(some, 1)
+        np.fill_diagonal(weight_uu, 0)
+        parts = connected_parts(weight_uu)
+        self.parts = [some[part] for part in parts]
+        self.spectra = [Spectrum(weight_uu.take(part, 0).take(part, 1), laplacian) for part in parts]
 
 
 def connected_parts(weight_uu: Array) -> list[Labels]:
@@ -54,50 +50,88 @@ def connected_parts(weight_uu: Array) -> list[Labels]:
     Nodes are sorted by the weight of all their edges, which does not depend on the order in which they are given: all that
     follows meets them in the same order, so that even k-means, whose random starts pick nodes by place, does not see it.
     """
-    number, part_u = connected_components(csr_array(weight_uu), directed=False)
-    order_u = np.argsort(weight_uu.sum(1), kind="stable")
-    parts = [order_u[part_u[order_u] == part] for part in range(number)]
-    return [part for part in parts if len(part) > 1]
+    joined_uu, order_u = weight_uu > 0, np.argsort(weight_uu.sum(1), kind="stable")
+    left_u, parts = joined_uu.any(1), list[Labels]()
+    while left_u.any():
+        inside_u, reached = np.zeros_like(left_u), np.flatnonzero(left_u)[:1]
+        while len(reached):
+            inside_u[reached] = True
+            reached = np.flatnonzero(joined_uu[reached].any(0) & ~inside_u)
+        parts.append(order_u[inside_u[order_u]])
+        left_u &= ~inside_u
+    return parts
 
 
-def spectrum(weight_uu: Array, number: int, laplacian: str) -> tuple[Array, Array]:
-    """The smallest eigenvalues of a connected graph's Laplacian, increasing, and their eigenvectors.
+class Spectrum:
+    """The smallest eigenvalues of a connected graph's Laplacian and their eigenvectors, computed as they are asked for.
+
+    Few of a large graph come from Lanczos' iteration; else all follow from its matrix made tridiagonal, once.
 
     Args:
         weight_uu: weights of the edges, shape (u, u), symmetric, with zeros on the diagonal.
-        number: how many; as many as nodes at most.
         laplacian: see `clustering.Clustering`.
-
-    Returns:
-        Eigenvalues, shape (c,), and eigenvectors, shape (u, c); of `random_walk` those of the generalised problem
-        (D - W) v = value D v.
     """
-    degree_u, number = weight_uu.sum(1), min(number, len(weight_uu))
-    if laplacian == "unnormalised":
-        top = 2 * degree_u.max()  # no eigenvalue is larger: Lanczos finds the smallest as the largest of top - L
-        value_c, vector_uc = _largest(weight_uu + np.diag(top - degree_u), number)
-        return top - value_c, vector_uc
-    scale_u = 1 / np.sqrt(degree_u)
-    value_c, vector_uc = _largest(weight_uu * scale_u[:, None] * scale_u, number)
-    return 1 - value_c, vector_uc * scale_u[:, None] if laplacian == "random_walk" else vector_uc
+
+    def __init__(self, weight_uu: Array, laplacian: str) -> None:
+        degree_u, self.nodes = weight_uu.sum(1), len(weight_uu)
+        self._few: tuple[Array, Array] | None = None
+        scale_u = 1 / np.sqrt(degree_u)
+        self._scale_u = scale_u if laplacian == "random_walk" else np.ones(self.nodes)
+        if laplacian == "unnormalised":
+            self._top = 2 * degree_u.max()  # no eigenvalue is larger: the smallest are the largest of top - L
+            self._matrix_uu = weight_uu + np.diag(self._top - degree_u)
+        else:
+            self._top, self._matrix_uu = 1.0, weight_uu * scale_u[:, None] * scale_u
+
+    def values(self, number: int) -> Array:
+        """So many eigenvalues, or as many as there are, increasing."""
+        few = self._iterated(number)
+        value_c: Array = self._top - (self._tridiagonal.value_c if few is None else few[0])[:number]
+        return value_c
+
+    def vectors(self, number: int) -> Array:
+        """Their eigenvectors, shape (u, c); of `random_walk` those of the generalised problem (D - W) v = value D v."""
+        few = self._iterated(number)
+        return self._scale_u[:, None] * (self._tridiagonal.vectors(number) if few is None else few[1][:, :number])
+
+    @cached_property
+    def _tridiagonal(self) -> Tridiagonal:
+        return Tridiagonal(self._matrix_uu)
+
+    def _iterated(self, number: int) -> tuple[Array, Array] | None:
+        """The largest eigenvalues of the matrix, decreasing, and their eigenvectors, if Lanczos' iteration gives them."""
+        if self._few is None and "_tridiagonal" not in vars(self) and self.nodes > max(DENSE, 5 * number):
+            start_u = np.random.default_rng(0).standard_normal(self.nodes)  # ones would be an eigenvector
+            try:
+                value_c, vector_uc = eigsh(_product(self._matrix_uu), number, which="LA", v0=start_u)
+                order = np.argsort(-value_c)
+                self._few = value_c[order], vector_uc[:, order]
+            except ArpackError:  # no convergence: slower, but sure
+                pass
+        return None if self._few is None or number > len(self._few[0]) else self._few
 
 
-def _largest(matrix_uu: Array, number: int) -> tuple[Array, Array]:
-    """The largest eigenvalues, decreasing, and their eigenvectors."""
-    u = len(matrix_uu)
-    if u > max(DENSE, 5 * number):
-        start_u = np.random.default_rng(0).standard_normal(u)  # ones would be an eigenvector: nothing to iterate on
-        try:
-            value_c, vector_uc = eigsh(_product(matrix_uu), number, which="LA", v0=start_u)
-            order = np.argsort(-value_c)
-            return value_c[order], vector_uc[:, order]
-        except ArpackError:  # no convergence: slower, but sure
-            pass
-    if 5 * number > u:  # then all of them take less time than some
-        value_c, vector_uc = scipy.linalg.eigh(matrix_uu, driver="evd")
-    else:
-        value_c, vector_uc = scipy.linalg.eigh(matrix_uu, subset_by_index=(u - number, u - 1))
-    return value_c[::-1][:number], vector_uc[:, ::-1][:, :number]
+class Tridiagonal:
+    """A symmetric matrix made tridiagonal by reflections, all its eigenvalues, decreasing, and any eigenvectors."""
+
+    def __init__(self, matrix_uu: Array) -> None:
+        self._mirror_uu, *self._diagonals, self._tau, _ = lapack.dsytrd(matrix_uu.T, lower=1, lwork=64 * len(matrix_uu))
+        self.value_c: Array = lapack.dsterf(*self._diagonals)[0][::-1]
+
+    def vectors(self, number: int) -> Any:
+        """The eigenvectors of the `number` largest eigenvalues, shape (u, c); four times as fast as LAPACK's default."""
+        u, value_c, noise = (
+            len(self.value_c),
+            self.value_c[:number][::-1],
+            np.finfo(float).eps * abs(self.value_c).max(),
+        )
+        vector_uc, failed = lapack.dstein(*self._diagonals, value_c, np.ones(u, np.int32), np.full(u, u, np.int32))
+        if failed or abs(self._diagonals[1]).min() <= noise:  # a zero beside the diagonal is not what it is made for
+            _, vector_uc = scipy.linalg.eigh_tridiagonal(*self._diagonals, select="i", select_range=(u - number, u - 1))
+        vector_uc[1:] = lapack.dormqr("L", "N", self._mirror_uu[1:, :-1], self._tau, vector_uc[1:], 64 * (number + 65))[
+            0
+        ]
+        return vector_uc[:, ::-1]
 
 
 def _product(matrix_uu: Array) -> Any:
