@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from convergent.analysis.across import across, rows_of_found_in
+from convergent.analysis.across import across, rows_of_found_in, universal
 from convergent.analysis.left_out import LeftOut, _weights
 from convergent.analysis.results import compare
 from convergent.core.blocks import block_of_image
@@ -97,4 +97,4 @@ def test_shares_of_units_with_partners_have_intervals_over_images_and_nets(x):
         assert row["nets_low"] <= row["share"] <= row["nets_high"]
     assert any(row["high"] > row["low"] for row in rows)
     above = [float((result.excess_b > 0.5).mean()) for result in results]
-    assert (scalars["universal"] == 0) == (max(above) == 0)
+    assert (universal(results)["universal"] == 0) == (max(above) == 0)

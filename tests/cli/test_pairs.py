@@ -26,7 +26,7 @@ def of_widths(*widths, nets=3, n_jobs=None, judging=None):
         for width in widths
     ]
     job = SimpleNamespace(config=SimpleNamespace(n_jobs=n_jobs))
-    return Pairs(job, None, None, [], judging, layers)
+    return Pairs(job, None, None, [], judging, layers, None)
 
 
 def test_a_pair_of_each_layer_comes_first_then_the_longest_and_those_of_very_many_units_at_the_end():

@@ -109,14 +109,11 @@ def across(
     Returns:
         Scalars: `found_in` is the share of units with a partner above chance in exactly 0, 1, ... of the other nets; those
         `found_in_low` and `found_in_high` its 95% interval over images, where these were left out, `found_in_nets_low` and
-        `found_in_nets_high` over nets, from the spread of their shares; `universal` the share of units whose highest
-        correlation exceeds that with the other nets on rotated axes by more than 0.5, in the mean over these; those
-        of `scalars_of`; `gcca`, see `similarity.gcca`; `consensus_gap` by what share a better grouping might exceed the
-        groups' value; and, where there are draws, NAME_rotated, NAME_rotated_low, NAME_rotated_high. Groups: a row each,
-        best first.
+        `found_in_nets_high` over nets, from the spread of their shares; those of `scalars_of`; `gcca`, see
+        `similarity.gcca`; `consensus_gap` by what share a better grouping might exceed the groups' value; and, where there
+        are draws, NAME_rotated, NAME_rotated_low, NAME_rotated_high. Groups: a row each, best first.
 
-    Source: Li et al. 2016, section 3 (features learned reliably); Dravid et al. 2023 (mutual best partners); Gurnee et al.
-        2024 (universal).
+    Source: Li et al. 2016, section 3 (features learned reliably); Dravid et al. 2023 (mutual best partners).
     """
     nets = SeveralNets.of(layer)
     number = {name: i for i, name in enumerate(layer.nets)}
@@ -127,7 +124,6 @@ def across(
     groups = consensus(nets)
     counts = reliability(nets, thresholds)
     scalars: dict[str, Any] = {"found_in": counts.share_m.tolist(), **_intervals(nets, counts, results)}
-    scalars |= {} if (share := _universal(results)) is None else {"universal": share}
     scalars |= beside_rotated(nets, rotated) if rotated else scalars_of(nets)
     has_partner = [{ij: best_u > thresholds[ij] for ij, best_u in draw.items()} for draw in best_r]
     scalars |= found_in_rotated(nets, has_partner) if has_partner else {}
@@ -174,7 +170,13 @@ def _intervals(nets: SeveralNets, counts: PartnerCounts, results: Sequence[Resul
     }
 
 
-def _universal(results: Sequence[Result]) -> float | None:
+def universal(results: Sequence[Result]) -> dict[str, float]:
+    """The share of units whose highest correlation exceeds that on rotated axes by more than 0.5: universal neurons.
+
+    Both correlations are means over the other nets; nothing where no rotation was asked for.
+
+    Source: Gurnee et al. 2024, "Universal neurons in GPT2 language models".
+    """
     shares = []
     for net in dict.fromkeys(of.b for of in results):
         every = [
@@ -183,7 +185,7 @@ def _universal(results: Sequence[Result]) -> float | None:
             if of.b == net
         ]
         if any(excess_b is None for excess_b, _ in every):
-            return None
+            return {}
         mean_b = np.mean([excess_b for excess_b, _ in every if excess_b is not None], 0)
         shares.append(float((mean_b > _UNIVERSAL)[every[0][1]].mean()))
-    return fmean(shares) if shares else None
+    return {"universal": fmean(shares)} if shares else {}

@@ -12,6 +12,7 @@ from pytorch_lightning import Callback, Trainer
 from convergent.analysis.by_layer import by_layer
 from convergent.analysis.depth import reports_of_depth
 from convergent.cli.align_job import AlignJob
+from convergent.cli.common import Common
 from convergent.cli.dashboard import log_alignment, start_logger
 from convergent.cli.folders import abandon, claim
 from convergent.cli.judging import Judging
@@ -66,7 +67,8 @@ def align(job: AlignJob) -> None:
     logger = start_logger(config.logger, job.record, folder, job.name, job.label, "align")
     try:
         layers = list(load_pairs(measurement, shuffled, job.evaluation))
-        aligned = Pairs(job, parts, measurement, patches, judging, layers).align()
+        common = Common.of(job, measurement)
+        aligned = Pairs(job, parts, measurement, patches, judging, layers, common).align()
         layer_pairs = compare_layers(job, parts, measurement, alone=judging is not None)
     except (InputError, OSError):  # a method that cannot do what it was asked for with these nets, a full disk
         abandon(folder)
@@ -87,7 +89,7 @@ def align(job: AlignJob) -> None:
         summary["epochs"] = {str(epoch): by_layer(rows) for epoch, rows in along.items()}
     if layer_pairs:
         write_rows(folder / "layers.csv", layer_pairs)
-    write(job, measurement, aligned, summary)
+    write(job, measurement, aligned, summary, common)
     files = [folder / "summary.json", *sorted(folder.glob("*.csv")), *sorted((folder / "alignments").iterdir())]
     question = question_of(folder, aligned.results)
     log_alignment(logger, f"{job.name}-{job.label}", aligned, summary, files, question)

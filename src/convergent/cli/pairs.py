@@ -23,6 +23,7 @@ from convergent.analysis.over_images import over_images
 from convergent.analysis.reports import Analysis, by_chance, reports_of
 from convergent.analysis.results import evaluated
 from convergent.cli.align_job import AlignJob
+from convergent.cli.common import Common
 from convergent.cli.judging import Judging
 from convergent.cli.measurement import Measurement
 from convergent.cli.texts import contexts_of
@@ -84,6 +85,7 @@ class Pairs:
         patches: the units' pictures of each kind, by layer and net.
         judging: of the alignments' function, if that was asked for.
         layers: what there is of each layer.
+        common: what no method changes.
     """
 
     job: AlignJob
@@ -92,6 +94,7 @@ class Pairs:
     patches: Sequence[Mapping[str, Mapping[str, Patches]]]
     judging: Judging | None
     layers: Sequence[tuple[LayerMoments, Callable[[int, int], Pair], NullPairs]]
+    common: Common
 
     @cached_property
     def tasks(self) -> list[tuple[int, int]]:
@@ -180,12 +183,10 @@ class Pairs:
         """Net a's alignment to net b, what it and the other direction give, and their maps."""
         parts, evaluation, aligned, tensors = self.parts, self.job.evaluation, Aligned(), dict[str, Tensor]()
         nulls = replace(nulls, room=_ROTATIONS)
-        similarity = measured(
-            parts.measures,
-            pair,
-            nulls.of(a, b),
-            intervals=evaluation.measure_intervals,
-            units=evaluation.measure_units,
+        nulls_of_pair, intervals, units = nulls.of(a, b), evaluation.measure_intervals, evaluation.measure_units
+        similarity = self.common.get(
+            f"{pair.layer},{a},{b}",
+            lambda: measured(parts.measures, pair, nulls_of_pair, intervals=intervals, units=units),
         )
         both = [align(parts.method, directed) for directed in (pair, pair.flip())]
         ends = over_images(both) if evaluation.intervals else [None, None]

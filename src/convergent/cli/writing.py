@@ -4,25 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from math import comb
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from convergent.analysis.across import across, rows_of_found_in
+from convergent.analysis.across import across, rows_of_found_in, universal
 from convergent.analysis.by_layer import by_layer
 from convergent.analysis.null_pairs import best_by_chance, rotated_nets
 from convergent.analysis.reports import Report, rows_by_table
 from convergent.analysis.results import Result
 from convergent.cli.align_job import AlignJob
+from convergent.cli.common import Common
 from convergent.cli.measured import load_rotations
 from convergent.cli.measurement import Measurement
 from convergent.cli.versions import versions
 from convergent.core.alignment import Alignment
+from convergent.core.layer_moments import LayerMoments
 from convergent.storage.csv_files import write_rows
 from convergent.storage.files import atomic, write_json
 from convergent.storage.tensors import opened, save_tensors
+from convergent.streaming.rotated_pass import RotatedMoments
 from convergent.training.runs import Run
 
 
@@ -81,14 +85,14 @@ def summary_of(job: AlignJob, measurement: Measurement, summaries: Sequence[dict
     }
 
 
-def write(job: AlignJob, measurement: Measurement, aligned: Aligned, summary: dict[str, Any]) -> None:
+def write(job: AlignJob, measurement: Measurement, aligned: Aligned, summary: dict[str, Any], common: Common) -> None:
     """Write summary.json, which gets what is said over all nets, and the tables; mark the folder as done."""
-    folder = job.folder
-    together = [
-        (layer.layer, *across(layer, aligned.of_layer(layer.layer), rotated_nets(rotations), best_by_chance(rotations)))
-        for layer, rotations in zip(measurement.load(), load_rotations(measurement))
-        if len(layer.nets) > 2 and len(layer.pairs) == comb(len(layer.nets), 2) and not layer.pair(0, 1).sparse
-    ]
+    folder, together = job.folder, []
+    for layer, rotations in zip(measurement.load(), load_rotations(measurement)):
+        if len(layer.nets) > 2 and len(layer.pairs) == comb(len(layer.nets), 2) and not layer.pair(0, 1).sparse:
+            results = aligned.of_layer(layer.layer)
+            scalars, rows = common.get(layer.layer, partial(_across, layer, results, rotations))
+            together.append((layer.layer, scalars | universal(results), rows))
     summary["across"] = {layer: scalars for layer, scalars, _ in together}
     shares = [row for layer, scalars, _ in together for row in rows_of_found_in(layer, scalars)]
     if shares and any(result.chance for result in aligned.results):  # a partner is one above chance
@@ -100,6 +104,12 @@ def write(job: AlignJob, measurement: Measurement, aligned: Aligned, summary: di
     for name, rows in rows_by_table(aligned.reports).items():
         write_rows(folder / f"{name}.csv", rows)
     (folder / "done").touch()
+
+
+def _across(
+    layer: LayerMoments, results: Sequence[Result], rotations: RotatedMoments | None
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    return across(layer, results, rotated_nets(rotations), best_by_chance(rotations))
 
 
 def along_training(summaries: Sequence[dict[str, Any]], epochs: Mapping[str, int]) -> dict[int, list[dict[str, Any]]]:

@@ -24,8 +24,8 @@ def on_supports(corr_aa: Tensor, right_am: Tensor, used_am: Tensor) -> Tensor:
     gram_aa = corr_aa.cpu().numpy()
     right_ma, used_ma = (np.ascontiguousarray(x_am.T.cpu().numpy()) for x_am in (right_am, used_am))
     weight_ma = np.zeros_like(right_ma)
-    for m in used_ma.any(1).nonzero()[0]:
-        i = used_ma[m].nonzero()[0]
+    for m in np.flatnonzero(used_ma.any(1)):
+        i = np.flatnonzero(used_ma[m])
         gram_ii = gram_aa.take(i, 0).take(i, 1)
         factor_ii, weight_ma[m, i], failed = dposv(gram_ii.T, right_ma[m, i], lower=True)
         if failed or not factor_ii.diagonal().min() > _SINGULAR:
