@@ -16,7 +16,7 @@ from torch import Tensor
 from convergent.core.matrices import as_matrix
 from convergent.core.scatter import active, centred_products, scale, spread
 
-_SMALL = 2**26  # bytes of folds
+_SMALL = 2**26  # bytes of folds that are kept
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +88,7 @@ class Moments:
         share = (other.count / count.clamp(min=1))[..., None]
         gap_u = other.mean_u - self.mean_u
         scatter_uu = self.scatter_uu + other.scatter_uu
-        scatter_uu += (self.count[..., None] * share * gap_u)[..., :, None] * gap_u[..., None, :]
+        scatter_uu.addcmul_((self.count[..., None] * share * gap_u)[..., None], gap_u[..., None, :])
         return Moments(count, self.mean_u + share * gap_u, scatter_uu, gain_u)
 
     def merged(self, weight_k: Tensor | None = None) -> Moments:
@@ -113,19 +113,15 @@ class Moments:
         return self.merged()
 
     def folds(self, n: int) -> Iterator[tuple[Moments, Moments]]:
-        """(Without the fold, the fold alone) for each of `n` folds of the blocks; records of few units are kept."""
+        """(Without the fold, the fold alone) for each of `n` folds of the blocks, read once; few units' are kept."""
         if n in self._folds:
             yield from self._folds[n]
             return
-        fold_k, folds = torch.arange(len(self.count)) % n, []
-        small = 2 * n * self.scatter_uu[0].nbytes <= _SMALL
-        for fold in range(n):
-            pair = self.merged((fold_k != fold).double()), self.merged((fold_k == fold).double())
-            folds += [pair] if small else []
-            yield pair
-            del pair
-        if small:
-            self._folds[n] = folds
+        held = Moments.stack([self.some_blocks(slice(fold, None, n)).merged() for fold in range(n)])
+        folds = zip(held.leave_one_out(), (held.some_blocks(slice(fold, fold + 1)).total for fold in range(n)))
+        if 16 * n * self.mean_u.shape[-1] ** 2 <= _SMALL:
+            self._folds[n] = list(folds)
+        yield from self._folds.get(n, folds)
 
     def leave_one_out(self) -> Iterator[Moments]:
         """One record of all blocks together but one, for each block in turn (jackknife).

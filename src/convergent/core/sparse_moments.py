@@ -8,7 +8,7 @@ Axes: `u` units, `a` and `b` those of the two nets, `k` blocks of images, writte
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -89,12 +89,6 @@ class SparseMoments(Moments):
     def total(self) -> SparseMoments:
         """One record of all blocks together."""
         return self.merged()
-
-    def folds(self, n: int) -> Iterator[tuple[Moments, Moments]]:
-        """(Without the fold, the fold alone) for each of `n` folds of the blocks; each block is added once a fold."""
-        held = [self.merged((torch.arange(len(self.count)) % n == fold).double()) for fold in range(n)]
-        for fold, alone in enumerate(held):
-            yield SparseMoments.stack([*held[:fold], *held[fold + 1 :]]).merged(), alone
 
     def some_blocks(self, blocks: slice) -> SparseMoments:
         """Those of some blocks."""
