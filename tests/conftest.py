@@ -1,11 +1,15 @@
+import copy
 import logging
 import os
 import sys
 from functools import partial
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import CachingConfigRepository, ConfigRepository
 
 from convergent.cli.place import register_root
 
@@ -22,6 +26,38 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(autouse=True)
 def _seeded():
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _conf_is_read_once():
+    """Hydra would read and merge the fifty files of conf/ anew for each of a thousand compositions."""
+    load, merge, loaded, merged = (
+        ConfigRepository.load_config,
+        ConfigLoaderImpl._compose_config_from_defaults_list,
+        {},
+        {},
+    )
+
+    def once(there, key, repository, make):
+        if [source.path for source in repository.get_sources()] != ["hydra.conf", str(PROJECT / "conf"), ""]:
+            return make()  # other folders may change
+        if key not in there:
+            there[key] = make()
+        return there[key]
+
+    def load_once(self, config_path):
+        return once(loaded, config_path, self, lambda: load(self, config_path))
+
+    def merge_once(self, defaults, repo):
+        with mock.patch.object(ConfigRepository, "load_config", load):  # merging changes what it merges
+            anew = partial(merge, self, defaults, CachingConfigRepository(repo.delegate))
+            return copy.deepcopy(once(merged, repr(defaults), repo, anew))
+
+    with (
+        mock.patch.object(ConfigRepository, "load_config", load_once),
+        mock.patch.object(ConfigLoaderImpl, "_compose_config_from_defaults_list", merge_once),
+    ):
+        yield
 
 
 @pytest.fixture

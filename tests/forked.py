@@ -12,7 +12,7 @@ from pathlib import Path
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(  # other packages only: what is ours is imported anew
-    ["torch", "torchvision", "pytorch_lightning", "hydra", "wandb", "pandas", "scipy.stats", "sklearn.datasets",
+    ["wandb.sdk.launch", "torch", "torchvision", "pytorch_lightning", "hydra", "pandas", "scipy.stats", "sklearn.datasets",
      "matplotlib.backends.backend_pdf", "fontTools.subset"]
 )  # fmt: skip
 

@@ -29,7 +29,7 @@ def named(truth):
 def shares(truth, repetitions=20, **size):
     """Share of units above the threshold of each null."""
     of_seeds = [
-        above(truth, seed, draws=4, **({"samples": 1000, "units": 48} | size)).above for seed in range(repetitions)
+        above(truth, seed, draws=2, **({"samples": 1000, "units": 40} | size)).above for seed in range(repetitions)
     ]
     return {null: torch.stack([one[null] for one in of_seeds]).double().mean().item() for null in of_seeds[0]}
 

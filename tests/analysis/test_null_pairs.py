@@ -37,6 +37,7 @@ def test_scalars_of_a_result_stand_beside_those_on_random_axes(command, trained)
         "figure=[]",
         "evaluation.intervals=false",
         "evaluation.rotations=4",
+        "images=val",
         "layers=[conv1,fc1]",
     ]
     code, _, err = command("align", "evaluation.nulls=[rotated,rotated_after,shuffled]", "label=all", *of)
