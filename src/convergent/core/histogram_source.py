@@ -88,10 +88,8 @@ class CountedJoint:
                 f"These histograms were counted in {len(self.parts)} folds of the images, not in {n}; count them in {n} "
                 f"folds, or ask for folds={len(self.parts)}."
             )
-        if not self._folds:  # summed up once for both directions
-            for fold, held in enumerate(self.parts):
-                rest = [part for other, part in enumerate(self.parts) if other != fold]
-                self._folds.append((CountedJoint(rest), CountedJoint([held])))
+        if not self._folds:  # made once for both directions
+            self._folds.extend((CountedJoint([self._total - held]), CountedJoint([held])) for held in self.parts)
         return self._folds
 
 

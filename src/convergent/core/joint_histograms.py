@@ -113,15 +113,29 @@ class Histograms:
         Raises:
             InputError: if the nets, pairs or edges differ.
         """
+        self._check_same(other)
+        count = self.count + other.count
+        above = {pair: fitting(table, count) + other.above[pair] for pair, table in self.above.items()}
+        return Histograms(self.nets, self.units, self.edges_ue, count, self.above_ue + other.above_ue, above)
+
+    def __sub__(self, other: Histograms) -> Histograms:
+        """The histograms without samples that are among them.
+
+        Raises:
+            InputError: if the nets, pairs or edges differ.
+        """
+        self._check_same(other)
+        above = {pair: table - other.above[pair] for pair, table in self.above.items()}
+        count, above_ue = self.count - other.count, self.above_ue - other.above_ue
+        return Histograms(self.nets, self.units, self.edges_ue, count, above_ue, above)
+
+    def _check_same(self, other: Histograms) -> None:
         same = all(list(own) == list(others) for own, others in ((self.nets, other.nets), (self.units, other.units)))
         if not same or self.above.keys() != other.above.keys() or not torch.equal(self.edges_ue, other.edges_ue):
             raise InputError(
                 "Histograms are merged only if they have the same nets, pairs and edges; count both with the edges of one "
                 "calibration."
             )
-        count = self.count + other.count
-        above = {pair: fitting(table, count) + other.above[pair] for pair, table in self.above.items()}
-        return Histograms(self.nets, self.units, self.edges_ue, count, self.above_ue + other.above_ue, above)
 
 
 def fitting(table: Tensor, samples: int) -> Tensor:

@@ -93,5 +93,4 @@ def _of_part(counts_abij: Tensor, correct: bool) -> Tensor:
 
 
 def _n_log_n(n: Tensor) -> Tensor:
-    value: Tensor = torch.special.xlogy(n, n)  # 0 at n = 0
-    return value
+    return n.clamp(min=1).log_().mul_(n)  # counts, so 0 at n = 0: xlogy, which is for any number, takes twice as long

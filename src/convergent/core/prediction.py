@@ -35,8 +35,7 @@ class Prediction:
         """The prediction by a map of standardised units, shape (p, q), that was fitted to a pair."""
         total, used = fit.total, map_ab.any(0).nonzero()[:, 0]
         map_aj = map_ab[:, used]
-        single = bool(((map_aj != 0).sum(0) == 1).all())  # standardised units have variance 1
-        variance_j = (map_aj * (map_aj if single else fit.corr_aa @ map_aj)).sum(0)
+        variance_j = _squares(map_aj, fit.corr_aa)
         gain_b = torch.ones(fit.q, dtype=torch.float64)
         gain_b[used] = torch.where(variance_j > 0, variance_j.clamp(min=1e-30).rsqrt(), 1.0)
         unit_u = torch.ones_like(total.mean_u) if total.gain_u is None else 1 / total.gain_u
@@ -63,9 +62,16 @@ def errors(map_ab: Tensor, fit: Pair, on: Pair) -> tuple[Tensor, Tensor]:
     cross_b = (raw_ab * scatter_uu[a, b]).sum(0) + count * off_b * gap_u[b]
     used = map_ab.any(0).nonzero()[:, 0]  # a map of some units of b only costs what these cost
     raw_aj = raw_ab[:, used]
-    square_j = (raw_aj * (scatter_uu[a, a] @ raw_aj)).sum(0) + count * off_b[used].square()
+    square_j = _squares(raw_aj, scatter_uu[a, a]) + count * off_b[used].square()
     square_b = torch.zeros_like(sst_b).index_copy(0, used, square_j)
     return sst_b - 2 * cross_b + square_b, sst_b
+
+
+def _squares(map_aj: Tensor, gram_aa: Tensor) -> Tensor:
+    """w.G w of each column w, shape (j,)."""
+    if bool(((map_aj != 0).sum(0) == 1).all()):  # one to one
+        return gram_aa.diagonal() @ map_aj.square()
+    return (map_aj * (gram_aa @ map_aj)).sum(0)
 
 
 def explained(map_ab: Tensor, fit: Pair, on: Pair) -> Tensor:

@@ -4,12 +4,13 @@ Axes: `a` units of net a, `b` units of net b; `i`, `j` rows and columns of the a
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from convergent.core.alignment import Alignment
+from convergent.core.alignment import Alignment, Method
 from convergent.core.pairs import Pair
 from convergent.core.ties import best_assignment
 from convergent.methods.solvers.sparse_partners import sparse_matching
@@ -41,6 +42,13 @@ class Matching:
 
     def __call__(self, pair: Pair) -> Alignment:
         """The alignment of `pair`; constant units have no partner."""
+        return self._matched(pair, proved=True)
+
+    def refit(self, alignment: Alignment, *, choices: bool) -> Method:  # noqa: ARG002  (nothing is chosen)
+        """The same without a proof each, of which nobody reads but the first."""
+        return partial(self._matched, proved=False)
+
+    def _matched(self, pair: Pair, *, proved: bool) -> Alignment:
         if pair.sparse:
             return sparse_matching(pair, absolute=self.absolute)
         corr_ab = pair.corr_ab
@@ -51,7 +59,7 @@ class Matching:
         a, b = a[torch.from_numpy(row)], b[torch.from_numpy(column)]
         map_ab = torch.zeros_like(corr_ab)
         map_ab[a, b] = corr_ab[a, b]
-        return Alignment(pair, map_ab, solver={"gap": duality_gap(weight_ij, row, column)})
+        return Alignment(pair, map_ab, solver={"gap": duality_gap(weight_ij, row, column)} if proved else {})
 
 
 def duality_gap(weight_ij: NDArray[np.float64], row: NDArray[np.intp], column: NDArray[np.intp]) -> float:
