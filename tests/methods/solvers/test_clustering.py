@@ -195,3 +195,10 @@ def test_first_centres_are_those_that_scikit_learn_draws(nodes, number):
     random = np.random.RandomState(3)
     theirs = [kmeans_plusplus(x_uc, number, random_state=random)[1] for _ in range(4)]
     assert np.array_equal(first_centres(x_uc, number, 4, seed=3), theirs)
+
+
+def test_first_centres_among_equals_are_the_same_for_any_basis_of_the_span():
+    x_uc = np.repeat(np.eye(8), 3, axis=0)
+    turn_cc = np.linalg.qr(np.random.default_rng(0).standard_normal((8, 8)))[0]
+    for seed in range(5):
+        assert np.array_equal(first_centres(x_uc, 6, 10, seed), first_centres(x_uc @ turn_cc, 6, 10, seed))

@@ -162,12 +162,13 @@ class Clusters:
 
 
 def first_centres(x_uc: Array, number: int, restarts: int, seed: int) -> NDArray[np.intp]:
-    """The nodes at which k-means begins, shape (restarts, number): as scikit-learn draws them, in a tenth of the time.
+    """The nodes at which k-means begins, shape (restarts, number): as scikit-learn draws them, in a third of the time.
 
     Source: Arthur, Vassilvitskii 2007, "k-means++: the advantages of careful seeding" (the greedy variant).
     """
     length_u, trials = np.einsum("uc,uc->u", x_uc, x_uc), 2 + int(np.log(number))
     square_uu = (length_u[:, None] - 2 * x_uc @ x_uc.T + length_u).clip(0)
+    square_uu /= square_uu.max()
     np.fill_diagonal(square_uu, 0.0)
     drawn_rn = np.random.RandomState(seed).uniform(size=(restarts, 1 + (number - 1) * trials))
     even_u = np.full(len(x_uc), 1 / len(x_uc)).cumsum()
@@ -178,7 +179,7 @@ def first_centres(x_uc: Array, number: int, restarts: int, seed: int) -> NDArray
         node_rt = np.stack([of.searchsorted(reached) for of, reached in zip(nearest_ru.cumsum(1), reached_rt)])
         node_rt = node_rt.clip(max=len(x_uc) - 1)
         nearest_rtu = np.minimum(square_uu[node_rt], nearest_ru[:, None])
-        best_r = np.arange(restarts), nearest_rtu.sum(2).argmin(1)
+        best_r = np.arange(restarts), nearest_rtu.sum(2).round(9).argmin(1)  # equals are not told apart by their noise
         nearest_ru = nearest_rtu[best_r]
         centres.append(node_rt[best_r])
     return np.stack(centres, 1)
