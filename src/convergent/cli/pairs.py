@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import chain
 
 import torch
@@ -182,7 +182,8 @@ class Pairs:
     ) -> tuple[Alignment, Aligned, dict[str, Tensor]]:
         """Net a's alignment to net b, what it and the other direction give, and their maps."""
         parts, evaluation, aligned, tensors = self.parts, self.job.evaluation, Aligned(), dict[str, Tensor]()
-        nulls = replace(nulls, room=_ROTATIONS)
+        # the pair that reads other images is read once for both directions
+        nulls = replace(nulls, room=_ROTATIONS, shuffled=nulls.shuffled and lru_cache(1)(nulls.shuffled))
         nulls_of_pair, intervals, units = nulls.of(a, b), evaluation.measure_intervals, evaluation.measure_units
         similarity = self.common.get(
             f"{pair.layer},{a},{b}",
