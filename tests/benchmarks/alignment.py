@@ -2,15 +2,18 @@
 
 The nets are CaffeNets of full width for the fractals' 64 x 64 pixels, trained for one epoch; their moments are measured
 first. Each method then aligns all pairs in both directions, with folds, intervals, both nulls, analyses and pictures, as
-`python src/align.py method=NAME` does. CPU seconds are of all processes of one command, its imports among them.
+`python src/align.py method=NAME` does; what no method changes the first of them makes, which is told apart by doing one
+twice. At last all of them are one sweep, which makes that anew. CPU seconds are of all processes of one command, its
+imports among them.
 
-python tests/benchmarks/alignment.py --jobs 2
+python tests/benchmarks/alignment.py
 """
 
 import argparse
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -21,7 +24,10 @@ from pathlib import Path
 from streaming import machine
 
 PROJECT = Path(__file__).parents[2]
-METHODS = tuple(sorted(file.stem for file in (PROJECT / "conf" / "method").glob("*.yaml")))
+STEMS = {file.stem for file in (PROJECT / "conf" / "method").glob("*.yaml")}
+LONGEST = ("sparse_path", "hierarchical_spectral", "spectral_paper", "sparse", "mutual_information")
+METHODS = [*LONGEST, *sorted(STEMS - set(LONGEST))]  # a sweep begins them in this order
+FIRST, SWEEP = "semimatching, the first", "sweep"
 NETS = ("experiment=fractals", "seeds=[0,1,2,3]", "net.module.width=1.0", "epochs=1", "data.per_class=80")
 
 
@@ -36,9 +42,9 @@ def ran(root, script, *options):
 
 
 def main():
-    """Make nets and moments where there are none, and measure each method with each number of processes."""
+    """Make nets and moments where there are none, and measure each method, and a sweep over all."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--jobs", type=int, nargs="+", default=[2], help="numbers of processes")
+    parser.add_argument("--jobs", type=int, default=2, help="number of processes")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
     parser.add_argument("--pairs", type=int, default=6, help="of nets, the first ones")
     parser.add_argument("--root", type=Path, help="of nets and moments, which stay there")
@@ -49,14 +55,26 @@ def main():
         ran(root, "train", *NETS)
         given = ("experiment=fractals", f"pairs=[{','.join(pairs)}]")
         ran(root, "align", *given, "method=mutual_information", "label=first", "evaluation.intervals=false")
+
+        def measured(name, *how):
+            took = ran(root, "align", *given, "force=true", *how)
+            print(json.dumps({"method": name} | dict(zip(("cpu_s", "wall_s"), took))), flush=True)
+
         about = {"pairs": len(pairs), "jobs": options.jobs, "load": os.getloadavg()[0], "cores": os.cpu_count()}
         print(json.dumps(machine() | about), flush=True)
+        alone = f"n_jobs={options.jobs}"
+        forget(root)
+        measured(FIRST, "method=semimatching", alone)
         for method in options.methods:
-            line = {"method": method, "cpu_s": {}, "wall_s": {}}
-            for jobs in options.jobs:
-                spread = (f"method={method}", f"label={method}", f"n_jobs={jobs}", "force=true")
-                line["cpu_s"][jobs], line["wall_s"][jobs] = ran(root, "align", *given, *spread)
-            print(json.dumps(line), flush=True)
+            measured(method, f"method={method}", alone)
+        forget(root)
+        measured(SWEEP, "-m", f"method={','.join(options.methods)}", f"hydra.launcher.n_jobs={options.jobs}")
+
+
+def forget(root):
+    """Remove what no method changes."""
+    for common in root.rglob("moments/*/common,*"):
+        shutil.rmtree(common)
 
 
 if __name__ == "__main__":

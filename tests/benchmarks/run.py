@@ -233,20 +233,20 @@ NOT_IN_DEMO = ("hierarchical_spectral", "sparse_path", "spectral_paper")
 
 
 def alignment_table(records: list[dict]) -> str:
-    """Seconds of each method at CaffeNet's size, and of all of them."""
-    (machine, *methods), totals = records, []
-    jobs = [str(number) for number in machine["jobs"]]
-    table = [f"| method | CPU, s |{''.join(f' wall, `n_jobs={number}`, s |' for number in jobs)}"]
-    table.append("| --- |" + " ---: |" * (1 + len(jobs)))
-    rows = [
-        (f"`{line['method']}`", line["cpu_s"][jobs[0]], *(line["wall_s"][number] for number in jobs))
-        for line in methods
-    ]
-    few = [row for row in rows if row[0].strip("`") not in NOT_IN_DEMO]
-    for name, of in (("those of `make demo`", few), ("all", rows)):
-        totals.append((name, *(sum(column) for column in list(zip(*of))[1:])))
-    rows += totals
-    table += [f"| {name} | {' | '.join(f'{seconds:,.0f}' for seconds in of)} |" for name, *of in rows]
+    """Seconds of each method at CaffeNet's size, of what no method changes, of all of them, and of one sweep."""
+    machine, *lines_of_methods = records
+    seconds = {line["method"]: (line["cpu_s"], line["wall_s"]) for line in lines_of_methods}
+    first, sweep = seconds.pop("semimatching, the first"), seconds.pop("sweep")
+    common = tuple(max(0.0, both - own) for both, own in zip(first, seconds["semimatching"]))
+    rows = {f"`{name}`": seconds[name] for name in sorted(seconds)} | {"what no method changes": common}
+    few = [of for name, of in rows.items() if name.strip("`") not in NOT_IN_DEMO]
+    rows |= {
+        "those of `make demo`": tuple(map(sum, zip(*few))),
+        "all, one after another": tuple(map(sum, zip(*rows.values()))),
+    }
+    rows[f"all in one sweep, `hydra.launcher.n_jobs={machine['jobs']}`"] = sweep
+    table = [f"| method | CPU, s | wall, `n_jobs={machine['jobs']}`, s |", "| --- | ---: | ---: |"]
+    table += [f"| {name} | {cpu:,.0f} | {wall:,.0f} |" for name, (cpu, wall) in rows.items()]
     busy = f"measured while {machine['load']:.0f} jobs shared {machine['cores']} cores; "
     busy = busy if machine["load"] > machine["cores"] + 1 else ""
     return "\n".join(
