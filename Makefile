@@ -57,10 +57,10 @@ readme: demo  ## write the results and figures of the demo into README.md and do
 
 FASHION ?= /usr/share/datasets/fashion-mnist
 fashion: $(INSTALLED)  ## the same on Fashion-MNIST's 10,000 test images, with all methods, written into README.md and docs/
-	@test -d $(FASHION) || { echo "make fashion needs Fashion-MNIST in $(FASHION): install Debian's package dataset-fashion-mnist, or name the files' folder, as in make fashion FASHION=FOLDER"; exit 1; }
-	@$(BIN)/python src/train.py -m experiment=fashion data.folder=$(FASHION) seed=0,1,2,3 hydra.launcher.n_jobs=2
-	@$(BIN)/python src/align.py -m experiment=fashion data.folder=$(FASHION) 'method=glob(*,exclude=[*_paper,hierarchical_*,sparse_path])' function=true hydra.launcher.n_jobs=2
-	@$(BIN)/python src/align.py -m experiment=fashion data.folder=$(FASHION) method=hierarchical_spectral,sparse_path hydra.launcher.n_jobs=2
+	@test -d "$(FASHION)" || { echo "make fashion needs Fashion-MNIST in $(FASHION): install Debian's package dataset-fashion-mnist, or name the files' folder, as in make fashion FASHION=FOLDER"; exit 1; }
+	@$(BIN)/python src/train.py -m experiment=fashion "data.folder='$(FASHION)'" seed=0,1,2,3 hydra.launcher.n_jobs=2
+	@$(BIN)/python src/align.py -m experiment=fashion "data.folder='$(FASHION)'" 'method=glob(*,exclude=[*_paper,hierarchical_*,sparse_path])' function=true hydra.launcher.n_jobs=2
+	@$(BIN)/python src/align.py -m experiment=fashion "data.folder='$(FASHION)'" method=hierarchical_spectral,sparse_path hydra.launcher.n_jobs=2
 	@$(BIN)/python src/report.py name=fashion readme=true
 
 benchmarks: $(INSTALLED)  ## measure the statistics pass and what one would use instead: hours; tables go into docs/

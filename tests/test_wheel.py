@@ -84,10 +84,10 @@ def test_the_commands_of_a_wheel_do_everything_in_the_current_folder(installed, 
     folder = tmp_path / "a folder"
     folder.mkdir()
     convergent = installed / "convergent"
-    output = says(convergent, "train", "-m", "seeds=[0,1]", "epochs=1", *SMALL, cwd=folder)  # a sweep of one job
+    output = says(convergent, "train", "-m", "seed=0,1", "epochs=1", *SMALL, cwd=folder)
     assert output.count(": val/acc_top1") == 2
     two_processes = ("trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu")
-    output = says(convergent, "align", "method=matching", *CHEAP, *two_processes, cwd=folder)
+    output = says(convergent, "align", "-m", "method=matching", *CHEAP, *two_processes, cwd=folder)
     result = folder / "outputs" / "align" / "digits-convnet"
     assert f"in {result}" in output
     assert [path.name for path in result.glob("*/done")] == ["done"]

@@ -9,6 +9,7 @@ from torch import nn
 
 from convergent.cli.encoders import content, encoders_of
 from convergent.comparison import compare
+from convergent.core.sparse_products import matrix_of
 from convergent.errors import InputError
 from convergent.methods.matching import Matching
 from convergent.methods.semimatching import SemiMatching
@@ -16,6 +17,8 @@ from convergent.nets.encoders import SparseEncoder
 from convergent.streaming.encoders import with_encoders
 from convergent.streaming.measure import measure
 from convergent.streaming.reading import Reading
+from forked import both_nodes
+from test_survival import PASS, moments
 
 
 def net(seed):
@@ -90,6 +93,18 @@ def test_what_cannot_be_put_on_a_net_is_refused(about, sentence):
         with_encoders(net(0), **about)
 
 
+@pytest.mark.parametrize(
+    ("encoder", "sentence"),
+    [
+        (SparseEncoder(7, 30), "layer 1 cannot read .* size"),
+        (SparseEncoder(8, 30, active=31), "layer 1 .* out of range"),
+    ],
+)
+def test_an_encoder_of_another_width_is_reported(encoder, sentence):
+    with pytest.raises(InputError, match=sentence):
+        measure({"a": with_encoders(net(0), sae=("1", encoder))}, [X], ["sae"])
+
+
 ENCODER = {"_target_": "convergent.nets.encoders.SparseEncoder", "inputs": 8, "features": 30}
 
 
@@ -120,3 +135,31 @@ def test_weights_that_are_missing_are_refused(tmp_path):
     save_file({"W_enc": torch.zeros(8, 30)}, tmp_path / "part.safetensors")
     with pytest.raises(InputError, match="Missing key"):
         encoders_of({"sae": about | {"weights": str(tmp_path / "part.safetensors")}}, ["a"])
+
+
+def products(tensors, block):
+    return matrix_of(
+        {name: tensors[f"products 0 1 {block} {name}"] for name in ("starts", "columns", "values")}, (512, 512)
+    ).toarray()
+
+
+@pytest.mark.command
+def test_two_processes_of_a_command_have_the_sparse_record_of_one(tmp_path, command, script):
+    encoder = "{_target_: convergent.nets.encoders.SparseEncoder, inputs: 4, features: 512, active: 2}"
+    few = ("layers=[sae]", "evaluation.nulls=[shuffled]", "data.batch_size=30", "pictures=null", "method=semimatching")
+    sparse = (*PASS, *few, "reading.block_memory=1e5", f"+encoders.sae={{layer: conv3, encoder: {encoder}}}")
+    assert command("align", *sparse, f"root={tmp_path}/one")[0] == 0
+    both_nodes(*script("align", *sparse, f"root={tmp_path}/two"))
+    one, two = moments(tmp_path / "one"), moments(tmp_path / "two")
+    assert len(one) == 2  # images as they are, and shuffled
+    assert one.keys() == two.keys()
+    for file, tensors in one.items():
+        assert all(torch.equal(tensors[name], two[file][name]) for name in ("count_k", "mean_ku", "square_ku"))
+        for block in range(8):  # whose columns may come in another order
+            first, second = (products(of, block) for of in (tensors, two[file]))
+            assert 0 < (first != 0).mean() < 0.1
+            assert (first == second).all()
+    scores = [
+        (tmp_path / root / "outputs" / "align" / "it" / "it" / "scores.csv").read_bytes() for root in ("one", "two")
+    ]
+    assert scores[0] == scores[1]

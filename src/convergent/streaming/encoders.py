@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
+import torch
 from torch import nn
 
+from convergent.data.opening import first_line
 from convergent.errors import InputError
 from convergent.streaming.capture import tensor_of
 from convergent.streaming.layers import find_layer, of_input
@@ -51,8 +53,16 @@ def with_encoders(net: nn.Module, /, **encoders: tuple[str, nn.Module]) -> nn.Mo
 
 def _encode(encoder: nn.Module, path: str, _module: nn.Module, _args: object, output: object) -> None:
     x = tensor_of(output, None, f"Layer {path}").detach()
-    with PreActivations.apart():
-        encoder.to(x.device)(x)
+    try:
+        with PreActivations.apart():
+            encoder.to(x.device)(x)
+    except RuntimeError as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        raise InputError(
+            f"The encoder on layer {path} cannot read what that gives, of shape {tuple(x.shape)} ({first_line(error)}); "
+            "its options need to fit the layer's units."
+        ) from error
 
 
 def _encode_input(
