@@ -63,6 +63,12 @@ def test_units_are_predicted_from_their_cluster_alone_by_ridge_regression():
     assert torch.allclose(alignment.map_ab[a][:, b], torch.from_numpy(ridge.coef_.T))
 
 
+def test_a_ridge_that_rounding_exceeds_is_refused():
+    x_na = torch.randn(50, 2).double()[:, [0, 1, 0, 1]]
+    with pytest.raises(InputError, match="ridge needs to be larger than 1e-30"):
+        SpectralClustering(clusters=1, threshold=0, ridge=1e-30)(Pair.of(x_na, x_na.sum(1, keepdim=True)))
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_relabelling_units_permutes_labels_only(way):
     x_na, x_nb = torch.randn(60, 20).double(), torch.randn(60, 15).double()  # no groups: the hardest case
