@@ -26,7 +26,7 @@ from convergent.streaming.nonfinite import NonFinite
 _SAMPLES = 4096
 # Wide layers of few samples, in float64, are added to without a product in between, by as many numbers at a time: what is
 # left for the end of the pass is little.
-_NUMBERS = 1 << 22
+_NUMBERS = 1 << 21
 
 
 class Accumulator:

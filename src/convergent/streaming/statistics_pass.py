@@ -140,10 +140,11 @@ class StatisticsPass(Collector):
 
     def by_layer(self) -> Iterator[tuple[str, Any]]:
         """The moments layer by layer, summed over all processes; they take over the memory of the sums."""
+        for accumulator in self._every:
+            accumulator.close()  # first all, for their buffers' memory is needed
         for layer, parts in self.accumulators.items():
             moments = []
             for accumulator in parts:
-                accumulator.close()
                 accumulator.over_processes()
                 moments.append(accumulator.moments(self.images))
             yield layer, self.record(layer, moments)
