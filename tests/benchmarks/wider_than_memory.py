@@ -2,7 +2,7 @@
 
 Each way runs in a process of its own; then one reads the pair of nets from the disk, as aligning does:
 
-    python tests/benchmarks/wider_than_memory.py --units 8192 --memory 1.6e9
+    python tests/benchmarks/wider_than_memory.py --units 8192 --memory 5e8
 """
 
 import argparse
@@ -88,7 +88,7 @@ def main() -> None:
     """Measure the ways one after another."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--units", type=int, default=8192)
-    parser.add_argument("--memory", type=float, default=1.6e9)
+    parser.add_argument("--memory", type=float, default=5e8)
     parser.add_argument("--way", choices=["one", "several", "pair", "paper"])
     parser.add_argument("--folder", type=Path)
     options = parser.parse_args()

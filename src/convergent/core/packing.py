@@ -123,8 +123,9 @@ class Packing:
             to, net, width = start if i != net else to, i, self._own_columns(i, band)
             for row in range(min(_length(band), width)):
                 from_diagonal_f = flat_f[..., start + row * (width + 1) : start + (row + 1) * width]
-                flat_f[..., to : to + width - row] = from_diagonal_f.clone()  # they may overlap
-                to += width - row
+                stop = to + width - row
+                flat_f[..., to:stop] = from_diagonal_f.clone() if stop > start else from_diagonal_f  # where they overlap
+                to = stop
 
     def blocks(self) -> Iterator[tuple[int, int]]:
         """All pairs (i, j) that there are, each net with itself among them where that is wanted."""
