@@ -123,8 +123,8 @@ class Packing:
             to, net, width = start if i != net else to, i, self._own_columns(i, band)
             for row in range(min(_length(band), width)):
                 from_diagonal_f = flat_f[..., start + row * (width + 1) : start + (row + 1) * width]
-                stop = to + width - row
-                flat_f[..., to:stop] = from_diagonal_f.clone() if stop > start else from_diagonal_f  # where they overlap
+                stop, apart = to + width - row, to + width - row <= start
+                flat_f[..., to:stop] = from_diagonal_f if apart else from_diagonal_f.clone()
                 to = stop
 
     def blocks(self) -> Iterator[tuple[int, int]]:
