@@ -31,12 +31,8 @@ def _seeded():
 @pytest.fixture(scope="session", autouse=True)
 def _conf_is_read_once():
     """Hydra would read and merge the fifty files of conf/ anew for each of a thousand compositions."""
-    load, merge, loaded, merged = (
-        ConfigRepository.load_config,
-        ConfigLoaderImpl._compose_config_from_defaults_list,
-        {},
-        {},
-    )
+    load, merge = ConfigRepository.load_config, ConfigLoaderImpl._compose_config_from_defaults_list
+    loaded, merged = {}, {}
 
     def once(there, key, repository, make):
         if [source.path for source in repository.get_sources()] != ["hydra.conf", str(PROJECT / "conf"), ""]:
@@ -48,8 +44,11 @@ def _conf_is_read_once():
     def load_once(self, config_path):
         return once(loaded, config_path, self, lambda: load(self, config_path))
 
+    def load_copy(self, config_path):  # for merging, which changes what it merges
+        return copy.deepcopy(load_once(self, config_path))
+
     def merge_once(self, defaults, repo):
-        with mock.patch.object(ConfigRepository, "load_config", load):  # merging changes what it merges
+        with mock.patch.object(ConfigRepository, "load_config", load_copy):
             anew = partial(merge, self, defaults, CachingConfigRepository(repo.delegate))
             return copy.deepcopy(once(merged, repr(defaults), repo, anew))
 
