@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,9 +14,13 @@ from convergent.cli.judging import some_of
 from convergent.cli.nets import find_nets
 from convergent.cli.train import build_data
 from convergent.core.blocks import block_of_group
+from convergent.data.vocabulary import END
 from convergent.function.stitches import MAPS
 from convergent.storage.csv_files import read_rows
+from convergent.streaming.patches import Patches
 from convergent.streaming.saved_moments import SavedMoments
+from convergent.streaming.top_images import TopImages
+from convergent.streaming.unit_contexts import UnitContexts
 from forked import both_nodes
 
 pytest.importorskip("transformers")
@@ -380,3 +385,10 @@ def test_next_tokens_are_judged_with_units_swapped_on_held_out_documents(trained
     )
     assert {float(row["loss_recovered"]) for row in rows if row["map"] == "ablated"} == {0.0}
     assert (folder / "substitution.csv").exists()
+
+
+def test_control_characters_are_shown_as_something_that_fonts_have():
+    top = TopImages(torch.ones(1, 1), torch.zeros(1, 1, dtype=torch.long), torch.zeros(1, 1, dtype=torch.long))
+    around = SimpleNamespace(around=lambda *_: ("a\r\n\tb", "\x81", f"é\x00{END}"))
+    (excerpt,) = UnitContexts(around, Patches(top, None, 1, torch.empty(0))).of(0)
+    assert str(excerpt) == "a↵ b«�»é�¶"

@@ -2,7 +2,12 @@
 
 from itertools import permutations
 
+import pandas as pd
+import pytest
+
 from convergent.report.function import in_short, sentences
+from convergent.report.loading import Finished
+from convergent.report.predicting import predicting
 
 
 def summary(layers, nets="0123"):
@@ -49,3 +54,17 @@ def test_results_that_were_not_judged_say_nothing():
     alone = {"images": 100, "pairs": [{"layer": "x", "a": "0", "b": "1", "kept_restored": 0.5}]}
     assert sentences({"spectral": judged, "sparse": summary({"conv1": {}})})[0].startswith("conv1: spectral explains")
     assert sentences({"mine": alone}) == ["x: mine, put in the units' place keeps 50% of the decisions."]
+
+
+@pytest.mark.parametrize(("nets", "lines"), [("ab", 0), ("abc", 3)])
+def test_measures_predict_what_is_kept_where_there_are_three_pairs_at_least(tmp_path, nets, lines):
+    folder = tmp_path / "matching"
+    folder.mkdir()
+    pairs = [{"layer": "x", "a": a, "b": b, "cka": ord(a) + 0.1 * ord(b)} for a, b in permutations(nets, 2)]
+    of_maps = [pair | {"map": name} for name in ("method", "rotated", "untrained") for pair in pairs]
+    kept = [row | {"restored": 1, "kept": 2 * row["cka"], "r2_held_out": -row["cka"]} for row in of_maps]
+    pd.DataFrame(kept).drop(columns="cka").to_csv(folder / "function.csv", index=False)
+    pd.DataFrame(of_maps[len(pairs) :]).to_csv(folder / "control_measures.csv", index=False)
+    rows = predicting([Finished(folder, {"images": 9, "pairs": pairs}, "")])
+    assert len(rows) == lines
+    assert [cells[1].partition(" ")[0] for cells in rows[1:]] == ["\N{MINUS SIGN}1.00", "1.00"][: len(rows)]

@@ -17,7 +17,7 @@ def predicting(results: Sequence[Finished]) -> Table:
 
     A row per predictor, the strongest first. What is kept is that of the first result with function=true, matching if it is
     there, its units' variance restored: over layers and pairs of trained nets, and with randomly rotated and untrained nets
-    in net a's place beside these. No rows where nothing was judged.
+    in net a's place beside these. No rows where nothing was judged, or fewer than three layers and pairs were.
     """
     judged = [result for result in results if (result.folder / "function.csv").exists()]
     judged = [result for result in judged if result.images == max(of.images for of in judged)]
@@ -34,10 +34,13 @@ def predicting(results: Sequence[Finished]) -> Table:
     trained = pd.DataFrame(target.summary["pairs"]).assign(map="method")
     there = [name for name in measures if name in trained]
     frame = frame.merge(pd.concat([trained[[*_ON, *there]], controls[[*_ON, *there]]]), how="left")
-    predictors = [name for name in [*(of.name for of in judged), *there] if frame[name].notna().sum() > 2]
+    is_trained, named = frame["map"] == "method", [*(of.name for of in judged), *there]
+    predictors = [name for name in named if len(frame.loc[is_trained, [name, "kept"]].dropna()) > 2]
+    if not predictors:
+        return []
     frame = frame.infer_objects().astype(dict.fromkeys([*predictors, "kept"], float))
     of_trained, of_all = (
-        rank_correlations(some, predictors).set_index("column") for some in (frame[frame["map"] == "method"], frame)
+        rank_correlations(some, predictors).set_index("column") for some in (frame[is_trained], frame)
     )
     methods = {of.name for of in judged}
     rows = [["measure", "trained nets", "with rotated and untrained nets"]]

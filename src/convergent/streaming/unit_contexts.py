@@ -8,10 +8,11 @@ from convergent.data.vocabulary import END
 from convergent.streaming.patches import Patches
 
 _BEFORE, _AFTER = 12, 5  # tokens
+_VISIBLE = dict.fromkeys((*range(32), *range(127, 160)), "�") | {ord("\t"): " ", ord("\n"): "↵", ord("\r"): ""}
 
 
 class Excerpt(NamedTuple):
-    """A token at which a unit is active, and the text around it; line ends are ↵, ends of texts ¶."""
+    """A token at which a unit is active, and the text around it; line ends are ↵, ends of texts ¶, control characters �."""
 
     before: str
     token: str
@@ -39,7 +40,7 @@ class UnitContexts:
         for rank in self.shown_ck[unit].nonzero()[:shown, 0].tolist() if unit >= 0 else ():
             number, position = int(self.top.image_ck[unit, rank]), int(self.top.position_ck[unit, rank])
             text = self.contexts.around(number, position, _BEFORE, _AFTER)
-            before, token, after = (part.replace("\n", "↵").replace(END, "¶") for part in text)
+            before, token, after = (part.translate(_VISIBLE).replace(END, "¶") for part in text)
             excerpts.append(Excerpt(before, token, after, float(self.top.activation_ck[unit, rank])))
         return excerpts
 
