@@ -1,10 +1,9 @@
 """What every method takes at CaffeNet's size, from saved moments: five layers of 96 to 384 units, 64 blocks, four nets.
 
 The nets are CaffeNets of full width for the fractals' 64 x 64 pixels, trained for one epoch; their moments are measured
-first. Each method then aligns all pairs in both directions, with folds, intervals, both nulls, analyses and pictures, as
-`python src/align.py method=NAME` does; what no method changes the first of them makes, which is told apart by doing one
-twice. At last all of them are one sweep, which makes that anew. CPU seconds are of all processes of one command, its
-imports among them.
+first. All methods then align all pairs in both directions, with folds, intervals, both nulls, analyses and pictures: in one
+sweep, and each as `python src/align.py method=NAME` does. What no method changes the first of them makes, which is told
+apart by doing one twice. CPU seconds are of all processes of one command, its imports among them.
 
 python tests/benchmarks/alignment.py
 """
@@ -54,7 +53,8 @@ def main():
         pairs = [f"['seed={a}','seed={b}']" for a, b in combinations(range(4), 2)][: options.pairs]
         ran(root, "train", *NETS)
         given = ("experiment=fractals", f"pairs=[{','.join(pairs)}]")
-        ran(root, "align", *given, "method=mutual_information", "label=first", "evaluation.intervals=false")
+        if not (root / "outputs" / "moments").exists():
+            ran(root, "align", *given, "method=mutual_information", "label=first", "evaluation.intervals=false")
 
         def measured(name, *how):
             took = ran(root, "align", *given, "force=true", *how)
@@ -62,13 +62,11 @@ def main():
 
         about = {"pairs": len(pairs), "jobs": options.jobs, "load": os.getloadavg()[0], "cores": os.cpu_count()}
         print(json.dumps(machine() | about), flush=True)
-        alone = f"n_jobs={options.jobs}"
-        forget(root)
-        measured(FIRST, "method=semimatching", alone)
-        for method in options.methods:
-            measured(method, f"method={method}", alone)
         forget(root)
         measured(SWEEP, "-m", f"method={','.join(options.methods)}", f"hydra.launcher.n_jobs={options.jobs}")
+        forget(root)
+        for name, method in ((FIRST, "semimatching"), *zip(options.methods, options.methods)):
+            measured(name, f"method={method}", f"n_jobs={options.jobs}")
 
 
 def forget(root):
