@@ -51,9 +51,9 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         root = options.root or Path(folder)
         pairs = [f"['seed={a}','seed={b}']" for a, b in combinations(range(4), 2)][: options.pairs]
-        ran(root, "train", *NETS)
         given = ("experiment=fractals", f"pairs=[{','.join(pairs)}]")
         if not (root / "outputs" / "moments").exists():
+            ran(root, "train", *NETS)
             ran(root, "align", *given, "method=mutual_information", "label=first", "evaluation.intervals=false")
 
         def measured(name, *how):
