@@ -57,7 +57,7 @@ def main():
             ran(root, "align", *given, "method=mutual_information", "label=first", "evaluation.intervals=false")
 
         def measured(name, *how):
-            took = ran(root, "align", *given, "force=true", *how)
+            took = ran(root, "align", *how, *given, "force=true")
             print(json.dumps({"method": name} | dict(zip(("cpu_s", "wall_s"), took))), flush=True)
 
         about = {"pairs": len(pairs), "jobs": options.jobs, "load": os.getloadavg()[0], "cores": os.cpu_count()}
