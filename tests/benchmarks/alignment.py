@@ -1,14 +1,14 @@
-"""What every method takes at CaffeNet's size, from saved moments: five layers of 96 to 384 units, 64 blocks, four nets.
+"""What all methods take at CaffeNet's size, from saved moments: five layers of 96 to 384 units, 64 blocks, four nets.
 
 The nets are CaffeNets of full width for the fractals' 64 x 64 pixels, trained for one epoch; their moments are measured
-first. All methods then align all pairs in both directions, with folds, intervals, both nulls, analyses and pictures: in one
-sweep, and each as `python src/align.py method=NAME` does. What no method changes the first of them makes, which is told
-apart by doing one twice. CPU seconds are of all processes of one command, its imports among them.
+first. One sweep over all methods then aligns all pairs in both directions, with folds, intervals, both nulls, analyses and
+pictures: `python src/align.py -m method=...`, so many of them side by side, the longest first.
 
 python tests/benchmarks/alignment.py
 """
 
 import argparse
+import heapq
 import json
 import os
 import resource
@@ -24,9 +24,8 @@ from streaming import machine
 
 PROJECT = Path(__file__).parents[2]
 STEMS = {file.stem for file in (PROJECT / "conf" / "method").glob("*.yaml")}
-LONGEST = ("sparse_path", "hierarchical_spectral", "spectral_paper", "sparse", "mutual_information")
+LONGEST = ("sparse_path", "hierarchical_spectral", "sparse", "spectral_paper", "mutual_information")
 METHODS = [*LONGEST, *sorted(STEMS - set(LONGEST))]  # a sweep begins them in this order
-FIRST, SWEEP = "semimatching, the first", "sweep"
 NETS = ("experiment=fractals", "seeds=[0,1,2,3]", "net.module.width=1.0", "epochs=1", "data.per_class=80")
 
 
@@ -41,9 +40,9 @@ def ran(root, script, *options):
 
 
 def main():
-    """Make nets and moments where there are none, and measure each method, and a sweep over all."""
+    """Make nets and moments where there are none, and measure a sweep over all methods."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--jobs", type=int, default=2, help="number of processes")
+    parser.add_argument("--jobs", type=int, default=2, help="number of methods at a time")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
     parser.add_argument("--pairs", type=int, default=6, help="of nets, the first ones")
     parser.add_argument("--root", type=Path, help="of nets and moments, which stay there")
@@ -55,24 +54,26 @@ def main():
         if not (root / "outputs" / "moments").exists():
             ran(root, "train", *NETS)
             ran(root, "align", *given, "method=mutual_information", "label=first", "evaluation.intervals=false")
-
-        def measured(name, *how):
-            took = ran(root, "align", *how, *given, "force=true")
-            print(json.dumps({"method": name} | dict(zip(("cpu_s", "wall_s"), took))), flush=True)
-
         about = {"pairs": len(pairs), "jobs": options.jobs, "load": os.getloadavg()[0], "cores": os.cpu_count()}
+        for common in root.rglob("moments/*/common,*"):  # what no method changes is made anew
+            shutil.rmtree(common)
+        began, side_by_side = time.time(), f"hydra.launcher.n_jobs={options.jobs}"
+        how = ("-m", f"method={','.join(options.methods)}", side_by_side, "force=true")
+        about["cpu_s"], about["wall_s"] = ran(root, "align", *how, *given)
         print(json.dumps(machine() | about), flush=True)
-        forget(root)
-        measured(SWEEP, "-m", f"method={','.join(options.methods)}", f"hydra.launcher.n_jobs={options.jobs}")
-        forget(root)
-        for name, method in ((FIRST, "semimatching"), *zip(options.methods, options.methods)):
-            measured(name, f"method={method}", f"n_jobs={options.jobs}")
+        for method, seconds in durations(root, options.methods, options.jobs, began).items():
+            print(json.dumps({"method": method, "wall_s": seconds}), flush=True)
 
 
-def forget(root):
-    """Remove what no method changes."""
-    for common in root.rglob("moments/*/common,*"):
-        shutil.rmtree(common)
+def durations(root, methods, jobs, began):
+    """Seconds of each method of a sweep: from the end of the one before it, in order, to its own."""
+    free, seconds = [began] * jobs, {}
+    for method in methods:
+        (done,) = root.glob(f"outputs/align/fractals/{method},pairs*/done")
+        ended, started = done.stat().st_mtime, heapq.heappop(free)
+        seconds[method] = ended - started
+        heapq.heappush(free, ended)
+    return seconds
 
 
 if __name__ == "__main__":

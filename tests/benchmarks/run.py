@@ -233,25 +233,18 @@ NOT_IN_DEMO = ("hierarchical_spectral", "sparse_path", "spectral_paper")
 
 
 def alignment_table(records: list[dict]) -> str:
-    """Seconds of each method at CaffeNet's size, of what no method changes, of all of them, and of one sweep."""
+    """Seconds of each method of a sweep at CaffeNet's size, of all of them, and of the sweep."""
     machine, *lines_of_methods = records
-    seconds = {line["method"]: (line["cpu_s"], line["wall_s"]) for line in lines_of_methods}
-    first, sweep = seconds.pop("semimatching, the first"), seconds.pop("sweep")
-    common = tuple(max(0.0, both - own) for both, own in zip(first, seconds["semimatching"]))
-    rows = {f"`{name}`": seconds[name] for name in sorted(seconds)} | {"what no method changes": common}
-    few = [of for name, of in rows.items() if name.strip("`") not in NOT_IN_DEMO]
-    rows |= {
-        "those of `make demo`": tuple(map(sum, zip(*few))),
-        "all, one after another": tuple(map(sum, zip(*rows.values()))),
-    }
-    rows[f"all in one sweep, `hydra.launcher.n_jobs={machine['jobs']}`"] = sweep
-    table = [f"| method | CPU, s | wall, `n_jobs={machine['jobs']}`, s |", "| --- | ---: | ---: |"]
-    table += [f"| {name} | {cpu:,.0f} | {wall:,.0f} |" for name, (cpu, wall) in rows.items()]
-    busy = f"measured while {machine['load']:.0f} jobs shared {machine['cores']} cores; "
-    busy = busy if machine["load"] > machine["cores"] + 1 else ""
-    return "\n".join(
-        [*table, "", f"{machine['pairs']} pairs of nets, both directions; {busy}{machine_of(machine)}", ""]
-    )
+    seconds = {line["method"]: line["wall_s"] for line in lines_of_methods}
+    rows = {f"`{name}`": seconds[name] for name in sorted(seconds)}
+    rows["sum of those of `make demo`"] = sum(of for name, of in seconds.items() if name not in NOT_IN_DEMO)
+    rows["sum"] = sum(seconds.values())
+    rows[f"the sweep, {machine['jobs']} methods at a time"] = machine["wall_s"]
+    table = ["| method | seconds |", "| --- | ---: |", *(f"| {name} | {of:,.0f} |" for name, of in rows.items())]
+    about = f"{machine['pairs']} pairs of nets, both directions; {machine['cpu_s']:,.0f} s of processors' time; "
+    busy = f"measured while {machine['load']:.0f} other jobs shared {machine['cores']} cores; "
+    busy = busy if machine["load"] > 1 else ""
+    return "\n".join([*table, "", f"{about}{busy}{machine_of(machine)}", ""])
 
 
 def codes_table(records: list[dict]) -> str:
