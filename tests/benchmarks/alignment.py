@@ -24,7 +24,8 @@ from streaming import machine
 
 PROJECT = Path(__file__).parents[2]
 STEMS = {file.stem for file in (PROJECT / "conf" / "method").glob("*.yaml")}
-LONGEST = ("sparse_path", "hierarchical_spectral", "sparse", "spectral_paper", "mutual_information")
+LONGEST = ("sparse_path", "hierarchical_spectral", "sparse", "spectral_paper", "mutual_information", "least_squares",
+           "spectral")  # fmt: skip
 METHODS = [*LONGEST, *sorted(STEMS - set(LONGEST))]  # a sweep begins them in this order
 NETS = ("experiment=fractals", "seeds=[0,1,2,3]", "net.module.width=1.0", "epochs=1", "data.per_class=80")
 
