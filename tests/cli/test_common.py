@@ -9,8 +9,8 @@ from convergent.analysis.evaluation import Evaluation
 from convergent.cli.common import Common
 
 
-def common(tmp_path, similarity=("cka",), **evaluation):
-    config = OmegaConf.create({"similarity": {name: {"_target_": name} for name in similarity}})
+def common(tmp_path, similarity=("cka",), package="convergent.similarity", **evaluation):
+    config = OmegaConf.create({"similarity": {name: {"_target_": f"{package}.{name}"} for name in similarity}})
     job = SimpleNamespace(names=["a", "b"], config=config, evaluation=Evaluation(**evaluation))
     return Common.of(job, SimpleNamespace(folder=tmp_path))
 
@@ -36,3 +36,11 @@ def test_a_value_is_made_once_to_the_last_bit_and_again_where_its_file_is_damage
 @pytest.mark.parametrize("other", [{"similarity": ("cka", "cca")}, {"folds": 3}, {"nulls": ("shuffled",)}])
 def test_what_it_depends_on_is_in_its_name(tmp_path, other):
     assert common(tmp_path).folder != common(tmp_path, **other).folder
+
+
+def test_a_measure_of_ones_own_which_may_change_is_made_each_time(tmp_path):
+    made = []
+    for _ in range(2):
+        common(tmp_path, package="mine").get("conv1,0,1", lambda: made.append(0))
+    assert len(made) == 2
+    assert not list(tmp_path.iterdir())

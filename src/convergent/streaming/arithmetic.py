@@ -16,7 +16,8 @@ from convergent.core.packing import Packing
 from convergent.core.products import Product, full_precision, portable
 
 # Below this many samples a layer is accumulated in float64 throughout: float32's error, which averages out over many
-# products, is largest for few. From here on a correlation errs by 2e-7 at most (tests/benchmarks/accuracy.py --samples).
+# products, is largest for few. From here on a correlation errs by 2e-7 at most, by oneDNN's products 6e-7
+# (tests/benchmarks/accuracy.py --samples 250000).
 FLOAT64_BELOW = 250_000
 
 _SQUARES, _CENTRED = 64, 8  # units at a time
