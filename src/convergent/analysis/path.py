@@ -39,13 +39,14 @@ def _rows(alignment: Alignment, method: SparsePath) -> list[dict[str, float]]:
     """A row per penalty, the largest first: losses beside the baselines."""
     pair, counted_b = alignment.pair, alignment.counted_b
     asked_b = asked(pair.q, method.targets, method.seed)
-    maps = method.path(pair, asked_b)(pair)
-    held_out_lb: list[Tensor] = []
+    penalties = method.penalties(pair)
+    fit = method.path(penalties, asked_b)
+    maps, held_out_lb = fit(pair), list[Tensor]()
     if pair.holds_out:
-        held_out_lb = list(held_out_of_maps(method.path(pair, asked_b, maps), pair))
+        held_out_lb = list(held_out_of_maps(fit, pair))
         baselines = FewToOne.beside(alignment).losses()
     rows = []
-    for number, (alpha, map_ab) in enumerate(zip(method.penalties(pair), maps)):
+    for number, (alpha, map_ab) in enumerate(zip(penalties, maps)):
         of_alpha = Alignment(pair, map_ab, asked_b=asked_b)
         row = {
             "alpha": alpha,

@@ -13,7 +13,7 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from convergent.core.alignment import Alignment, Method
+from convergent.core.alignment import Alignment
 from convergent.core.pairs import Pair
 from convergent.core.regression import predictors, ridge_map
 from convergent.errors import InputError
@@ -65,20 +65,6 @@ class SparsePrediction:
 
     def __call__(self, pair: Pair) -> Alignment:
         """The alignment of `pair`; constant units predict nothing and are not predicted."""
-        return self.fitted(pair)
-
-    def refit(self, alignment: Alignment, *, choices: bool) -> Method:  # noqa: ARG002  (nothing is chosen)
-        """The same, with the signs of an alignment tried first."""
-        return _Near(self, alignment.map_ab)
-
-    def penalty(self, pair: Pair) -> float:
-        """Alpha for a pair."""
-        if self.paper_lambda is not None:
-            return self.paper_lambda * pair.q
-        return _DEFAULT if self.alpha is None else self.alpha
-
-    def fitted(self, pair: Pair, start_ab: Tensor | None = None) -> Alignment:
-        """The alignment of `pair`, the signs of a map of nearly the same images tried first."""
         alpha = self.penalty(pair)
         asked_b = asked(pair.q, self.targets, self.seed)
         warn_of_few_samples(pair)
@@ -87,27 +73,18 @@ class SparsePrediction:
             return Alignment(pair, map_ab, solver={"alpha": 0.0}, asked_b=asked_b)
         alpha = max(alpha, 1e-9)  # positive weights without penalty: as good as none
         announce(pair.p, int(asked_b.sum()), 1)
-        starts = None if start_ab is None else [start_ab[:, asked_b]]
         corr_aa, corr_ab = predictors(pair)
-        (solution,) = lasso(corr_aa, corr_ab[:, asked_b], [alpha], positive=self.positive, starts=starts)
+        (solution,) = lasso(corr_aa, corr_ab[:, asked_b], [alpha], positive=self.positive)
         map_ab = torch.zeros(pair.p, pair.q, dtype=torch.float64)
         map_ab[:, asked_b] = solution.map_ab
         solver = {"alpha": alpha, "gap": float(solution.gap_b.max()), "kkt": float(solution.kkt_b.max())}
         return Alignment(pair, map_ab, solver=solver, asked_b=asked_b)
 
-
-@dataclass(frozen=True, eq=False)
-class _Near:
-    """Sparse prediction that tries the signs of a map first; the solution does not depend on it."""
-
-    method: SparsePrediction
-    start_ab: Tensor
-
-    def __call__(self, pair: Pair) -> Alignment:
-        return self.method.fitted(pair, self.start_ab)
-
-    def refit(self, alignment: Alignment, *, choices: bool) -> _Near:  # noqa: ARG002  (nothing is chosen)
-        return _Near(self.method, alignment.map_ab)
+    def penalty(self, pair: Pair) -> float:
+        """Alpha for a pair."""
+        if self.paper_lambda is not None:
+            return self.paper_lambda * pair.q
+        return _DEFAULT if self.alpha is None else self.alpha
 
 
 def asked(q: int, targets: int | None, seed: int) -> Tensor:

@@ -64,38 +64,19 @@ class SparsePath:
         Raises:
             InputError: if there are no two blocks of images to choose by.
         """
-        return self._fit(pair)[0]
-
-    def _fit(
-        self, pair: Pair, first: Alignment | None = None, starts: Sequence[Tensor] | None = None
-    ) -> tuple[Alignment, list[Tensor]]:
-        """The alignment, and the choosing units' maps of all penalties, from those of nearly the same images if given."""
         penalties = self.penalties(pair)
         asked_b = asked(pair.q, self.targets, self.seed)
         warn_of_few_samples(pair)
         choosing_b = asked(pair.q, min(_CHOOSE, self.targets or _CHOOSE), self.seed)
-        announce(pair.p, int(choosing_b.sum()) * (1 + self.folds) + int(asked_b.sum()), len(penalties))
-        maps = self.path(pair, choosing_b, starts)(pair)
-        near = self.path(pair, choosing_b, maps)
+        announce(pair.p, int(choosing_b.sum()) * self.folds + int(asked_b.sum()), len(penalties))
         counted_b = pair.active_b & choosing_b
-        share_lb = held_out_of_maps(near, pair, self.folds)[:, counted_b]
+        share_lb = held_out_of_maps(self.path(penalties, choosing_b), pair, self.folds)[:, counted_b]
         chosen = int(share_lb.mean(1).argmax()) if counted_b.any() else 0
-        same = first is not None and first.solver["alpha"] == penalties[chosen]
-        return self.at(penalties[chosen]).fitted(pair, first.map_ab if first is not None and same else None), maps
+        return self.at(penalties[chosen])(pair)
 
     def refit(self, alignment: Alignment, *, choices: bool) -> Method:
-        """With `choices` sparse prediction with an alignment's penalty; otherwise it is chosen anew, among near maps."""
-        if choices:
-            return self.at(alignment.solver["alpha"]).refit(alignment, choices=True)
-        starts: list[Tensor] | None = None  # the first fit's maps, where the others begin
-
-        def fit(pair: Pair) -> Alignment:
-            nonlocal starts
-            fitted, maps = self._fit(pair, alignment, starts)
-            starts = starts or maps
-            return fitted
-
-        return fit
+        """With `choices` sparse prediction with an alignment's penalty; otherwise it is chosen anew."""
+        return self.at(alignment.solver["alpha"]) if choices else self
 
     def at(self, alpha: float) -> SparsePrediction:
         """Sparse prediction with one penalty."""
@@ -106,16 +87,12 @@ class SparsePath:
         alphas = self.alphas if self.paper_lambdas is None else [each * pair.q for each in self.paper_lambdas]
         return sorted(set(_ALPHAS if alphas is None else alphas), reverse=True)
 
-    def path(
-        self, pair: Pair, asked_b: Tensor, starts: Sequence[Tensor] | None = None
-    ) -> Callable[[Pair], list[Tensor]]:
-        """Maps of all penalties, largest first, of some units of b, as a function of the pair that they are fitted to."""
-        penalties = self.penalties(pair)
-        begun = None if starts is None else [start_ab[:, asked_b] for start_ab in starts]
+    def path(self, penalties: Sequence[float], asked_b: Tensor) -> Callable[[Pair], list[Tensor]]:
+        """Maps of some units of b for each penalty, as a function of the pair that they are fitted to."""
 
         def maps(fit: Pair) -> list[Tensor]:
             corr_aa, corr_ab = predictors(fit)
-            solutions = lasso(corr_aa, corr_ab[:, asked_b], penalties, positive=self.positive, starts=begun)
+            solutions = lasso(corr_aa, corr_ab[:, asked_b], penalties, positive=self.positive)
             b = asked_b.nonzero()[:, 0]
             empty_ab = torch.zeros(fit.p, fit.q, dtype=torch.float64)
             return [empty_ab.index_copy(1, b, solution.map_ab) for solution in solutions]

@@ -127,14 +127,24 @@ def test_without_penalty_it_tends_to_least_squares_and_the_fit_falls_with_the_pe
     assert (loss.diff(dim=0) <= 1e-12).all()
 
 
-def test_a_start_changes_nothing():
+def test_other_penalties_beside_it_change_nothing():
     x_na, x_nb = rectified()
-    _, solutions = solved(x_na, x_nb)
-    other = Pair.of(x_na[:350], x_nb[:350])
-    cold = lasso(other.corr_aa, other.corr_ab, ALPHAS)
-    warm = lasso(other.corr_aa, other.corr_ab, ALPHAS, starts=[solution.map_ab for solution in solutions])
-    for one, two in zip(cold, warm):
-        assert torch.allclose(one.map_ab, two.map_ab, atol=1e-10)
+    pair, solutions = solved(x_na, x_nb)
+    for alpha, together in zip(ALPHAS, solutions):
+        (alone,) = lasso(pair.corr_aa, pair.corr_ab, [alpha])
+        assert torch.allclose(alone.map_ab, together.map_ab, atol=1e-10)
+
+
+def test_constant_units_get_no_weight_and_change_nothing():
+    x_na, x_nb = rectified()
+    (expected,) = solved(x_na, x_nb, [0.02])[1]
+    (solution,) = solved(torch.cat([torch.ones(len(x_na), 3), x_na], 1), x_nb, [0.02])[1]
+    assert not solution.map_ab[:3].any()
+    assert torch.allclose(solution.map_ab[3:], expected.map_ab, atol=1e-10)
+    none = lasso(torch.zeros(3, 3).double(), torch.zeros(3, 2).double(), [0.02])[0]
+    assert none.map_ab.shape == (3, 2)
+    assert not none.map_ab.any()
+    assert none.gap_b.max() == 0
 
 
 def test_penalties_come_in_any_order_and_need_to_be_above_0():

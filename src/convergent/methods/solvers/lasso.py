@@ -12,7 +12,7 @@ Axes: `a` units of net a, `b` targets, `m` targets that are being worked on, `t`
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 
 import torch
@@ -23,13 +23,14 @@ from convergent.methods.solvers.supports import on_most, on_supports
 
 _PROVED = 1e-10  # relative duality gap at which a solution is taken
 _RELAX = 1.7  # over-relaxation, Boyd et al. section 3.4.3
-_DUE = 3e-2  # gap below which the signs are tried first
+_DUE = 0.1  # gap below which the signs are tried first
 _CHECK = 20  # iterations between two looks at the gaps
 _EXCHANGES = 10  # of wrong units, before ADMM goes on
 _STAGES = ((torch.float32, 15), (torch.float64, 5))  # looks in either: float32 finds most supports in half the time
 _MOST = 0.5  # of all units: a support of more goes by those not in it
 _CONDITION = 1e7  # of G, up to which its inverse is good for supports of most units
 _TRACE = 1e-11  # of ridge, where units may depend on one another
+_FLAT = 1e-2  # variance that is added to every axis before their mean is taken
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,9 +50,8 @@ class Solution:
 
 
 def lasso(
-    corr_aa: Tensor, corr_ab: Tensor, penalties: Sequence[float], *, positive: bool = False,
-    starts: Sequence[Tensor] | None = None,
-) -> list[Solution]:  # fmt: skip
+    corr_aa: Tensor, corr_ab: Tensor, penalties: Sequence[float], *, positive: bool = False
+) -> list[Solution]:
     """The lasso of every column of corr_ab for each penalty.
 
     Copies of one unit of a share the weight, for then the minimum is not unique.
@@ -61,7 +61,6 @@ def lasso(
         corr_ab: their correlations with the targets, shape (p, q).
         penalties: alpha as scikit-learn's `Lasso` has it, on standardised units; above 0, in any order.
         positive: only weights of 0 and above.
-        starts: for each penalty weights whose signs are tried first, shape (p, q), as from a fit to nearly the same images.
 
     Returns:
         One for each penalty.
@@ -77,14 +76,16 @@ def lasso(
     """
     if wrong := [alpha for alpha in penalties if not alpha > 0]:
         raise InputError(f"A penalty of the lasso needs to be above 0, not {wrong[0]}.")
-    problem = _Problem(corr_aa, positive)
-    solutions: dict[float, Solution] = {}
-    active_a1 = (corr_aa.diagonal() > 0)[:, None]  # a unit may be constant without the images left out
-    near = {alpha: start_ab * active_a1 for alpha, start_ab in zip(penalties, starts or ())}
-    near_ab = torch.zeros_like(corr_ab)
+    active_a = corr_aa.diagonal() > 0
+    active_a[0] |= ~active_a.any()  # of none that vary there is one, which gets no weight
+    active = active_a.nonzero()[:, 0]
+    problem, corr_mb = _Problem(corr_aa[active][:, active], positive), corr_ab[active]
+    near_mb, solutions = torch.zeros_like(corr_mb), dict[float, Solution]()
     for alpha in sorted(set(penalties), reverse=True):
-        solutions[alpha] = problem.solve(corr_ab, alpha, near.get(alpha, near_ab), sure=alpha in near)
-        near_ab = solutions[alpha].map_ab
+        solution = problem.solve(corr_mb, alpha, near_mb)
+        near_mb = solution.map_ab
+        map_ab = torch.zeros_like(corr_ab).index_copy_(0, active, near_mb)
+        solutions[alpha] = replace(solution, map_ab=map_ab)
     return [solutions[alpha] for alpha in penalties]
 
 
@@ -103,36 +104,32 @@ class _Columns:
 
 
 class _Problem:
+    """Of units that vary."""
+
     def __init__(self, corr_aa: Tensor, positive: bool) -> None:
         self.corr_aa, self.positive = corr_aa, positive
 
     @cached_property
     def precision(self) -> Tensor | None:
-        """G^-1, constant units apart from all others, where it has enough digits."""
-        constant_a = (self.corr_aa.diagonal() <= 0).to(self.corr_aa.dtype)
-        factor_aa, failed = torch.linalg.cholesky_ex(self.corr_aa + constant_a.diag())
+        """G^-1, where it has enough digits."""
+        factor_aa, failed = torch.linalg.cholesky_ex(self.corr_aa)
         precision_aa = torch.cholesky_inverse(factor_aa) if not failed else factor_aa * torch.inf
         condition = torch.linalg.matrix_norm(self.corr_aa, 1) * torch.linalg.matrix_norm(precision_aa, 1)
         return precision_aa if condition < _CONDITION else None
 
     @cached_property
     def inverse(self) -> tuple[float, Tensor]:
-        """ADMM's penalty rho and (G + rho)^-1, when first needed; rho between the few large and the many small axes."""
-        variance_e, axes_ae = torch.linalg.eigh(self.corr_aa)
-        largest = float(variance_e[-1])
-        tenth = max(float(variance_e[-1 - len(variance_e) // 10]), 1e-3 * largest)
-        rho = (largest * tenth) ** 0.5
-        return rho, axes_ae / (variance_e.clamp(min=0) + rho) @ axes_ae.T
+        """ADMM's penalty rho, the geometric mean of the variances along G's axes, and (G + rho)^-1."""
+        eye_aa = torch.eye(len(self.corr_aa), dtype=self.corr_aa.dtype, device=self.corr_aa.device)
+        factor_aa = torch.linalg.cholesky(self.corr_aa + _FLAT * eye_aa)
+        rho = float(factor_aa.diagonal().log().mean().exp().square())
+        return rho, torch.cholesky_inverse(torch.linalg.cholesky(self.corr_aa + rho * eye_aa))
 
-    def solve(self, corr_am: Tensor, alpha: float, near_am: Tensor, *, sure: bool) -> Solution:
-        """All columns, from weights that may be near; if they are sure to be, their signs are tried at once."""
+    def solve(self, corr_am: Tensor, alpha: float, near_am: Tensor) -> Solution:
+        """All columns, from weights that may be near."""
         map_am = torch.zeros_like(corr_am)
         reach_m = (corr_am if self.positive else corr_am.abs()).amax(0)
         target = (reach_m > alpha).nonzero()[:, 0]  # the others' weights are 0
-        if sure and len(target):
-            weight_at, proved_t = self._polish(corr_am[:, target], alpha, near_am[:, target])
-            map_am[:, target[proved_t]] = weight_at[:, proved_t]
-            target = target[~proved_t]
         if len(target):
             self._iterate(target, corr_am[:, target], alpha, near_am[:, target], map_am)
         left_am = corr_am - self.corr_aa @ map_am
