@@ -24,7 +24,8 @@ from convergent.methods.solvers.supports import on_most, on_supports
 _PROVED = 1e-10  # relative duality gap at which a solution is taken
 _RELAX = 1.7  # over-relaxation, Boyd et al. section 3.4.3
 _DUE = 0.1  # gap below which the signs are tried first
-_CHECK = 20  # iterations between two looks at the gaps
+_SOON, _CHECK = 8, 15  # iterations before columns of few units in use are looked at, and between looks at the gaps of all
+_FEW = 32  # units in use, up to which signs are tried whatever the gap, for little time is lost
 _EXCHANGES = 10  # of wrong units, before ADMM goes on
 _STAGES = ((torch.float32, 15), (torch.float64, 5))  # looks in either: float32 finds most supports in half the time
 _MOST = 0.5  # of all units: a support of more goes by those not in it
@@ -138,31 +139,35 @@ class _Problem:
 
     def _iterate(self, target: Tensor, corr_am: Tensor, alpha: float, near_am: Tensor, map_am: Tensor) -> None:
         """ADMM and polishing until every target is proved, or precision ends; results go into `map_am`."""
-        rho, inverse_aa = self.inverse
+        rho, iterations = self.inverse[0], _SOON
         dual_am = ((corr_am - self.corr_aa @ near_am) / rho).clamp(-alpha / rho, alpha / rho)
         live = _Columns(target, corr_am, near_am, dual_am, torch.full_like(corr_am[0], _DUE))
         for dtype, looks in _STAGES:
-            inverse_low, corr_low = inverse_aa.to(dtype), live.corr.to(dtype)
+            corr_aa, inverse_aa = self.corr_aa.to(dtype), self.inverse[1].to(dtype)
             live.weight, live.dual = live.weight.to(dtype), live.dual.to(dtype)
             for _ in range(looks):
-                self._admm(live, corr_low, inverse_low, alpha / rho, rho)
-                weight_am = live.weight.double()
-                gap_m = self._gap(live.corr, live.corr - self.corr_aa @ weight_am, weight_am, alpha)
-                tried = (gap_m < live.due).nonzero()[:, 0]
+                corr_am = live.corr.to(dtype)
+                self._admm(live, corr_am, inverse_aa, alpha / rho, rho, iterations)
+                tried_m = live.weight.count_nonzero(0) <= _FEW
+                if iterations == _CHECK:
+                    tried_m |= self._gap(corr_am, corr_am - corr_aa @ live.weight, live.weight, alpha) < live.due
+                tried, iterations = tried_m.nonzero()[:, 0], _CHECK
                 if not len(tried):
                     continue
-                polished_at, proved_t = self._polish(live.corr[:, tried], alpha, weight_am[:, tried])
+                polished_at, proved_t = self._polish(live.corr[:, tried], alpha, live.weight[:, tried].double())
                 map_am[:, live.target[tried[proved_t]]] = polished_at[:, proved_t]
                 live.due[tried] *= 0.1
-                on_m = torch.ones_like(gap_m, dtype=torch.bool)
+                on_m = torch.ones_like(tried_m)
                 on_m[tried[proved_t]] = False
-                live, corr_low = live.select(on_m), corr_low[:, on_m]
+                live = live.select(on_m)
                 if not len(live.target):
                     return
         map_am[:, live.target] = self._descend(live.corr, alpha, live.weight.double())
 
-    def _admm(self, live: _Columns, corr_am: Tensor, inverse_aa: Tensor, step: float, rho: float) -> None:
-        for _ in range(_CHECK):
+    def _admm(
+        self, live: _Columns, corr_am: Tensor, inverse_aa: Tensor, step: float, rho: float, iterations: int
+    ) -> None:
+        for _ in range(iterations):
             smooth_am = inverse_aa @ torch.add(corr_am, live.weight - live.dual, alpha=rho)
             raw_am = smooth_am.mul_(_RELAX).add_(live.weight, alpha=1 - _RELAX).add_(live.dual)
             live.dual = raw_am.clamp(max=step) if self.positive else raw_am.clamp(-step, step)
