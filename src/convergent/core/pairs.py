@@ -244,7 +244,9 @@ class Pair:
     def _folds_of_parts(self, n: int, whole: Moments, weight_k: Tensor) -> Iterator[tuple[Pair, Pair]]:
         there = weight_k.nonzero()[:, 0]
         fold_k = torch.full((len(weight_k),), -1).index_copy(0, there, torch.arange(len(there)) % n)
-        for held_k in (fold_k == fold for fold in range(min(n, len(there)))):
-            fit_k = weight_k * ~held_k
-            fit, held = (self.of_moments(Moments.stack([whole.merged(k)])) for k in (fit_k, weight_k * held_k))
-            yield replace(fit, parts=(whole, fit_k)), held
+        weight_nk = torch.stack([weight_k * (fold_k == fold) for fold in range(min(n, len(there)))])
+        held_n = Moments.stack([whole.merged(held_k) for held_k in weight_nk])
+        fits = held_n.leave_one_out() if len(weight_nk) > 1 else [whole.merged(0 * weight_k)]
+        for fold, (fit, held_k) in enumerate(zip(fits, weight_nk)):
+            held = held_n.some_blocks(slice(fold, fold + 1))
+            yield replace(self.of_moments(Moments.stack([fit])), parts=(whole, weight_k - held_k)), self.of_moments(held)

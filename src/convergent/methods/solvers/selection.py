@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from convergent.core.ties import first_best
-from convergent.methods.solvers.supports import on_supports
 
 _COPY = 1e-6  # of a unit's variance that the chosen ones leave: less says nothing new
 _ROOM = 30_000_000  # numbers that are kept of some targets at once
@@ -66,9 +65,12 @@ def selected_weights(corr_aa: Tensor, corr_ab: Tensor, most: int = 8) -> tuple[T
     """
     chosen_ib = forward_selection(corr_aa, corr_ab, most)
     there_ib, chosen_ib = chosen_ib >= 0, chosen_ib.clamp(min=0)
-    used_ab, weights = torch.zeros_like(corr_ab, dtype=torch.bool), []
-    for next_b, there_b in zip(chosen_ib, there_ib):
-        b = there_b.nonzero()[:, 0]
-        used_ab[next_b[b], b] = True
-        weights.append(on_supports(corr_aa, corr_ab, used_ab).gather(0, chosen_ib) * there_ib)
-    return chosen_ib, torch.stack(weights)
+    # no chosen unit is a copy of others; in place of one that is not there stands one that is correlated with nothing
+    both_bij = (there_ib[:, None] & there_ib).movedim(-1, 0)
+    gram_bij = corr_aa[chosen_ib[:, None], chosen_ib].movedim(-1, 0).where(both_bij, torch.eye(len(chosen_ib)).to(corr_aa))
+    factor_bij, corr_bi1 = torch.linalg.cholesky(gram_bij), (corr_ab.gather(0, chosen_ib) * there_ib).T[..., None]
+    weight_mib = corr_ab.new_zeros(len(chosen_ib), *chosen_ib.shape)
+    for m in range(len(chosen_ib)):
+        first = slice(m + 1)
+        weight_mib[m, first] = torch.cholesky_solve(corr_bi1[:, first], factor_bij[:, first, first])[..., 0].T
+    return chosen_ib, weight_mib
