@@ -140,7 +140,8 @@ class _Problem:
     def _iterate(self, target: Tensor, corr_am: Tensor, alpha: float, near_am: Tensor, map_am: Tensor) -> None:
         """ADMM and polishing until every target is proved, or precision ends; results go into `map_am`."""
         rho, iterations = self.inverse[0], _SOON
-        dual_am = ((corr_am - self.corr_aa @ near_am) / rho).clamp(-alpha / rho, alpha / rho)
+        left_am = corr_am - self.corr_aa @ near_am if near_am.any() else corr_am
+        dual_am = (left_am / rho).clamp(-alpha / rho, alpha / rho)
         live = _Columns(target, corr_am, near_am, dual_am, torch.full_like(corr_am[0], _DUE))
         for dtype, looks in _STAGES:
             corr_aa, inverse_aa = self.corr_aa.to(dtype), self.inverse[1].to(dtype)
