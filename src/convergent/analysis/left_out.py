@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -54,6 +55,21 @@ class LeftOut:
             value = (nulls.best(pair) - rotated_b)[active_b].mean()
             excess = left_out_interval(value, without_kb[:, active_b].mean(1), share_k)
         return cls(share_k, excess, active_b & (best_kb > torch.tensor(threshold_k)[:, None]))
+
+    def as_json(self) -> dict[str, Any]:
+        """The same as what JSON has."""
+        above, of = ["".join("01"[is_above] for is_above in above_b) for above_b in self.above_kb.tolist()], self.excess
+        excess = None if of is None else [float(x) for x in (of.estimate, of.se, of.low, of.high, of.level)]
+        return {"share": self.share_k.tolist(), "excess": excess, "above": above}
+
+    @classmethod
+    def of_json(cls, values: Mapping[str, Any]) -> LeftOut:
+        """From what `as_json` made."""
+        share_k, excess = torch.tensor(values["share"], dtype=torch.float64), None
+        if values["excess"] is not None:
+            estimate, se, low, high, level = torch.tensor(values["excess"], dtype=torch.float64)
+            excess = Interval(estimate, se, low, high, level.item())
+        return cls(share_k, excess, torch.tensor([[is_above == "1" for is_above in of] for of in values["above"]]))
 
 
 def _without(pair: Pair, parts: int) -> Tensor:

@@ -16,6 +16,7 @@ from convergent.analysis.chance import Chance
 from convergent.analysis.columns import pair_columns, unit_columns
 from convergent.analysis.left_out import LeftOut
 from convergent.analysis.over_images import over_images
+from convergent.analysis.pair_values import PairValues
 from convergent.analysis.reports import by_chance
 from convergent.core.alignment import align
 from convergent.methods.semimatching import best_units
@@ -178,27 +179,26 @@ def compare(
     alignment = align(method, pair)
     ends = over_images([alignment])[0] if interval else None
     chance = by_chance(alignment, null_pairs or {})[0]
-    return alignment, evaluated(alignment, images, chance, null_pairs, rotated_a, similarity, ends)
+    values = PairValues.of(pair, null_pairs or {}, rotated_a, similarity, intervals=interval)
+    return alignment, evaluated(alignment, images, values, chance, ends)
 
 
 def evaluated(
     alignment: Alignment,
     images: int,
+    values: PairValues,
     chance: Mapping[str, Chance],
-    null_pairs: Mapping[str, Sequence[Pair]] | None = None,
-    rotated_a: Sequence[Pair] = (),
-    similarity: Mapping[str, float] | None = None,
     interval: tuple[float, float] | None = None,
 ) -> Result:
     """The result of an alignment, see `compare`; with what `by_chance` and the interval of `over_images` give."""
-    pair, null_pairs = alignment.pair, null_pairs or {}
+    excess_b, after_b = (x_b if x_b is None else x_b.numpy() for x_b in (values.excess_b, values.excess_after_b))
     return Result.of(
         alignment,
         images,
         interval=interval,
-        left_out=None if interval is None else LeftOut.of(pair, null_pairs, rotated_a),
+        left_out=values.left_out,
         chance=chance,
-        excess_b=nulls.excess_over(pair, rotated_a).numpy() if rotated_a else None,
-        excess_after_b=nulls.excess(pair).numpy() if "rotated_after" in null_pairs else None,
-        similarity=dict(similarity or {}),
+        excess_b=excess_b,
+        excess_after_b=after_b,
+        similarity=values.similarity,
     )

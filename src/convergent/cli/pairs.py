@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from itertools import chain
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,6 +21,7 @@ from torch import Tensor
 from convergent.analysis.measures import measured
 from convergent.analysis.null_pairs import NullPairs
 from convergent.analysis.over_images import over_images
+from convergent.analysis.pair_values import PairValues
 from convergent.analysis.reports import Analysis, by_chance, reports_of
 from convergent.analysis.results import evaluated
 from convergent.cli.align_job import AlignJob
@@ -184,23 +186,34 @@ class Pairs:
         parts, evaluation, aligned, tensors = self.parts, self.job.evaluation, Aligned(), dict[str, Tensor]()
         # the pair that reads other images is read once for both directions
         nulls = replace(nulls, room=_ROTATIONS, shuffled=nulls.shuffled and lru_cache(1)(nulls.shuffled))
-        nulls_of_pair, intervals, units = nulls.of(a, b), evaluation.measure_intervals, evaluation.measure_units
-        similarity = self.common.get(
-            f"{pair.layer},{a},{b}",
-            lambda: measured(parts.measures, pair, nulls_of_pair, intervals=intervals, units=units),
-        )
+        shared = self.common.get(f"{pair.layer},{a},{b}", lambda: self._values(pair, a, b, nulls))
         both = [align(parts.method, directed) for directed in (pair, pair.flip())]
         ends = over_images(both) if evaluation.intervals else [None, None]
-        for alignment, nets, values, interval in zip(both, ((a, b), (b, a)), similarity, ends):
-            null_pairs, reports = nulls.of(*nets), reports_of(parts.analyses, alignment)
-            chance, null_reports = by_chance(alignment, null_pairs, parts.analyses)
-            rotated_a = nulls.rotated_a(*nets)
-            aligned.results.append(evaluated(alignment, images, chance, null_pairs, rotated_a, values, interval))
+        for alignment, nets, values, interval in zip(both, ((a, b), (b, a)), map(PairValues.of_json, shared), ends):
+            reports = reports_of(parts.analyses, alignment)
+            chance, null_reports = by_chance(alignment, nulls.of(*nets), parts.analyses)
+            aligned.results.append(evaluated(alignment, images, values, chance, interval))
             aligned.reports.extend([*reports, *null_reports])
             tensors |= tensors_of(alignment, reports)
             if self.judging:
                 self.judging.add(alignment, *nets, nulls)
         return both[0], aligned, tensors
+
+    def _values(self, pair: Pair, a: int, b: int, nulls: NullPairs) -> list[dict[str, Any]]:
+        """What the pair gives in either direction whatever the method, as JSON has it."""
+        evaluation, null_pairs = self.job.evaluation, nulls.of(a, b)
+        similarity = measured(
+            self.parts.measures,
+            pair,
+            null_pairs,
+            intervals=evaluation.measure_intervals,
+            units=evaluation.measure_units,
+        )
+        there, back = (
+            PairValues.of(of, nulls.of(*nets), nulls.rotated_a(*nets), measures, intervals=evaluation.intervals)
+            for of, nets, measures in zip((pair, pair.flip()), ((a, b), (b, a)), similarity)
+        )
+        return [there.as_json(), back.as_json()]
 
     def _draw(self, alignment: Alignment, aligned: Aligned) -> None:
         """The figures of one pair of nets: those that the configuration names, and the units' pictures."""

@@ -23,6 +23,7 @@ from convergent.cli.measurement import Measurement
 from convergent.cli.versions import versions
 from convergent.core.alignment import Alignment
 from convergent.core.layer_moments import LayerMoments
+from convergent.core.sparse_layer_moments import SparseLayerMoments
 from convergent.storage.csv_files import write_rows
 from convergent.storage.files import atomic, write_json
 from convergent.storage.tensors import opened, save_tensors
@@ -89,7 +90,8 @@ def write(job: AlignJob, measurement: Measurement, aligned: Aligned, summary: di
     """Write summary.json, which gets what is said over all nets, and the tables; mark the folder as done."""
     folder, together = job.folder, []
     for layer, rotations in zip(measurement.load(), load_rotations(measurement)):
-        if len(layer.nets) > 2 and len(layer.pairs) == comb(len(layer.nets), 2) and not layer.pair(0, 1).sparse:
+        every = len(layer.nets) > 2 and len(layer.pairs) == comb(len(layer.nets), 2)
+        if every and not isinstance(layer, SparseLayerMoments):
             results = aligned.of_layer(layer.layer)
             scalars, rows = common.get(layer.layer, partial(_across, layer, results, rotations))
             together.append((layer.layer, scalars | universal(results), rows))

@@ -249,4 +249,7 @@ class Pair:
         fits = held_n.leave_one_out() if len(weight_nk) > 1 else [whole.merged(0 * weight_k)]
         for fold, (fit, held_k) in enumerate(zip(fits, weight_nk)):
             held = held_n.some_blocks(slice(fold, fold + 1))
-            yield replace(self.of_moments(Moments.stack([fit])), parts=(whole, weight_k - held_k)), self.of_moments(held)
+            yield (
+                replace(self.of_moments(Moments.stack([fit])), parts=(whole, weight_k - held_k)),
+                self.of_moments(held),
+            )

@@ -24,7 +24,10 @@ from convergent.methods.solvers.supports import on_most, on_supports
 _PROVED = 1e-10  # relative duality gap at which a solution is taken
 _RELAX = 1.7  # over-relaxation, Boyd et al. section 3.4.3
 _DUE = 0.1  # gap below which the signs are tried first
-_SOON, _CHECK = 8, 15  # iterations before columns of few units in use are looked at, and between looks at the gaps of all
+_SOON, _CHECK = (
+    8,
+    15,
+)  # iterations before columns of few units in use are looked at, and between looks at the gaps of all
 _FEW = 32  # units in use, up to which signs are tried whatever the gap, for little time is lost
 _EXCHANGES = 10  # of wrong units, before ADMM goes on
 _STAGES = ((torch.float32, 15), (torch.float64, 5))  # looks in either: float32 finds most supports in half the time
@@ -50,9 +53,7 @@ class Solution:
     kkt_b: Tensor
 
 
-def lasso(
-    corr_aa: Tensor, corr_ab: Tensor, penalties: Sequence[float], *, positive: bool = False
-) -> list[Solution]:
+def lasso(corr_aa: Tensor, corr_ab: Tensor, penalties: Sequence[float], *, positive: bool = False) -> list[Solution]:
     """The lasso of every column of corr_ab for each penalty.
 
     Copies of one unit of a share the weight, for then the minimum is not unique.

@@ -67,7 +67,9 @@ def selected_weights(corr_aa: Tensor, corr_ab: Tensor, most: int = 8) -> tuple[T
     there_ib, chosen_ib = chosen_ib >= 0, chosen_ib.clamp(min=0)
     # no chosen unit is a copy of others; in place of one that is not there stands one that is correlated with nothing
     both_bij = (there_ib[:, None] & there_ib).movedim(-1, 0)
-    gram_bij = corr_aa[chosen_ib[:, None], chosen_ib].movedim(-1, 0).where(both_bij, torch.eye(len(chosen_ib)).to(corr_aa))
+    gram_bij = (
+        corr_aa[chosen_ib[:, None], chosen_ib].movedim(-1, 0).where(both_bij, torch.eye(len(chosen_ib)).to(corr_aa))
+    )
     factor_bij, corr_bi1 = torch.linalg.cholesky(gram_bij), (corr_ab.gather(0, chosen_ib) * there_ib).T[..., None]
     weight_mib = corr_ab.new_zeros(len(chosen_ib), *chosen_ib.shape)
     for m in range(len(chosen_ib)):
