@@ -45,7 +45,7 @@ from convergent.streaming.loader import device_of
 from convergent.streaming.lowest import SavedLowest
 from convergent.streaming.module import Nets
 from convergent.streaming.patches import Patches
-from convergent.streaming.rotated_pass import RotatedMoments, SavedRotations
+from convergent.streaming.rotated_pass import BLOCKS, RotatedMoments, SavedRotations
 from convergent.streaming.top_patches import SavedPatches
 from convergent.streaming.unit_axis import axis_by_type
 
@@ -122,13 +122,15 @@ def build_images(job: AlignJob) -> tuple[OrderedData, dict[str, str]]:
 
 
 def shuffle(measurement: Measurement, data: OrderedData) -> Measurement:
-    """The same measurement with every net reading other images than the others."""
+    """The same measurement with every net reading other images than the others, in as few blocks as other nulls have."""
     names = names_of(measurement.nets)
     assert isinstance(data, ImageData)
     assert isinstance(measurement.data, ImageData)
     data.views = measurement.data.views
     data.shuffled = {name: measurement.views.get(name) for name in names}
-    return replace(measurement, data=data, views={name: name for name in names}, also=_counted(measurement, rotated=0))
+    reading = replace(measurement.reading, blocks=min(measurement.reading.blocks, BLOCKS))
+    views, also = {name: name for name in names}, _counted(measurement, rotated=0)
+    return replace(measurement, data=data, views=views, also=also, reading=reading)
 
 
 def patches_of(measurement: Measurement, pictures: str | None) -> list[Mapping[str, Mapping[str, Patches]]]:

@@ -20,7 +20,7 @@ from convergent.streaming.saved_moments import moments_of, tensors_of
 from convergent.streaming.statistics_pass import Part, StatisticsPass, calibration_of
 
 # So many rotations have products within nets, and blocks of images, so that methods can be fitted and have held-out scores;
-# of the others only correlations with other nets are known. And how many blocks.
+# of the others only correlations with other nets are known. And how many blocks a null has: enough for held-out scores.
 SCORED, BLOCKS = 3, 10
 
 # A null is read at as many random positions of each image as make up so many samples in all, and at no fewer than some: what
