@@ -59,6 +59,9 @@ def test_blocks_merge_as_plus_does_and_weights_repeat_them():
     weights = torch.tensor([0.0, 2, 1, 0, 1, 3])
     repeated = torch.cat([block for block, w in zip(blocks, weights.tolist()) for _ in range(int(w))])
     close(stacked.merged(weights), repeated)
+    each = stacked.merged_each(torch.stack([torch.ones(6), weights]))
+    for of, x in zip((each.some_blocks(slice(0, 1)), each.some_blocks(slice(1, 2))), (x_nu, repeated)):
+        close(of.total, x)
     for without, held in stacked.folds(3):
         assert (without.count + held.count).item() == len(x_nu)
     close(list(stacked.folds(3))[1][1], torch.cat([blocks[1], blocks[4]]))

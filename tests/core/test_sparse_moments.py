@@ -124,6 +124,17 @@ def test_blocks_of_which_nothing_was_read_are_left_out():
     assert sparse.without_empty_blocks().without_empty_blocks().images == 5
 
 
+def test_folds_of_folds_are_those_of_the_dense_record():
+    pairs = [of.pair("a", "b") for of in records(*codes(), blocks=6)]
+    inner = [[fold for fit, _ in pair.folds(3) for fold in fit.folds(2)] for pair in pairs]
+    assert len(inner[0]) == len(inner[1]) == 6
+    for one, two in zip(*inner):
+        for dense, sparse in zip(one, two):
+            assert sparse.sparse
+            assert dense.count == sparse.count
+            assert (dense.corr_ab - sparse.corr_ab).abs().max() < 1e-12
+
+
 def test_correlations_are_those_of_the_samples():
     x_na, x_nb = codes()
     _, sparse = records(x_na, x_nb)

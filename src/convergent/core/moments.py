@@ -93,8 +93,20 @@ class Moments:
 
     def merged(self, weight_k: Tensor | None = None) -> Moments:
         """One record of all blocks together, each counted `weight_k` times, at least 0 (leaves it out); once by default."""
-        n_k = self.count if weight_k is None else self.count * weight_k
-        s_k = torch.ones_like(self.count) if weight_k is None else weight_k.to(self.count)
+        weight_k = torch.ones_like(self.count) if weight_k is None else weight_k.to(self.count)
+        return self._merged(weight_k, torch.tensordot(weight_k, self.scatter_uu, 1))
+
+    def merged_each(self, weight_wk: Tensor) -> Moments:
+        """A record per weighting, shape (w, k), each as `merged` makes it; the blocks are read once for all of them."""
+        weight_wk = weight_wk.to(self.count)
+        scatter_wuu = torch.tensordot(weight_wk, self.scatter_uu, 1)
+        every = [self._merged(weight_k, scatter_uu) for weight_k, scatter_uu in zip(weight_wk, scatter_wuu)]
+        count_w, mean_wu = torch.stack([of.count for of in every]), torch.stack([of.mean_u for of in every])
+        return Moments(count_w, mean_wu, scatter_wuu, self.gain_u)
+
+    def _merged(self, weight_k: Tensor, scatter_uu: Tensor) -> Moments:
+        """One record of the blocks so weighted; `scatter_uu`, the sum of theirs, becomes its own."""
+        n_k = self.count * weight_k
         count = n_k.sum()
         # Differences of means keep the digits that large means would eat. They are to a block that counts: from one that
         # does not, a unit that is constant in all others would get rounding errors for moments, and be active.
@@ -102,7 +114,7 @@ class Moments:
         from_first_ku = self.mean_u - mean_u
         shift_u = n_k @ from_first_ku / count.clamp(min=1)
         gap_ku = from_first_ku - shift_u
-        scatter_uu = torch.tensordot(s_k, self.scatter_uu, 1).addmm_(gap_ku.T, n_k[:, None] * gap_ku)
+        scatter_uu.addmm_(gap_ku.T, n_k[:, None] * gap_ku)
         return Moments(count, mean_u + shift_u, scatter_uu, self.gain_u)
 
     @cached_property

@@ -245,7 +245,7 @@ class Pair:
         there = weight_k.nonzero()[:, 0]
         fold_k = torch.full((len(weight_k),), -1).index_copy(0, there, torch.arange(len(there)) % n)
         weight_nk = torch.stack([weight_k * (fold_k == fold) for fold in range(min(n, len(there)))])
-        held_n = Moments.stack([whole.merged(held_k) for held_k in weight_nk])
+        held_n = whole.merged_each(weight_nk)
         fits = held_n.leave_one_out() if len(weight_nk) > 1 else [whole.merged(0 * weight_k)]
         for fold, (fit, held_k) in enumerate(zip(fits, weight_nk)):
             held = held_n.some_blocks(slice(fold, fold + 1))

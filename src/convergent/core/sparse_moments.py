@@ -85,6 +85,10 @@ class SparseMoments(Moments):
         product = added([product if w == 1 else product * w for product, w in weights] or [self.products[0] * 0])
         return SparseMoments(w_k @ self.count, w_k @ self.sum_u, w_k @ self.square_u, [product])
 
+    def merged_each(self, weight_wk: Tensor) -> SparseMoments:
+        """A record per weighting, shape (w, k), each as `merged` makes it."""
+        return self.stack([self.merged(weight_k) for weight_k in weight_wk])
+
     @cached_property
     def total(self) -> SparseMoments:
         """One record of all blocks together."""

@@ -24,11 +24,9 @@ from convergent.methods.solvers.supports import on_most, on_supports
 _PROVED = 1e-10  # relative duality gap at which a solution is taken
 _RELAX = 1.7  # over-relaxation, Boyd et al. section 3.4.3
 _DUE = 0.1  # gap below which the signs are tried first
-_SOON, _CHECK = (
-    8,
-    15,
-)  # iterations before columns of few units in use are looked at, and between looks at the gaps of all
-_FEW = 32  # units in use, up to which signs are tried whatever the gap, for little time is lost
+_SOON = 8  # iterations before a first look, at columns of few units in use
+_FEW = 32  # such units, up to which signs are tried whatever the gap, for little time is lost
+_CHECK = 15  # iterations between further looks, at the gaps
 _EXCHANGES = 10  # of wrong units, before ADMM goes on
 _STAGES = ((torch.float32, 15), (torch.float64, 5))  # looks in either: float32 finds most supports in half the time
 _MOST = 0.5  # of all units: a support of more goes by those not in it
@@ -121,7 +119,11 @@ class _Problem:
 
     @cached_property
     def inverse(self) -> tuple[float, Tensor]:
-        """ADMM's penalty rho, the geometric mean of the variances along G's axes, and (G + rho)^-1."""
+        """ADMM's penalty rho, the geometric mean of the variances along G's axes, and (G + rho)^-1.
+
+        Source: Ghadimi, Teixeira, Shames, Johansson 2015, "Optimal parameter selection for the alternating direction method
+            of multipliers (ADMM): quadratic problems" (of the least and largest variance, which few targets see alone).
+        """
         eye_aa = torch.eye(len(self.corr_aa), dtype=self.corr_aa.dtype, device=self.corr_aa.device)
         factor_aa = torch.linalg.cholesky(self.corr_aa + _FLAT * eye_aa)
         rho = float(factor_aa.diagonal().log().mean().exp().square())
