@@ -25,7 +25,7 @@ _PROVED = 1e-10  # relative duality gap at which a solution is taken
 _RELAX = 1.7  # over-relaxation, Boyd et al. section 3.4.3
 _DUE = 0.1  # gap below which the signs are tried first
 _SOON = 8  # iterations before a first look, at columns of few units in use
-_FEW = 32  # such units, up to which signs are tried whatever the gap, for little time is lost
+_FEW = 32  # such units, up to which signs are tried once whatever the gap, for little time is lost
 _CHECK = 15  # iterations between further looks, at the gaps
 _EXCHANGES = 10  # of wrong units, before ADMM goes on
 _STAGES = ((torch.float32, 15), (torch.float64, 5))  # looks in either: float32 finds most supports in half the time
@@ -152,7 +152,7 @@ class _Problem:
             for _ in range(looks):
                 corr_am = live.corr.to(dtype)
                 self._admm(live, corr_am, inverse_aa, alpha / rho, rho, iterations)
-                tried_m = live.weight.count_nonzero(0) <= _FEW
+                tried_m = (live.weight.count_nonzero(0) <= _FEW) & (live.due == _DUE)
                 if iterations == _CHECK:
                     tried_m |= self._gap(corr_am, corr_am - corr_aa @ live.weight, live.weight, alpha) < live.due
                 tried, iterations = tried_m.nonzero()[:, 0], _CHECK
