@@ -150,8 +150,8 @@ def main():
     """Measure, and judge by the targets."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--units", type=int, nargs="+", default=[96, 256, 512, 2048])
-    parser.add_argument("--sampled", type=int, default=64, help="targets above 512 units")
-    parser.add_argument("--timed", type=int, help="targets with scikit-learn: all by default, 4 above 512 units")
+    parser.add_argument("--sampled", type=int, default=32, help="targets above 512 units")
+    parser.add_argument("--timed", type=int, help="targets with scikit-learn: all up to 256 units, 12 of 512, else 2")
     parser.add_argument("--sgd", type=float, nargs="*", default=[0.241, 0.096, 0.0096], help="alphas")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -166,7 +166,7 @@ def main():
         targets[f"sgd at {alpha}"] = met
     for units in options.units:
         wide = units > 512
-        timed = options.timed or (4 if wide else units)
+        timed = options.timed or (2 if wide else min(units, 12) if units > 256 else units)
         line = beside_sklearn(units, options.sampled if wide else units, timed)
         print(json.dumps(line), flush=True)
         targets[f"{units}: gap"] = line["gap"] <= GAP

@@ -104,7 +104,7 @@ def warn_of_few_samples(pair: Pair) -> None:
 
 def announce(p: int, q: int, penalties: int) -> None:
     """Say beforehand how long a fit takes where that is long."""
-    seconds = penalties * q * 3e-3 * (p / 512) ** 2.5
+    seconds = penalties * q * 1e-3 * (p / 512) ** 2.5
     if seconds > _LONG:
         _say(
             f"Sparse prediction of {q:,} units from {p:,} takes about {seconds / 60:.0f} minutes of one core a fit, and is "
