@@ -1,14 +1,19 @@
 """Units are classified as what was planted where the images tell, and not at all where they do not."""
 
+import json
+from dataclasses import replace
+
 import pytest
 import torch
 
 from convergent.analysis.codes import FewToOne
 from convergent.analysis.gains import CODES, Gains
+from convergent.core.alignment import align
 from convergent.core.pairs import Pair
 from convergent.core.prediction import explained
 from convergent.core.scores import held_out
 from convergent.methods.least_squares import LeastSquares
+from convergent.methods.sparse import SparsePrediction
 from simulations.codes import pair_of, shares
 
 CLASSES = CODES[:3]
@@ -73,3 +78,26 @@ def test_silent_units_and_two_blocks_are_no_trouble():
         codes = FewToOne.of(Pair.of(x_na, x_nb, blocks=blocks), torch.ones(6, dtype=torch.bool)).codes()
         assert sum(codes.values()) == pytest.approx(1)
         assert codes["local"] + codes["slightly_distributed"] + codes["distributed"] == 0
+
+
+def test_penalties_share_them_and_other_pairs_folds_and_units_do_not():
+    values, made = {}, []
+
+    def store(name, make):
+        if name not in values:
+            values[name] = json.loads(json.dumps(make()))
+            made.append(name)
+        return values[name]
+
+    pair = replace(pair_of(3, 0.5, 300, None, 0), store=store)
+    few = [FewToOne.beside(align(SparsePrediction(alpha=alpha), pair)) for alpha in (0.1, 0.2)]
+    assert len(made) == 1
+    expected = FewToOne.of(pair, pair.active_b)
+    for one in few:
+        for name in ("best", "all", "code"):
+            assert torch.equal(getattr(one, name), getattr(expected, name))
+    others = [pair.flip(), replace(pair, held_out_folds=3), replace(pair_of(3, 0.5, 300, None, 1), store=store)]
+    for other in others:
+        FewToOne.beside(align(SparsePrediction(), other))
+    FewToOne.beside(align(SparsePrediction(targets=4), pair))
+    assert len(made) == 5

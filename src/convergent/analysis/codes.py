@@ -6,8 +6,10 @@ Axes: `a` units of net a, `b` units of net b, `m` number of predictors per unit.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 from weakref import WeakKeyDictionary
 
+import torch
 from torch import Tensor
 
 from convergent.analysis.gains import CODES, Gains
@@ -41,10 +43,17 @@ class FewToOne:
 
     @classmethod
     def beside(cls, alignment: Alignment) -> FewToOne:
-        """The same beside an alignment, made once."""
+        """The same beside an alignment, made once for all that have the same units to predict, see `Pair.shared`."""
         if alignment not in _MADE:
-            _MADE[alignment] = cls.of(alignment.pair, alignment.counted_b)
+            pair, counted_b = alignment.pair, alignment.counted_b
+            best_mb, all_b, code_b = pair.shared("few_to_one", lambda: cls.of(pair, counted_b).as_json(), counted_b)
+            best, shares = (torch.tensor(x, dtype=torch.float64) for x in (best_mb, all_b))
+            _MADE[alignment] = cls(best, shares, torch.tensor(code_b, dtype=torch.long))
         return _MADE[alignment]
+
+    def as_json(self) -> list[Any]:
+        """What it is made of, as JSON has it."""
+        return [self.best.tolist(), self.all.tolist(), self.code.tolist()]
 
     def codes(self) -> dict[str, float]:
         """Shares of units by how many units of a do what all do, see `gains.Gains.codes`; empty if no unit counts."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import combinations, permutations
-from typing import overload
+from typing import Any, overload
 
 from torch import Tensor
 
@@ -33,6 +33,7 @@ class NullPairs:
         after: whether rotated activations were asked for.
         folds: that held-out scores are made of.
         room: bytes of rotations that are kept for who asks again; by default each is read anew.
+        store: of the rotated pairs, see `Pair.store`.
     """
 
     pair: Callable[[int, int], Pair]
@@ -42,6 +43,7 @@ class NullPairs:
     after: bool = False
     folds: int = 5
     room: int = 0
+    store: Callable[[str, Callable[[], Any]], Any] | None = None
     _made: dict[tuple[int, int, int], Pair] = field(default_factory=dict, init=False, repr=False)
 
     def of(self, a: int, b: int) -> dict[str, Sequence[Pair]]:
@@ -64,7 +66,7 @@ class NullPairs:
 
     def _rotated(self, rotations: RotatedMoments, a: int, b: int, draw: int) -> Pair:
         if (pair := self._made.get((a, b, draw))) is None:
-            pair = replace(rotations.pair(a, b, draw), held_out_folds=self.folds)
+            pair = replace(rotations.pair(a, b, draw), held_out_folds=self.folds, store=self.store)
             if sum(map(_size, [pair, *self._made.values()])) <= self.room:
                 self._made[a, b, draw] = pair
         if self.counted is None or draw > 0:

@@ -185,7 +185,8 @@ class Pairs:
         """Net a's alignment to net b, what it and the other direction give, and their maps."""
         parts, evaluation, aligned, tensors = self.parts, self.job.evaluation, Aligned(), dict[str, Tensor]()
         # the pair that reads other images is read once for both directions
-        nulls = replace(nulls, room=_ROTATIONS, shuffled=nulls.shuffled and lru_cache(1)(nulls.shuffled))
+        shuffled, store = nulls.shuffled and lru_cache(1)(nulls.shuffled), self.common.get
+        pair, nulls = replace(pair, store=store), replace(nulls, room=_ROTATIONS, shuffled=shuffled, store=store)
         shared = self.common.get(f"{pair.layer},{a},{b}", lambda: self._values(pair, a, b, nulls))
         both = [align(parts.method, directed) for directed in (pair, pair.flip())]
         ends = over_images(both) if evaluation.intervals else [None, None]

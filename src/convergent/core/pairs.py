@@ -5,9 +5,11 @@ Axes: `n` samples, `a` and `b` units of the two nets (p and q of them), `k` bloc
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any, TypeVar
 
 import torch
 from numpy.typing import ArrayLike
@@ -20,6 +22,8 @@ from convergent.core.matrices import as_count, as_matrix, as_whole_numbers
 from convergent.core.moments import Moments
 from convergent.core.sparse_moments import SparseMoments
 from convergent.errors import InputError
+
+T = TypeVar("T")
 
 _ENOUGH = 10  # blocks of images to recognise a unit that varies in one of them only
 
@@ -46,6 +50,7 @@ class Pair:
         energies: of the samples of both nets, in the order of their units in `moments` (those of `parts` where there are
             such), for measures that are functions of pairs of samples; None where they were not collected.
         samples: activations of net a and net b, shapes (n, p) and (n, q), all or some, for measures that need them; or None.
+        store: what gives the value of a name, as an earlier job stored it or made by a function now, see `shared`; or None.
     """
 
     moments: Moments
@@ -59,6 +64,7 @@ class Pair:
     held_out_folds: int = 5
     energies: Energies | None = None
     samples: tuple[Tensor, Tensor] | None = None
+    store: Callable[[str, Callable[[], Any]], Any] | None = None
 
     @classmethod
     def of(
@@ -200,6 +206,19 @@ class Pair:
         moments, weight_k = self.parts or (self.moments, None)
         sum_i, product_ij = self.energies.merged(moments, weight_k).products(self.total)
         return (sum_i, product_ij) if self.a.start <= self.b.start else (sum_i.flip(0), product_ij.flip(0, 1))
+
+    def shared(self, name: str, make: Callable[[], T], *about: Tensor) -> T:
+        """A value that methods share: it follows from the moments, the folds and what it is `about`; of what JSON has.
+
+        It comes from the pair's `store`, under a name that changes with all that it follows from, or is made now.
+        """
+        if self.store is None:
+            return make()
+        of, content = self.moments, hashlib.sha256(repr((self.a, self.b, self.held_out_folds)).encode())
+        squares_ku = of.scatter_uu.diagonal(dim1=-2, dim2=-1)
+        for x in (of.count, of.mean_u, squares_ku, self.total.scatter_uu, *about):
+            content.update(x.contiguous().numpy().tobytes())
+        return self.store(f"{name},{content.hexdigest()[:16]}", make)  # type: ignore[no-any-return]
 
     def flip(self) -> Pair:
         """The same pair seen from the other net: its a is this b."""
