@@ -293,6 +293,12 @@ def test_all_held_out_scalars_of_a_row_are_of_the_folds_that_were_asked_for(alig
         for name in held_out:
             assert row[name] == pytest.approx(three.summary()[name]), name
             assert row[name] != pytest.approx(five.summary()[name]), name
+    # the baselines beside few-to-one maps, of every ordered pair, serve other penalties too
+    made = {file: file.stat().st_mtime_ns for file in (root / summary["moments"]).glob("common,*/few_to_one,*")}
+    assert len(made) == len(summary["pairs"])
+    code, _, err = command("align", *options, "method.alpha=0.2", "label=weaker", f"root='{root}'")
+    assert code == 0, err
+    assert made == {file: file.stat().st_mtime_ns for file in (root / summary["moments"]).glob("common,*/few_to_one,*")}
 
 
 def test_without_folds_nothing_is_held_out_and_no_file_has_a_column_for_it(aligned, trained, root, command):

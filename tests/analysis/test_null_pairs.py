@@ -5,9 +5,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from convergent.analysis.null_pairs import NullPairs
 from convergent.core.pairs import Pair
+from convergent.streaming.reading import Reading
+from convergent.streaming.rotated_pass import BLOCKS
 
 NULLS = ("rotated", "rotated_after", "shuffled")
 
@@ -58,6 +61,8 @@ def test_scalars_of_a_result_stand_beside_those_on_random_axes(command, trained)
         assert sum(scalars["found_in_rotated"]) == pytest.approx(1)
         assert scalars["found_in_rotated"][0] > 0.6  # its rate is nominal: most rotated units are below the threshold
     assert "excess" in columns_of(trained, "all")
+    blocks = [len(load_file(file)["count_k"]) for file in trained.glob("outputs/moments/*/conv1.safetensors")]
+    assert sorted(blocks) == [BLOCKS, Reading().blocks]  # of shuffled images only held-out scores are made
     saved = list((trained / "outputs/moments").glob("*/rotations=4/fc1.safetensors"))
     assert len(saved) == 1
 

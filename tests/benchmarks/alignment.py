@@ -55,7 +55,7 @@ def main():
         if not (root / "outputs" / "moments").exists():
             ran(root, "train", *NETS)
             ran(root, "align", *given, "method=mutual_information", "label=first", "evaluation.intervals=false")
-        about = {"pairs": len(pairs), "jobs": options.jobs, "load": os.getloadavg()[0], "cores": os.cpu_count()}
+        about = {"pairs": len(pairs), "jobs": options.jobs, "cores": os.cpu_count()}
         for common in root.rglob("moments/*/common,*"):  # what no method changes is made anew
             shutil.rmtree(common)
         began, side_by_side = time.time(), f"hydra.launcher.n_jobs={options.jobs}"

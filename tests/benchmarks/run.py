@@ -242,8 +242,8 @@ def alignment_table(records: list[dict]) -> str:
     rows[f"the sweep, {machine['jobs']} methods at a time"] = machine["wall_s"]
     table = ["| method | seconds |", "| --- | ---: |", *(f"| {name} | {of:,.0f} |" for name, of in rows.items())]
     about = f"{machine['pairs']} pairs of nets, both directions; {machine['cpu_s']:,.0f} s of processors' time; "
-    busy = f"measured while {machine['load']:.0f} other jobs shared {machine['cores']} cores; "
-    busy = busy if machine["load"] > 1 else ""
+    own = machine["cpu_s"] / machine["wall_s"]  # cores that the sweep had to itself
+    busy = "" if own > 0.9 * machine["jobs"] else f"other jobs left it {own:.1f} of {machine['cores']} cores; "
     return "\n".join([*table, "", f"{about}{busy}{machine_of(machine)}", ""])
 
 

@@ -5,6 +5,7 @@ Axes: `a` units of net a, `b` units of net b, `m` number of predictors per unit.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -46,14 +47,19 @@ class FewToOne:
         """The same beside an alignment, made once for all that have the same units to predict, see `Pair.shared`."""
         if alignment not in _MADE:
             pair, counted_b = alignment.pair, alignment.counted_b
-            best_mb, all_b, code_b = pair.shared("few_to_one", lambda: cls.of(pair, counted_b).as_json(), counted_b)
-            best, shares = (torch.tensor(x, dtype=torch.float64) for x in (best_mb, all_b))
-            _MADE[alignment] = cls(best, shares, torch.tensor(code_b, dtype=torch.long))
+            values = pair.shared("few_to_one", lambda: cls.of(pair, counted_b).as_json(), counted_b)
+            _MADE[alignment] = cls.of_json(values)
         return _MADE[alignment]
 
-    def as_json(self) -> list[Any]:
-        """What it is made of, as JSON has it."""
-        return [self.best.tolist(), self.all.tolist(), self.code.tolist()]
+    def as_json(self) -> dict[str, Any]:
+        """The same as what JSON has."""
+        return {"best": self.best.tolist(), "all": self.all.tolist(), "code": self.code.tolist()}
+
+    @classmethod
+    def of_json(cls, values: Mapping[str, Any]) -> FewToOne:
+        """From what `as_json` made."""
+        best, every = (torch.tensor(values[name], dtype=torch.float64) for name in ("best", "all"))
+        return cls(best, every, torch.tensor(values["code"], dtype=torch.long))
 
     def codes(self) -> dict[str, float]:
         """Shares of units by how many units of a do what all do, see `gains.Gains.codes`; empty if no unit counts."""

@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import combinations, permutations
-from typing import Any, overload
+from typing import overload
 
 from torch import Tensor
 
 from convergent.analysis.nulls import best, rotated
 from convergent.analysis.several import SeveralNets
-from convergent.core.pairs import Pair
+from convergent.core.pairs import Pair, Store
 from convergent.streaming.histograms.layer_histograms import LayerHistograms
 from convergent.streaming.rotated_pass import RotatedMoments
 from convergent.streaming.rotations import rotated_name
@@ -43,7 +43,7 @@ class NullPairs:
     after: bool = False
     folds: int = 5
     room: int = 0
-    store: Callable[[str, Callable[[], Any]], Any] | None = None
+    store: Store | None = None
     _made: dict[tuple[int, int, int], Pair] = field(default_factory=dict, init=False, repr=False)
 
     def of(self, a: int, b: int) -> dict[str, Sequence[Pair]]:

@@ -30,7 +30,7 @@ class Method(Protocol):
     Nothing else is needed. Two things a method may have beside:
 
     `refit(self, alignment, *, choices: bool) -> Method`: the same method for images that are nearly those of an alignment
-    which it made; it may begin where that one ended, which changes nothing but the time. With `choices` it also keeps what
+    which it made; it may leave out a proof, which changes nothing but the time. With `choices` it also keeps what
     it chose there (a penalty, a ridge, clusters) and fits all but that anew. Held-out scores are without choices, so that
     nothing is known of the images left out; intervals over images are with them, for the jackknife needs statistics that
     are smooth; nulls are with them, but where clusters were chosen.

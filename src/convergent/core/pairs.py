@@ -24,6 +24,7 @@ from convergent.core.sparse_moments import SparseMoments
 from convergent.errors import InputError
 
 T = TypeVar("T")
+Store = Callable[[str, Callable[[], Any]], Any]  # the value of a name: as it was stored, or made now and stored
 
 _ENOUGH = 10  # blocks of images to recognise a unit that varies in one of them only
 
@@ -50,7 +51,7 @@ class Pair:
         energies: of the samples of both nets, in the order of their units in `moments` (those of `parts` where there are
             such), for measures that are functions of pairs of samples; None where they were not collected.
         samples: activations of net a and net b, shapes (n, p) and (n, q), all or some, for measures that need them; or None.
-        store: what gives the value of a name, as an earlier job stored it or made by a function now, see `shared`; or None.
+        store: of values that methods share, see `shared`; None where they are made each time.
     """
 
     moments: Moments
@@ -64,7 +65,7 @@ class Pair:
     held_out_folds: int = 5
     energies: Energies | None = None
     samples: tuple[Tensor, Tensor] | None = None
-    store: Callable[[str, Callable[[], Any]], Any] | None = None
+    store: Store | None = None
 
     @classmethod
     def of(

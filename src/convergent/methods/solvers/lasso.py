@@ -6,7 +6,7 @@ From their signs, a Cholesky factorisation per target, of the units in use or, o
 solves the problem on them exactly, and wrong units are exchanged at once. The duality gap then proves the optimum; targets
 without proof go on.
 
-Axes: `a` units of net a, `b` targets, `m` targets that are being worked on, `t` some of those.
+Axes: `a` units of net a, `i` those that vary, `b` targets, `m` targets that are being worked on, `t` some of those.
 """
 
 from __future__ import annotations
@@ -78,13 +78,13 @@ def lasso(corr_aa: Tensor, corr_ab: Tensor, penalties: Sequence[float], *, posit
         raise InputError(f"A penalty of the lasso needs to be above 0, not {wrong[0]}.")
     active_a = corr_aa.diagonal() > 0
     active_a[0] |= ~active_a.any()  # of none that vary there is one, which gets no weight
-    active = active_a.nonzero()[:, 0]
-    problem, corr_mb = _Problem(corr_aa[active][:, active], positive), corr_ab[active]
-    near_mb, solutions = torch.zeros_like(corr_mb), dict[float, Solution]()
+    i = active_a.nonzero()[:, 0]
+    problem, corr_ib = _Problem(corr_aa[i][:, i], positive), corr_ab[i]
+    near_ib, solutions = torch.zeros_like(corr_ib), dict[float, Solution]()
     for alpha in sorted(set(penalties), reverse=True):
-        solution = problem.solve(corr_mb, alpha, near_mb)
-        near_mb = solution.map_ab
-        map_ab = torch.zeros_like(corr_ab).index_copy_(0, active, near_mb)
+        solution = problem.solve(corr_ib, alpha, near_ib)
+        near_ib = solution.map_ab
+        map_ab = torch.zeros_like(corr_ab).index_copy_(0, i, near_ib)
         solutions[alpha] = replace(solution, map_ab=map_ab)
     return [solutions[alpha] for alpha in penalties]
 
@@ -104,7 +104,7 @@ class _Columns:
 
 
 class _Problem:
-    """Of units that vary."""
+    """The lasso from units that vary, which are all of a's here."""
 
     def __init__(self, corr_aa: Tensor, positive: bool) -> None:
         self.corr_aa, self.positive = corr_aa, positive
