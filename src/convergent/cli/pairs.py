@@ -189,15 +189,17 @@ class Pairs:
         pair, nulls = replace(pair, store=store), replace(nulls, room=_ROTATIONS, shuffled=shuffled, store=store)
         shared = self.common.get(f"{pair.layer},{a},{b}", lambda: self._values(pair, a, b, nulls))
         both = [align(parts.method, directed) for directed in (pair, pair.flip())]
+        directions = (a, b), (b, a)
+        if self.judging:  # before all else: its maps give the held-out scores as well
+            for alignment, nets in zip(both, directions):
+                self.judging.add(alignment, *nets, nulls)
         ends = over_images(both) if evaluation.intervals else [None, None]
-        for alignment, nets, values, interval in zip(both, ((a, b), (b, a)), map(PairValues.of_json, shared), ends):
+        for alignment, nets, values, interval in zip(both, directions, map(PairValues.of_json, shared), ends):
             reports = reports_of(parts.analyses, alignment)
             chance, null_reports = by_chance(alignment, nulls.of(*nets), parts.analyses)
             aligned.results.append(evaluated(alignment, images, values, chance, interval))
             aligned.reports.extend([*reports, *null_reports])
             tensors |= tensors_of(alignment, reports)
-            if self.judging:
-                self.judging.add(alignment, *nets, nulls)
         return both[0], aligned, tensors
 
     def _values(self, pair: Pair, a: int, b: int, nulls: NullPairs) -> list[dict[str, Any]]:

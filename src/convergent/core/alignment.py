@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from convergent.core.prediction import Prediction, explained
-from convergent.core.scores import fold_predictions
+from convergent.core.scores import fold_predictions, held_out
 from convergent.core.ties import first_best
 from convergent.errors import InputError
 
@@ -95,14 +95,17 @@ class Alignment:
         """Share of each unit's variance explained on the images of the fit, shape (q,); `held_out_b` is the evidence."""
         return explained(self.map_ab, self.pair, self.pair)
 
-    @property
+    @cached_property
     def held_out_b(self) -> Tensor | None:
         """Share of each unit's variance explained on held-out images, shape (q,); None where the pair holds none out.
 
         Raises:
             InputError: if it is not known which method made the alignment.
         """
-        return self._of_folds[0] if self.pair.holds_out else None
+        if not self.pair.holds_out:
+            return None
+        # predictions, which few ask for, have it beside them where they are there already
+        return self._of_folds[0] if "_of_folds" in self.__dict__ else self._held_out()
 
     @property
     def predictions(self) -> Sequence[Prediction]:
@@ -112,6 +115,9 @@ class Alignment:
             InputError: if it is not known which method made the alignment.
         """
         return self._of_folds[1] if self.pair.holds_out else []
+
+    def _held_out(self) -> Tensor:
+        return held_out(self.refit(choices=False), self.pair)
 
     @cached_property
     def _of_folds(self) -> tuple[Tensor, list[Prediction]]:

@@ -63,15 +63,18 @@ class PartnerAlignment(Alignment):
         """Share of each unit's variance explained on the images of the fit, shape (q,)."""
         return self.r_b.square()
 
-    @cached_property
-    def _of_folds(self) -> tuple[Tensor, list[Prediction]]:
+    def _held_out(self) -> Tensor:
         error_b, sst_b = torch.zeros(2, self.pair.q, dtype=torch.float64)
         for fit, rest in self.pair.folds():
             alignment = self.refit(choices=False)(fit)
             assert isinstance(alignment, PartnerAlignment)
             error, sst = alignment.errors(rest)
             error_b, sst_b = error_b + error, sst_b + sst
-        return r2(error_b, sst_b), []
+        return r2(error_b, sst_b)
+
+    @cached_property
+    def _of_folds(self) -> tuple[Tensor, list[Prediction]]:
+        return self._held_out(), []
 
     def errors(self, on: Pair) -> tuple[Tensor, Tensor]:
         """Squared errors of the predictions and of the fit's means on other samples, see `prediction.errors`."""

@@ -35,7 +35,10 @@ class Prediction:
         """The prediction by a map of standardised units, shape (p, q), that was fitted to a pair."""
         total, used = fit.total, map_ab.any(0).nonzero()[:, 0]
         map_aj = map_ab[:, used]
-        variance_j = _squares(map_aj, fit.corr_aa)
+        if (one_j := _one_each(map_aj)) is not None:
+            variance_j = map_aj.square().sum(0) * fit.active_a[one_j]
+        else:
+            variance_j = (map_aj * (fit.corr_aa @ map_aj)).sum(0)
         gain_b = torch.ones(fit.q, dtype=torch.float64)
         gain_b[used] = torch.where(variance_j > 0, variance_j.clamp(min=1e-30).rsqrt(), 1.0)
         unit_u = torch.ones_like(total.mean_u) if total.gain_u is None else 1 / total.gain_u
@@ -54,24 +57,27 @@ def errors(map_ab: Tensor, fit: Pair, on: Pair) -> tuple[Tensor, Tensor]:
         Error of the map and error of the mean, each of shape (q,).
     """
     a, b = fit.a, fit.b
-    raw_ab = fit.total.scale_u[a][:, None] * map_ab * fit.total.sd_u[b]
     # moments about the fit's means: those about the means of `on`, and the gap between both; no matrix of all units is made
     count, gap_u, scatter_uu = on.total.count, on.total.mean_u - fit.total.mean_u, on.total.scatter_uu
-    off_b = gap_u[a] @ raw_ab
     sst_b = scatter_uu.diagonal()[b] + count * gap_u[b].square()
-    cross_b = (raw_ab * scatter_uu[a, b]).sum(0) + count * off_b * gap_u[b]
     used = map_ab.any(0).nonzero()[:, 0]  # a map of some units of b only costs what these cost
-    raw_aj = raw_ab[:, used]
-    square_j = _squares(raw_aj, scatter_uu[a, a]) + count * off_b[used].square()
-    square_b = torch.zeros_like(sst_b).index_copy(0, used, square_j)
-    return sst_b - 2 * cross_b + square_b, sst_b
+    map_aj, cross_ab = map_ab[:, used], scatter_uu[a, b]
+    scale_a, sd_j = fit.total.scale_u[a], fit.total.sd_u[b][used]
+    if (one_j := _one_each(map_aj)) is not None:
+        raw_j = scale_a[one_j] * map_aj[one_j, torch.arange(len(used))] * sd_j
+        off_j, cross_j = gap_u[a][one_j] * raw_j, raw_j * cross_ab[one_j, used]
+        square_j = scatter_uu.diagonal()[a][one_j] * raw_j.square()
+    else:
+        raw_aj = scale_a[:, None] * map_aj * sd_j
+        off_j, cross_j = gap_u[a] @ raw_aj, (raw_aj * cross_ab[:, used]).sum(0)
+        square_j = (raw_aj * (scatter_uu[a, a] @ raw_aj)).sum(0)
+    error_j = square_j + count * off_j.square() - 2 * (cross_j + count * off_j * gap_u[b][used])
+    return sst_b.index_add(0, used, error_j), sst_b
 
 
-def _squares(map_aj: Tensor, gram_aa: Tensor) -> Tensor:
-    """w.G w of each column w, shape (j,)."""
-    if bool(((map_aj != 0).sum(0) == 1).all()):  # one to one
-        return gram_aa.diagonal() @ map_aj.square()
-    return (map_aj * (gram_aa @ map_aj)).sum(0)
+def _one_each(map_aj: Tensor) -> Tensor | None:
+    """The one unit of a in each column, shape (j,); None where a column has several."""
+    return map_aj.abs().argmax(0) if bool((map_aj.count_nonzero(0) == 1).all()) else None
 
 
 def explained(map_ab: Tensor, fit: Pair, on: Pair) -> Tensor:

@@ -8,7 +8,7 @@ Axes: `u` units, `a` and `b` those of the two nets, `k` blocks of images, writte
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -93,6 +93,27 @@ class SparseMoments(Moments):
     def total(self) -> SparseMoments:
         """One record of all blocks together."""
         return self.merged()
+
+    def leave_one_out(self) -> Iterator[Moments]:
+        """One record of all blocks together but one, for each block in turn (jackknife).
+
+        Halves of the blocks are merged with all that lies outside them, and so on down: each block is read log2(k) times.
+        """
+
+        def inside(first: int, last: int, outside: Moments | None) -> Iterator[Moments]:
+            if last - first == 1:
+                if outside is not None:
+                    yield outside
+                return
+            middle = (first + last) // 2
+            for (start, stop), other in (
+                ((first, middle), slice(middle, last)),
+                ((middle, last), slice(first, middle)),
+            ):
+                half = self.some_blocks(other).merged()
+                yield from inside(start, stop, half if outside is None else outside + half)
+
+        return inside(0, len(self.count), None)
 
     def some_blocks(self, blocks: slice) -> SparseMoments:
         """Those of some blocks."""

@@ -70,11 +70,12 @@ class Stitch:
     @classmethod
     def of(cls, name: str, alignment: Alignment, source: str, dealt: int) -> Stitch:
         """The maps of an alignment's folds."""
-        pair, held_out_b = alignment.pair, alignment.held_out_b
+        pair, predictions = alignment.pair, alignment.predictions
+        held_out_b = alignment.held_out_b
         assert held_out_b is not None
         counted_b = alignment.counted_b
         r2_held_out = float(held_out_b[counted_b].mean()) if counted_b.any() else None
-        return cls(name, pair.name_a, pair.name_b, source, alignment.predictions, dealt, pair.blocks, r2_held_out)
+        return cls(name, pair.name_a, pair.name_b, source, predictions, dealt, pair.blocks, r2_held_out)
 
 
 @dataclass(frozen=True, eq=False)
