@@ -35,6 +35,7 @@ def ran(root, script, *options):
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     command = [sys.executable, str(PROJECT / "src" / f"{script}.py"), *options, f"root='{root}'", "logger=csv"]
     environment = os.environ | {"PYTHONPATH": str(PROJECT / "src")}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # without byte code every process would compile all packages anew
     subprocess.run(command, check=True, stdout=sys.stderr, env=environment)
     wall_s, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime, wall_s

@@ -104,6 +104,29 @@ def test_a_unit_that_fires_in_one_block_only_is_constant_without_it():
             assert left.scatter_uu[block].abs().max() == 0
 
 
+def test_without_each_block_no_digits_are_lost_where_a_block_has_nearly_all_of_a_unit():
+    sizes = [40, 30, 0, 50, 45, 35]
+    block_n = torch.arange(6).repeat_interleave(torch.tensor(sizes))
+    x_nu = torch.randn(200, 10).double()
+    x_nu[:, 1] += 1e6  # large mean
+    x_nu[:, 2] += 20 * block_n  # drifts
+    for unit, small in ((4, 1e-3), (5, 1e-6)):  # active in one block, hardly in the others
+        x_nu[block_n != unit, unit] *= small
+    x_nu[:, 6] = x_nu[:, 5] + 1e-6 * x_nu[:, 0]
+    empty = Moments(*(torch.zeros(shape).double() for shape in ((), (10,), (10, 10))))
+    moments = Moments.stack([Moments.of(x) if len(x) else empty for x in x_nu.split(sizes)])
+    for block, without in enumerate(moments.leave_one_out()):
+        rest_nu = x_nu[block_n != block]
+        rest_nu = rest_nu - rest_nu.mean(0)
+        sd_u = rest_nu.square().sum(0).sqrt()
+        off_uu = without.scatter_uu - rest_nu.T @ rest_nu
+        assert without.count == len(rest_nu)
+        off_uu /= sd_u[:, None] * sd_u
+        assert off_uu[1].abs().max() < 1e-9  # what such a mean leaves of the samples' own digits
+        off_uu[1] = off_uu[:, 1] = 0
+        assert off_uu.abs().max() < 1e-12
+
+
 def test_half_precision_does_not_overflow():
     x_nu = (torch.randn(500, 3) * 1e4).half()
     assert torch.allclose(Moments.of(x_nu).cov_uu, torch.cov(x_nu.double().T, correction=0))

@@ -141,7 +141,8 @@ class Alignment:
     @cached_property
     def r_b(self) -> Tensor:
         """Correlation of each unit of b with its prediction, shape (q,): signed for a single partner, else multiple."""
-        return torch.where(self.predictors_b == 1, self.map_ab.sum(0), self.score_b.clamp(min=0).sqrt())
+        single_b, sum_b = self.predictors_b <= 1, self.map_ab.sum(0)  # of none it is 0
+        return sum_b if single_b.all() else torch.where(single_b, sum_b, self.score_b.clamp(min=0).sqrt())
 
     def frame(self) -> pd.DataFrame:
         """A row per unit of b, constant ones included, as a data frame of pandas; its columns are among those of results."""

@@ -140,7 +140,10 @@ class Run:
         """
         if self._from_seed:
             return build(self.config.net.module, self.config.seed).eval()
-        net = build(self.config.net.module)
+        from convergent.training.skip_init import SkipInit
+
+        with SkipInit():
+            net = build(self.config.net.module)
         load_weights(net, self.weights, _REMEDY)
         return net.eval()
 

@@ -6,6 +6,7 @@ from sklearn.linear_model import Lasso, lars_path_gram
 
 from convergent.core.pairs import Pair
 from convergent.errors import InputError
+from convergent.methods.solvers import supports
 from convergent.methods.solvers.lasso import lasso
 from convergent.methods.solvers.supports import on_most, on_supports
 
@@ -96,6 +97,29 @@ def test_copies_share_the_weight_whatever_their_order():
     assert torch.allclose(solution.map_ab[:6], solution.map_ab[6:], atol=1e-9)
     (single,) = solved(x_na, x_nb, [0.05])[1]
     assert torch.allclose(solution.map_ab[:6] + solution.map_ab[6:], single.map_ab, atol=1e-8)
+
+
+@pytest.mark.parametrize("positive", [False, True])
+def test_of_many_copies_one_is_solved_for_and_opposite_signs_count(positive, monkeypatch):
+    x_na, x_nb = rectified(200, 6, 3)
+    x_na[:, 2] = 1.0  # constant
+    many = torch.cat([x_na, -2 * x_na, x_na + 1], 1)
+    pair = Pair.of(many, x_nb)
+
+    def never(*_):
+        raise AssertionError("a system of copies was solved")
+
+    monkeypatch.setattr(supports, "independent_axes", never)
+    (solution,) = lasso(pair.corr_aa, pair.corr_ab, [0.05], positive=positive)
+    (single,) = lasso(*(of[:12] for of in (pair.corr_aa[:, :12], pair.corr_ab)), [0.05], positive=positive)
+    first, opposite, third = solution.map_ab.split(6)
+    assert torch.allclose(first, third, atol=1e-12)
+    assert solution.gap_b.max() < 1e-9
+    assert solution.kkt_b.max() < 1e-9
+    if not positive:
+        assert torch.allclose(first, -opposite, atol=1e-12)
+    assert torch.allclose(first - opposite + third, single.map_ab[:6] - single.map_ab[6:], atol=1e-9)
+    assert not solution.map_ab[2::6].any()
 
 
 def test_it_is_all_zero_exactly_where_the_penalty_reaches_the_highest_correlation():

@@ -12,7 +12,7 @@ Axes: `a` units of net a, `i` those that vary, `b` targets, `m` targets that are
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from functools import cached_property
 
 import torch
@@ -32,6 +32,7 @@ _STAGES = ((torch.float32, 15), (torch.float64, 5))  # looks in either: float32 
 _MOST = 0.5  # of all units: a support of more goes by those not in it
 _CONDITION = 1e7  # of G, up to which its inverse is good for supports of most units
 _TRACE = 1e-11  # of ridge, where units may depend on one another
+_COPY = 1e-14  # below 1, what rounding leaves of the correlation of a unit with its copy
 _FLAT = 1e-2  # variance that is added to every axis before their mean is taken
 
 
@@ -76,17 +77,32 @@ def lasso(corr_aa: Tensor, corr_ab: Tensor, penalties: Sequence[float], *, posit
     """
     if wrong := [alpha for alpha in penalties if not alpha > 0]:
         raise InputError(f"A penalty of the lasso needs to be above 0, not {wrong[0]}.")
-    active_a = corr_aa.diagonal() > 0
-    active_a[0] |= ~active_a.any()  # of none that vary there is one, which gets no weight
-    i = active_a.nonzero()[:, 0]
+    given, (i, place_a, share_a) = _Problem(corr_aa, positive), _alike(corr_aa, positive)
     problem, corr_ib = _Problem(corr_aa[i][:, i], positive), corr_ab[i]
     near_ib, solutions = torch.zeros_like(corr_ib), dict[float, Solution]()
     for alpha in sorted(set(penalties), reverse=True):
-        solution = problem.solve(corr_ib, alpha, near_ib)
-        near_ib = solution.map_ab
-        map_ab = torch.zeros_like(corr_ab).index_copy_(0, i, near_ib)
-        solutions[alpha] = replace(solution, map_ab=map_ab)
+        near_ib = problem.solve(corr_ib, alpha, near_ib)
+        solutions[alpha] = given.proved(corr_ab, near_ib[place_a] * share_a[:, None], alpha)
     return [solutions[alpha] for alpha in penalties]
+
+
+def _alike(corr_aa: Tensor, positive: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Units that vary, one of each set of copies: with several every system of theirs would be singular.
+
+    Returns:
+        Their numbers, shape (i,); for each unit of a its place among them, and its share of the weight there, negative for a
+        copy of opposite sign, 0 for a constant unit, shape (a,).
+    """
+    a = torch.arange(len(corr_aa), device=corr_aa.device)
+    like_aa = (corr_aa if positive else corr_aa.abs()) > 1 - _COPY
+    first_a = like_aa.to(torch.uint8).argmax(1)
+    first_a = torch.where(first_a[first_a] == first_a, first_a, a)
+    active_a = corr_aa.diagonal() > 0
+    active_a[0] |= ~active_a.any()  # of none that vary there is one, which gets no weight
+    i, place_a = torch.unique(first_a[active_a]), torch.zeros_like(a)
+    place_a[active_a] = torch.searchsorted(i, first_a[active_a])
+    copies_i = torch.bincount(place_a[active_a], minlength=len(i))
+    return i, place_a, corr_aa[a, first_a].sign() * active_a / copies_i[place_a]
 
 
 @dataclass
@@ -104,7 +120,7 @@ class _Columns:
 
 
 class _Problem:
-    """The lasso from units that vary, which are all of a's here."""
+    """The lasso from some units, to be solved from those that vary and are no copies of one another."""
 
     def __init__(self, corr_aa: Tensor, positive: bool) -> None:
         self.corr_aa, self.positive = corr_aa, positive
@@ -129,13 +145,17 @@ class _Problem:
         rho = float(factor_aa.diagonal().log().mean().exp().square())
         return rho, torch.cholesky_inverse(torch.linalg.cholesky(self.corr_aa + rho * eye_aa))
 
-    def solve(self, corr_am: Tensor, alpha: float, near_am: Tensor) -> Solution:
-        """All columns, from weights that may be near."""
+    def solve(self, corr_am: Tensor, alpha: float, near_am: Tensor) -> Tensor:
+        """The weights of all columns, from such as may be near."""
         map_am = torch.zeros_like(corr_am)
         reach_m = (corr_am if self.positive else corr_am.abs()).amax(0)
         target = (reach_m > alpha).nonzero()[:, 0]  # the others' weights are 0
         if len(target):
             self._iterate(target, corr_am[:, target], alpha, near_am[:, target], map_am)
+        return map_am
+
+    def proved(self, corr_am: Tensor, map_am: Tensor, alpha: float) -> Solution:
+        """Weights with their certificate."""
         left_am = corr_am - self.corr_aa @ map_am
         gap_m = self._gap(corr_am, left_am, map_am, alpha)
         return Solution(map_am, gap_m, self._violation(left_am, map_am, alpha))
