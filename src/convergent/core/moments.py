@@ -156,7 +156,7 @@ class Moments:
             count, mean_u, gap_ku, n_k = self._about_mean(weight_k)
             square_u = weight_k @ squares_ku + n_k @ gap_ku.square()
             eaten = (square_u < _EATEN * total.scatter_uu.diagonal()).nonzero()[:, 0]
-            if 2 * len(eaten) > len(mean_u) or not count:
+            if 8 * len(eaten) > len(mean_u) or not count:  # whose copy would take much memory
                 yield self.merged(weight_k)
                 continue
             scatter_uu = total.scatter_uu - self.scatter_uu[block]

@@ -98,6 +98,7 @@ class SparseMoments(Moments):
         """One record of all blocks together but one, for each block in turn (jackknife).
 
         Halves of the blocks are merged with all that lies outside them, and so on down: each block is read log2(k) times.
+        Blocks taken away from the total would leave rounding errors as entries.
         """
 
         def inside(first: int, last: int, outside: Moments | None) -> Iterator[Moments]:

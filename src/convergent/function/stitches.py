@@ -71,7 +71,7 @@ class Stitch:
     def of(cls, name: str, alignment: Alignment, source: str, dealt: int) -> Stitch:
         """The maps of an alignment's folds."""
         pair, predictions = alignment.pair, alignment.predictions
-        held_out_b = alignment.held_out_b
+        held_out_b = alignment.held_out_b  # after the predictions, which bring it along
         assert held_out_b is not None
         counted_b = alignment.counted_b
         r2_held_out = float(held_out_b[counted_b].mean()) if counted_b.any() else None

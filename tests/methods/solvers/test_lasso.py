@@ -111,7 +111,7 @@ def test_of_many_copies_one_is_solved_for_and_opposite_signs_count(positive, mon
 
     monkeypatch.setattr(supports, "independent_axes", never)
     (solution,) = lasso(pair.corr_aa, pair.corr_ab, [0.05], positive=positive)
-    (single,) = lasso(*(of[:12] for of in (pair.corr_aa[:, :12], pair.corr_ab)), [0.05], positive=positive)
+    (single,) = lasso(pair.corr_aa[:12, :12], pair.corr_ab[:12], [0.05], positive=positive)
     first, opposite, third = solution.map_ab.split(6)
     assert torch.allclose(first, third, atol=1e-12)
     assert solution.gap_b.max() < 1e-9
@@ -120,6 +120,14 @@ def test_of_many_copies_one_is_solved_for_and_opposite_signs_count(positive, mon
         assert torch.allclose(first, -opposite, atol=1e-12)
     assert torch.allclose(first - opposite + third, single.map_ab[:6] - single.map_ab[6:], atol=1e-9)
     assert not solution.map_ab[2::6].any()
+
+
+def test_rounded_correlations_of_units_with_themselves_make_no_copies():
+    x_na, x_nb = rectified(200, 6, 3)
+    pair = Pair.of(x_na, x_nb)
+    rounded_aa = pair.corr_aa - 1e-7 * torch.eye(6)
+    (solution,), (exact,) = (lasso(corr_aa, pair.corr_ab, [0.05]) for corr_aa in (rounded_aa, pair.corr_aa))
+    assert torch.allclose(solution.map_ab, exact.map_ab, atol=1e-5)
 
 
 def test_it_is_all_zero_exactly_where_the_penalty_reaches_the_highest_correlation():

@@ -6,7 +6,8 @@ From their signs, a Cholesky factorisation per target, of the units in use or, o
 solves the problem on them exactly, and wrong units are exchanged at once. The duality gap then proves the optimum; targets
 without proof go on.
 
-Axes: `a` units of net a, `i` those that vary, `b` targets, `m` targets that are being worked on, `t` some of those.
+Axes: `a` units of net a, `i` those that vary without copies, `b` targets, `m` targets that are being worked on,
+`t` some of those.
 """
 
 from __future__ import annotations
@@ -95,6 +96,7 @@ def _alike(corr_aa: Tensor, positive: bool) -> tuple[Tensor, Tensor, Tensor]:
     """
     a = torch.arange(len(corr_aa), device=corr_aa.device)
     like_aa = (corr_aa if positive else corr_aa.abs()) > 1 - _COPY
+    like_aa.fill_diagonal_(True)  # however its correlation with itself was rounded
     first_a = like_aa.to(torch.uint8).argmax(1)
     first_a = torch.where(first_a[first_a] == first_a, first_a, a)
     active_a = corr_aa.diagonal() > 0
