@@ -34,14 +34,14 @@ def covers(low, high, truth):
     return ((low <= truth) & (truth <= high)).double().mean().item()
 
 
-@pytest.mark.parametrize("blocks", [2, 3, 7, 16])
-def test_leaving_one_out_is_merging_the_others(blocks):
+@pytest.mark.parametrize(("blocks", "groups"), [(2, None), (3, None), (7, None), (16, None), (7, 3), (16, 8), (3, 5)])
+def test_leaving_one_out_is_merging_the_others(blocks, groups):
     x_na, x_nb, _ = planted(101)
     moments = Pair.of(x_na, x_nb + 1e6, blocks=blocks).moments
-    rests = list(moments.leave_one_out())
-    assert len(rests) == blocks
+    rests, n = list(moments.leave_one_out(groups)), min(groups or blocks, blocks)
+    assert len(rests) == n
     for k, rest in enumerate(rests):
-        expected = moments.merged((torch.arange(blocks) != k).double())
+        expected = moments.merged((torch.arange(blocks) % n != k).double())
         assert torch.equal(rest.count, expected.count)
         assert torch.allclose(rest.mean_u, expected.mean_u, rtol=1e-15)
         assert torch.allclose(rest.scatter_uu, expected.scatter_uu, rtol=1e-11, atol=1e-8)
@@ -73,8 +73,8 @@ def test_the_jackknife_of_a_mean_is_the_textbooks(n):
     assert torch.allclose(interval.estimate - interval.low, 2.200985 * interval.se, rtol=1e-2 if n == 101 else 1e-6)
 
 
-@pytest.mark.parametrize("blocks", [6, 11])
-def test_the_jackknife_is_brute_force(blocks):
+@pytest.mark.parametrize(("blocks", "groups"), [(6, None), (11, None), (11, 4)])
+def test_the_jackknife_is_brute_force(blocks, groups):
     """Bell, McCaffrey 2002, term by term, from pairs weighted by hand."""
     x_na, x_nb, _ = planted(100, noise=2.0)
     pair = Pair.of(x_na, x_nb, torch.arange(100) ** 2 // 300, blocks)  # images of unequal numbers of samples
@@ -83,13 +83,13 @@ def test_the_jackknife_is_brute_force(blocks):
     def statistic(each):
         return Matching()(each).r_b.mean()
 
-    whole = statistic(pair).item()
-    without = [statistic(pair.weighted((torch.arange(blocks) != k).double())).item() for k in range(blocks)]
-    w = (pair.moments.count / pair.count).tolist()
-    pseudo = [(whole - (1 - w[k]) * without[k]) / w[k] for k in range(blocks)]
-    middle = sum(w[k] * pseudo[k] for k in range(blocks))
-    variance = sum((w[k] * (pseudo[k] - middle)) ** 2 / (1 - w[k]) for k in range(blocks))
-    interval = jackknife(statistic, pair)
+    whole, n, count = statistic(pair).item(), groups or blocks, pair.moments.count
+    without = [statistic(pair.weighted((torch.arange(blocks) % n != k).double())).item() for k in range(n)]
+    w = [float(count[k::n].sum() / pair.count) for k in range(n)]
+    pseudo = [(whole - (1 - w[k]) * without[k]) / w[k] for k in range(n)]
+    middle = sum(w[k] * pseudo[k] for k in range(n))
+    variance = sum((w[k] * (pseudo[k] - middle)) ** 2 / (1 - w[k]) for k in range(n))
+    interval = jackknife(statistic, pair, groups=groups)
     assert interval.estimate.item() == whole
     assert interval.se.item() == pytest.approx(variance**0.5, rel=1e-9)
     freedom = np.trace(error := _quadratic_form(np.array(w))) ** 2 / np.trace(error @ error)
@@ -123,11 +123,13 @@ def test_one_block_with_most_samples_leaves_few_degrees_of_freedom():
     assert freedom(torch.tensor([0.5] + [0.5 / 19] * 19)) < 5
 
 
-@pytest.mark.parametrize(("dependence", "blocks", "naive_below"), [(0.3, 32, 0.88), (0.7, 64, 0.65)])
-def test_images_cover_and_positions_do_not(dependence, blocks, naive_below):
+@pytest.mark.parametrize(
+    ("dependence", "blocks", "groups", "naive_below"), [(0.3, 32, None, 0.88), (0.7, 64, None, 0.65), (0.7, 64, 32, 0.65)]
+)
+def test_images_cover_and_positions_do_not(dependence, blocks, groups, naive_below):
     x_na, x_nb, image_n = images(dependence)
     pair = Pair.of(x_na, x_nb, image_n, blocks)
-    interval = jackknife(correlations, pair)
+    interval = jackknife(correlations, pair, groups=groups)
     assert 0.90 <= covers(interval.low, interval.high, 0.5) <= 0.98
     z, half = (
         torch.atanh(correlations(pair)),

@@ -24,12 +24,12 @@ _ABOVE = torch.linspace(0, 1, 51).double()
 _MOST = 32  # units of one net in a cluster that the histogram of sizes tells apart; larger ones are counted with these
 
 
-def clusters(alignment: Alignment, runs: Annotated[int, whole(1)] = 10) -> Report | None:
+def clusters(alignment: Alignment, seeds: Annotated[int, whole(1)] = 10) -> Report | None:
     """The clusters' quality, composition, spread (`spread_runs`) and shared subspaces; None for methods without clusters."""
     if alignment.labels_a is None or alignment.labels_b is None:
         return None
     pair, label_u = alignment.pair, _labels(alignment)
-    others = spread_runs(alignment, runs)
+    others = spread_runs(alignment, seeds)
     quality, spaces = _quality(pair, label_u), shared_subspaces(pair, label_u)
     scalars, curves = _similarities(pair, [_quality(pair, other_u) for other_u in others])
     mixed_c = (quality.units_ci > 0).all(1)
@@ -48,18 +48,18 @@ def clusters(alignment: Alignment, runs: Annotated[int, whole(1)] = 10) -> Repor
     )
 
 
-def spread_runs(alignment: Alignment, runs: int) -> list[Tensor]:
-    """Clusterings of one pair that should be alike: other seeds of k-means, or else all images but a part of them.
+def spread_runs(alignment: Alignment, seeds: int) -> list[Tensor]:
+    """Clusterings of one pair that should be alike, each of shape (u,).
 
-    Each has shape (u,). There are as many as `runs`, at most one per block of images where these are what is left out, and
-    the clustering itself where there is but one block.
+    Of k-means those of so many seeds; of all else those without each fold of the images, which the held-out scores are made
+    of, or the clustering itself where there are none.
     """
     pair, method = alignment.pair, alignment.refit(choices=False)
     if isinstance(method, SpectralClustering) and method.assign == "kmeans":
-        return [_labels(replace(method, seed=method.seed + run)(pair)) for run in range(runs)]
-    if min(runs, pair.blocks) < 2:
+        return [_labels(replace(method, seed=method.seed + run)(pair)) for run in range(seeds)]
+    if not pair.holds_out:
         return [_labels(alignment)]
-    return [_labels(method(fit)) for fit, _ in pair.folds(runs)]
+    return [_labels(method(fit)) for fit, _ in pair.folds()]
 
 
 def _labels(alignment: Alignment) -> Tensor:

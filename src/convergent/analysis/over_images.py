@@ -14,6 +14,8 @@ from convergent.core.histogram_source import counting_of
 from convergent.core.pairs import Pair
 from convergent.core.partner_alignment import corr_of
 
+_GROUPS = 20  # of blocks, each left out once: intervals are 4 % wider than by 64, in a third of the time
+
 
 def over_images(alignments: Sequence[Alignment]) -> list[tuple[float, float] | None]:
     """The interval of each mean correlation over images, see `results.compare`; None where there is but one block of them.
@@ -29,7 +31,7 @@ def over_images(alignments: Sequence[Alignment]) -> list[tuple[float, float] | N
     def values(rest: Pair) -> torch.Tensor:
         return torch.stack([of(rest if there else rest.flip()) for of, there in zip(statistics, same)])
 
-    interval = jackknife(values, pair)
+    interval = jackknife(values, pair, groups=_GROUPS)
     return list(zip(interval.low.tolist(), interval.high.tolist()))
 
 

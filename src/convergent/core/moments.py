@@ -134,33 +134,39 @@ class Moments:
         if n in self._folds:
             yield from self._folds[n]
             return
-        held = Moments.stack([self.some_blocks(slice(fold, None, n)).merged() for fold in range(n)])
+        held = self.in_groups(n)
         folds = zip(held.leave_one_out(), (held.some_blocks(slice(fold, fold + 1)).total for fold in range(n)))
         if 16 * n * self.mean_u.shape[-1] ** 2 <= _SMALL:
             self._folds[n] = list(folds)
         yield from self._folds.get(n, folds)
 
-    def leave_one_out(self) -> Iterator[Moments]:
-        """One record of all blocks together but one, for each block in turn (jackknife); each block is read twice.
+    def in_groups(self, n: int) -> Moments:
+        """A record with so many blocks, at most as many as there are: every n-th block together, from each of the first."""
+        return self.stack([self.some_blocks(slice(group, None, n)).total for group in range(min(n, len(self.count)))])
+
+    def leave_one_out(self, groups: int | None = None) -> Iterator[Moments]:
+        """One record of all blocks together but one, for each block in turn (jackknife), or but one group: `in_groups`.
 
         A block is taken away from the total. Of a unit that has nearly all its variance in that block this would leave
-        rounding errors: its sums are merged from the other blocks.
+        rounding errors: its sums are merged from the other blocks. Each block is read twice.
 
         Source: Chan, Golub, LeVeque 1983, equations 2.1, solved for one of the two sets of samples.
         """
-        if len(self.count) < 2:
+        n, k = min(groups or len(self.count), len(self.count)), torch.arange(len(self.count))
+        if n < 2:
             return
         total, squares_ku = self.total, self.scatter_uu.diagonal(dim1=1, dim2=2)
-        for block in range(len(self.count)):
-            weight_k = torch.ones_like(self.count).index_fill_(0, torch.tensor(block), 0.0)
+        for group in range(n):
+            weight_k = (k % n != group).to(self.count)
             count, mean_u, gap_ku, n_k = self._about_mean(weight_k)
             square_u = weight_k @ squares_ku + n_k @ gap_ku.square()
             eaten = (square_u < _EATEN * total.scatter_uu.diagonal()).nonzero()[:, 0]
             if 8 * len(eaten) > len(mean_u) or not count:  # whose copy would take much memory
                 yield self.merged(weight_k)
                 continue
-            scatter_uu = total.scatter_uu - self.scatter_uu[block]
-            scatter_uu.addr_(gap_ku[block], gap_ku[block], alpha=-float(self.count[block] * count / total.count))
+            left_out = self.some_blocks(slice(group, None, n)).total
+            scatter_uu, gap_u = total.scatter_uu - left_out.scatter_uu, left_out.mean_u - mean_u
+            scatter_uu.addr_(gap_u, gap_u, alpha=-float(left_out.count * count / total.count))
             if len(eaten):
                 rows_iu = torch.tensordot(weight_k, self.scatter_uu[:, eaten], 1)
                 rows_iu.addmm_(gap_ku[:, eaten].T, n_k[:, None] * gap_ku)

@@ -94,8 +94,8 @@ class SparseMoments(Moments):
         """One record of all blocks together."""
         return self.merged()
 
-    def leave_one_out(self) -> Iterator[Moments]:
-        """One record of all blocks together but one, for each block in turn (jackknife).
+    def leave_one_out(self, groups: int | None = None) -> Iterator[Moments]:
+        """One record of all blocks together but one, for each block in turn (jackknife), or but one group: `in_groups`.
 
         Halves of the blocks are merged with all that lies outside them, and so on down: each block is read log2(k) times.
         Blocks taken away from the total would leave rounding errors as entries.
@@ -114,7 +114,7 @@ class SparseMoments(Moments):
                 half = self.some_blocks(other).merged()
                 yield from inside(start, stop, half if outside is None else outside + half)
 
-        return inside(0, len(self.count), None)
+        return inside(0, len(self.count), None) if groups is None else self.in_groups(groups).leave_one_out()
 
     def some_blocks(self, blocks: slice) -> SparseMoments:
         """Those of some blocks."""

@@ -27,9 +27,9 @@ def on_supports(corr_aa: Tensor, right_am: Tensor, used_am: Tensor) -> Tensor:
     for m in np.flatnonzero(used_ma.any(1)):
         i = np.flatnonzero(used_ma[m])
         gram_ii = gram_aa.take(i, 0).take(i, 1)
-        factor_ii, weight_ma[m, i], failed = dposv(gram_ii.T, right_ma[m, i], lower=True)
+        factor_ii, weight_ma[m, i], failed = dposv(gram_ii.T, right_ma[m, i], lower=True, overwrite_a=True)
         if failed or not factor_ii.diagonal().min() > _SINGULAR:
-            root_e, axes_ie = independent_axes(torch.from_numpy(gram_ii), _SINGULAR**2)
+            root_e, axes_ie = independent_axes(torch.from_numpy(gram_aa.take(i, 0).take(i, 1)), _SINGULAR**2)
             weight_ma[m, i] = axes_ie / root_e**2 @ (axes_ie.T @ torch.from_numpy(right_ma[m, i]))
     return torch.from_numpy(weight_ma).T.to(right_am)
 
