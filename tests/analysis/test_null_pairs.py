@@ -7,8 +7,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from convergent.analysis.chance import Chance
 from convergent.analysis.null_pairs import NullPairs
+from convergent.analysis.nulls import rotated
 from convergent.core.pairs import Pair
+from convergent.methods.matching import Matching
 from convergent.streaming.reading import Reading
 from convergent.streaming.rotated_pass import BLOCKS
 
@@ -108,3 +111,18 @@ def test_rotations_are_read_once_where_there_is_room_and_are_the_same_otherwise(
             assert [draw.moments for draw in there] == [of[0, 1, draw].moments for draw in range(2)]
         assert [draw.moments for draw in with_room.rotated_a(1, 0)] == [draw.moments for draw in there]
         assert sorted(read) == sorted([(0, 1, 0), (0, 1, 1)] * times)
+
+
+@pytest.mark.parametrize(("units", "fits"), [(300, 1), (100, 3), (20, 5)])
+def test_a_method_is_fitted_to_so_many_draws_of_a_null_as_have_enough_units(units, fits):
+    x_na, x_nb = torch.randn(2, 400, units, generator=torch.Generator().manual_seed(0))
+    pair, fitted = Pair.of(x_na, x_nb, blocks=2), []
+
+    def method(given):
+        fitted.append(given)
+        return Matching()(given)
+
+    chance = Chance.of(method, [rotated(pair, seed) for seed in range(5)])
+    assert len(fitted) == 3 * fits  # with two held-out folds
+    assert len(chance.best_r) == 5 * units
+    assert -1 < chance.r2_held_out < 0.2

@@ -19,9 +19,12 @@ from convergent.core.histogram_source import counting_of
 from convergent.core.pairs import Pair
 
 
+_ENOUGH = 256  # active units of net b, whose means do not depend on the draw
+
+
 @dataclass(frozen=True, eq=False)
 class Chance:
-    """What a method gives in the pairs of a null, means over them.
+    """What a method gives in the pairs of a null, means over those that it is fitted to.
 
     Attributes:
         best_r: each active unit's highest correlation, in all pairs of the null, highest first.
@@ -42,16 +45,16 @@ class Chance:
     def of(cls, method: Method, pairs: Sequence[Pair], first: Callable[[Alignment], None] = lambda _: None) -> Chance:
         """What the method gives in independent draws of one null, such as rotations; `first` is given the first alignment.
 
-        Highest correlations are of all of them; the method itself, which may take long, is fitted where there are blocks of
-        images, or to the first.
+        Highest correlations are of all of them. The method itself, which may take long, is fitted to as many as have 256
+        active units of net b together, one of a wide layer, and where there are no blocks of images to the first.
         """
         every: list[torch.Tensor] = []
         fitted: list[tuple[float | None, float | None, float | None]] = []
-        counts = counting_of(method) is not None
+        counts, units = counting_of(method) is not None, 0
         for pair in pairs:  # one after another: each may take as much memory as the nets' own
             every.append(nulls.best(pair)[pair.active_b])
-            if (pair.joint is not None or not counts) and (pair.blocks > 1 or not fitted):
-                alignment = align(method, pair)
+            if (pair.joint is not None or not counts) and (pair.blocks > 1 or not fitted) and units < _ENOUGH:
+                alignment, units = align(method, pair), units + len(every[-1])
                 if not fitted:
                     first(alignment)
                 fitted.append(_fitted(alignment))
