@@ -124,7 +124,8 @@ def test_one_block_with_most_samples_leaves_few_degrees_of_freedom():
 
 
 @pytest.mark.parametrize(
-    ("dependence", "blocks", "groups", "naive_below"), [(0.3, 32, None, 0.88), (0.7, 64, None, 0.65), (0.7, 64, 32, 0.65)]
+    ("dependence", "blocks", "groups", "naive_below"),
+    [(0.3, 32, None, 0.88), (0.7, 64, None, 0.65), (0.7, 64, 20, 0.65)],
 )
 def test_images_cover_and_positions_do_not(dependence, blocks, groups, naive_below):
     x_na, x_nb, image_n = images(dependence)

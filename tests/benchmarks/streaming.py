@@ -1,6 +1,7 @@
 """What the benchmarks share: the pass's accumulator on given activations, and what machine they ran on."""
 
 import platform
+import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -43,6 +44,7 @@ def machine() -> dict[str, str]:
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     models = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    models = [re.sub(r"\(R\)|\(TM\)| Processor$", "", model) for model in models]
     return {
         "processor": models[0] if models else platform.processor() or platform.machine(),
         "capability": torch.backends.cpu.get_cpu_capability(),

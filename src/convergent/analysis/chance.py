@@ -18,8 +18,7 @@ from convergent.core.alignment import Alignment, Method, align
 from convergent.core.histogram_source import counting_of
 from convergent.core.pairs import Pair
 
-
-_ENOUGH = 256  # active units of net b, whose means do not depend on the draw
+_ENOUGH = 256  # active units of net b, whose means hardly depend on the draw
 
 
 @dataclass(frozen=True, eq=False)

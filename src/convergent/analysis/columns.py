@@ -142,7 +142,7 @@ MORE = (
     Column("width", "units of a (analysis path)", "count"),
     Column("similarity_between", "mean correlation between the nets inside a unit's cluster (analysis clusters)", "0 to 1"),
     Column("similarity_within", "the same within the nets", "0 to 1"),
-    Column("similarity_*_spread", "their standard deviation over seeds of k-means, or with each fold of the images left out"),
+    Column("similarity_*_spread", "their standard deviation over seeds of k-means, or with each fold of images left out"),
     Column("rand", "adjusted Rand index between these other clusterings", "at most 1"),
     Column("mixed", "share of clusters with units of both nets", "0 to 1"),
     Column("unequal", "share of these with unequal numbers of them", "0 to 1"),

@@ -63,7 +63,8 @@ def jackknife(statistic: Statistic, pair: Pair, level: float = 0.95, groups: int
         groups: of blocks that are left out together, see `Moments.in_groups`; where the statistic takes long, 20 or more do.
 
     Raises:
-        InputError: if there are fewer than 2 blocks, or groups, the level is not between 0 and 1, or the statistic is not finite.
+        InputError: if there are fewer than 2 blocks or groups, the level is not between 0 and 1, or the statistic is not
+            finite.
 
     Source: Bell, McCaffrey 2002, "Bias reduction in standard errors for linear regression with multi-stage samples" (for a
         mean it is their estimator, with their degrees of freedom; for equal blocks it is the jackknife of Tukey 1958).
