@@ -47,7 +47,7 @@ def test_an_unknown_option_or_choice_is_one_sentence(command, option, sentence, 
 
 
 def test_a_sweep_with_an_unknown_choice_ends_before_its_first_job(script):
-    line = script("align", "-m", "method=matching,sprase")
+    line = script("align", "root=x", "-m", "method=matching,sprase")
     done = subprocess.run(line, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "error: method has no choice sprase; did you mean sparse?\n"

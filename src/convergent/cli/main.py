@@ -50,6 +50,8 @@ def run(name: str) -> None:
     for option in (argument[2:] for argument in sys.argv[1:] if argument.startswith("--")):
         if option.split("=")[0].split(".")[0] in OPTIONS[name]:
             leave(f"Options have no dashes before them; write {option}.")
+    # Hydra refuses options on both sides of it
+    sys.argv[1:] = sorted(sys.argv[1:], key=lambda argument: argument not in ("-m", "--multirun"))
 
     @explains_mistakes
     def task(config: DictConfig) -> None:
