@@ -5,6 +5,7 @@ import time
 
 import pytest
 from filelock import FileLock
+from torch.distributed import TCPStore
 
 from forked import Forked, free_port
 from test_survival import PASS, moments
@@ -92,3 +93,26 @@ def test_tasks_of_a_batch_script_that_srun_did_not_start_are_no_processes_of_a_j
     for name, value in {"SLURM_NTASKS": "4", "SLURM_PROCID": "0", "SLURM_JOB_ID": "5"}.items():
         monkeypatch.setenv(name, value)
     assert as_first("mine") == "mine"
+
+
+JOBS = """
+import os, sys, time
+import torch.distributed as dist
+from convergent.cli.processes import as_first, join_group, leave_group
+rank, job = os.environ["RANK"], os.environ["CONVERGENT_JOB"]
+time.sleep(3 * (rank == "0" and job == "1"))  # the other one is early
+decision, ranks = as_first(f"job {job}"), [None, None]
+join_group("cpu", 2)
+dist.all_gather_object(ranks, rank)
+print(decision, ranks)
+leave_group()
+"""
+
+
+def test_a_job_of_a_sweep_by_torchrun_neither_hears_the_job_before_nor_meets_its_processes():
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # torchrun's, there from job to job
+    together = {"TORCHELASTIC_RUN_ID": "it", "TORCHELASTIC_USE_AGENT_STORE": "True", "WORLD_SIZE": "2"}
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port)}
+    for job in "01":
+        both = [Forked("python", "-c", JOBS, RANK=rank, CONVERGENT_JOB=job, **together, **place) for rank in "01"]
+        assert [process.output() for process in both] == 2 * [f"job {job} ['0', '1']\n"]

@@ -46,8 +46,8 @@ def test_an_unknown_option_or_choice_is_one_sentence(command, option, sentence, 
     assert "HYDRA_FULL_ERROR" not in os.environ
 
 
-def test_a_sweep_with_an_unknown_choice_ends_before_its_first_job(script):
-    line = script("align", "root=x", "-m", "method=matching,sprase")
+def test_a_sweep_with_an_unknown_choice_ends_before_its_first_job(script, tmp_path):
+    line = script("align", f"root={tmp_path}", "-m", "method=matching,sprase")
     done = subprocess.run(line, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "error: method has no choice sprase; did you mean sparse?\n"

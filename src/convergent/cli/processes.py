@@ -18,8 +18,10 @@ from typing import Any, TypeVar
 from convergent.errors import InputError
 
 T = TypeVar("T")
+_groups = count()  # that were made here, see `join_group`
 
 PARENT = "CONVERGENT_PARENT"  # the environment variable in which a process tells those that it starts its number
+JOB = "CONVERGENT_JOB"  # and in which a sweep tells each of its jobs its own
 _LOOK = 1.0  # seconds between two looks at the parent
 _PATIENCE = timedelta(days=30)  # while the first process works alone, or waits for another job
 _ARRIVAL = timedelta(minutes=30)  # as torch allows the processes of a job to come
@@ -89,7 +91,10 @@ def _started_together() -> tuple[int, int] | None:
 
 @cache
 def _store(rank: int, world: int) -> tuple[Any, Iterator[int]]:
-    """What processes that were started together have in common before they are a group, and the exchanges so far."""
+    """What processes that were started together have in common before they are a group, and the exchanges so far.
+
+    Jobs of a sweep, whose processes are started together once for all of them, have parts of their own.
+    """
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         nodes = os.environ.get("SLURM_STEP_NODELIST", os.environ.get("SLURM_NODELIST", "127.0.0.1"))
         first_nodes = re.sub(r"\[([^],-]+)[^]]*\]", r"\1", nodes)  # host[5-9,12],other has host5 first
@@ -97,10 +102,10 @@ def _store(rank: int, world: int) -> tuple[Any, Iterator[int]]:
         step = int(os.environ["SLURM_STEP_ID"]) * _STEP_PORTS
         port = 15_000 + (int(os.environ.get("SLURM_JOB_ID", "0")[-4:]) + step) % 10_000
         os.environ.setdefault("MASTER_PORT", str(port))  # Lightning's own for the first step
-    from torch.distributed import rendezvous  # type: ignore[attr-defined]
+    from torch.distributed import PrefixStore, rendezvous  # type: ignore[attr-defined]
 
     store, _, _ = next(rendezvous("env://", rank, world, timeout=_ARRIVAL))
-    return store, count()
+    return PrefixStore(f"convergent/{os.environ.get(JOB, '')}", store), count()
 
 
 def _through_store(value: T) -> T:
@@ -112,7 +117,7 @@ def _through_store(value: T) -> T:
     rank, world = _started_together() or (0, 1)
     try:
         store, exchanges = _store(rank, world)
-        key = f"convergent/{next(exchanges)}"
+        key = str(next(exchanges))
         if rank == 0:
             store.set(key, pickle.dumps(value))
             store.wait([f"{key}/{other}" for other in range(1, world)], _ARRIVAL)
@@ -124,6 +129,22 @@ def _through_store(value: T) -> T:
         who = "other processes of this job do not come" if rank == 0 else "first process of this job has ended"
         raise InputError(f"The {who}, so this one ends; the same command does what is left.") from None
     return first
+
+
+def join_group(device: str, size: int) -> None:
+    """Make the group of the processes that torchrun or SLURM started together, `size` of them; others Lightning makes.
+
+    Each job of a sweep needs one, with its own part of the store that is there for all of them: a process that is early
+    would read where the others were in the job before.
+    """
+    together = _started_together()
+    if together is None or together[1] != size or grouped():
+        return
+    import torch.distributed as dist
+
+    store = dist.PrefixStore(f"group/{next(_groups)}", _store(*together)[0])  # type: ignore[attr-defined]
+    backend, (rank, world) = "nccl" if device == "cuda" else "gloo", together
+    dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=_ARRIVAL)
 
 
 def patient_group() -> Any:
@@ -138,7 +159,8 @@ def patient_group() -> Any:
 def leave_group() -> None:
     """Leave the group of processes, all at the same time; one that is early must not take its store from the others.
 
-    Once in a job, at its end: a process that is early for a second group would join the first one as long as that is there.
+    Once in a job, at its end: a process that is early for a second group of Lightning's would join the first one as long as
+    that is there.
     """
     if grouped():
         import torch.distributed as dist

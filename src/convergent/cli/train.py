@@ -22,7 +22,7 @@ from torch import nn
 from convergent.cli.bars import progress
 from convergent.cli.dashboard import log_run, start_logger
 from convergent.cli.folders import abandon
-from convergent.cli.processes import first_process, leave_group
+from convergent.cli.processes import first_process, join_group, leave_group
 from convergent.cli.train_job import TrainJob
 from convergent.data.images import ImageData
 from convergent.data.ordered import OrderedData
@@ -214,4 +214,5 @@ def build_trainer(config: DictConfig, callbacks: list[Callback], **settings: Any
         raise InputError(
             f"trainer.devices is the number of processes, at most {most} on this processor, not {trainer.num_devices}."
         )
+    join_group(trainer.strategy.root_device.type, trainer.world_size)
     return trainer
