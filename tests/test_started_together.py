@@ -97,12 +97,13 @@ def test_tasks_of_a_batch_script_that_srun_did_not_start_are_no_processes_of_a_j
 
 JOBS = """
 import os, sys, time
+import torch
 import torch.distributed as dist
 from convergent.cli.processes import as_first, join_group, leave_group
 rank, job = os.environ["RANK"], os.environ["CONVERGENT_JOB"]
 time.sleep(3 * (rank == "0" and job == "1"))  # the other one is early
 decision, ranks = as_first(f"job {job}"), [None, None]
-join_group("cpu", 2)
+join_group(torch.device("cpu"), 2)
 dist.all_gather_object(ranks, rank)
 print(decision, ranks)
 leave_group()

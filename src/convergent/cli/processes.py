@@ -13,9 +13,12 @@ from collections.abc import Iterator
 from datetime import timedelta
 from functools import cache
 from itertools import count
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from convergent.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
 
 T = TypeVar("T")
 _groups = count()  # that were made here, see `join_group`
@@ -131,7 +134,7 @@ def _through_store(value: T) -> T:
     return first
 
 
-def join_group(device: str, size: int) -> None:
+def join_group(device: torch.device, size: int) -> None:
     """Make the group of the processes that torchrun or SLURM started together, `size` of them; others Lightning makes.
 
     Each job of a sweep needs one, with its own part of the store that is there for all of them: a process that is early
@@ -143,8 +146,9 @@ def join_group(device: str, size: int) -> None:
     import torch.distributed as dist
 
     store = dist.PrefixStore(f"group/{next(_groups)}", _store(*together)[0])  # type: ignore[attr-defined]
-    backend, (rank, world) = "nccl" if device == "cuda" else "gloo", together
-    dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=_ARRIVAL)
+    backend, device_id = ("gloo", None) if device.type == "cpu" else ("nccl", device)  # as Lightning has it
+    rank, world = together
+    dist.init_process_group(backend, timeout=_ARRIVAL, world_size=world, rank=rank, store=store, device_id=device_id)
 
 
 def patient_group() -> Any:

@@ -214,5 +214,5 @@ def build_trainer(config: DictConfig, callbacks: list[Callback], **settings: Any
         raise InputError(
             f"trainer.devices is the number of processes, at most {most} on this processor, not {trainer.num_devices}."
         )
-    join_group(trainer.strategy.root_device.type, trainer.world_size)
+    join_group(trainer.strategy.root_device, trainer.world_size)
     return trainer
