@@ -50,10 +50,31 @@ def test_each_part_is_left_out_of_the_nets_and_of_their_rotations(x, blocks):
         assert torch.equal(left_out.above_kb[k], best_b > threshold(chance))
         excess.append((best_b - torch.stack([best(x[there], x_b[there]) for x in turned_a]).mean(0)).mean())
     excess_k = torch.stack(excess)
-    se = ((excess_k - excess_k.mean()).square().sum() * (PARTS - 1) / PARTS).sqrt()  # Tukey's, for equal blocks
-    assert left_out.excess.se.item() == pytest.approx(se.item(), rel=1e-9)
-    expected = (best(x_a, x_b) - torch.stack([best(x, x_b) for x in turned_a]).mean(0)).mean()
-    assert left_out.excess.estimate.item() == pytest.approx(expected.item(), abs=1e-12)
+    of_images = (excess_k - excess_k.mean()).square().sum() * (PARTS - 1) / PARTS  # Tukey's, for equal blocks
+    excess_d = torch.stack([(best(x_a, x_b) - best(x, x_b)).mean() for x in turned_a])
+    assert left_out.excess.se.item() == pytest.approx((of_images + excess_d.var() / 3).sqrt().item(), rel=1e-9)
+    assert left_out.excess.estimate.item() == pytest.approx(excess_d.mean().item(), abs=1e-12)
+
+
+def test_the_interval_of_the_excess_covers_other_images_and_rotations():
+    def nets(n, generator, units=16):
+        latent, noise = torch.randn(n, 6, generator=generator).double(), torch.randn(n, 2 * units, generator=generator)
+        x = (latent @ torch.randn(6, 2 * units, generator=torch.Generator().manual_seed(0)).double() + noise).relu()
+        return x[:, :units], x[:, units:]
+
+    def turns(count, generator):
+        return [torch.linalg.qr(torch.randn(16, 16, generator=generator).double())[0] for _ in range(count)]
+
+    generator = torch.Generator().manual_seed(1)
+    x_a, x_b = nets(20_000, generator)
+    truth = (best(x_a, x_b) - torch.stack([best(x_a @ turn, x_b) for turn in turns(100, generator)]).mean(0)).mean()
+    covered = []
+    for _ in range(80):
+        x_a, x_b = nets(400, generator)
+        rotated_a = [Pair.of(x_a @ turn, x_b, blocks=1 + 9 * (d < 3)) for d, turn in enumerate(turns(6, generator))]
+        left_out = LeftOut.of(Pair.of(x_a, x_b, blocks=10), {"rotated": rotated_a}, rotated_a)
+        covered.append(left_out.excess.low <= truth <= left_out.excess.high)
+    assert 0.91 <= sum(map(float, covered)) / 80 <= 0.99
 
 
 def test_parts_that_do_not_divide_blocks_take_shares_of_them():

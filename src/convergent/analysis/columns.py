@@ -90,7 +90,7 @@ PAIR = (
            "summary.json has it of the mean over nets a, which is Gurnee et al.'s", "0 to 1",
            lambda of: None if (by := of.excess_after_b if of.excess_b is None or of.excess_after_b is not None
                                else of.excess_b) is None else of.mean(by > 0.5)),
-    Column("excess_low", "lower end of excess's 95% interval over images; with intervals, up to 2048 units", "",
+    Column("excess_low", "lower end of its 95% interval over images and rotations; with intervals, up to 2048 units", "",
            lambda of: of.left_out and of.left_out.excess and float(of.left_out.excess.low)),
     Column("excess_high", "upper end", "",
            lambda of: of.left_out and of.left_out.excess and float(of.left_out.excess.high)),

@@ -46,6 +46,19 @@ class Interval:
         half = float(stats.t.ppf((1 + level) / 2, freedom)) * se
         return cls(estimate, se, estimate - half, estimate + half, level)
 
+    def over_draws(self, value_d: Tensor, freedom: float) -> Interval:
+        """The interval of a mean over random draws, shape (d,), where this, of some of them, is over images alone.
+
+        The draws' own error is added to that of the images, which has so many degrees of freedom; a single draw has none
+        that could be known.
+
+        Source: Satterthwaite 1946, "An approximate distribution of estimates of variance components".
+        """
+        images, draws = self.se.square(), value_d.var() / len(value_d) if len(value_d) > 1 else torch.zeros(())
+        if (variance := images + draws) > 0:
+            freedom = float(variance.square() / (images.square() / freedom + draws.square() / max(len(value_d) - 1, 1)))
+        return Interval.of_t(value_d.mean(), variance.sqrt(), freedom, self.level)
+
 
 def jackknife(statistic: Statistic, pair: Pair, level: float = 0.95, groups: int | None = None) -> Interval:
     """The interval of a statistic over images, from leaving out one block of images at a time, or one group of blocks.

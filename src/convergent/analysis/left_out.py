@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from convergent.analysis import nulls
-from convergent.analysis.intervals import Interval, left_out_interval
+from convergent.analysis.intervals import Interval, freedom, left_out_interval
 from convergent.core.pairs import Pair
 
 _TILE = 128  # units of net a whose correlations are looked at together
@@ -26,7 +26,8 @@ class LeftOut:
 
     Attributes:
         share_k: of the samples that the part has.
-        excess: mean of the highest correlations of b's units less those with net a rotated; None without a rotation of a.
+        excess: mean of the highest correlations of b's units less those with net a rotated, over images and rotations; None
+            without a rotation of a.
         above_kb: whether each unit's highest correlation is above what 19 of 20 rotated units of b have.
     """
 
@@ -36,7 +37,10 @@ class LeftOut:
 
     @classmethod
     def of(cls, pair: Pair, null_pairs: Mapping[str, Sequence[Pair]], rotated_a: Sequence[Pair]) -> LeftOut | None:
-        """Of the draws that have blocks of images, which are the parts; None where there are none, or in wide layers."""
+        """Of the draws that have blocks of images, which are the parts; None where there are none, or in wide layers.
+
+        The excess is over all draws, whose mean is as uncertain as they differ.
+        """
         draws = next((every for null, every in null_pairs.items() if null.startswith("rotated")), ())
         drawn_b, drawn_a = ([draw for draw in of if draw.blocks > 1] for of in (draws, rotated_a))
         if not drawn_b or max(pair.p, pair.q) > _WIDEST or (parts := drawn_b[0].blocks) > pair.blocks:
@@ -48,12 +52,15 @@ class LeftOut:
         ]
         threshold_k = [nulls.threshold(chance) if len(chance) > 18 else torch.inf for chance in chance_k]
         share_k = drawn_b[0].moments.count / drawn_b[0].moments.count.sum()
-        excess, active_b = None, pair.active_b
+        excess, active_b, best_b = None, pair.active_b, nulls.best(pair)
         if drawn_a:
             rotated_b = torch.stack([nulls.best(draw) for draw in drawn_a]).mean(0)
             without_kb = best_kb - torch.stack([_without(draw, parts) for draw in drawn_a]).mean(0)
-            value = (nulls.best(pair) - rotated_b)[active_b].mean()
-            excess = left_out_interval(value, without_kb[:, active_b].mean(1), share_k)
+            over_images = left_out_interval(
+                (best_b - rotated_b)[active_b].mean(), without_kb[:, active_b].mean(1), share_k
+            )
+            excess_d = torch.stack([(best_b - nulls.best(draw))[active_b].mean() for draw in rotated_a])
+            excess = over_images.over_draws(excess_d, freedom(share_k))
         return cls(share_k, excess, active_b & (best_kb > torch.tensor(threshold_k)[:, None]))
 
     def as_json(self) -> dict[str, Any]:
