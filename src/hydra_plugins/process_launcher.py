@@ -82,10 +82,8 @@ class ProcessLauncher(Launcher):
         of_sweep = ("hydra.mode=", "hydra.sweep", "hydra/sweeper", "hydra.launcher", "hydra/launcher")
         hydra = [o for o in self.config.hydra.overrides.hydra if not o.lstrip("+").startswith(of_sweep)]
         script = [sys.executable, str(Path(sys.argv[0]).resolve()), *_config_flags(sys.argv[1:])]
-        environment = os.environ | {
-            JOB: str(job),
-            PARENT: str(os.getpid()),
-        }  # it ends with its sweep, even a killed one
+        # a job ends with its sweep, even one that is killed
+        environment = os.environ | {JOB: str(job), PARENT: str(os.getpid())}
         if gpus := _share(self.devices, slot, self.n_jobs):
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
         if self.n_jobs > 1:  # jobs side by side share the cores

@@ -307,6 +307,7 @@ def _missing():
         (lambda pair: over_nets(torch.rand(4, 4), level=1), "between 0 and 1, such as 0.95, not 1"),
         (lambda pair: jackknife(lambda each: each.corr_ab / 0, pair), "finite on every part of the images"),
         (lambda pair: over_nets(torch.rand(2, 2)), r"at least 3 nets, not of shape \(2, 2\)"),
+        (lambda pair: jackknife(correlations, pair, groups=1), "at least 2 groups of blocks, not of 1"),
         (lambda pair: over_nets(torch.rand(4, 3)), r"at least 3 nets, not of shape \(4, 3\)"),
         (lambda pair: over_nets(_missing()), "nets 1 and 3 have nan"),
     ],

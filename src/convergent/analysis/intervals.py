@@ -88,7 +88,11 @@ def jackknife(statistic: Statistic, pair: Pair, level: float = 0.95, groups: int
     (3.5, 0.866)
     """
     _check(pair, level)
-    n = min(groups or pair.blocks, pair.blocks)
+    n = pair.blocks if groups is None else min(groups, pair.blocks)
+    if n < 2:
+        raise InputError(
+            f"A jackknife leaves out one of at least 2 groups of blocks, not of {groups}; 20 or more are usual."
+        )
     estimate, group_k = _value(statistic, pair), torch.arange(pair.blocks) % n
     rests = enumerate(pair.moments.leave_one_out(groups))
     without_g = torch.stack([_value(statistic, _without(pair, group_k == g, rest)) for g, rest in rests])

@@ -1,4 +1,4 @@
-"""Where the mean correlation with the partner lies, over images: a method fitted anew without each block of them."""
+"""Where the mean correlation with the partner lies, over images: a method fitted anew without each group of them."""
 
 from __future__ import annotations
 

@@ -64,8 +64,8 @@ _TABLES: dict[str, tuple[Callable[[Sequence[Finished]], tables.Table], str, str]
     "clusters": (
         tables.clusters,
         "clusters of both nets' units, their similarity, and the variance that they explain as subspaces",
-        "Means over the ordered pairs of nets, which share nets. ARI: adjusted Rand index between clusterings with a fifth "
-        "of the images left out.",
+        "Means over the ordered pairs of nets, which share nets. ARI: adjusted Rand index between clusterings with each "
+        "fold of the images left out.",
     ),
     "agreement": (tables.agreement, "how far clusters agree: adjusted Rand index", _SPREAD),
 }

@@ -188,7 +188,7 @@ def build_data(config: DictConfig, **changes: Any) -> ImageData | TextData:
 
 
 def build_trainer(config: DictConfig, callbacks: list[Callback], **settings: Any) -> pl.Trainer:
-    """The trainer of a configuration, which shows its progress.
+    """The trainer of a configuration, which shows its progress; processes that were started together become its group.
 
     Raises:
         InputError: if the machine has not what the configuration asks for.

@@ -152,7 +152,8 @@ class Moments:
 
         Source: Chan, Golub, LeVeque 1983, equations 2.1, solved for one of the two sets of samples.
         """
-        n, k = min(groups or len(self.count), len(self.count)), torch.arange(len(self.count))
+        k = torch.arange(len(self.count))
+        n = len(k) if groups is None else min(groups, len(k))
         if n < 2:
             return
         total, squares_ku = self.total, self.scatter_uu.diagonal(dim1=1, dim2=2)
